@@ -1,0 +1,10 @@
+"""Measures how interpretable the features inside a language model are.
+
+import autointerp
+run = autointerp.run("demo")
+run.leaderboard()
+"""
+
+from autointerp.api import Run, open_run, run
+
+__all__ = ["Run", "open_run", "run"]

@@ -1,0 +1,104 @@
+"""What `import autointerp` offers: `run`, `open_run`, and a `Run` with pandas tables. Thin; loads nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+    from autointerp.config import Config
+    from autointerp.records import FeatureRecord
+    from autointerp.store import RunFolder
+    from sae.progress import Report
+
+
+class Run:
+    """A run folder, finished or not, as tables."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.path: Path = folder.path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """run.json: config, identity, status, inputs, versions, what was sampled."""
+        return self._folder.about
+
+    @property
+    def features(self) -> list[FeatureRecord]:
+        """The feature records: what the explainer saw and what was scored."""
+        return self._folder.read_features()
+
+    @property
+    def results(self) -> pandas.DataFrame:
+        """A row per feature and explainer: status, explanation, each score and its shuffled control (NaN: undefined)."""
+        import pandas
+
+        rows = []
+        for result in self._folder.results():
+            scores = {name: value for name, value in result.scores.items()}
+            control = {f"control/{name}": value for name, value in result.control.items()}
+            rows.append(
+                {
+                    "dictionary": result.feature.dictionary,
+                    "feature": result.feature.index,
+                    "explainer": result.explainer,
+                    "status": result.status,
+                    "explanation": result.explanation.text if result.explanation else None,
+                    "error": result.error,
+                }
+                | scores
+                | control
+            )
+        return pandas.DataFrame(rows)
+
+    def leaderboard(self) -> pandas.DataFrame:
+        """A row per dictionary, explainer and scorer, as in leaderboard.json."""
+        import pandas
+
+        from autointerp.leaderboard import COLUMNS, make_rows
+
+        return pandas.DataFrame(make_rows(self._folder, list(self._folder.results())), columns=list(COLUMNS))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.about['status']})"
+
+
+def run(
+    config: str | Config = "demo",
+    changes: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    report: Report | None = None,
+) -> Run:
+    """Run an experiment, or take it up where it stopped.
+
+    Args:
+        config: a name (`demo`), a path to a YAML file, or a Config.
+        changes: dotted config names to new values: {"sampling.features": 20}.
+        out: the run folder; by default runs/NAME-IDENTITY here.
+        report: makes a progress display from a title; `sae.progress.Silent` shows nothing.
+
+    Raises:
+        sae.errors.UserError: a wrong path, name or setting, in one line.
+    """
+    from autointerp import config as configs
+    from autointerp import pipeline
+    from sae.progress import Progress
+
+    chosen = configs.load(config) if isinstance(config, str) else config
+    settings = dict(changes or {}) | ({"runtime.out": str(out)} if out is not None else {})
+    if settings:
+        chosen = configs.build(chosen.model_dump(), settings, "changes")
+    return Run(pipeline.run(chosen, report or Progress))
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder. Raises UserError if it is none."""
+    from autointerp.store import RunFolder
+
+    opened = Run(RunFolder(Path(path)))
+    _ = opened.about
+    return opened

@@ -1,0 +1,238 @@
+"""Runs to tables: a row per dictionary, explainer and scorer, with intervals, controls, floors and counts.
+
+Knows the run folder and statistics; nothing about how results came about.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autointerp import statistics
+from autointerp.records import FeatureResult
+from autointerp.scorers import simulation
+from autointerp.store import RunFolder
+from sae.errors import UserError
+
+COLUMNS = (
+    "dictionary", "kind", "hook_point", "explainer", "simulator", "scorer", "n_ok", "n_undefined", "n_error", "mean",
+    "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "chance", "density_median", "l0", "fvu",
+    "cost_usd", "tokens_in", "tokens_out",
+)  # fmt: skip
+CHANCE = 0.0
+"""A correlation's floor: what predictions that know nothing score on average."""
+Row = dict[str, Any]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spare spaces: the form that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def write(folder: RunFolder) -> None:
+    """Make leaderboard.json, .csv, .md and the plots from what the run folder holds."""
+    from autointerp import plots
+
+    results = list(folder.results())
+    rows = make_rows(folder, results)
+    folder.write_json("leaderboard.json", rows)
+    folder.write_text("leaderboard.csv", to_csv(rows))
+    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder, results)))
+    plots.write(folder.path, rows)
+
+
+def merge(paths: Sequence[Path]) -> list[Row]:
+    """The rows of several runs, main explainers first; a dictionary that two runs have is named RUN:DICTIONARY.
+
+    Raises UserError if a run is not finished.
+    """
+    runs = {path.resolve().name: _finished_rows(path) for path in paths}
+    names = [name for rows in runs.values() for name in {row["dictionary"] for row in rows}]
+    merged = [
+        row | {"dictionary": f"{run}:{row['dictionary']}" if names.count(row["dictionary"]) > 1 else row["dictionary"]}
+        for run, rows in runs.items()
+        for row in rows
+    ]
+    order = list(dict.fromkeys(row["explainer"] for row in merged))
+    return sorted(merged, key=lambda row: order.index(row["explainer"]))
+
+
+def _finished_rows(path: Path) -> list[Row]:
+    if RunFolder(path).about["status"] != "complete":
+        raise UserError(f"{path} is not finished; finish it with the command that began it")
+    rows: list[Row] = json.loads((path / "leaderboard.json").read_text("utf-8"))
+    return rows
+
+
+def make_rows(folder: RunFolder, results: Sequence[FeatureResult]) -> list[Row]:
+    """Rows in the order: explainers as configured (the main one first), dictionaries as sampled, scorers."""
+    about = folder.about
+    densities: dict[str, list[float]] = {}
+    for feature in folder.read_features():
+        densities.setdefault(feature.feature.dictionary, []).append(feature.density)
+    groups: dict[tuple[str, str], list[FeatureResult]] = {}
+    for result in results:
+        groups.setdefault((result.explainer, result.feature.dictionary), []).append(result)
+    facts = {summary["name"]: summary for summary in about["dictionaries"]}
+    order = list(dict.fromkeys(result.explainer for result in results))
+    return [
+        _row(facts[name], explainer, about["config"]["simulator"], scorer, groups[explainer, name], densities[name])
+        for explainer in order
+        for name in facts
+        if (explainer, name) in groups
+        for scorer in simulation.SLICES
+    ]
+
+
+def _row(
+    facts: Row, explainer: str, simulator: str, scorer: str, group: list[FeatureResult], densities: list[float]
+) -> Row:
+    answered = [result for result in group if result.status != "error"]
+    scores = [value for result in answered if (value := result.scores[scorer]) is not None]
+    controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
+    interval = statistics.mean_interval(scores)
+    return {
+        "dictionary": facts["name"],
+        "kind": facts["kind"],
+        "hook_point": facts["hook_point"],
+        "explainer": explainer,
+        "simulator": simulator,
+        "scorer": scorer,
+        "n_ok": len(scores),
+        "n_undefined": len(answered) - len(scores),
+        "n_error": len(group) - len(answered),
+        "mean": interval and interval.mean,
+        "ci_low": interval and interval.low,
+        "ci_high": interval and interval.high,
+        "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
+        "control_mean": float(np.mean(controls)) if controls else None,
+        "chance": CHANCE,
+        "density_median": float(np.median(densities)),
+        "l0": facts["l0"],
+        "fvu": facts["fvu"],
+        "cost_usd": sum(result.usage.get("cost_usd", 0.0) for result in group),
+        "tokens_in": sum(result.usage.get("tokens_in", 0) for result in group),
+        "tokens_out": sum(result.usage.get("tokens_out", 0) for result in group),
+    }
+
+
+def make_comparisons(folder: RunFolder, results: Sequence[FeatureResult]) -> list[Row]:
+    """Every sparse dictionary against every other dictionary, main explainer and scorer, Holm-adjusted together."""
+    kinds = {summary["name"]: summary["kind"] for summary in folder.about["dictionaries"]}
+    main = results[0].explainer if results else None
+    scores: dict[str, list[float]] = {name: [] for name in kinds}
+    for result in results:
+        value = result.scores.get(simulation.MAIN)
+        if result.explainer == main and value is not None:
+            scores[result.feature.dictionary].append(value)
+    rows: list[Row] = []
+    for name in (name for name in kinds if kinds[name] == "sae"):
+        for other in (other for other in kinds if other != name):
+            found = statistics.compare(scores[name], scores[other])
+            if found:
+                rows.append({"dictionary": name, "against": other} | vars(found))
+    adjusted = statistics.holm([row["p"] for row in rows])
+    return [row | {"p_holm": value} for row, value in zip(rows, adjusted, strict=True)]
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def to_markdown(rows: Sequence[Row], comparisons: Sequence[Row]) -> str:
+    """The tables a person reads: scores, differences, and scores by the explanation's length."""
+    explainers = list(dict.fromkeys(row["explainer"] for row in rows))
+    parts = [scores_table(rows)]
+    if comparisons:
+        parts.append(_comparisons_table(comparisons))
+    if len(explainers) > 1:
+        parts.append(_explainers_table(rows, explainers))
+    return "\n\n".join(parts) + "\n"
+
+
+def scores_table(rows: Sequence[Row]) -> str:
+    """The main explainer's scores, a line per dictionary."""
+    main = rows[0]["explainer"]
+    by_dictionary: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row["explainer"] == main:
+            by_dictionary.setdefault(row["dictionary"], {})[row["scorer"]] = row
+    header = ["dictionary", "top and random", "top", "random", "shuffled", "ok/undefined/error", "density", "L0", "FVU"]
+    lines = [_score_line(name, slices) for name, slices in by_dictionary.items()]
+    title = (
+        f"Explainer {main}, simulator {rows[0]['simulator']}: mean correlation with 95% interval; chance {CHANCE:g}."
+    )
+    return f"{title}\n\n" + _table(header, lines)
+
+
+def _score_line(name: str, slices: dict[str, Row]) -> list[str]:
+    main = slices[simulation.MAIN]
+    counts = " ".join(f"{row['n_ok']}/{row['n_undefined']}/{row['n_error']}" for row in slices.values())
+    return [
+        name,
+        *(with_interval(row["mean"], row["ci_low"], row["ci_high"]) for row in slices.values()),
+        number(main["control_mean"]),
+        counts,
+        number(main["density_median"], 4),
+        number(main["l0"], 1),
+        number(main["fvu"], 3),
+    ]
+
+
+def _comparisons_table(comparisons: Sequence[Row]) -> str:
+    lines = [
+        [
+            f"{row['dictionary']} - {row['against']}",
+            with_interval(row["difference"], row["low"], row["high"]),
+            f"{row['p_holm']:.2g}",
+        ]
+        for row in comparisons
+    ]
+    title = "Difference of means (top and random), 95% interval, Welch's test with Holm's correction."
+    return f"{title}\n\n" + _table(["comparison", "difference", "p"], lines)
+
+
+def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> str:
+    main = [row for row in rows if row["scorer"] == simulation.MAIN]
+    names = list(dict.fromkeys(row["dictionary"] for row in main))
+    cells = {(row["dictionary"], row["explainer"]): row for row in main}
+    lines = [[name, *(_half_width(cells[name, explainer]) for explainer in explainers)] for name in names]
+    title = "The same by explainer: the score along the explanation's length (mean ± half the 95% interval)."
+    return f"{title}\n\n" + _table(["dictionary", *explainers], lines)
+
+
+def _half_width(row: Row) -> str:
+    if row["ci_high"] is None:
+        return number(row["mean"])
+    return f"{row['mean']:.2f} ± {row['ci_high'] - row['mean']:.2f}"
+
+
+def with_interval(mean: float | None, low: float | None, high: float | None) -> str:
+    """`0.71 [0.66, 0.76]`, or what of it exists."""
+    if mean is None or low is None or high is None:
+        return number(mean)
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Fixed digits, or a dash for what does not exist."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, padded so that it reads in a terminal as well."""
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in [header, *lines]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    padded = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([padded[0], rule, *padded[1:]])

@@ -1,0 +1,189 @@
+"""The method: explain a feature, simulate held-out text from the explanation alone, correlate; and its control.
+
+`evaluate` is the method on one screen; `run` adds the run folder, resuming and progress. Needs no torch: sampling is
+behind its room's door.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autointerp import explainers, leaderboard, prompts, rules, simulators, statistics
+from autointerp.config import Config, cache_folder
+from autointerp.explainers import Explainer
+from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
+from autointerp.sampling import inputs, sample
+from autointerp.scorers import simulation
+from autointerp.simulators import Simulator
+from autointerp.store import RunFolder
+from sae.files import sha256_of
+from sae.progress import Report
+
+PROTOCOL_VERSION = 1
+"""Changes whenever the same config would give other numbers; part of every run's identity."""
+CONTROL_STREAM = 201
+
+
+def evaluate(
+    feature: FeatureRecord, explanation: Explanation, strangers: Explanation | None, name: str, simulator: Simulator
+) -> FeatureResult:
+    """Score one feature's explanation on its score records, and a stranger's explanation as its control."""
+    try:
+        simulations = simulate(feature, explanation, simulator)
+        control = simulation.score(feature.score, simulate(feature, strangers, simulator)) if strangers else {}
+    except AnswerError as error:
+        return FeatureResult(feature.feature, name, "error", explanation, (), {}, error=str(error))
+    scores = simulation.score(feature.score, simulations)
+    status = "undefined" if scores[simulation.MAIN] is None else "ok"
+    return FeatureResult(feature.feature, name, status, explanation, simulations, scores, control)
+
+
+def simulate(feature: FeatureRecord, explanation: Explanation, simulator: Simulator) -> tuple[Simulation, ...]:
+    """The simulator sees the explanation and the tokens of the score records, nothing else."""
+    predicted = simulator.simulate(explanation, [record.tokens for record in feature.score])
+    return tuple(Simulation(place, values) for place, values in enumerate(predicted))
+
+
+def evaluate_all(
+    features: Sequence[FeatureRecord], config: Config, finished: Callable[[FeatureRecord, str], bool]
+) -> Iterator[list[FeatureResult]]:
+    """The results of every feature that are not finished yet, a list per feature, in the features' order."""
+    simulator = simulators.make(config.simulator)
+    judges = [explainers.make(spec) for spec in config.explainers]
+    partners = _partners(features, config.seed)
+    explain = _memoised(features)
+    for place, feature in enumerate(features):
+        yield [
+            evaluate(
+                feature,
+                explain(place, judge),
+                None if partners[place] is None else explain(partners[place], judge),
+                judge.name,
+                simulator,
+            )
+            for judge in judges
+            if not finished(feature, judge.name)
+        ]
+
+
+def _memoised(features: Sequence[FeatureRecord]) -> Callable[[int, Explainer], Explanation]:
+    """Explain each feature once by each explainer, whether first needed for itself or as another's control."""
+    known: dict[tuple[int, str], Explanation] = {}
+
+    def explain(place: int, judge: Explainer) -> Explanation:
+        if (place, judge.name) not in known:
+            known[place, judge.name] = judge.explain(features[place].explain)
+        return known[place, judge.name]
+
+    return explain
+
+
+def _partners(features: Sequence[FeatureRecord], seed: int) -> list[int | None]:
+    """For each feature the place of another one of the same dictionary, whose explanation is its control."""
+    partners: list[int | None] = [None] * len(features)
+    for dictionary in dict.fromkeys(feature.feature.dictionary for feature in features):
+        places = [i for i, feature in enumerate(features) if feature.feature.dictionary == dictionary]
+        rng = np.random.default_rng([seed, CONTROL_STREAM])
+        for place, partner in zip(places, statistics.derangement(len(places), rng), strict=True):
+            partners[place] = None if partner is None else places[partner]
+    return partners
+
+
+def run(config: Config, report: Report) -> RunFolder:
+    """Run an experiment, or take it up where it stopped; a finished one is only opened.
+
+    Raises UserError for the user's mistakes, before anything is written where that can be known.
+    """
+    _check_judges(config)
+    config = inputs.resolve(config)
+    about = describe(config)
+    folder = RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
+    known = folder.begin(about) if folder.path.exists() else None
+    if known and known["status"] == "complete":
+        return folder
+    if not folder.is_sampled:
+        drawn = sample(config, cache_folder(), report)
+        folder.begin(about)
+        folder.write_features(drawn.features)
+        folder.update(status="scoring", sampling=drawn.facts, dictionaries=[asdict(d) for d in drawn.dictionaries])
+    _score(folder, config, report)
+    leaderboard.write(folder)
+    folder.update(status="complete", totals=_totals(folder.results()))
+    return folder
+
+
+def _score(folder: RunFolder, config: Config, report: Report) -> None:
+    folder.recover()
+    done = {(result.feature, result.explainer) for result in folder.results()}
+    features = folder.read_features()
+    failures = 0
+    with report("explaining and scoring (features)") as progress:
+        pending = evaluate_all(features, config, lambda feature, name: (feature.feature, name) in done)
+        for count, results in enumerate(pending, start=1):
+            folder.append(results)
+            failures += sum(result.status == "error" for result in results)
+            progress.update(count, len(features), f"{failures} errors")
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """What run.json says before anything is done: identity, config, inputs, prompts, versions."""
+    wording = prompts.load(rules.PROMPT)
+    contents = inputs.fingerprint(config)
+    parts = {
+        "protocol": PROTOCOL_VERSION,
+        "config": config.identity_fields(),
+        "inputs": contents,
+        "prompts": [wording.label],
+    }
+    return {
+        "identity": sha256_of([leaderboard.canonical(parts).encode()]),
+        "name": config.name,
+        "config": config.model_dump(mode="json", exclude={"runtime"}),
+        "inputs": contents,
+        "prompts": {wording.label: wording.text},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "git_commit": _git_commit(),
+    }
+
+
+_PACKAGES = ("autointerp", "numpy", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens", "transformers")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, if this package is run from one."""
+    import subprocess
+
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    asked = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None
+
+
+def _check_judges(config: Config) -> None:
+    """Refuse an unknown judge before anything slow starts."""
+    simulators.make(config.simulator)
+    for spec in config.explainers:
+        explainers.make(spec)
+
+
+def _totals(results: Iterable[FeatureResult]) -> dict[str, Any]:
+    counts = {"ok": 0, "undefined": 0, "error": 0}
+    usage: dict[str, float] = {"tokens_in": 0, "tokens_out": 0, "cost_usd": 0.0}
+    for result in results:
+        counts[result.status] += 1
+        for name in usage:
+            usage[name] += result.usage.get(name, 0)
+    return counts | usage

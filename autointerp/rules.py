@@ -1,0 +1,123 @@
+"""The language of token rules: rules to a sentence and back, and what a set of rules predicts.
+
+Used by the offline explainer and the offline simulator, which share nothing but the sentence. Knows nothing about
+how rules are learnt.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from autointerp import prompts
+from autointerp.records import AnswerError
+
+RuleKind = Literal["token", "pair", "after", "near"]
+KINDS: tuple[RuleKind, ...] = ("token", "pair", "after", "near")
+NEAR_WINDOW = 8
+"""Reach of a `near` rule, in tokens; the wording in prompts/explainer/rules.yaml says the same number."""
+PROMPT = "explainer/rules"
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on a token and those before it, and the activation (0-10) it predicts there.
+
+    key: (token,) for `token`, `after` and `near`; (previous token, token) for `pair`.
+    """
+
+    kind: RuleKind
+    key: tuple[str, ...]
+    strength: float
+
+
+def conditions(tokens: Sequence[str]) -> Iterator[tuple[int, RuleKind, tuple[str, ...]]]:
+    """Every (position, kind, key) that holds in a fragment; a `near` rule holds once however often its token recurs."""
+    for position, token in enumerate(tokens):
+        yield position, "token", (token,)
+        if position:
+            yield position, "pair", (tokens[position - 1], token)
+            yield position, "after", (tokens[position - 1],)
+        for before in dict.fromkeys(tokens[max(0, position - NEAR_WINDOW) : position]):
+            yield position, "near", (before,)
+
+
+def predict(rules: Iterable[Rule], tokens: Sequence[str]) -> tuple[float, ...]:
+    """Activation of each token: the strength of the strongest rule that holds there, else 0."""
+    by_kind: dict[str, dict[tuple[str, ...], float]] = {kind: {} for kind in KINDS}
+    for rule in rules:
+        known = by_kind[rule.kind]
+        known[rule.key] = max(rule.strength, known.get(rule.key, 0.0))
+    singles, pairs, after, near = (by_kind[kind] for kind in KINDS)
+    predicted = [singles.get((token,), 0.0) for token in tokens]
+    for position in range(1, len(tokens)):
+        previous = tokens[position - 1]
+        predicted[position] = max(
+            predicted[position], pairs.get((previous, tokens[position]), 0.0), after.get((previous,), 0.0)
+        )
+    for position, token in enumerate(tokens if near else ()):
+        strength = near.get((token,), 0.0)
+        for later in range(position + 1, min(position + 1 + NEAR_WINDOW, len(tokens)) if strength else 0):
+            predicted[later] = max(predicted[later], strength)
+    return tuple(predicted)
+
+
+def to_text(rules: Sequence[Rule]) -> str:
+    """The rules as one sentence, strongest say first as given."""
+    wording = prompts.load(PROMPT).values
+    if not rules:
+        return str(wording["nothing"])
+    return str(wording["opening"] + wording["separator"].join(map(_phrase, rules)) + wording["closing"])
+
+
+def from_text(text: str) -> tuple[Rule, ...]:
+    """Read a sentence back. Raises AnswerError, with the place, where it is not of the wording."""
+    wording = prompts.load(PROMPT).values
+    if text == wording["nothing"]:
+        return ()
+    if not text.startswith(wording["opening"]):
+        raise AnswerError(f"the explanation does not begin with {wording['opening']!r}")
+    place, rules = len(wording["opening"]), []
+    while True:
+        rule, place = _read(text, place)
+        rules.append(rule)
+        if text[place:] == wording["closing"]:
+            return tuple(rules)
+        if not text.startswith(wording["separator"], place):
+            raise AnswerError(f"the explanation cannot be read from {text[place : place + 40]!r} on")
+        place += len(wording["separator"])
+
+
+def _phrase(rule: Rule) -> str:
+    wording = prompts.load(PROMPT).values
+    names = dict(zip(("a", "b"), (json.dumps(token, ensure_ascii=False) for token in rule.key), strict=False))
+    phrase = wording["kinds"][rule.kind].format(**names)
+    return str(phrase + wording["strength"].format(strength=f"{rule.strength:.1f}"))
+
+
+def _read(text: str, place: int) -> tuple[Rule, int]:
+    for kind, pattern in _patterns(prompts.load(PROMPT).label):
+        match = pattern.match(text, place)
+        if match:
+            found = match.groupdict()
+            key = tuple(json.loads(found[name]) for name in ("a", "b") if name in found)
+            return Rule(kind, key, float(found["strength"])), match.end()
+    raise AnswerError(f"no rule is worded like {text[place : place + 40]!r}")
+
+
+@cache
+def _patterns(label: str) -> list[tuple[RuleKind, re.Pattern[str]]]:
+    """A pattern per kind, made from the wording; `label` keys the cache."""
+    wording: Any = prompts.load(PROMPT).values
+    slots = {"a": _QUOTED, "b": _QUOTED, "strength": r"\d+\.\d"}
+    patterns: list[tuple[RuleKind, re.Pattern[str]]] = []
+    for kind in KINDS:
+        pieces = re.split(r"\{(\w+)\}", wording["kinds"][kind] + wording["strength"])
+        parts = [
+            f"(?P<{piece}>{slots[piece]})" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)
+        ]
+        patterns.append((kind, re.compile("".join(parts))))
+    return patterns

@@ -1,0 +1,164 @@
+"""A run's dictionaries: loaded from where the user says, trained or fitted once and kept in the cache, all measured."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autointerp.config import Config
+from autointerp.sampling import inputs
+from sae import baselines, formats, metrics, train
+from sae.corpus import Split
+from sae.dictionary import Dictionary
+from sae.errors import UserError
+from sae.files import sha256_of, write_atomic
+from sae.progress import Report
+from sae.stream import ActivationStream
+from sae.subject import Subject
+
+MEASURED_VECTORS = 32_768
+MEASURED_BLOCKS = 256
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A dictionary with what was measured of it on held-out text: l0, fvu, dead share, CE recovered (or None)."""
+
+    dictionary: Dictionary
+    metrics: dict[str, Any]
+
+
+class Workshop:
+    """Makes the dictionaries of one run. `key` names all that a fitted dictionary depends on but its recipe."""
+
+    def __init__(
+        self, config: Config, cache: Path, report: Report, subject: Subject, split: Split, width: int, key: str
+    ) -> None:
+        self._config, self._cache, self._report, self._key = config, cache, report, key
+        self._subject, self._split, self._width = subject, split, width
+        self._hook_point = str(config.subject.hook_point)
+
+    def measured(self) -> tuple[Measured, ...]:
+        """The user's dictionaries, then the trained ones, then the baselines in the config's order."""
+        sparse = [self._loaded(path) for path in self._config.dictionaries.load] + self._trained()
+        fitted: list[Measured] = []
+        for baseline in self._config.dictionaries.baselines:
+            if baseline == "random_matched":
+                fitted += [self._matched(target.dictionary) for target in sparse]
+            else:
+                fitted.append(self._fitted(baseline))
+        return (*sparse, *fitted)
+
+    def _loaded(self, path: str) -> Measured:
+        dictionary = formats.load(path)
+        if dictionary.d_in != self._width:
+            raise UserError(
+                f"dictionary {path} reads vectors of width {dictionary.d_in}, but {self._hook_point} of "
+                f"{self._subject.name} is {self._width} wide; give the hook point it was trained on with --hook"
+            )
+        placed = self._placed(dictionary)
+        stored = self._cache / "metrics" / f"{self._digest(inputs.dictionary_hash(path))}.json"
+        if not stored.is_file():
+            write_atomic(stored, json.dumps(self._measure(placed)))
+        return Measured(placed, json.loads(stored.read_text("utf-8")))
+
+    def _trained(self) -> list[Measured]:
+        """All autoencoders of the config; those not in the cache are trained together on one stream."""
+        recipes = [
+            train.TopKRecipe(**recipe.model_dump(), seed=self._config.seed)
+            for recipe in self._config.dictionaries.train
+        ]
+        folders = [self._folder(asdict(recipe)) for recipe in recipes]
+        missing = [pair for pair in zip(recipes, folders, strict=True) if not pair[1].is_dir()]
+        for size in sorted({recipe.batch for recipe, _ in missing}):
+            group = [(recipe, folder) for recipe, folder in missing if recipe.batch == size]
+            batches = self._stream(self._split.train, 1).batches(size)
+            model = str(self._subject.name)
+            made = train.train([recipe for recipe, _ in group], batches, self._hook_point, model, self._report)
+            for dictionary, (_, folder) in zip(made, group, strict=True):
+                self._save(dictionary, folder)
+        return [self._open(folder) for folder in folders]
+
+    def _fitted(self, baseline: str) -> Measured:
+        seed = self._config.seed
+        makers: dict[str, Callable[[], Dictionary]] = {
+            "neurons": lambda: baselines.neurons(self._fit_BD),
+            "pca": lambda: baselines.pca(self._fit_BD),
+            "ica": lambda: self._ica(),
+            "random": lambda: baselines.random_directions(self._fit_BD, seed),
+        }
+        return self._kept([baseline, self._config.dictionaries.fit_vectors], makers[baseline])
+
+    def _ica(self) -> Dictionary:
+        with self._report("fitting ICA") as progress:
+            return baselines.ica(self._fit_BD, self._config.seed, lambda text: progress.update(1, 1, text))
+
+    def _matched(self, target: Dictionary) -> Measured:
+        def make() -> Dictionary:
+            density_F = metrics.density(target, self._fit_BD)
+            return baselines.random_matched(self._fit_BD, target, density_F, self._config.seed)
+
+        weights = sha256_of([target.W_enc_DF.cpu().numpy().tobytes(), target.b_enc_F.cpu().numpy().tobytes()])
+        return self._kept(["random_matched", target.name, weights, self._config.dictionaries.fit_vectors], make)
+
+    def _kept(self, recipe: Any, make: Callable[[], Dictionary]) -> Measured:
+        folder = self._folder(recipe)
+        if not folder.is_dir():
+            self._save(make(), folder)
+        return self._open(folder)
+
+    def _save(self, dictionary: Dictionary, folder: Path) -> None:
+        placed = self._placed(dictionary)
+        about = {"metrics": self._measure(placed), "prepend_bos": self._subject.prepend_bos}
+        formats.save(
+            replace(
+                placed,
+                hook_point=self._hook_point,
+                model=self._subject.name,
+                metadata=dict(placed.metadata) | about,
+            ),
+            folder,
+        )
+
+    def _open(self, folder: Path) -> Measured:
+        dictionary = self._placed(formats.load(folder))
+        return Measured(dictionary, dict(dictionary.metadata["metrics"]))
+
+    def _measure(self, dictionary: Dictionary) -> dict[str, Any]:
+        """l0, fvu, dead on vectors, CE on blocks, all of held-out text."""
+        found = metrics.reconstruction(dictionary, self._measured_BD)
+        losses = metrics.cross_entropy(self._subject, dictionary, self._hook_point, self._measured_NC, 32)
+        return {"l0": found.l0, "fvu": found.fvu, "dead": found.dead, "ce_recovered": losses.recovered}
+
+    def _placed(self, dictionary: Dictionary) -> Dictionary:
+        return dictionary.to(self._subject.device)
+
+    def _folder(self, recipe: Any) -> Path:
+        return self._cache / "dictionaries" / self._digest(recipe)
+
+    def _digest(self, content: Any) -> str:
+        return sha256_of([self._key.encode(), json.dumps(content, sort_keys=True).encode()])[:16]
+
+    def _stream(self, blocks: Any, offset: int) -> ActivationStream:
+        seed = 8 * self._config.seed + offset
+        return ActivationStream(self._subject, self._hook_point, blocks, seed, self._config.runtime.batch_blocks)
+
+    @cached_property
+    def _fit_BD(self) -> Tensor:
+        return self._stream(self._split.train, 2).sample(self._config.dictionaries.fit_vectors)
+
+    @cached_property
+    def _measured_BD(self) -> Tensor:
+        return self._stream(self._split.held_out, 3).sample(MEASURED_VECTORS)
+
+    @cached_property
+    def _measured_NC(self) -> Tensor:
+        """Held-out blocks spread evenly over the documents."""
+        ids_NC = torch.from_numpy(self._split.held_out.full().ids_NC).long()
+        step = max(1, len(ids_NC) // MEASURED_BLOCKS)
+        return ids_NC[::step][:MEASURED_BLOCKS].to(self._subject.device)

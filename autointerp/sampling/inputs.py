@@ -1,0 +1,96 @@
+"""What a run is made from, read without torch: settings the dictionaries supply, and hashes of every content.
+
+Raises the user's mistakes (paths, formats, settings that contradict each other) before anything slow starts.
+"""
+
+from typing import Any
+
+from autointerp.config import Config
+from sae.corpus import read_documents
+from sae.errors import UserError
+from sae.files import sha256_of, sha256_of_path
+from sae.formats import peek, recognise
+from sae.formats.header import Header
+
+TOY = "toy"
+
+
+def resolve(config: Config) -> Config:
+    """The config with what it leaves to the dictionaries filled in: model, hook point, prepend_bos."""
+    headers = [peek(path) for path in config.dictionaries.load]
+    subject = config.subject.model_copy(
+        update={
+            "model": config.subject.model or _agreed(headers, "model", "--model NAME|DIR"),
+            "hook_point": config.subject.hook_point or _agreed(headers, "hook_point", "--hook NAME"),
+            "prepend_bos": config.subject.prepend_bos
+            if config.subject.prepend_bos is not None
+            else _agreed(headers, "prepend_bos", None),
+        }
+    )
+    _check_names(config, headers)
+    return config.model_copy(update={"subject": subject})
+
+
+def fingerprint(config: Config) -> dict[str, Any]:
+    """The content behind every CONTENT field of a resolved config, for the run's identity."""
+    headers = [peek(path) for path in config.dictionaries.load]
+    return {
+        "corpus": corpus_hash(config),
+        "model": model_content(config),
+        "hook_point": config.subject.hook_point,
+        "dictionaries": [[header.name, dictionary_hash(path)] for header, path in _zip(headers, config)],
+    }
+
+
+def corpus_hash(config: Config) -> str:
+    return sha256_of(
+        document.text.encode("utf-8", "surrogatepass") for document in read_documents(config.corpus.source)
+    )
+
+
+def model_content(config: Config) -> Any:
+    """The toy's recipe, the hash of a local directory, or a hub name."""
+    model = str(config.subject.model)
+    if model == TOY:
+        return config.subject.toy.model_dump()
+    from pathlib import Path
+
+    folder = Path(model).expanduser()
+    return sha256_of_path(folder) if folder.is_dir() else model
+
+
+def dictionary_hash(path: str) -> str:
+    folder, _ = recognise(path)
+    return sha256_of_path(folder)
+
+
+def processing(config: Config) -> dict[str, Any]:
+    """The weight processing the dictionaries were trained under. Raises UserError if they disagree."""
+    headers = [peek(path) for path in config.dictionaries.load]
+    return dict(_agreed([h for h in headers if h.processing], "processing", None) or {})
+
+
+def _zip(headers: list[Header], config: Config) -> list[tuple[Header, str]]:
+    return list(zip(headers, config.dictionaries.load, strict=True))
+
+
+def _agreed(headers: list[Header], name: str, flag: str | None) -> Any:
+    """The one value all headers give; with a `flag`, UserError if none does."""
+    values = [getattr(header, name) for header in headers if getattr(header, name) is not None]
+    if any(value != values[0] for value in values):
+        said = ", ".join(f"{header.name}: {getattr(header, name)}" for header in headers)
+        raise UserError(
+            f"the dictionaries disagree on {name} ({said}); run them one at a time and merge with autointerp leaderboard"
+        )
+    if not values and flag:
+        raise UserError(f"no dictionary names its {name}; give {flag}")
+    return values[0] if values else None
+
+
+def _check_names(config: Config, headers: list[Header]) -> None:
+    names = [header.name for header in headers] + [recipe.name for recipe in config.dictionaries.train]
+    twice = {name for name in names if names.count(name) > 1} | set(names) & {"neurons", "pca", "ica", "random"}
+    if twice:
+        raise UserError(f"two dictionaries are called {sorted(twice)[0]!r}; rename one's folder")
+    if not names and "random_matched" in config.dictionaries.baselines and len(config.dictionaries.baselines) == 1:
+        raise UserError("random_matched needs a dictionary to match; give --dictionary PATH")

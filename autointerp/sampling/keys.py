@@ -1,0 +1,108 @@
+"""Which fragments are kept: every scheme is "the largest keys", so one streaming top-n serves them all.
+
+A key is a non-negative float per (feature, fragment); 0 means not eligible. Keys depend on the activation's maximum
+and on a hash of seed, feature, document and position, never on batches or order. Imports torch, nothing else of ours.
+
+Shape suffixes: S features, N fragments of a batch, K kept.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from autointerp.records import Source
+
+_FRAGMENT_BITS = 32
+_LARGEST_FRAGMENT = 2**_FRAGMENT_BITS - 1
+
+
+def mix(x: Tensor) -> Tensor:
+    """The splitmix64 finaliser on int64 (Steele et al. 2014): a bijection whose every output bit looks random."""
+    x = (x ^ _shift(x, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    x = (x ^ _shift(x, 27)) * (0x94D049BB133111EB - 2**64)
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical (not arithmetic) right shift of int64."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def fragment_hash(seed: int, document_N: Tensor, position_N: Tensor) -> Tensor:
+    """A hash of seed, document and position in it, int64 [N]."""
+    start = mix(torch.tensor(seed + 1, dtype=torch.int64, device=document_N.device))
+    return mix(mix(start ^ document_N.long()) ^ position_N.long())
+
+
+def uniform(hash_N: Tensor, feature_S: Tensor, salt: int) -> Tensor:
+    """Numbers in (0, 1], float32 [S, N], independent between features, fragments and salts."""
+    mixed_SN = mix(hash_N[None, :] ^ mix(feature_S.long() * 16 + salt + 1)[:, None])
+    return (_shift(mixed_SN, 40) + 1).float() / 2**24
+
+
+def key_top(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
+    """The largest maxima."""
+    return max_SN
+
+
+def key_active(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
+    """A uniform sample of the active fragments: the reservoir that quantiles are cut from."""
+    return uniform_SN * (max_SN > 0)
+
+
+def key_importance(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
+    """A sample without replacement with probability proportional to the squared maximum (Efraimidis & Spirakis 2006)."""
+    exponential_SN = (-uniform_SN.double().log()).clamp_min(1e-9)
+    return (max_SN.double().square() / exponential_SN).float()
+
+
+def key_random(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
+    """A uniform sample of all fragments, active or not."""
+    return uniform_SN
+
+
+def key_inactive(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
+    """A uniform sample of the fragments on which the feature is silent at every token."""
+    return uniform_SN * (max_SN == 0)
+
+
+KEYS: dict[Source, Callable[[Tensor, Tensor], Tensor]] = {
+    "top": key_top,
+    "quantile": key_active,
+    "importance": key_importance,
+    "random": key_random,
+    "inactive": key_inactive,
+}
+"""In the order in which records are chosen: a fragment chosen by one source is not chosen again by a later one."""
+
+
+class StreamingTop:
+    """Per feature, the fragments with the largest keys seen so far; ties go to the earlier fragment.
+
+    Key and fragment share one int64 (the float's bits above, the complement of the fragment number below), so that the
+    order is total and the result is the same whatever the batches.
+    """
+
+    def __init__(self, n_features: int, keep: int, device: torch.device | str = "cpu") -> None:
+        self._packed_SK = torch.zeros((n_features, keep), dtype=torch.int64, device=device)
+        self._max_SK = torch.zeros((n_features, keep), dtype=torch.float32, device=device)
+
+    def add(self, key_SN: Tensor, max_SN: Tensor, fragment_N: Tensor) -> None:
+        """Take in a batch: keys and maxima [S, N] float32 and the fragments' numbers [N] (below 2^32)."""
+        bits_SN = key_SN.contiguous().view(torch.int32).long() << _FRAGMENT_BITS
+        packed_SN = torch.where(key_SN > 0, bits_SN | (_LARGEST_FRAGMENT - fragment_N), 0)
+        joined = torch.cat([self._packed_SK, packed_SN], 1)
+        best = joined.topk(self._packed_SK.shape[1], dim=1)
+        self._packed_SK = best.values
+        self._max_SK = torch.cat([self._max_SK, max_SN], 1).gather(1, best.indices)
+
+    def kept(self, feature: int) -> list[tuple[int, float]]:
+        """(fragment, its maximum) of one feature by its row here, largest key first."""
+        packed = self._packed_SK[feature].tolist()
+        maxima = self._max_SK[feature].tolist()
+        return [
+            (_LARGEST_FRAGMENT - (value & _LARGEST_FRAGMENT), highest)
+            for value, highest in zip(packed, maxima, strict=True)
+            if value
+        ]

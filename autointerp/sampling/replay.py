@@ -1,0 +1,166 @@
+"""Pass two: only the blocks that hold chosen fragments are run again, and their activations become records.
+
+Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a batch, S features.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autointerp.config import Config
+from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
+from autointerp.sampling import Sample
+from autointerp.sampling.prepare import Prepared
+from autointerp.sampling.select import Chosen, Fragments, Picked, Selection
+from sae.dictionary import Dictionary
+from sae.progress import Report
+
+
+@dataclass(frozen=True)
+class _Picks:
+    """A dictionary's picks in the order of its features, explain before score; `slot_P` is the feature's row."""
+
+    features_S: Tensor
+    fragment_P: NDArray[np.int64]
+    slot_P: NDArray[np.int64]
+
+
+def replay(prepared: Prepared, selection: Selection, config: Config, report: Report) -> Sample:
+    """Read the activations of every chosen fragment and build the feature records."""
+    picks = [_picks(chosen) for chosen in selection.dictionaries]
+    values = _activations(prepared, selection, picks, config, report)
+    tokens = prepared.subject.token_strings()
+    features: list[FeatureRecord] = []
+    spoiled = 0
+    for chosen, values_PL in zip(selection.dictionaries, values, strict=True):
+        rows = iter(values_PL)
+        for record in _feature_records(chosen, rows, prepared, selection.fragments, tokens):
+            kept = _verified(record)
+            spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
+            features.append(kept)
+    facts = prepared.facts | {"records_not_verified_inactive": spoiled}
+    return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), facts)
+
+
+def _picks(chosen: Chosen) -> _Picks:
+    pairs = [
+        (picked.fragment, slot)
+        for slot, feature in enumerate(chosen.features)
+        for picked in feature.explain + feature.score
+    ]
+    array = np.array(pairs, np.int64).reshape(-1, 2)
+    features_S = torch.tensor([feature.index for feature in chosen.features], dtype=torch.long)
+    return _Picks(features_S, array[:, 0], array[:, 1])
+
+
+@torch.no_grad()
+def _activations(
+    prepared: Prepared, selection: Selection, picks: list[_Picks], config: Config, report: Report
+) -> list[NDArray[np.float32]]:
+    """Per dictionary [P, L]. Every needed block runs through the model once, for all dictionaries."""
+    device, fragments = prepared.subject.device, selection.fragments
+    values = [np.zeros((len(pick.fragment_P), fragments.length), np.float32) for pick in picks]
+    encoders = [
+        chosen.measured.dictionary.encoder(pick.features_S.to(device))
+        for chosen, pick in zip(selection.dictionaries, picks, strict=True)
+    ]
+    needed_N = np.unique(np.concatenate([pick.fragment_P for pick in picks]) // fragments.per_block)
+    with report("reading records (blocks)") as progress:
+        for start in range(0, len(needed_N), config.runtime.batch_blocks):
+            batch_N = needed_N[start : start + config.runtime.batch_blocks]
+            ids_NC = torch.from_numpy(prepared.held_out.ids_NC[batch_N]).long().to(device)
+            acts_NCD = prepared.subject.activations(ids_NC, prepared.hook_point)
+            acts_MLD = acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
+            for pick, encode, values_PL in zip(picks, encoders, values, strict=True):
+                _read(pick, encode, acts_MLD, batch_N, fragments.per_block, values_PL)
+            progress.update(start + len(batch_N), len(needed_N))
+    return values
+
+
+def _read(
+    pick: _Picks,
+    encode: object,
+    acts_MLD: Tensor,
+    batch_N: NDArray[np.int64],
+    per_block: int,
+    values_PL: NDArray[np.float32],
+) -> None:
+    """Fill the rows of `values_PL` whose fragments lie in this batch of blocks."""
+    block_P, offset_P = np.divmod(pick.fragment_P, per_block)
+    place_P = np.searchsorted(batch_N, block_P)
+    here = np.flatnonzero((place_P < len(batch_N)) & (batch_N[np.minimum(place_P, len(batch_N) - 1)] == block_P))
+    if not len(here):
+        return
+    row, inverse = np.unique(place_P[here] * per_block + offset_P[here], return_inverse=True)
+    chosen_MLD = acts_MLD[torch.from_numpy(row).to(acts_MLD.device)]
+    acts_MLS = encode(chosen_MLD.flatten(0, 1)).view(*chosen_MLD.shape[:2], -1)  # type: ignore[operator]
+    values_PL[here] = acts_MLS.cpu().numpy()[inverse, :, pick.slot_P[here]]
+
+
+def _feature_records(
+    chosen: Chosen, rows: Iterator[NDArray[np.float32]], prepared: Prepared, fragments: Fragments, tokens: list[str]
+) -> Iterator[FeatureRecord]:
+    ids_ML = prepared.held_out.ids_NC.reshape(-1, fragments.length)
+
+    def record(picked: Picked) -> ActivationRecord:
+        return ActivationRecord(
+            tokens=tuple(tokens[index] for index in ids_ML[picked.fragment]),
+            activations=tuple(next(rows).tolist()),
+            document=int(fragments.document_M[picked.fragment]),
+            source=picked.source,
+        )
+
+    norms, cosines = _decoder_statistics(chosen.measured.dictionary, [feature.index for feature in chosen.features])
+    for feature, norm, cosine in zip(chosen.features, norms, cosines, strict=True):
+        yield FeatureRecord(
+            feature=FeatureId(chosen.measured.dictionary.name, feature.index),
+            explain=tuple(map(record, feature.explain)),
+            score=tuple(map(record, feature.score)),
+            density=feature.density,
+            max_activation=feature.max_activation,
+            histogram=feature.histogram,
+            decoder_norm=norm,
+            decoder_max_cosine=cosine,
+        )
+
+
+def _verified(feature: FeatureRecord) -> FeatureRecord:
+    """Without records labelled inactive that the second reading found active (rounding at the edge of a threshold)."""
+    from dataclasses import replace
+
+    def clean(records: tuple[ActivationRecord, ...]) -> tuple[ActivationRecord, ...]:
+        return tuple(record for record in records if record.source != "inactive" or max(record.activations) == 0)
+
+    return replace(feature, explain=clean(feature.explain), score=clean(feature.score))
+
+
+def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[list[float], list[float]]:
+    """Norm of each feature's decoder row and its largest cosine with another row of the dictionary."""
+    norm_F = dictionary.W_dec_FD.norm(dim=1)
+    unit_FD = dictionary.W_dec_FD / norm_F.clamp_min(1e-12)[:, None]
+    cosine_SF = unit_FD[features] @ unit_FD.T
+    cosine_SF[torch.arange(len(features)), features] = -1.0
+    return norm_F[features].tolist(), cosine_SF.amax(1).tolist()
+
+
+def _summary(chosen: Chosen, prepared: Prepared) -> DictionarySummary:
+    dictionary, metrics = chosen.measured.dictionary, chosen.measured.metrics
+    return DictionarySummary(
+        name=dictionary.name,
+        kind=dictionary.kind,
+        hook_point=prepared.hook_point,
+        d_in=dictionary.d_in,
+        n_features=dictionary.n_features,
+        n_sampled=len(chosen.features),
+        n_candidates=chosen.n_candidates,
+        n_dead=chosen.n_dead,
+        n_rare=chosen.n_rare,
+        l0=metrics["l0"],
+        fvu=metrics["fvu"],
+        dead=metrics["dead"],
+        ce_recovered=metrics["ce_recovered"],
+    )

@@ -1,0 +1,85 @@
+"""One feature in a terminal: its explanation, and its excerpts with true and predicted activations shaded.
+
+Text from a corpus may hold control characters: they are shown escaped, never sent to the terminal.
+"""
+
+from collections.abc import Sequence
+
+from autointerp.leaderboard import number
+from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
+from autointerp.store import RunFolder
+from sae.errors import UserError, near
+
+SHADES = (22, 28, 34, 40, 46)
+"""256-colour greens from faint to strong."""
+
+
+def feature_page(folder: RunFolder, name: str, colour: bool) -> str:
+    """What is known of one feature. Raises UserError with the near names if the run has no such feature."""
+    features = {str(feature.feature): feature for feature in folder.read_features()}
+    if name not in features:
+        raise UserError(f"{folder.path} has no feature {name!r}{near(name, sorted(features))}")
+    wanted = FeatureId.parse(name)
+    results = [result for result in folder.results() if result.feature == wanted]
+    return "\n".join(_lines(features[name], results, colour))
+
+
+def feature_list(folder: RunFolder) -> str:
+    """Every feature with its main score and explanation, best first within each dictionary."""
+    results = list(folder.results())
+    main = [result for result in results if result.explainer == results[0].explainer]
+    names = list(dict.fromkeys(result.feature.dictionary for result in main))
+    main.sort(key=lambda result: (names.index(result.feature.dictionary), -(_main_score(result) or -2.0)))
+    return "\n".join(
+        f"{result.feature!s:32} {number(_main_score(result)):>6}  {result.status:9}  "
+        f"{visible(result.explanation.text if result.explanation else '')[:100]}"
+        for result in main
+    )
+
+
+def _main_score(result: FeatureResult) -> float | None:
+    return next(iter(result.scores.values()), None)
+
+
+def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: bool) -> list[str]:
+    lines = [f"{feature.feature}   density {feature.density:.5f}   largest activation {feature.max_activation:.3g}", ""]
+    for result in results:
+        scores = "  ".join(f"{name.split('/')[1]} {number(value)}" for name, value in result.scores.items())
+        text = visible(result.explanation.text) if result.explanation else "-"
+        lines += [f"{result.explainer} ({result.status}{': ' + result.error if result.error else ''})  {scores}"]
+        lines += [f"  {text if len(text) < 1000 else text[:1000] + ' ...'}", ""]
+    lines.append("explained from")
+    lines += [f"  {record.source:10} {shaded(record, feature.max_activation, colour)}" for record in feature.explain]
+    lines += ["", "scored on: true activations, then those predicted from the first explanation"]
+    predicted = {item.record: item.predicted for item in results[0].simulations} if results else {}
+    for place, record in enumerate(feature.score):
+        lines.append(f"  {record.source:10} {shaded(record, feature.max_activation, colour)}")
+        if place in predicted:
+            guess = ActivationRecord(record.tokens, predicted[place], record.document, record.source)
+            lines.append(f"  {'predicted':10} {shaded(guess, 10.0, colour)}")
+    return lines
+
+
+def shaded(record: ActivationRecord, highest: float, colour: bool) -> str:
+    """The text with each token's activation as a shade, or as a digit 1-9 in brackets where there is no colour."""
+    return "".join(
+        _token(visible(token), value / highest if highest > 0 else 0.0, colour)
+        for token, value in zip(record.tokens, record.activations, strict=True)
+    )
+
+
+def _token(text: str, share: float, colour: bool) -> str:
+    if share <= 0:
+        return text
+    if colour:
+        shade = SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
+        return f"\033[48;5;{shade}m\033[38;5;15m{text}\033[0m"
+    return f"[{text}]{max(1, min(9, round(share * 9)))}"
+
+
+def visible(text: str) -> str:
+    """The text on one line: newlines as a mark, other control characters escaped."""
+    return "".join(
+        "⏎" if character == "\n" else character if character.isprintable() else repr(character)[1:-1]
+        for character in text
+    )

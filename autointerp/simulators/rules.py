@@ -1,0 +1,16 @@
+"""The offline simulator: reads the rules back from the explanation's sentence and applies them. No language model."""
+
+from collections.abc import Sequence
+
+from autointerp import rules
+from autointerp.records import Explanation
+
+
+class RulesSimulator:
+    """Predicts from the text alone; an explanation in free prose is an error, not a zero."""
+
+    name = "rules"
+
+    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> list[tuple[float, ...]]:
+        read = rules.from_text(explanation.text)
+        return [rules.predict(read, tokens) for tokens in fragments]

@@ -1,0 +1,157 @@
+"""The run folder: what is in it and how it is written. Knows nothing about what the values mean.
+
+Everything but results.jsonl is replaced whole; results.jsonl is appended to and synced, a line per feature and
+explainer, and a last line torn by a crash is dropped when the run is opened again.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet as parquet
+
+from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, FeatureResult, Simulation
+from sae.errors import UserError
+from sae.files import write_atomic, write_atomic_with
+
+SCHEMA_VERSION = 1
+RECORDS_SCHEMA = pyarrow.schema(
+    [
+        ("dictionary", pyarrow.string()),
+        ("feature", pyarrow.int32()),
+        ("split", pyarrow.string()),
+        ("source", pyarrow.string()),
+        ("document", pyarrow.int32()),
+        ("tokens", pyarrow.list_(pyarrow.string())),
+        ("activations", pyarrow.list_(pyarrow.float32())),
+    ]
+)
+FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine")
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """run.json. Raises UserError if the folder holds no run of this schema."""
+        try:
+            values: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise UserError(f"{self.path} is not a run folder (no readable run.json)") from error
+        if values.get("schema_version") != SCHEMA_VERSION:
+            raise UserError(
+                f"{self.path} has schema {values.get('schema_version')}; this version reads {SCHEMA_VERSION}"
+            )
+        return values
+
+    def begin(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Open the folder for the run `about` describes: new, or the same run unfinished or finished.
+
+        Returns run.json's content. Raises UserError if the folder holds another run or something else.
+        """
+        if (self.path / "run.json").exists():
+            known = self.about
+            if known["identity"] != about["identity"]:
+                raise UserError(f"{self.path} holds another run ({known['identity'][:12]}); choose another --out")
+            return known
+        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+            raise UserError(f"{self.path} is not empty and not a run folder; choose another --out")
+        fresh = {"schema_version": SCHEMA_VERSION, "status": "sampling"} | about
+        self.write_json("run.json", fresh)
+        return fresh
+
+    def update(self, **changes: Any) -> None:
+        """Replace some of run.json's values."""
+        self.write_json("run.json", self.about | changes)
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_atomic(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        write_atomic(self.path / name, text)
+
+    def write_features(self, features: Sequence[FeatureRecord]) -> None:
+        """records.parquet, then features.parquet: the second one's presence says that both are whole."""
+        records = pyarrow.Table.from_pylist([row for f in features for row in _record_rows(f)], RECORDS_SCHEMA)
+        write_atomic_with(self.path / "records.parquet", lambda path: parquet.write_table(records, path))
+        table = pyarrow.Table.from_pylist([_feature_row(feature) for feature in features])
+        write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
+
+    @property
+    def is_sampled(self) -> bool:
+        return (self.path / "features.parquet").is_file()
+
+    def read_features(self) -> list[FeatureRecord]:
+        """All feature records, in the order they were written."""
+        sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
+        for row in parquet.read_table(self.path / "records.parquet").to_pylist():
+            feature = FeatureId(row["dictionary"], row["feature"])
+            record = ActivationRecord(tuple(row["tokens"]), tuple(row["activations"]), row["document"], row["source"])
+            sides.setdefault((feature, row["split"]), []).append(record)
+        return [_feature(row, sides) for row in parquet.read_table(self.path / "features.parquet").to_pylist()]
+
+    def append(self, results: Iterable[FeatureResult]) -> None:
+        """Add finished results in one write, on disk when this returns."""
+        lines = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
+        with (self.path / "results.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def recover(self) -> None:
+        """Drop a last line that a crash left unfinished."""
+        path = self.path / "results.jsonl"
+        if path.is_file():
+            data = path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                os.truncate(path, whole)
+
+    def results(self) -> Iterator[FeatureResult]:
+        """All finished results; an unfinished last line is passed over."""
+        path = self.path / "results.jsonl"
+        if path.is_file():
+            with path.open(encoding="utf-8") as stream:
+                yield from (_result(json.loads(line)) for line in stream if line.endswith("\n"))
+
+
+def _record_rows(feature: FeatureRecord) -> Iterator[dict[str, Any]]:
+    for split, records in (("explain", feature.explain), ("score", feature.score)):
+        for record in records:
+            where = {"dictionary": feature.feature.dictionary, "feature": feature.feature.index, "split": split}
+            yield where | asdict(record)
+
+
+def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
+    values = {name: getattr(feature, name) for name in FEATURE_FIELDS}
+    return {"dictionary": feature.feature.dictionary, "feature": feature.feature.index} | values
+
+
+def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
+    feature = FeatureId(row["dictionary"], row["feature"])
+    values = {name: row[name] for name in FEATURE_FIELDS} | {"histogram": tuple(row["histogram"])}
+    explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
+    return FeatureRecord(feature, explain, score, **values)
+
+
+def _result(row: dict[str, Any]) -> FeatureResult:
+    explanation = row["explanation"]
+    return FeatureResult(
+        feature=FeatureId(**row["feature"]),
+        explainer=row["explainer"],
+        status=row["status"],
+        explanation=Explanation(**explanation) if explanation else None,
+        simulations=tuple(Simulation(item["record"], tuple(item["predicted"])) for item in row["simulations"]),
+        scores=row["scores"],
+        control=row["control"],
+        error=row["error"],
+        usage=row["usage"],
+    )

@@ -1,0 +1,249 @@
+"""Text: where documents come from, and how they become blocks of tokens. Knows nothing about models; needs no torch.
+
+A corpus spec is `stdlib` (the running Python's standard library), a text file, a folder, a `.jsonl` or `.parquet`
+file (`data.jsonl#column`, by default the column `text`), or `hf:NAME` (a Hugging Face dataset, streamed).
+
+Shape suffixes: N blocks, C tokens of context, D documents.
+"""
+
+import json
+import re
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae.errors import UserError, near
+
+IGNORED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+SECTION_CHARACTERS = 4_000
+"""A text file is cut at blank lines into documents of about this size, so that it can be split by document."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, and where it comes from."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Token blocks; a block holds tokens of one document only.
+
+    A document's last block is padded on the right (with token 0): `length_N` says how many tokens are real. A causal
+    model's activations at real tokens do not depend on the padding.
+    """
+
+    ids_NC: NDArray[np.int32]
+    length_N: NDArray[np.int32]
+    document_N: NDArray[np.int32]
+
+    def take(self, rows_N: NDArray[np.bool_] | NDArray[np.int64]) -> "Blocks":
+        return Blocks(self.ids_NC[rows_N], self.length_N[rows_N], self.document_N[rows_N])
+
+    def full(self) -> "Blocks":
+        """Only the blocks without padding."""
+        return self.take(self.length_N == self.ids_NC.shape[1])
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self.length_N.sum())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Blocks to learn from and blocks held out; they share no document."""
+
+    train: Blocks
+    held_out: Blocks
+
+
+def read_documents(spec: str, limit: int | None = None) -> list[Document]:
+    """The first `limit` non-empty documents of a corpus, in an order that depends only on its content.
+
+    Raises UserError if the spec names nothing readable.
+    """
+    documents = (document for document in _source(spec) if document.text.strip())
+    found = list(islice(documents, limit))
+    if not found:
+        raise UserError(f"corpus {spec} has no text; give a file or folder with text in it")
+    return found
+
+
+def _source(spec: str) -> Iterator[Document]:
+    if spec == "stdlib":
+        return _stdlib()
+    if spec.startswith("hf:"):
+        return _hugging_face(spec)
+    name, _, column = spec.partition("#")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise UserError(f"corpus {spec}: no such file or folder; corpora are stdlib, a path, or hf:NAME")
+    if path.suffix == ".jsonl":
+        return _jsonl(path, column or "text")
+    if path.suffix == ".parquet":
+        return _parquet(path, column or "text")
+    return _sections(path)
+
+
+def _stdlib() -> Iterator[Document]:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if not IGNORED_FOLDERS & set(relative.parts):
+            yield Document(relative.as_posix(), path.read_text("utf-8", errors="replace"))
+
+
+def _folder(root: Path) -> Iterator[Document]:
+    """Every file below a folder that is text; hidden and binary files are passed over."""
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            data = path.read_bytes()
+            if b"\0" not in data[:8192]:
+                yield Document(relative.as_posix(), data.decode("utf-8", errors="replace"))
+
+
+def _sections(path: Path) -> Iterator[Document]:
+    """A text file: cut at <|endoftext|> where it has that, else at blank lines into sections of a few pages."""
+    text = _read_text(path)
+    if "<|endoftext|>" in text:
+        pieces = text.split("<|endoftext|>")
+    else:
+        pieces = list(_grouped(re.split(r"\n\s*\n", text)))
+    for number, piece in enumerate(pieces):
+        yield Document(f"{path.name}:{number}", piece)
+
+
+def _grouped(paragraphs: Iterable[str]) -> Iterator[str]:
+    section: list[str] = []
+    for paragraph in paragraphs:
+        section.append(paragraph)
+        if sum(map(len, section)) >= SECTION_CHARACTERS:
+            yield "\n\n".join(section)
+            section = []
+    if section:
+        yield "\n\n".join(section)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} as UTF-8 text: {error}; convert it first") from error
+
+
+def _jsonl(path: Path, column: str) -> Iterator[Document]:
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        if line.strip():
+            yield Document(f"{path.name}:{number}", _json_text(path, number, line, column))
+
+
+def _json_text(path: Path, number: int, line: str, column: str) -> str:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{number} is not JSON ({error.msg}); a .jsonl file has one object a line") from error
+    if not isinstance(row, dict) or not isinstance(row.get(column), str):
+        hint = near(column, sorted(row)) if isinstance(row, dict) else ""
+        raise UserError(f"{path}:{number} has no text column {column!r}{hint}; choose one with {path.name}#COLUMN")
+    return str(row[column])
+
+
+def _parquet(path: Path, column: str) -> Iterator[Document]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise UserError(f"cannot read {path} as parquet: {str(error).splitlines()[0]}") from error
+    if column not in table.schema_arrow.names:
+        hint = near(column, table.schema_arrow.names)
+        raise UserError(f"{path} has no column {column!r}{hint}; choose one with {path.name}#COLUMN")
+    number = 0
+    for batch in table.iter_batches(columns=[column]):
+        for text in batch.column(0).to_pylist():
+            yield Document(f"{path.name}:{number}", str(text or ""))
+            number += 1
+
+
+def _hugging_face(spec: str) -> Iterator[Document]:
+    name, _, column = spec.removeprefix("hf:").partition("#")
+    column = column or "text"
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"corpus {spec} needs the datasets library: pip install 'autointerp[datasets]'") from error
+    for number, row in enumerate(datasets.load_dataset(name, split="train", streaming=True)):
+        if column not in row:
+            raise UserError(f"dataset {name} has no column {column!r}{near(column, sorted(row))}")
+        yield Document(f"{name}:{number}", row[column])
+
+
+def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None) -> Blocks:
+    """Cut each document's tokens into blocks of `context`; stop after the document that reaches `max_tokens`."""
+    rows: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    owners: list[int] = []
+    total = 0
+    for document, ids in enumerate(ids_of_document):
+        n_blocks = -(-len(ids) // context)
+        padded = np.zeros(n_blocks * context, np.int32)
+        padded[: len(ids)] = ids
+        rows.append(padded.reshape(n_blocks, context))
+        lengths += [min(context, len(ids) - start) for start in range(0, len(ids), context)]
+        owners += [document] * n_blocks
+        total += len(ids)
+        if max_tokens is not None and total >= max_tokens:
+            break
+    stacked = np.concatenate(rows) if rows else np.zeros((0, context), np.int32)
+    return Blocks(stacked, np.array(lengths, np.int32), np.array(owners, np.int32))
+
+
+def token_ids(
+    documents: Iterable[str], encode_batch: Callable[[list[str]], Iterable[Sequence[int]]]
+) -> Iterator[Sequence[int]]:
+    """Token ids of each document, a batch of documents at a time, so that a long corpus can be stopped early."""
+    stream = iter(documents)
+    while batch := list(islice(stream, 64)):
+        yield from encode_batch(batch)
+
+
+def choose_documents(tokens_D: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mark documents, in random order, until `share` of all tokens is marked; a document that would overfill is not.
+
+    Returns a boolean per document.
+    """
+    room = share * float(tokens_D.sum())
+    chosen = np.zeros(len(tokens_D), np.bool_)
+    for document in rng.permutation(len(tokens_D)):
+        if 0 < tokens_D[document] <= room:
+            chosen[document] = True
+            room -= float(tokens_D[document])
+    return chosen
+
+
+def tokens_per_document(blocks: Blocks) -> NDArray[np.int64]:
+    """How many tokens each document has; documents without a block count zero."""
+    return np.bincount(blocks.document_N, weights=blocks.length_N).astype(np.int64)
+
+
+def split_blocks(blocks: Blocks, held_out_share: float, rng: np.random.Generator) -> Split:
+    """Split by document. Raises UserError if either side would be empty."""
+    held_out_D = choose_documents(tokens_per_document(blocks), held_out_share, rng)
+    is_held_out_N = held_out_D[blocks.document_N]
+    if is_held_out_N.all() or not is_held_out_N.any():
+        raise UserError(
+            f"the corpus has {len(held_out_D)} document(s), too few to hold out {held_out_share:.0%} of its text by "
+            "document; give more text"
+        )
+    return Split(blocks.take(~is_held_out_N), blocks.take(is_held_out_N))

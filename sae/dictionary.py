@@ -1,0 +1,185 @@
+"""A dictionary: activations of a language model rewritten as non-negative features.
+
+Sparse autoencoders and baselines (neurons, PCA, ICA, random directions) are one kind of thing here: an affine
+encoder, an activation function, an affine decoder. This file knows nothing about files, training or language models.
+
+Shape suffixes: B activation vectors, D their width (d_in), F features, S selected features.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Kind = Literal["sae", "neurons", "pca", "ica", "nmf", "random", "random_matched"]
+Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
+Encoder = Callable[[Tensor], Tensor]
+
+
+class Activation(Protocol):
+    """From pre-activations to features; `pointwise` if a feature does not depend on its neighbours."""
+
+    name: str
+    pointwise: bool
+
+    def __call__(self, pre_BF: Tensor) -> Tensor: ...
+
+    def select(self, features_S: Tensor) -> "Activation": ...
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """max(0, pre)."""
+
+    name: str = "relu"
+    pointwise: bool = True
+
+    def __call__(self, pre_BF: Tensor) -> Tensor:
+        return pre_BF.relu()
+
+    def select(self, features_S: Tensor) -> "ReLU":
+        return self
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k largest pre-activations of each vector, rectified (Gao et al. 2024).
+
+    `scale_F` (SAELens' `rescale_acts_by_decoder_norm`) multiplies the pre-activations first.
+    """
+
+    k: int
+    scale_F: Tensor | None = None
+    name: str = "topk"
+    pointwise: bool = False
+
+    def __call__(self, pre_BF: Tensor) -> Tensor:
+        scaled_BF = pre_BF if self.scale_F is None else pre_BF * self.scale_F
+        values_BK, features_BK = scaled_BF.topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(scaled_BF).scatter_(-1, features_BK, values_BK.relu())
+
+    def select(self, features_S: Tensor) -> "TopK":
+        raise TypeError("which features a TopK dictionary keeps depends on all of them")
+
+
+@dataclass(frozen=True)
+class JumpReLU:
+    """pre where pre > max(0, threshold), else 0 (Rajamanoharan et al. 2024); also BatchTopK at inference."""
+
+    threshold_F: Tensor
+    name: str = "jumprelu"
+    pointwise: bool = True
+
+    def __call__(self, pre_BF: Tensor) -> Tensor:
+        return pre_BF.relu() * (pre_BF > self.threshold_F)
+
+    def select(self, features_S: Tensor) -> "JumpReLU":
+        return JumpReLU(self.threshold_F[features_S])
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A gate and a magnitude that share their direction: 1[u + b_gate > 0] * relu(exp(r_mag) u + b_mag)."""
+
+    b_gate_F: Tensor
+    r_mag_F: Tensor
+    b_mag_F: Tensor
+    name: str = "gated"
+    pointwise: bool = True
+
+    def __call__(self, pre_BF: Tensor) -> Tensor:
+        magnitude_BF = (pre_BF * self.r_mag_F.exp() + self.b_mag_F).relu()
+        return magnitude_BF * (pre_BF + self.b_gate_F > 0)
+
+    def select(self, features_S: Tensor) -> "Gated":
+        return Gated(self.b_gate_F[features_S], self.r_mag_F[features_S], self.b_mag_F[features_S])
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """features = activation((norm(x) - b_dec) W_enc + b_enc); reconstruction = unnorm(features W_dec + b_dec).
+
+    Features leave it one way, non-negative. A signed basis is given as two halves, +v and -v, whose features are the
+    two rectified parts of one coordinate.
+    """
+
+    name: str
+    kind: Kind
+    W_enc_DF: Tensor
+    b_enc_F: Tensor
+    W_dec_FD: Tensor
+    b_dec_D: Tensor
+    activation: Activation = field(default_factory=ReLU)
+    subtract_b_dec: bool = True
+    normalisation: Normalisation = "none"
+    hook_point: str | None = None
+    model: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What its maker recorded: recipe, metrics, the options the model was loaded with."""
+
+    def to(self, device: str) -> "Dictionary":
+        """The same dictionary on another device."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, activation=_moved(self.activation, device), **tensors)
+
+    @property
+    def d_in(self) -> int:
+        return self.W_enc_DF.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        return self.W_enc_DF.shape[1]
+
+    def encode(self, x_BD: Tensor) -> Tensor:
+        """Features [B, F] >= 0 of activation vectors [B, D]."""
+        return self.activation(torch.addmm(self.b_enc_F, self._centred(x_BD), self.W_enc_DF))
+
+    def encoder(self, features_S: Tensor) -> Encoder:
+        """A function from [B, D] to the selected features [B, S], equal to those columns of `encode`.
+
+        Where features do not depend on each other only the selected ones are computed.
+        """
+        if not self.activation.pointwise:
+            return lambda x_BD: self.encode(x_BD)[:, features_S]
+        W_DS, b_S = self.W_enc_DF[:, features_S].contiguous(), self.b_enc_F[features_S]
+        activation = self.activation.select(features_S)
+        return lambda x_BD: activation(torch.addmm(b_S, self._centred(x_BD), W_DS))
+
+    def decode(self, features_BF: Tensor, x_BD: Tensor | None = None) -> Tensor:
+        """Reconstruction [B, D] from features [B, F].
+
+        `x_BD`, the activations that were encoded, is needed only to undo a normalisation of each vector.
+        """
+        scale_F = self.activation.scale_F if isinstance(self.activation, TopK) else None
+        unscaled_BF = features_BF if scale_F is None else features_BF / scale_F
+        y_BD = torch.addmm(self.b_dec_D, unscaled_BF, self.W_dec_FD)
+        if self.normalisation == "none":
+            return y_BD
+        if x_BD is None:
+            raise ValueError(f"decoding under {self.normalisation} needs the activations that were encoded")
+        centre_B1, scale_B1 = self._statistics(x_BD)
+        return y_BD * scale_B1 + centre_B1
+
+    def reconstruct(self, x_BD: Tensor) -> Tensor:
+        """decode(encode(x))."""
+        return self.decode(self.encode(x_BD), x_BD)
+
+    def _centred(self, x_BD: Tensor) -> Tensor:
+        if self.normalisation != "none":
+            centre_B1, scale_B1 = self._statistics(x_BD)
+            x_BD = (x_BD - centre_B1) / scale_B1
+        return x_BD - self.b_dec_D if self.subtract_b_dec else x_BD
+
+    def _statistics(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre and scale of each vector, as SAELens normalises: x -> (x - centre) / scale."""
+        if self.normalisation == "layer_norm":
+            return x_BD.mean(-1, keepdim=True), x_BD.std(-1, keepdim=True) + 1e-5
+        norm_B1 = x_BD.norm(dim=-1, keepdim=True)
+        return torch.zeros_like(norm_B1), norm_B1 / self.d_in**0.5
+
+
+def _moved(activation: Any, device: str) -> Any:
+    tensors = {name: value.to(device) for name, value in vars(activation).items() if isinstance(value, Tensor)}
+    return replace(activation, **tensors)

@@ -1,0 +1,179 @@
+"""The language model under study, booted through TransformerLens: hook points, activations, losses.
+
+Knows nothing about dictionaries. A block's forward pass stops right after the hook point that is read.
+
+Shape suffixes: N blocks, C tokens of context, D the hook point's width, V vocabulary.
+"""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from sae.errors import UserError, near
+
+Replace = Callable[[Tensor], Tensor]
+
+
+class _HookReached(Exception):
+    """Ends a forward pass whose wanted activation has been read."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A booted model, its tokenizer, and whether blocks get a beginning-of-sequence token in front."""
+
+    name: str
+    bridge: Any
+    tokenizer: Any
+    prepend_bos: bool
+    device: str
+
+    @property
+    def hook_points(self) -> list[str]:
+        return sorted(self.bridge.hook_dict)
+
+    @property
+    def max_context(self) -> int:
+        return int(self.bridge.cfg.n_ctx) - int(self.prepend_bos)
+
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "sequence longer than the model's maximum": blocks are cut later
+            encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return encoded
+
+    def token_strings(self) -> list[str]:
+        """The text of every id of the vocabulary by itself; an undecodable piece of a character holds U+FFFD."""
+        return list(self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))]))
+
+    @torch.no_grad()
+    def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
+        """Activations [N, C, D] at a hook point; heads are flattened, a prepended token is dropped."""
+        seen: list[Tensor] = []
+
+        def read(value: Tensor, hook: object) -> None:
+            seen.append(value)
+            raise _HookReached
+
+        with contextlib.suppress(_HookReached):
+            self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=[(hook_point, read)])
+        return self._without_bos(seen[0]).flatten(2).float()
+
+    @torch.no_grad()
+    def losses(self, ids_NC: Tensor, hook_point: str | None = None, replace: Replace | None = None) -> Tensor:
+        """Cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before.
+
+        With `replace`, the activations [N, C, D] at `hook_point` are replaced by its result on the way.
+        """
+
+        def write(value: Tensor, hook: object) -> Tensor:
+            text = self._without_bos(value)
+            changed = replace(text.flatten(2)).reshape(text.shape) if replace else text
+            return torch.cat([value[:, : value.shape[1] - text.shape[1]], changed.to(value.dtype)], 1)
+
+        hooks = [(hook_point, write)] if replace else []
+        logits_NCV = self._without_bos(self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks))
+        flat = cross_entropy(logits_NCV[:, :-1].flatten(0, 1).float(), ids_NC[:, 1:].flatten(), reduction="none")
+        return flat.view(ids_NC.shape[0], -1)
+
+    def width(self, hook_point: str) -> int:
+        """The hook point's width (heads flattened). Raises UserError with the near names if there is none such."""
+        if hook_point not in self.bridge.hook_dict:
+            raise UserError(f"{self.name} has no hook point {hook_point!r}{near(hook_point, self.hook_points)}")
+        probe = torch.zeros((1, 4), dtype=torch.long, device=self.device)
+        return int(self.activations(probe, hook_point).shape[-1])
+
+    def _with_bos(self, ids_NC: Tensor) -> Tensor:
+        if not self.prepend_bos:
+            return ids_NC
+        bos_N1 = torch.full_like(ids_NC[:, :1], self.tokenizer.bos_token_id)
+        return torch.cat([bos_N1, ids_NC], 1)
+
+    def _without_bos(self, values: Tensor) -> Tensor:
+        return values[:, 1:] if self.prepend_bos else values
+
+
+def choose_device(wanted: str = "auto") -> tuple[str, str]:
+    """The device to use and why."""
+    if wanted != "auto":
+        return wanted, "as asked"
+    if torch.cuda.is_available():
+        return "cuda", f"found {torch.cuda.get_device_name()}"
+    return "cpu", "no CUDA device found"
+
+
+def boot(
+    model: str, device: str = "cpu", prepend_bos: bool | None = None, processing: Mapping[str, Any] | None = None
+) -> Subject:
+    """Boot a model from a hub name or a local Hugging Face directory.
+
+    Args:
+        prepend_bos: by default, if the tokenizer has a BOS token that its model was trained to see first.
+        processing: the weight processing (`fold_ln`, `center_writing_weights`, ...) a dictionary was trained under;
+            none by default: activations are then those of the Hugging Face model.
+
+    Raises:
+        UserError: nothing loadable has that name.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with _quiet():
+        from transformer_lens.model_bridge import TransformerBridge
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model)
+            has_bos = tokenizer.bos_token_id is not None  # asked now: TransformerLens gives a tokenizer one
+            bridge = TransformerBridge.boot_transformers(model, device=device, tokenizer=tokenizer)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot load model {model}: {reason} (a hub name or a saved directory)") from error
+        bridge.enable_compatibility_mode(disable_warnings=True, no_processing=not processing, **(processing or {}))
+    bridge.eval()
+    if prepend_bos and not has_bos:
+        raise UserError(f"prepend_bos is on but {model}'s tokenizer has no BOS token; set subject.prepend_bos=false")
+    wants_bos = has_bos and bool(bridge.cfg.default_prepend_bos) if prepend_bos is None else prepend_bos
+    return Subject(model, bridge, tokenizer, wants_bos, device)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' progress bars and notices off the user's terminal while a model is loaded."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def batches(ids_NC: Tensor, size: int) -> Iterator[Tensor]:
+    """Consecutive slices of at most `size` blocks."""
+    for start in range(0, len(ids_NC), size):
+        yield ids_NC[start : start + size]
+
+
+def is_local(model: str) -> bool:
+    """Whether a model spec is a directory here rather than a hub name."""
+    return Path(model).expanduser().is_dir()
+
+
+def unused_tokens(token_strings: Sequence[str]) -> Tensor:
+    """Boolean per id: its text cannot be shown, because it is a piece of a character (it holds U+FFFD)."""
+    return torch.tensor(["�" in text for text in token_strings])

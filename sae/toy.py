@@ -1,0 +1,154 @@
+"""The embedded subject: a one-layer transformer with a ReLU MLP, trained from scratch on a corpus.
+
+The subject of Towards Monosemanticity (Anthropic 2023) at any size. It is saved as an ordinary Hugging Face GPT-2
+directory (model and tokenizer), so that it is booted like any other model. Knows nothing about dictionaries.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from sae.corpus import Blocks
+from sae.files import make_folder_atomic
+from sae.progress import Report
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class ToyRecipe:
+    """Size and training of the toy; the budget is in steps, so that every machine trains the same model.
+
+    Matrices inside the block are trained with Muon, the rest (embeddings, norms, biases) with AdamW: at this budget
+    that is worth about half a nat against AdamW alone.
+    """
+
+    vocabulary: int = 2048
+    d_model: int = 128
+    d_mlp: int = 512
+    n_heads: int = 4
+    n_layers: int = 1
+    context: int = 128
+    steps: int = 1300
+    batch: int = 16
+    lr: float = 1e-2
+    muon_lr: float = 3e-2
+    seed: int = 0
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    """A byte-level BPE tokenizer as a `tokenizers.Tokenizer`; every text round-trips."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def train_toy(blocks: Blocks, recipe: ToyRecipe, report: Report, device: str = "cpu") -> Any:
+    """Train on full blocks, each epoch in a new random order; returns a `transformers.GPT2LMHeadModel`."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model = _build(recipe).to(device)
+    optimisers = _optimisers(model, recipe)
+    ids_NC = torch.from_numpy(blocks.full().ids_NC).long()
+    with report("training the subject") as progress:
+        for step, batch_BC in enumerate(_batches(ids_NC, recipe, generator)):
+            for optimiser in optimisers:
+                _set_rate(optimiser, step / recipe.steps)
+            value = _step(model, batch_BC.to(device), optimisers)
+            progress.update(step + 1, recipe.steps, f"loss {float(value):.2f}" if step % 25 == 0 else None)
+    return model.eval()
+
+
+def loss(model: Any, ids_BC: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of tokens 1..C-1 of each block given those before."""
+    logits_BCV = model(ids_BC).logits
+    return cross_entropy(logits_BCV[:, :-1].flatten(0, 1), ids_BC[:, 1:].flatten())
+
+
+def save_toy(folder: Path, model: Any, tokenizer: Any, recipe: ToyRecipe, about: dict[str, Any]) -> None:
+    """Write a Hugging Face directory; `about` (corpus, losses) goes into its `toy.json`."""
+    from transformers import PreTrainedTokenizerFast
+
+    def fill(temporary: Path) -> None:
+        model.save_pretrained(temporary)
+        wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
+        wrapped.save_pretrained(temporary)
+        (temporary / "toy.json").write_text(json.dumps({"recipe": vars(recipe)} | about, indent=1))
+
+    make_folder_atomic(folder, fill)
+
+
+def _build(recipe: ToyRecipe) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=recipe.vocabulary,
+        n_positions=recipe.context,
+        n_embd=recipe.d_model,
+        n_inner=recipe.d_mlp,
+        n_layer=recipe.n_layers,
+        n_head=recipe.n_heads,
+        activation_function="relu",
+        initializer_range=0.05,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)  # transformers draws initial weights from the global generator
+        return GPT2LMHeadModel(config)
+
+
+def _optimisers(model: Any, recipe: ToyRecipe) -> list[torch.optim.Optimizer]:
+    named = list(model.named_parameters())
+    matrices = [value for name, value in named if value.ndim == 2 and ".h." in name]
+    others = [value for name, value in named if not (value.ndim == 2 and ".h." in name)]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+    ]
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, done: float) -> None:
+    """Warm up over the first 2%, hold, then decay linearly over the last 70%."""
+    factor = min(1.0, (done + 0.001) / 0.02, (1.02 - done) / 0.72)
+    for group in optimiser.param_groups:
+        group["lr"] = factor * group.setdefault("peak_lr", group["lr"])
+
+
+def _batches(ids_NC: Tensor, recipe: ToyRecipe, generator: torch.Generator) -> Iterable[Tensor]:
+    if len(ids_NC) < recipe.batch:
+        raise ValueError(f"{len(ids_NC)} full blocks are fewer than a batch of {recipe.batch}")
+    done = 0
+    while True:
+        for rows in torch.randperm(len(ids_NC), generator=generator).split(recipe.batch):
+            if done == recipe.steps:
+                return
+            yield ids_NC[rows]
+            done += 1
+
+
+def _step(model: Any, ids_BC: Tensor, optimisers: list[torch.optim.Optimizer]) -> Tensor:
+    value = loss(model, ids_BC)
+    value.backward()
+    for optimiser in optimisers:
+        optimiser.step()
+        optimiser.zero_grad()
+    return value.detach()
