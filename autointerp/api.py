@@ -34,12 +34,12 @@ class Run:
 
     @property
     def results(self) -> pandas.DataFrame:
-        """A row per feature and explainer: status, explanation, each score and its shuffled control (NaN: undefined)."""
+        """A row per feature and explainer: status, explanation, scores, shuffled controls (NaN: undefined)."""
         import pandas
 
         rows = []
         for result in self._folder.results():
-            scores = {name: value for name, value in result.scores.items()}
+            scores = dict(result.scores)
             control = {f"control/{name}": value for name, value in result.control.items()}
             rows.append(
                 {
@@ -56,12 +56,10 @@ class Run:
         return pandas.DataFrame(rows)
 
     def leaderboard(self) -> pandas.DataFrame:
-        """A row per dictionary, explainer and scorer, as in leaderboard.json."""
+        """A row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not finished."""
         import pandas
 
-        from autointerp.leaderboard import COLUMNS, make_rows
-
-        return pandas.DataFrame(make_rows(self._folder, list(self._folder.results())), columns=list(COLUMNS))
+        return pandas.DataFrame(self._folder.read_leaderboard())
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.about['status']})"

@@ -66,12 +66,13 @@ def run(config: str | None, dictionaries: tuple[str, ...], settings: tuple[str, 
     """
     from autointerp import api
     from autointerp.config import load, parse_settings
+    from autointerp.store import RunFolder
 
     name = config or ("dictionary" if dictionaries else "demo")
     changes = _changes(flags) | parse_settings(settings)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
-    _print_outcome(api.run(load(name, changes)))
+    _print_outcome(RunFolder(api.run(load(name, changes)).path))
 
 
 FLAGS = {
@@ -101,7 +102,7 @@ def _print_outcome(finished: Any) -> None:
     from autointerp.leaderboard import scores_table
 
     about = finished.about
-    rows = finished.leaderboard().to_dict("records")
+    rows = finished.read_leaderboard()
     click.echo()
     for line in account(about):
         click.echo(line)

@@ -6,7 +6,7 @@ Knows the run folder and statistics; nothing about how results came about.
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from autointerp import statistics
 from autointerp.records import FeatureResult
 from autointerp.scorers import simulation
 from autointerp.store import RunFolder
-from sae.errors import UserError
 
 COLUMNS = (
     "dictionary", "kind", "hook_point", "explainer", "simulator", "scorer", "n_ok", "n_undefined", "n_error", "mean",
@@ -33,15 +32,14 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def write(folder: RunFolder) -> None:
-    """Make leaderboard.json, .csv, .md and the plots from what the run folder holds."""
+def write(folder: RunFolder, results: Sequence[FeatureResult]) -> None:
+    """Make leaderboard.json, .csv, .md and the plots from a run's results."""
     from autointerp import plots
 
-    results = list(folder.results())
-    rows = make_rows(folder, results)
+    rows = make_rows(folder.about, folder.densities(), results)
     folder.write_json("leaderboard.json", rows)
     folder.write_text("leaderboard.csv", to_csv(rows))
-    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder, results)))
+    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder.about, results)))
     plots.write(folder.path, rows)
 
 
@@ -50,7 +48,7 @@ def merge(paths: Sequence[Path]) -> list[Row]:
 
     Raises UserError if a run is not finished.
     """
-    runs = {path.resolve().name: _finished_rows(path) for path in paths}
+    runs = {path.resolve().name: RunFolder(path).read_leaderboard() for path in paths}
     names = [name for rows in runs.values() for name in {row["dictionary"] for row in rows}]
     merged = [
         row | {"dictionary": f"{run}:{row['dictionary']}" if names.count(row["dictionary"]) > 1 else row["dictionary"]}
@@ -61,19 +59,14 @@ def merge(paths: Sequence[Path]) -> list[Row]:
     return sorted(merged, key=lambda row: order.index(row["explainer"]))
 
 
-def _finished_rows(path: Path) -> list[Row]:
-    if RunFolder(path).about["status"] != "complete":
-        raise UserError(f"{path} is not finished; finish it with the command that began it")
-    rows: list[Row] = json.loads((path / "leaderboard.json").read_text("utf-8"))
-    return rows
+def make_rows(about: Row, densities: Mapping[str, list[float]], results: Sequence[FeatureResult]) -> list[Row]:
+    """Rows in the order: explainers as configured (the main one first), dictionaries as sampled, scorers.
 
-
-def make_rows(folder: RunFolder, results: Sequence[FeatureResult]) -> list[Row]:
-    """Rows in the order: explainers as configured (the main one first), dictionaries as sampled, scorers."""
-    about = folder.about
-    densities: dict[str, list[float]] = {}
-    for feature in folder.read_features():
-        densities.setdefault(feature.feature.dictionary, []).append(feature.density)
+    Args:
+        about: run.json.
+        densities: the sampled features' densities by dictionary.
+        results: all finished results.
+    """
     groups: dict[tuple[str, str], list[FeatureResult]] = {}
     for result in results:
         groups.setdefault((result.explainer, result.feature.dictionary), []).append(result)
@@ -120,9 +113,9 @@ def _row(
     }
 
 
-def make_comparisons(folder: RunFolder, results: Sequence[FeatureResult]) -> list[Row]:
+def make_comparisons(about: Row, results: Sequence[FeatureResult]) -> list[Row]:
     """Every sparse dictionary against every other dictionary, main explainer and scorer, Holm-adjusted together."""
-    kinds = {summary["name"]: summary["kind"] for summary in folder.about["dictionaries"]}
+    kinds = {summary["name"]: summary["kind"] for summary in about["dictionaries"]}
     main = results[0].explainer if results else None
     scores: dict[str, list[float]] = {name: [] for name in kinds}
     for result in results:
@@ -165,7 +158,8 @@ def scores_table(rows: Sequence[Row]) -> str:
     for row in rows:
         if row["explainer"] == main:
             by_dictionary.setdefault(row["dictionary"], {})[row["scorer"]] = row
-    header = ["dictionary", "top and random", "top", "random", "shuffled", "ok/undefined/error", "density", "L0", "FVU"]
+    header = ["dictionary", "top and random", "top", "random", "shuffled", "undefined as 0", "ok/undefined/error"]
+    header += ["density", "L0", "FVU"]
     lines = [_score_line(name, slices) for name, slices in by_dictionary.items()]
     title = (
         f"Explainer {main}, simulator {rows[0]['simulator']}: mean correlation with 95% interval; chance {CHANCE:g}."
@@ -180,6 +174,7 @@ def _score_line(name: str, slices: dict[str, Row]) -> list[str]:
         name,
         *(with_interval(row["mean"], row["ci_low"], row["ci_high"]) for row in slices.values()),
         number(main["control_mean"]),
+        number(main["mean_undefined_as_zero"]),
         counts,
         number(main["density_median"], 4),
         number(main["l0"], 1),

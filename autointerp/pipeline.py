@@ -16,7 +16,7 @@ import numpy as np
 from autointerp import explainers, leaderboard, prompts, rules, simulators, statistics
 from autointerp.config import Config, cache_folder
 from autointerp.explainers import Explainer
-from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
+from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation, Status
 from autointerp.sampling import inputs, sample
 from autointerp.scorers import simulation
 from autointerp.simulators import Simulator
@@ -39,7 +39,7 @@ def evaluate(
     except AnswerError as error:
         return FeatureResult(feature.feature, name, "error", explanation, (), {}, error=str(error))
     scores = simulation.score(feature.score, simulations)
-    status = "undefined" if scores[simulation.MAIN] is None else "ok"
+    status: Status = "undefined" if scores[simulation.MAIN] is None else "ok"
     return FeatureResult(feature.feature, name, status, explanation, simulations, scores, control)
 
 
@@ -57,12 +57,12 @@ def evaluate_all(
     judges = [explainers.make(spec) for spec in config.explainers]
     partners = _partners(features, config.seed)
     explain = _memoised(features)
-    for place, feature in enumerate(features):
+    for place, (feature, partner) in enumerate(zip(features, partners, strict=True)):
         yield [
             evaluate(
                 feature,
                 explain(place, judge),
-                None if partners[place] is None else explain(partners[place], judge),
+                None if partner is None else explain(partner, judge),
                 judge.name,
                 simulator,
             )
@@ -106,28 +106,37 @@ def run(config: Config, report: Report) -> RunFolder:
     known = folder.begin(about) if folder.path.exists() else None
     if known and known["status"] == "complete":
         return folder
-    if not folder.is_sampled:
-        drawn = sample(config, cache_folder(), report)
-        folder.begin(about)
-        folder.write_features(drawn.features)
-        folder.update(status="scoring", sampling=drawn.facts, dictionaries=[asdict(d) for d in drawn.dictionaries])
-    _score(folder, config, report)
-    leaderboard.write(folder)
-    folder.update(status="complete", totals=_totals(folder.results()))
+    features = folder.read_features() if folder.is_sampled else _sample(folder, config, about, report)
+    results = _score(folder, features, config, report)
+    leaderboard.write(folder, results)
+    folder.update(status="complete", totals=_totals(results))
     return folder
 
 
-def _score(folder: RunFolder, config: Config, report: Report) -> None:
+def _sample(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> Sequence[FeatureRecord]:
+    """Draw the records; the run folder is made only once they exist."""
+    drawn = sample(config, about["inputs"], cache_folder(), report)
+    folder.begin(about)
+    folder.update(status="scoring", sampling=drawn.facts, dictionaries=[asdict(d) for d in drawn.dictionaries])
+    folder.write_features(drawn.features)
+    return drawn.features
+
+
+def _score(folder: RunFolder, features: Sequence[FeatureRecord], config: Config, report: Report) -> list[FeatureResult]:
+    """Evaluate what is not finished yet, on disk feature by feature; returns all results in their order on disk."""
     folder.recover()
-    done = {(result.feature, result.explainer) for result in folder.results()}
-    features = folder.read_features()
+    finished = list(folder.results())
+    done = {(result.feature, result.explainer) for result in finished}
     failures = 0
     with report("explaining and scoring (features)") as progress:
         pending = evaluate_all(features, config, lambda feature, name: (feature.feature, name) in done)
         for count, results in enumerate(pending, start=1):
-            folder.append(results)
+            if results:
+                folder.append(results)
+            finished += results
             failures += sum(result.status == "error" for result in results)
             progress.update(count, len(features), f"{failures} errors")
+    return finished
 
 
 def describe(config: Config) -> dict[str, Any]:

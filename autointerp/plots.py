@@ -4,6 +4,7 @@ In the manner of Cunningham et al. 2023, Figure 2: a mean per dictionary with it
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
     if len(_budgets(rows)) > 1:
         figures["length.png"] = scores_by_length(rows)
     for name, figure in figures.items():
-        write_atomic_with(folder / name, lambda path, figure=figure: figure.savefig(path, dpi=130, bbox_inches="tight"))
+        write_atomic_with(folder / name, partial(figure.savefig, dpi=130, bbox_inches="tight", format="png"))
 
 
 def scores_by_dictionary(rows: Sequence[Row]) -> Any:

@@ -70,7 +70,7 @@ HISTOGRAM_FLOOR = 2.0**-20
 
 @dataclass(frozen=True)
 class Explanation:
-    """A sentence about a feature; `prompt` is the name and hash of the wording that asked for it, `model` who wrote it."""
+    """A sentence about a feature; `prompt` is the wording's name and hash, `model` who wrote it."""
 
     text: str
     prompt: str

@@ -6,9 +6,10 @@ how rules are learnt.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 from autointerp import prompts
@@ -34,45 +35,39 @@ class Rule:
     strength: float
 
 
-def conditions(tokens: Sequence[str]) -> Iterator[tuple[int, RuleKind, tuple[str, ...]]]:
-    """Every (position, kind, key) that holds in a fragment; a `near` rule holds once however often its token recurs."""
-    for position, token in enumerate(tokens):
-        yield position, "token", (token,)
-        if position:
-            yield position, "pair", (tokens[position - 1], token)
-            yield position, "after", (tokens[position - 1],)
-        for before in dict.fromkeys(tokens[max(0, position - NEAR_WINDOW) : position]):
-            yield position, "near", (before,)
+class Predictor:
+    """Applies rules: a token's activation is the strength of the strongest rule that holds there, else 0."""
 
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._token, self._pair, self._after, self._near = tables = [dict[Any, float]() for _ in KINDS]
+        for rule in rules:
+            key = rule.key if rule.kind == "pair" else rule.key[0]
+            table = tables[KINDS.index(rule.kind)]
+            table[key] = max(rule.strength, table.get(key, 0.0))
 
-def predict(rules: Iterable[Rule], tokens: Sequence[str]) -> tuple[float, ...]:
-    """Activation of each token: the strength of the strongest rule that holds there, else 0."""
-    by_kind: dict[str, dict[tuple[str, ...], float]] = {kind: {} for kind in KINDS}
-    for rule in rules:
-        known = by_kind[rule.kind]
-        known[rule.key] = max(rule.strength, known.get(rule.key, 0.0))
-    singles, pairs, after, near = (by_kind[kind] for kind in KINDS)
-    predicted = [singles.get((token,), 0.0) for token in tokens]
-    for position in range(1, len(tokens)):
-        previous = tokens[position - 1]
-        predicted[position] = max(
-            predicted[position], pairs.get((previous, tokens[position]), 0.0), after.get((previous,), 0.0)
-        )
-    for position, token in enumerate(tokens if near else ()):
-        strength = near.get((token,), 0.0)
-        for later in range(position + 1, min(position + 1 + NEAR_WINDOW, len(tokens)) if strength else 0):
-            predicted[later] = max(predicted[later], strength)
-    return tuple(predicted)
+    def predict(self, tokens: Sequence[str]) -> tuple[float, ...]:
+        """Activation (0-10) of each token; rules see the fragment's tokens only."""
+        predicted = [self._token.get(token, 0.0) for token in tokens]
+        if self._pair or self._after:
+            for position, pair in enumerate(pairwise(tokens), start=1):
+                strongest = max(self._pair.get(pair, 0.0), self._after.get(pair[0], 0.0))
+                predicted[position] = max(predicted[position], strongest)
+        for position, token in enumerate(tokens if self._near else ()):
+            strength = self._near.get(token, 0.0)
+            for later in range(position + 1, min(position + 1 + NEAR_WINDOW, len(tokens)) if strength else 0):
+                predicted[later] = max(predicted[later], strength)
+        return tuple(predicted)
 
 
 def to_text(rules: Sequence[Rule]) -> str:
-    """The rules as one sentence, strongest say first as given."""
+    """The rules as one sentence, in the order given."""
     wording = prompts.load(PROMPT).values
     if not rules:
         return str(wording["nothing"])
     return str(wording["opening"] + wording["separator"].join(map(_phrase, rules)) + wording["closing"])
 
 
+@lru_cache(maxsize=1024)
 def from_text(text: str) -> tuple[Rule, ...]:
     """Read a sentence back. Raises AnswerError, with the place, where it is not of the wording."""
     wording = prompts.load(PROMPT).values

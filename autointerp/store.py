@@ -7,7 +7,6 @@ explainer, and a last line torn by a crash is dropped when the run is opened aga
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,12 @@ class RunFolder:
 
     def write_features(self, features: Sequence[FeatureRecord]) -> None:
         """records.parquet, then features.parquet: the second one's presence says that both are whole."""
-        records = pyarrow.Table.from_pylist([row for f in features for row in _record_rows(f)], RECORDS_SCHEMA)
+        rows = [row for feature in features for row in _record_rows(feature)]
+        columns = [
+            pyarrow.array(column, field.type)
+            for column, field in zip(zip(*rows, strict=True), RECORDS_SCHEMA, strict=True)
+        ]
+        records = pyarrow.Table.from_arrays(columns, schema=RECORDS_SCHEMA)
         write_atomic_with(self.path / "records.parquet", lambda path: parquet.write_table(records, path))
         table = pyarrow.Table.from_pylist([_feature_row(feature) for feature in features])
         write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
@@ -98,9 +102,26 @@ class RunFolder:
             sides.setdefault((feature, row["split"]), []).append(record)
         return [_feature(row, sides) for row in parquet.read_table(self.path / "features.parquet").to_pylist()]
 
+    def densities(self) -> dict[str, list[float]]:
+        """The sampled features' densities by dictionary."""
+        table = parquet.read_table(self.path / "features.parquet", columns=["dictionary", "density"])
+        found: dict[str, list[float]] = {}
+        for row in table.to_pylist():
+            found.setdefault(row["dictionary"], []).append(row["density"])
+        return found
+
+    def read_leaderboard(self) -> list[dict[str, Any]]:
+        """leaderboard.json. Raises UserError if the run is not finished."""
+        if self.about["status"] != "complete":
+            raise UserError(f"{self.path} is not finished; finish it with the command that began it")
+        rows: list[dict[str, Any]] = json.loads((self.path / "leaderboard.json").read_text("utf-8"))
+        return rows
+
     def append(self, results: Iterable[FeatureResult]) -> None:
         """Add finished results in one write, on disk when this returns."""
-        lines = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
+        lines = "".join(
+            json.dumps(_result_row(result), ensure_ascii=False, separators=(",", ":")) + "\n" for result in results
+        )
         with (self.path / "results.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(lines)
             stream.flush()
@@ -123,11 +144,12 @@ class RunFolder:
                 yield from (_result(json.loads(line)) for line in stream if line.endswith("\n"))
 
 
-def _record_rows(feature: FeatureRecord) -> Iterator[dict[str, Any]]:
+def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
+    """The columns of RECORDS_SCHEMA for each record."""
     for split, records in (("explain", feature.explain), ("score", feature.score)):
         for record in records:
-            where = {"dictionary": feature.feature.dictionary, "feature": feature.feature.index, "split": split}
-            yield where | asdict(record)
+            where = (feature.feature.dictionary, feature.feature.index, split)
+            yield (*where, record.source, record.document, record.tokens, record.activations)
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
@@ -140,6 +162,15 @@ def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[Activa
     values = {name: row[name] for name in FEATURE_FIELDS} | {"histogram": tuple(row["histogram"])}
     explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
     return FeatureRecord(feature, explain, score, **values)
+
+
+def _result_row(result: FeatureResult) -> dict[str, Any]:
+    """As dataclasses.asdict, without its deep copies of every prediction."""
+    return vars(result) | {
+        "feature": vars(result.feature),
+        "explanation": result.explanation and vars(result.explanation),
+        "simulations": [vars(item) for item in result.simulations],
+    }
 
 
 def _result(row: dict[str, Any]) -> FeatureResult:

@@ -115,11 +115,8 @@ def _folder(root: Path) -> Iterator[Document]:
 def _sections(path: Path) -> Iterator[Document]:
     """A text file: cut at <|endoftext|> where it has that, else at blank lines into sections of a few pages."""
     text = _read_text(path)
-    if "<|endoftext|>" in text:
-        pieces = text.split("<|endoftext|>")
-    else:
-        pieces = list(_grouped(re.split(r"\n\s*\n", text)))
-    for number, piece in enumerate(pieces):
+    marked = "<|endoftext|>" in text
+    for number, piece in enumerate(text.split("<|endoftext|>") if marked else _grouped(re.split(r"\n\s*\n", text))):
         yield Document(f"{path.name}:{number}", piece)
 
 

@@ -8,7 +8,7 @@ Shape suffixes: B activation vectors, D their width (d_in), F features, S select
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,23 +18,11 @@ Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
 Encoder = Callable[[Tensor], Tensor]
 
 
-class Activation(Protocol):
-    """From pre-activations to features; `pointwise` if a feature does not depend on its neighbours."""
-
-    name: str
-    pointwise: bool
-
-    def __call__(self, pre_BF: Tensor) -> Tensor: ...
-
-    def select(self, features_S: Tensor) -> "Activation": ...
-
-
 @dataclass(frozen=True)
 class ReLU:
     """max(0, pre)."""
 
-    name: str = "relu"
-    pointwise: bool = True
+    name: ClassVar[str] = "relu"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
         return pre_BF.relu()
@@ -52,16 +40,22 @@ class TopK:
 
     k: int
     scale_F: Tensor | None = None
-    name: str = "topk"
-    pointwise: bool = False
+    name: ClassVar[str] = "topk"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
         scaled_BF = pre_BF if self.scale_F is None else pre_BF * self.scale_F
         values_BK, features_BK = scaled_BF.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(scaled_BF).scatter_(-1, features_BK, values_BK.relu())
 
-    def select(self, features_S: Tensor) -> "TopK":
-        raise TypeError("which features a TopK dictionary keeps depends on all of them")
+    def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
+        """The selected columns [B, S] of `self(pre_BF)`, without the others' memory.
+
+        Of several features equal at the k-th place, `self` keeps as many as fit and this keeps all.
+        """
+        scaled_BF = pre_BF if self.scale_F is None else pre_BF * self.scale_F
+        kth_B1 = scaled_BF.topk(self.k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+        scaled_BS = scaled_BF[:, features_S]
+        return scaled_BS.relu() * (scaled_BS >= kth_B1)
 
 
 @dataclass(frozen=True)
@@ -69,8 +63,7 @@ class JumpReLU:
     """pre where pre > max(0, threshold), else 0 (Rajamanoharan et al. 2024); also BatchTopK at inference."""
 
     threshold_F: Tensor
-    name: str = "jumprelu"
-    pointwise: bool = True
+    name: ClassVar[str] = "jumprelu"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
         return pre_BF.relu() * (pre_BF > self.threshold_F)
@@ -86,8 +79,7 @@ class Gated:
     b_gate_F: Tensor
     r_mag_F: Tensor
     b_mag_F: Tensor
-    name: str = "gated"
-    pointwise: bool = True
+    name: ClassVar[str] = "gated"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
         magnitude_BF = (pre_BF * self.r_mag_F.exp() + self.b_mag_F).relu()
@@ -95,6 +87,10 @@ class Gated:
 
     def select(self, features_S: Tensor) -> "Gated":
         return Gated(self.b_gate_F[features_S], self.r_mag_F[features_S], self.b_mag_F[features_S])
+
+
+Activation = ReLU | TopK | JumpReLU | Gated
+"""From pre-activations [B, F] to features [B, F] >= 0; all but TopK treat every feature by itself."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +117,8 @@ class Dictionary:
 
     def to(self, device: str) -> "Dictionary":
         """The same dictionary on another device."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, activation=_moved(self.activation, device), **tensors)
+        moved: Dictionary = _moved(self, device)
+        return replace(moved, activation=_moved(self.activation, device))
 
     @property
     def d_in(self) -> int:
@@ -134,18 +130,22 @@ class Dictionary:
 
     def encode(self, x_BD: Tensor) -> Tensor:
         """Features [B, F] >= 0 of activation vectors [B, D]."""
-        return self.activation(torch.addmm(self.b_enc_F, self._centred(x_BD), self.W_enc_DF))
+        return self.activation(self._pre(x_BD))
+
+    def _pre(self, x_BD: Tensor) -> Tensor:
+        return torch.addmm(self.b_enc_F, self._centred(x_BD), self.W_enc_DF)
 
     def encoder(self, features_S: Tensor) -> Encoder:
         """A function from [B, D] to the selected features [B, S], equal to those columns of `encode`.
 
         Where features do not depend on each other only the selected ones are computed.
         """
-        if not self.activation.pointwise:
-            return lambda x_BD: self.encode(x_BD)[:, features_S]
+        activation = self.activation
+        if isinstance(activation, TopK):
+            return lambda x_BD: activation.selected(self._pre(x_BD), features_S)
         W_DS, b_S = self.W_enc_DF[:, features_S].contiguous(), self.b_enc_F[features_S]
-        activation = self.activation.select(features_S)
-        return lambda x_BD: activation(torch.addmm(b_S, self._centred(x_BD), W_DS))
+        selected = activation.select(features_S)
+        return lambda x_BD: selected(torch.addmm(b_S, self._centred(x_BD), W_DS))
 
     def decode(self, features_BF: Tensor, x_BD: Tensor | None = None) -> Tensor:
         """Reconstruction [B, D] from features [B, F].
@@ -180,6 +180,7 @@ class Dictionary:
         return torch.zeros_like(norm_B1), norm_B1 / self.d_in**0.5
 
 
-def _moved(activation: Any, device: str) -> Any:
-    tensors = {name: value.to(device) for name, value in vars(activation).items() if isinstance(value, Tensor)}
-    return replace(activation, **tensors)
+def _moved(value: Any, device: str) -> Any:
+    """A dataclass with its tensors on another device."""
+    tensors = {name: item.to(device) for name, item in vars(value).items() if isinstance(item, Tensor)}
+    return replace(value, **tensors)

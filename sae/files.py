@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, synced, then renamed. Knows nothing about their content."""
+"""Files that are whole or absent: written beside their place, synced, then renamed. Knows nothing of their content."""
 
 import hashlib
 import os

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
-from sae.subject import Subject, batches
+from sae.subject import Replace, Subject, batches
+
+BLOCKS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,35 @@ def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int = 4096) -> Re
     )
 
 
-def cross_entropy(subject: Subject, dictionary: Dictionary, hook_point: str, ids_NC: Tensor, size: int) -> CrossEntropy:
-    """Loss over blocks of ids, `size` blocks at a time; predictions of tokens 1..C-1 of each block count."""
-    replacements = {
-        "clean": None,
-        "reconstructed": lambda x: dictionary.reconstruct(x.flatten(0, 1)).view_as(x),
-        "zeroed": torch.zeros_like,
-    }
-    means = {
-        name: float(torch.cat([subject.losses(part, hook_point, replace) for part in batches(ids_NC, size)]).mean())
-        for name, replace in replacements.items()
-    }
-    return CrossEntropy(**means)
+@dataclass(frozen=True)
+class Baseline:
+    """Blocks and the two losses on them that every dictionary's is compared with."""
+
+    subject: Subject
+    hook_point: str
+    ids_NC: Tensor
+    clean: float
+    zeroed: float
+
+
+def baseline(subject: Subject, hook_point: str, ids_NC: Tensor) -> Baseline:
+    """Measure the untouched and the zero-ablated loss of some blocks of ids."""
+    clean, zeroed = _loss(subject, hook_point, ids_NC, None), _loss(subject, hook_point, ids_NC, torch.zeros_like)
+    return Baseline(subject, hook_point, ids_NC, clean, zeroed)
+
+
+def cross_entropy(dictionary: Dictionary, against: Baseline) -> CrossEntropy:
+    """Loss with the activations replaced by the dictionary's reconstruction, beside the baseline's two."""
+    reconstructed = _loss(
+        against.subject,
+        against.hook_point,
+        against.ids_NC,
+        lambda x_NCD: dictionary.reconstruct(x_NCD.flatten(0, 1).float()).view_as(x_NCD),
+    )
+    return CrossEntropy(against.clean, reconstructed, against.zeroed)
+
+
+def _loss(subject: Subject, hook_point: str, ids_NC: Tensor, replace: Replace | None) -> float:
+    """Mean over tokens 1..C-1 of each block."""
+    parts = [subject.losses(part, hook_point, replace) for part in batches(ids_NC, BLOCKS_AT_ONCE)]
+    return float(torch.cat(parts).mean())

@@ -35,9 +35,9 @@ class ToyRecipe:
     n_heads: int = 4
     n_layers: int = 1
     context: int = 128
-    steps: int = 1300
+    steps: int = 1000
     batch: int = 16
-    lr: float = 1e-2
+    lr: float = 2e-2
     muon_lr: float = 3e-2
     seed: int = 0
 
@@ -83,8 +83,10 @@ def loss(model: Any, ids_BC: Tensor) -> Tensor:
 def save_toy(folder: Path, model: Any, tokenizer: Any, recipe: ToyRecipe, about: dict[str, Any]) -> None:
     """Write a Hugging Face directory; `about` (corpus, losses) goes into its `toy.json`."""
     from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging as transformers_logging
 
     def fill(temporary: Path) -> None:
+        transformers_logging.disable_progress_bar()
         model.save_pretrained(temporary)
         wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
         wrapped.save_pretrained(temporary)

@@ -33,7 +33,7 @@ class TopKRecipe:
     name: str = "topk"
     expansion: float = 4
     k: int = 16
-    steps: int = 220
+    steps: int = 180
     batch: int = 4096
     lr: float | None = None
     k_aux: int | None = None
@@ -54,7 +54,7 @@ class TopKTrainer:
         self.W_enc_DF, self.b_enc_F, self.W_dec_FD, self.b_dec_D = self._initial(first_BD / self.scale)
         self.silent_for_F = torch.zeros(self.n_features, dtype=torch.long, device=first_BD.device)
         self.steps_done = 0
-        self.loss = math.nan
+        self.loss = torch.tensor(math.nan)
         self.lr = recipe.lr or 8e-4 * math.sqrt(2048 / self.n_features)
         self.optimiser = torch.optim.Adam(self._parameters(), lr=self.lr, betas=(0.9, 0.999), fused=True)
 
@@ -124,7 +124,7 @@ class TopKTrainer:
 
     @torch.no_grad()
     def _after_step(self, active: Tensor, n_vectors: int) -> None:
-        self.W_dec_FD /= self.W_dec_FD.norm(dim=1, keepdim=True)
+        self.W_dec_FD.div_(self.W_dec_FD.norm(dim=1, keepdim=True))
         self.silent_for_F += n_vectors
         self.silent_for_F[active] = 0
         self.steps_done += 1

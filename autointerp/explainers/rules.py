@@ -5,19 +5,21 @@ the squared error of predicting every token by the strongest rule that holds the
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autointerp import prompts, rules
 from autointerp.records import ActivationRecord, Explanation
-from autointerp.rules import Rule
+from autointerp.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 
 LEAST_STRENGTH = 0.05
 """Weaker rules would be written as 0.0."""
-LEAST_GAIN = 5e-4
-"""A rule must explain at least this share of the sum of squared activations: below it, it memorises single tokens."""
+LEAST_GAIN = 1e-3
+"""A rule must explain at least this share of the sum of squared activations, by itself and beside the rules chosen
+before it: below that it memorises single tokens."""
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -30,8 +32,8 @@ class RulesExplainer:
         self.name = f"rules-{limit or 'unlimited'}"
 
     def explain(self, records: Sequence[ActivationRecord]) -> Explanation:
-        learnt = learn(tuple(records))
-        return _explanation(learnt[: self.limit], self.name)
+        """The first `limit` rules of the greedy search."""
+        return _explanation(learn(tuple(records))[: self.limit], self.name)
 
 
 class TokenTableExplainer:
@@ -43,7 +45,8 @@ class TokenTableExplainer:
     name = "token-table"
 
     def explain(self, records: Sequence[ActivationRecord]) -> Explanation:
-        candidates = _Candidates(tuple(records), kinds=("token",))
+        """One rule per token seen active, strongest first."""
+        candidates = Candidates.of(tuple(records), ("token",))
         return _explanation(candidates.rules(np.argsort(-candidates.strength_R, kind="stable")), self.name)
 
 
@@ -54,14 +57,15 @@ def _explanation(chosen: Sequence[Rule], name: str) -> Explanation:
 @lru_cache(maxsize=4)
 def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
     """All rules that pay, in the order the greedy search takes them: the first N are the best N it finds."""
-    candidates = _Candidates(records, rules.KINDS)
-    predicted_T = np.zeros_like(candidates.target_T)
-    least = LEAST_GAIN * float((candidates.target_T**2).sum())
+    everything = Candidates.of(records, KINDS)
+    predicted_T = np.zeros_like(everything.target_T)
+    least = max(1e-9, LEAST_GAIN * float((everything.target_T**2).sum()))
+    candidates = everything.only(everything.gains(predicted_T) > least)
     chosen: list[int] = []
     while len(candidates.strength_R):
         gain_R = candidates.gains(predicted_T)
         best = int(gain_R.argmax())
-        if gain_R[best] <= max(least, 1e-9):
+        if gain_R[best] <= least:
             break
         chosen.append(best)
         where_T = candidates.positions(best)
@@ -69,48 +73,104 @@ def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
     return candidates.rules(chosen)
 
 
-class _Candidates:
-    """Every condition that holds somewhere in the records, with the positions where it does.
+@dataclass(frozen=True)
+class Candidates:
+    """Rules that hold somewhere in some records and predict more than nothing, with the positions where they hold.
 
-    Shape suffixes: T token positions of all records, R candidate rules, P (rule, position) pairs sorted by rule.
+    They are in the order of KINDS, so that of two equally good rules the search takes the more general one.
+
+    Shape suffixes: T token positions of all records, R rules, P (rule, position) pairs grouped by rule.
     """
 
-    def __init__(self, records: tuple[ActivationRecord, ...], kinds: Sequence[str]) -> None:
-        values = np.array([value for record in records for value in record.activations], np.float64)
-        highest = values.max(initial=0.0)
-        self.target_T: Floats = 10 * values / highest if highest > 0 else np.zeros_like(values)
-        held: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-        start = 0
-        for record in records:
-            for position, kind, key in rules.conditions(record.tokens):
-                if kind in kinds:
-                    held.setdefault((kind, key), []).append(start + position)
-            start += len(record.tokens)
-        self._use([(kind, key) for kind, key in held], list(held.values()))
+    names: tuple[str, ...]
+    target_T: Floats
+    code_R: Integers
+    strength_R: Floats
+    length_R: Integers
+    position_P: Integers
 
-    def _use(self, names: list[tuple[str, tuple[str, ...]]], held: list[list[int]]) -> None:
-        """Keep the candidates whose strength can be written; ties later go to the earlier, more general kind."""
-        mean = [float(self.target_T[where].mean()) for where in held]
-        order = [i for i in range(len(names)) if mean[i] >= LEAST_STRENGTH]
-        order.sort(key=lambda i: rules.KINDS.index(names[i][0]))  # type: ignore[arg-type]
-        self.names = [names[i] for i in order]
-        self.strength_R: Floats = np.round([mean[i] for i in order], 1)
-        lengths = np.array([len(held[i]) for i in order], np.int64)
-        self.start_R: Integers = np.concatenate([[0], lengths.cumsum()])[:-1].astype(np.int64)
-        self.length_R = lengths
-        self.position_P: Integers = np.array([t for i in order for t in held[i]], np.int64)
-        self.strength_P: Floats = np.repeat(self.strength_R, lengths)
-        self.error_P: Floats = (self.target_T[self.position_P] - self.strength_P) ** 2
+    @staticmethod
+    def of(records: tuple[ActivationRecord, ...], kinds: Sequence[RuleKind]) -> "Candidates":
+        """Every rule of these kinds whose strength can be written; targets are scaled to 0-10 by their maximum."""
+        values_T = np.array([value for record in records for value in record.activations], np.float64)
+        highest = values_T.max(initial=0.0)
+        target_T = 10 * values_T / highest if highest > 0 else np.zeros_like(values_T)
+        names = tuple(dict.fromkeys(token for record in records for token in record.tokens))
+        code_P, position_P = _conditions(records, names, kinds)
+        code_R, rule_P, length_R = np.unique(code_P, return_inverse=True, return_counts=True)
+        mean_R = np.bincount(rule_P, weights=target_T[position_P], minlength=len(code_R)) / length_R
+        grouped_P = position_P[np.argsort(rule_P, kind="stable")]
+        found = Candidates(names, target_T, code_R, np.round(mean_R, 1), length_R, grouped_P)
+        return found.only(mean_R >= LEAST_STRENGTH)
+
+    def only(self, kept_R: NDArray[np.bool_]) -> "Candidates":
+        """Some of the candidates."""
+        kept_P = np.repeat(kept_R, self.length_R)
+        code_R, strength_R, length_R = self.code_R[kept_R], self.strength_R[kept_R], self.length_R[kept_R]
+        return Candidates(self.names, self.target_T, code_R, strength_R, length_R, self.position_P[kept_P])
+
+    @cached_property
+    def _start_R(self) -> Integers:
+        return np.cumsum(self.length_R) - self.length_R
+
+    @cached_property
+    def _strength_P(self) -> Floats:
+        return np.repeat(self.strength_R, self.length_R)
+
+    @cached_property
+    def _error_P(self) -> Floats:
+        """The squared error at each position if the rule decides there."""
+        error_P: Floats = (self.target_T[self.position_P] - self._strength_P) ** 2
+        return error_P
 
     def gains(self, predicted_T: Floats) -> Floats:
-        """By how much adding each rule lowers the sum of squared errors."""
-        now_T = (self.target_T - predicted_T) ** 2
-        saved_P = np.where(self.strength_P > predicted_T[self.position_P], now_T[self.position_P] - self.error_P, 0.0)
-        sums: Floats = np.add.reduceat(saved_P, self.start_R)
+        """By how much adding each rule lowers the sum of squared errors, [R]."""
+        if not len(self.code_R):
+            return np.zeros(0)
+        now_P = predicted_T[self.position_P]
+        saved_P = (self.target_T[self.position_P] - now_P) ** 2 - self._error_P
+        sums: Floats = np.add.reduceat(np.where(self._strength_P > now_P, saved_P, 0.0), self._start_R)
         return sums
 
     def positions(self, rule: int) -> Integers:
-        return self.position_P[self.start_R[rule] : self.start_R[rule] + self.length_R[rule]]
+        """Where a rule holds."""
+        return self.position_P[self._start_R[rule] : self._start_R[rule] + self.length_R[rule]]
 
     def rules(self, chosen: Sequence[int] | Integers) -> tuple[Rule, ...]:
-        return tuple(Rule(*self.names[i], float(self.strength_R[i])) for i in chosen)  # type: ignore[arg-type]
+        """The candidates of these numbers as rules."""
+        return tuple(self._rule(int(self.code_R[i]), float(self.strength_R[i])) for i in chosen)
+
+    def _rule(self, code: int, strength: float) -> Rule:
+        size = len(self.names) + 1
+        kind, first, second = KINDS[code // size**2], code // size % size, code % size
+        key = (self.names[first],) if second == 0 else (self.names[first], self.names[second - 1])
+        return Rule(kind, key, strength)
+
+
+def _conditions(
+    records: tuple[ActivationRecord, ...], names: tuple[str, ...], kinds: Sequence[RuleKind]
+) -> tuple[Integers, Integers]:
+    """Codes of the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names."""
+    number = {name: i for i, name in enumerate(names)}
+    token_T = np.array([number[token] for record in records for token in record.tokens], np.int64)
+    place_T = np.concatenate([np.arange(len(record.tokens)) for record in records] or [np.zeros(0, np.int64)])
+    size = len(names) + 1
+    follows = np.flatnonzero(place_T >= 1)
+    found = {
+        "token": lambda: (token_T * size, np.arange(len(token_T))),
+        "pair": lambda: (token_T[follows - 1] * size + token_T[follows] + 1, follows),
+        "after": lambda: (token_T[follows - 1] * size, follows),
+        "near": lambda: _near(token_T, place_T, size),
+    }
+    parts = [(KINDS.index(kind) * size**2 + codes, where) for kind in kinds for codes, where in [found[kind]()]]
+    return np.concatenate([codes for codes, _ in parts]), np.concatenate([where for _, where in parts])
+
+
+def _near(token_T: Integers, place_T: Integers, size: int) -> tuple[Integers, Integers]:
+    """Every token up to NEAR_WINDOW before each position, once however often it recurs there."""
+    pairs = []
+    for distance in range(1, NEAR_WINDOW + 1):
+        where = np.flatnonzero(place_T >= distance)
+        pairs.append(where * size + token_T[where - distance])
+    where, token = np.divmod(np.unique(np.concatenate(pairs)), size)
+    return token * size, where

@@ -26,12 +26,19 @@ class Sample:
     facts: dict[str, Any]
 
 
-def sample(config: Config, cache: Path, report: Report) -> Sample:
-    """Prepare everything and sample all dictionaries in one pass of the model (torch is imported here)."""
+def sample(config: Config, contents: dict[str, Any], cache: Path, report: Report) -> Sample:
+    """Prepare everything and sample all dictionaries in one pass of the model (torch is imported here).
+
+    Args:
+        config: resolved by `inputs.resolve`.
+        contents: what `inputs.fingerprint` found behind it.
+        cache: where trained subjects and dictionaries are kept.
+        report: makes a progress display from a title.
+    """
     from autointerp.sampling.prepare import prepare
     from autointerp.sampling.replay import replay
     from autointerp.sampling.select import select
 
-    prepared = prepare(config, cache, report)
+    prepared = prepare(config, contents, cache, report)
     chosen = select(prepared, config, report)
     return replay(prepared, chosen, config, report)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autointerp.config import Config
-from autointerp.sampling import inputs
+from autointerp.sampling.inputs import Contents
 from sae import baselines, formats, metrics, train
 from sae.corpus import Split
 from sae.dictionary import Dictionary
@@ -37,15 +37,17 @@ class Workshop:
     """Makes the dictionaries of one run. `key` names all that a fitted dictionary depends on but its recipe."""
 
     def __init__(
-        self, config: Config, cache: Path, report: Report, subject: Subject, split: Split, width: int, key: str
+        self, config: Config, contents: Contents, cache: Path, report: Report, subject: Subject, split: Split, key: str
     ) -> None:
-        self._config, self._cache, self._report, self._key = config, cache, report, key
-        self._subject, self._split, self._width = subject, split, width
+        self._config, self._contents, self._cache, self._report, self._key = config, contents, cache, report, key
+        self._subject, self._split = subject, split
         self._hook_point = str(config.subject.hook_point)
+        self._width = subject.width(self._hook_point)
 
     def measured(self) -> tuple[Measured, ...]:
         """The user's dictionaries, then the trained ones, then the baselines in the config's order."""
-        sparse = [self._loaded(path) for path in self._config.dictionaries.load] + self._trained()
+        pairs = zip(self._config.dictionaries.load, self._contents["dictionaries"], strict=True)
+        sparse = [self._loaded(path, content) for path, (_, content) in pairs] + self._trained()
         fitted: list[Measured] = []
         for baseline in self._config.dictionaries.baselines:
             if baseline == "random_matched":
@@ -54,7 +56,7 @@ class Workshop:
                 fitted.append(self._fitted(baseline))
         return (*sparse, *fitted)
 
-    def _loaded(self, path: str) -> Measured:
+    def _loaded(self, path: str, content: str) -> Measured:
         dictionary = formats.load(path)
         if dictionary.d_in != self._width:
             raise UserError(
@@ -62,7 +64,7 @@ class Workshop:
                 f"{self._subject.name} is {self._width} wide; give the hook point it was trained on with --hook"
             )
         placed = self._placed(dictionary)
-        stored = self._cache / "metrics" / f"{self._digest(inputs.dictionary_hash(path))}.json"
+        stored = self._cache / "metrics" / f"{self._digest(content)}.json"
         if not stored.is_file():
             write_atomic(stored, json.dumps(self._measure(placed)))
         return Measured(placed, json.loads(stored.read_text("utf-8")))
@@ -132,7 +134,7 @@ class Workshop:
     def _measure(self, dictionary: Dictionary) -> dict[str, Any]:
         """l0, fvu, dead on vectors, CE on blocks, all of held-out text."""
         found = metrics.reconstruction(dictionary, self._measured_BD)
-        losses = metrics.cross_entropy(self._subject, dictionary, self._hook_point, self._measured_NC, 32)
+        losses = metrics.cross_entropy(dictionary, self._baseline)
         return {"l0": found.l0, "fvu": found.fvu, "dead": found.dead, "ce_recovered": losses.recovered}
 
     def _placed(self, dictionary: Dictionary) -> Dictionary:
@@ -157,8 +159,10 @@ class Workshop:
         return self._stream(self._split.held_out, 3).sample(MEASURED_VECTORS)
 
     @cached_property
-    def _measured_NC(self) -> Tensor:
-        """Held-out blocks spread evenly over the documents."""
+    def _baseline(self) -> metrics.Baseline:
+        """Losses on held-out blocks spread evenly over the documents."""
         ids_NC = torch.from_numpy(self._split.held_out.full().ids_NC).long()
         step = max(1, len(ids_NC) // MEASURED_BLOCKS)
-        return ids_NC[::step][:MEASURED_BLOCKS].to(self._subject.device)
+        return metrics.baseline(
+            self._subject, self._hook_point, ids_NC[::step][:MEASURED_BLOCKS].to(self._subject.device)
+        )

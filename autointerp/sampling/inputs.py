@@ -3,6 +3,7 @@
 Raises the user's mistakes (paths, formats, settings that contradict each other) before anything slow starts.
 """
 
+from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
@@ -31,14 +32,19 @@ def resolve(config: Config) -> Config:
     return config.model_copy(update={"subject": subject})
 
 
-def fingerprint(config: Config) -> dict[str, Any]:
+Contents = dict[str, Any]
+"""What CONTENT fields stand for: corpus (hash), model (hash, recipe or hub name), hook_point, dictionaries
+([name, hash] of each) and processing (of the model's weights)."""
+
+
+def fingerprint(config: Config) -> Contents:
     """The content behind every CONTENT field of a resolved config, for the run's identity."""
-    headers = [peek(path) for path in config.dictionaries.load]
     return {
         "corpus": corpus_hash(config),
         "model": model_content(config),
         "hook_point": config.subject.hook_point,
-        "dictionaries": [[header.name, dictionary_hash(path)] for header, path in _zip(headers, config)],
+        "dictionaries": [[peek(path).name, sha256_of_path(recognise(path)[0])] for path in config.dictionaries.load],
+        "processing": processing(config),
     }
 
 
@@ -53,15 +59,8 @@ def model_content(config: Config) -> Any:
     model = str(config.subject.model)
     if model == TOY:
         return config.subject.toy.model_dump()
-    from pathlib import Path
-
     folder = Path(model).expanduser()
     return sha256_of_path(folder) if folder.is_dir() else model
-
-
-def dictionary_hash(path: str) -> str:
-    folder, _ = recognise(path)
-    return sha256_of_path(folder)
 
 
 def processing(config: Config) -> dict[str, Any]:
@@ -70,17 +69,13 @@ def processing(config: Config) -> dict[str, Any]:
     return dict(_agreed([h for h in headers if h.processing], "processing", None) or {})
 
 
-def _zip(headers: list[Header], config: Config) -> list[tuple[Header, str]]:
-    return list(zip(headers, config.dictionaries.load, strict=True))
-
-
 def _agreed(headers: list[Header], name: str, flag: str | None) -> Any:
     """The one value all headers give; with a `flag`, UserError if none does."""
     values = [getattr(header, name) for header in headers if getattr(header, name) is not None]
     if any(value != values[0] for value in values):
         said = ", ".join(f"{header.name}: {getattr(header, name)}" for header in headers)
         raise UserError(
-            f"the dictionaries disagree on {name} ({said}); run them one at a time and merge with autointerp leaderboard"
+            f"the dictionaries disagree on {name} ({said}); run them apart and merge with autointerp leaderboard"
         )
     if not values and flag:
         raise UserError(f"no dictionary names its {name}; give {flag}")

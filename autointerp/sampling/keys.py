@@ -52,7 +52,7 @@ def key_active(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
 
 
 def key_importance(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
-    """A sample without replacement with probability proportional to the squared maximum (Efraimidis & Spirakis 2006)."""
+    """A sample without replacement, weights the squared maxima (Efraimidis & Spirakis 2006)."""
     exponential_SN = (-uniform_SN.double().log()).clamp_min(1e-9)
     return (max_SN.double().square() / exponential_SN).float()
 

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 from autointerp.config import Config
 from autointerp.sampling import inputs
 from autointerp.sampling.dictionaries import Measured, Workshop
+from autointerp.sampling.inputs import Contents
 from sae import corpus, toy
-from sae.corpus import Blocks, Document, Split
+from sae.corpus import Blocks, Split
 from sae.errors import UserError
 from sae.files import sha256_of, write_atomic_with
 from sae.progress import Report
@@ -36,21 +37,19 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def prepare(config: Config, cache: Path, report: Report) -> Prepared:
+def prepare(config: Config, contents: Contents, cache: Path, report: Report) -> Prepared:
     """Read the corpus, boot the subject, then load, train or fit and measure every dictionary of a resolved config.
 
     Raises UserError for text that is too short, an unknown hook point, or a dictionary of another width.
     """
     device, reason = choose_device(config.runtime.device)
-    documents = corpus.read_documents(config.corpus.source)
     is_toy = config.subject.model == inputs.TOY
-    folder = toy_folder(config, documents, cache, report, device) if is_toy else str(config.subject.model)
-    subject = boot(folder, device, False if is_toy else config.subject.prepend_bos, inputs.processing(config))
-    hook_point = str(config.subject.hook_point)
-    width = subject.width(hook_point)
+    folder = toy_folder(config, contents, cache, report, device) if is_toy else str(config.subject.model)
+    subject = boot(folder, device, False if is_toy else config.subject.prepend_bos, contents["processing"])
+    subject.width(str(config.subject.hook_point))  # refuses an unknown hook point before the text is read
     _check_context(config, subject)
-    split = _split(_tokens(subject, documents, config, cache), config)
-    workshop = Workshop(config, cache, report, subject, split, width, _key(config, VERSION))
+    split = _split(_tokens(subject, config, contents, cache), config)
+    workshop = Workshop(config, contents, cache, report, subject, split, _key(config, contents))
     facts = {
         "device": f"{device}: {reason}",
         "corpus_tokens": split.train.n_tokens + split.held_out.n_tokens,
@@ -58,15 +57,15 @@ def prepare(config: Config, cache: Path, report: Report) -> Prepared:
     }
     if is_toy:
         facts |= json.loads((Path(folder) / "toy.json").read_text("utf-8"))["losses"]
-    return Prepared(subject, hook_point, split.held_out, workshop.measured(), facts)
+    return Prepared(subject, str(config.subject.hook_point), split.held_out, workshop.measured(), facts)
 
 
-def toy_folder(config: Config, documents: list[Document], cache: Path, report: Report, device: str) -> str:
+def toy_folder(config: Config, contents: Contents, cache: Path, report: Report, device: str) -> str:
     """The toy's Hugging Face directory in the cache, trained if it is not there yet."""
-    content = [VERSION, config.subject.toy.model_dump(), inputs.corpus_hash(config), config.corpus.model_dump()]
-    folder = cache / "subjects" / _digest(content + [config.seed])
+    content = [VERSION, contents["model"], contents["corpus"], _text_settings(config), config.seed]
+    folder = cache / "subjects" / _digest(content)
     if not (folder / "toy.json").is_file():
-        texts = [document.text for document in documents]
+        texts = [document.text for document in corpus.read_documents(config.corpus.source)]
         recipe = toy.ToyRecipe(**config.subject.toy.model_dump(), context=config.corpus.context, seed=config.seed)
         tokenizer = toy.train_tokenizer(texts, recipe.vocabulary)
         ids = corpus.token_ids(texts, lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch)])
@@ -102,12 +101,13 @@ def _split(blocks: Blocks, config: Config) -> Split:
     return corpus.split_blocks(blocks, config.corpus.held_out, np.random.default_rng([config.seed, SPLIT_STREAM]))
 
 
-def _tokens(subject: Subject, documents: list[Document], config: Config, cache: Path) -> Blocks:
+def _tokens(subject: Subject, config: Config, contents: Contents, cache: Path) -> Blocks:
     """The corpus as blocks, tokenised once per corpus and tokenizer."""
     vocabulary = json.dumps(subject.tokenizer.get_vocab(), sort_keys=True)
-    content = [VERSION, vocabulary, inputs.corpus_hash(config), config.corpus.context, config.corpus.max_tokens]
+    content = [VERSION, vocabulary, contents["corpus"], config.corpus.context, config.corpus.max_tokens]
     path = cache / "tokens" / f"{_digest(content)}.safetensors"
     if not path.is_file():
+        documents = corpus.read_documents(config.corpus.source)
         ids = corpus.token_ids((document.text for document in documents), subject.token_ids)
         blocks = corpus.to_blocks(ids, config.corpus.context, config.corpus.max_tokens)
         arrays = {"ids": blocks.ids_NC, "length": blocks.length_N, "document": blocks.document_N}
@@ -116,11 +116,15 @@ def _tokens(subject: Subject, documents: list[Document], config: Config, cache: 
     return Blocks(arrays["ids"], arrays["length"], arrays["document"])
 
 
-def _key(config: Config, version: int) -> str:
+def _key(config: Config, contents: Contents) -> str:
     """Names everything but the recipe that a fitted dictionary depends on."""
-    subject = [inputs.model_content(config), config.subject.hook_point, config.subject.prepend_bos]
-    text = [inputs.corpus_hash(config), config.corpus.model_dump(exclude={"source"}), config.seed]
-    return _digest([version, subject, text, inputs.processing(config)])
+    subject = [contents["model"], contents["processing"], config.subject.hook_point, config.subject.prepend_bos]
+    return _digest([VERSION, subject, contents["corpus"], _text_settings(config), config.seed])
+
+
+def _text_settings(config: Config) -> dict[str, Any]:
+    """How the corpus is cut, without where it lies."""
+    return config.corpus.model_dump(exclude={"source"})
 
 
 def _digest(content: list[Any]) -> str:

@@ -29,7 +29,7 @@ use two of them (ranks 0, 4, 8, 12, 16 explain, 2, 6, 10, 14, 18 score); with ha
 fragment of each half's top 10, from the first on for explaining, from the second on for scoring."""
 RESERVOIR = 8
 """Active fragments kept per quantile record that is wanted."""
-OVERSAMPLE = 4
+OVERSAMPLE = 2
 """Candidates per wanted feature that are followed at once."""
 SIDE_STREAM, FEATURE_STREAM = 102, 103
 

@@ -12,5 +12,5 @@ class RulesSimulator:
     name = "rules"
 
     def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> list[tuple[float, ...]]:
-        read = rules.from_text(explanation.text)
-        return [rules.predict(read, tokens) for tokens in fragments]
+        predictor = rules.Predictor(rules.from_text(explanation.text))
+        return [predictor.predict(tokens) for tokens in fragments]

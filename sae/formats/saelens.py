@@ -113,7 +113,8 @@ def _activation(config: dict[str, Any], tensors: dict[str, Any], W_dec_FD: Any, 
         case "jumprelu":
             return JumpReLU(fitting(tensors, "threshold", (m,), path))
         case "gated":
-            return Gated(*(fitting(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag")))
+            b_gate_F, r_mag_F, b_mag_F = (fitting(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag"))
+            return Gated(b_gate_F, r_mag_F, b_mag_F)
         case other:
             raise UserError(
                 f"{path.parent / ABOUT}: architecture {other!r} is not supported (standard, topk, jumprelu, gated are)"
