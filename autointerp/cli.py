@@ -115,7 +115,10 @@ def _print_outcome(finished: Any) -> None:
 def account(about: dict[str, Any]) -> list[str]:
     """What was sampled, in a few lines."""
     facts = about["sampling"]
-    lines = [f"device {facts['device']}; text {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out"]
+    lines = [
+        f"device {facts['device']}; text {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out, "
+        f"{facts['sampled_tokens']:,} of them sampled"
+    ]
     if "cross_entropy" in facts:
         lines.append(
             f"subject: held-out cross-entropy {facts['cross_entropy']:.3f} nats "

@@ -37,7 +37,7 @@ class _Section(BaseModel):
 class Corpus(_Section):
     source: Annotated[str, C] = "stdlib"
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
-    held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.08
+    held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
     """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest."""
     context: Annotated[int, I, Field(ge=8)] = 128
     """Tokens the model sees at once (a BOS token, if any, comes on top)."""
@@ -51,7 +51,7 @@ class Toy(_Section):
     d_mlp: Annotated[int, I, Field(gt=0)] = 512
     n_heads: Annotated[int, I, Field(gt=0)] = 4
     n_layers: Annotated[int, I, Field(gt=0)] = 1
-    steps: Annotated[int, I, Field(gt=0)] = 1000
+    steps: Annotated[int, I, Field(gt=0)] = 1300
     batch: Annotated[int, I, Field(gt=0)] = 16
     """Blocks a step."""
 
@@ -72,7 +72,7 @@ class Train(_Section):
     name: Annotated[str, I]
     expansion: Annotated[float, I, Field(gt=0)] = 4
     k: Annotated[int, I, Field(gt=0)] = 16
-    steps: Annotated[int, I, Field(gt=0)] = 180
+    steps: Annotated[int, I, Field(gt=0)] = 160
     batch: Annotated[int, I, Field(gt=0)] = 4096
 
 
@@ -101,6 +101,8 @@ class Records(_Section):
 class Sampling(_Section):
     features: Annotated[int, I, Field(gt=0)] = 100
     """Features of each dictionary, drawn from those that are active often enough."""
+    tokens: Annotated[int | None, I, Field(gt=0)] = None
+    """Held-out tokens, by document, that records are drawn from; null: all of them."""
     fragment: Annotated[int, I, Field(gt=1)] = 64
     """Tokens of a record."""
     explain: Records = Records(top=10, quantile=5, random=5)

@@ -76,8 +76,9 @@ def from_text(text: str) -> tuple[Rule, ...]:
     if not text.startswith(wording["opening"]):
         raise AnswerError(f"the explanation does not begin with {wording['opening']!r}")
     place, rules = len(wording["opening"]), []
+    patterns = _patterns(prompts.load(PROMPT).label)
     while True:
-        rule, place = _read(text, place)
+        rule, place = _read(text, place, patterns)
         rules.append(rule)
         if text[place:] == wording["closing"]:
             return tuple(rules)
@@ -93,8 +94,8 @@ def _phrase(rule: Rule) -> str:
     return str(phrase + wording["strength"].format(strength=f"{rule.strength:.1f}"))
 
 
-def _read(text: str, place: int) -> tuple[Rule, int]:
-    for kind, pattern in _patterns(prompts.load(PROMPT).label):
+def _read(text: str, place: int, patterns: list[tuple[RuleKind, re.Pattern[str]]]) -> tuple[Rule, int]:
+    for kind, pattern in patterns:
         match = pattern.match(text, place)
         if match:
             found = match.groupdict()

@@ -52,7 +52,7 @@ def ica(x_BD: Tensor, seed: int, notice: Callable[[str], None] = lambda text: No
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
 
-    x = x_BD.cpu().numpy()
+    x = x_BD.cpu().double().numpy()  # in single precision the iteration loses its nearly dependent directions
     model = FastICA(
         n_components=_rank(x),
         whiten="unit-variance",

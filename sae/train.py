@@ -33,7 +33,7 @@ class TopKRecipe:
     name: str = "topk"
     expansion: float = 4
     k: int = 16
-    steps: int = 180
+    steps: int = 160
     batch: int = 4096
     lr: float | None = None
     k_aux: int | None = None
@@ -109,7 +109,8 @@ class TopKTrainer:
     def _auxiliary_loss(self, pre_BF: Tensor, error_BD: Tensor) -> Tensor:
         """How badly the best dead features explain what the live ones left over, relative to its variance."""
         dead_S = (self.silent_for_F >= self.recipe.dead_after).nonzero()[:, 0]
-        k = min(self.recipe.k_aux or error_BD.shape[1] // 2, len(dead_S))
+        wanted = error_BD.shape[1] // 2 if self.recipe.k_aux is None else self.recipe.k_aux
+        k = min(wanted, len(dead_S))
         if k == 0:
             return error_BD.new_zeros(())
         values_BK, places_BK = pre_BF[:, dead_S].topk(k, dim=1, sorted=False)

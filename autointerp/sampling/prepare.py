@@ -22,8 +22,8 @@ from sae.subject import Subject, batches, boot, choose_device
 
 VERSION = 1
 """Changes whenever training or fitting changes what it makes, so that the cache does not serve the old."""
-SPLIT_STREAM = 101
-"""Sets the split's random stream apart from others of the same seed."""
+SPLIT_STREAM, SAMPLE_STREAM = 101, 104
+"""Set these random choices apart from others of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Prepared:
 
     subject: Subject
     hook_point: str
-    held_out: Blocks
+    text: Blocks
     dictionaries: tuple[Measured, ...]
     facts: dict[str, Any]
 
@@ -57,7 +57,9 @@ def prepare(config: Config, contents: Contents, cache: Path, report: Report) -> 
     }
     if is_toy:
         facts |= json.loads((Path(folder) / "toy.json").read_text("utf-8"))["losses"]
-    return Prepared(subject, str(config.subject.hook_point), split.held_out, workshop.measured(), facts)
+    sampled = _sampled(split.held_out, config)
+    facts["sampled_tokens"] = sampled.n_tokens
+    return Prepared(subject, str(config.subject.hook_point), sampled, workshop.measured(), facts)
 
 
 def toy_folder(config: Config, contents: Contents, cache: Path, report: Report, device: str) -> str:
@@ -99,6 +101,16 @@ def _check_context(config: Config, subject: Subject) -> None:
 
 def _split(blocks: Blocks, config: Config) -> Split:
     return corpus.split_blocks(blocks, config.corpus.held_out, np.random.default_rng([config.seed, SPLIT_STREAM]))
+
+
+def _sampled(held_out: Blocks, config: Config) -> Blocks:
+    """The held-out documents that records are drawn from."""
+    tokens_D = corpus.tokens_per_document(held_out)
+    if config.sampling.tokens is None or config.sampling.tokens >= tokens_D.sum():
+        return held_out
+    rng = np.random.default_rng([config.seed, SAMPLE_STREAM])
+    chosen_D = corpus.choose_documents(tokens_D, config.sampling.tokens / tokens_D.sum(), rng)
+    return held_out.take(chosen_D[held_out.document_N])
 
 
 def _tokens(subject: Subject, config: Config, contents: Contents, cache: Path) -> Blocks:

@@ -72,7 +72,7 @@ def _activations(
     with report("reading records (blocks)") as progress:
         for start in range(0, len(needed_N), config.runtime.batch_blocks):
             batch_N = needed_N[start : start + config.runtime.batch_blocks]
-            ids_NC = torch.from_numpy(prepared.held_out.ids_NC[batch_N]).long().to(device)
+            ids_NC = torch.from_numpy(prepared.text.ids_NC[batch_N]).long().to(device)
             acts_NCD = prepared.subject.activations(ids_NC, prepared.hook_point)
             acts_MLD = acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
             for pick, encode, values_PL in zip(picks, encoders, values, strict=True):
@@ -97,14 +97,14 @@ def _read(
         return
     row, inverse = np.unique(place_P[here] * per_block + offset_P[here], return_inverse=True)
     chosen_MLD = acts_MLD[torch.from_numpy(row).to(acts_MLD.device)]
-    acts_MLS = encode(chosen_MLD.flatten(0, 1)).view(*chosen_MLD.shape[:2], -1)  # type: ignore[operator]
+    acts_MLS = encode(chosen_MLD.flatten(0, 1)).unflatten(0, chosen_MLD.shape[:2])  # type: ignore[operator]
     values_PL[here] = acts_MLS.cpu().numpy()[inverse, :, pick.slot_P[here]]
 
 
 def _feature_records(
     chosen: Chosen, rows: Iterator[NDArray[np.float32]], prepared: Prepared, fragments: Fragments, tokens: list[str]
 ) -> Iterator[FeatureRecord]:
-    ids_ML = prepared.held_out.ids_NC.reshape(-1, fragments.length)
+    ids_ML = prepared.text.ids_NC.reshape(-1, fragments.length)
 
     def record(picked: Picked) -> ActivationRecord:
         return ActivationRecord(

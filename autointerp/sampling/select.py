@@ -102,7 +102,7 @@ def select(prepared: Prepared, config: Config, report: Report) -> Selection:
             _take(found[i], passed[i], tallies[i], config)
     if not any(found):
         raise UserError(
-            f"the held-out text ({prepared.held_out.n_tokens:,} tokens) activates no feature often enough; "
+            f"the sampled text ({prepared.text.n_tokens:,} tokens) activates no feature often enough; "
             "give more text or ask for fewer records (sampling.explain, sampling.score)"
         )
     chosen = [
@@ -114,7 +114,7 @@ def select(prepared: Prepared, config: Config, report: Report) -> Selection:
 
 def make_fragments(prepared: Prepared, config: Config) -> Fragments:
     """Number the fragments, halve the documents, and set aside those that padding or undecodable tokens spoil."""
-    blocks, length = prepared.held_out, config.sampling.fragment
+    blocks, length = prepared.text, config.sampling.fragment
     per_block = blocks.ids_NC.shape[1] // length
     ids_ML = torch.from_numpy(blocks.ids_NC).long().reshape(-1, length)
     start_M = torch.arange(per_block).repeat(len(blocks.ids_NC)) * length
@@ -163,7 +163,9 @@ class Tally:
         }
 
     def add(self, acts_MLS: Tensor, fragment_M: Tensor, side_M: Tensor, hash_M: Tensor) -> None:
-        """Take in the features' activations on a batch of usable fragments."""
+        """Take in the features' activations on a batch of usable fragments, of which there may be none."""
+        if not len(fragment_M):
+            return
         max_SM = acts_MLS.amax(1).T.contiguous()
         self.n_tokens += acts_MLS.shape[0] * acts_MLS.shape[1]
         self.active_tokens_S += (acts_MLS > 0).sum((0, 1))
@@ -204,7 +206,7 @@ def stream(
     device = prepared.subject.device
     tallies = {i: Tally(features_S, config, device) for i, features_S in candidates.items()}
     encoders = {i: prepared.dictionaries[i].dictionary.encoder(tally.features_S) for i, tally in tallies.items()}
-    ids_NC = torch.from_numpy(prepared.held_out.ids_NC).long()
+    ids_NC = torch.from_numpy(prepared.text.ids_NC).long()
     with report(f"sampling {len(tallies)} dictionaries (tokens)") as progress:
         for start in range(0, len(ids_NC), config.runtime.batch_blocks):
             part_NC = ids_NC[start : start + config.runtime.batch_blocks].to(device)
@@ -213,7 +215,7 @@ def stream(
             acts_NCD = prepared.subject.activations(part_NC, prepared.hook_point)
             acts_MLD = acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])[usable_M - int(number_M[0])]
             for i, tally in tallies.items():
-                acts_MLS = encoders[i](acts_MLD.flatten(0, 1)).view(*acts_MLD.shape[:2], -1)
+                acts_MLS = encoders[i](acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2])
                 tally.add(
                     acts_MLS,
                     usable_M.to(device),

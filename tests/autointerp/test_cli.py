@@ -1,0 +1,122 @@
+"""The command line as a user meets it: their own things, one line for each mistake, a feature's page."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PLANTED_SETTINGS, autointerp
+
+SETTINGS = [argument for setting in PLANTED_SETTINGS for argument in ("--set", setting)]
+
+
+def test_ones_own_dictionary_with_model_and_hook_from_its_metadata(planted: Path, tmp_path: Path) -> None:
+    done = autointerp(
+        "run", "--dictionary", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--features", 4,
+        "--baselines", "neurons,random_matched", *SETTINGS, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    board = json.loads((run / "leaderboard.json").read_text())
+    assert [row["dictionary"] for row in board[::3][:3]] == ["words", "neurons", "random_matched[words]"]
+    assert board[0]["hook_point"] == "hook_embed"
+    assert board[0]["mean"] == pytest.approx(1.0)
+    assert "next: autointerp show" in done.stdout
+
+
+def test_a_saelens_dictionary_with_model_and_hook_given(planted: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    eye = torch.eye(16)[:, :8].contiguous()
+    tensors = {"W_enc": eye, "b_enc": torch.zeros(8), "W_dec": eye.T.contiguous(), "b_dec": torch.zeros(16)}
+    save_file(tensors, folder / "sae_weights.safetensors")
+    config = {"architecture": "standard", "d_in": 16, "d_sae": 8, "metadata": {}}
+    (folder / "cfg.json").write_text(json.dumps(config))
+    arguments = ["run", "--dictionary", folder, "--corpus", planted / "corpus.jsonl", "--baselines", "none", *SETTINGS]
+    missing = autointerp(*arguments, cwd=tmp_path)
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    assert "no dictionary names its model; give --model" in missing.stderr
+    done = autointerp(*arguments, "--model", planted / "model", "--hook", "hook_embed", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r" / "leaderboard.json").read_text())[0]["mean"] == pytest.approx(1.0)
+
+
+MISTAKES = {
+    "unknown hook point": (["--hook", "hook_embd"], "did you mean hook_embed?"),
+    "wrong width": (["--hook", "blocks.0.mlp.hook_post"], "reads vectors of width 16, but blocks.0.mlp.hook_post"),
+    "no such dictionary": (["--dictionary", "absent"], "dictionary absent: no such file or folder"),
+    "no such corpus": (["--corpus", "absent.txt"], "no such file or folder; corpora are"),
+    "corpus too short": (["--corpus", "{tmp}/short.txt"], "too few to hold out"),
+    "unreadable corpus": (["--corpus", "{tmp}/latin.txt"], "as UTF-8 text"),
+    "unknown config key": (["--set", "sampling.fragments=8"], "did you mean sampling.fragment"),
+    "context beyond the model's": (["--set", "corpus.context=64"], "sees at most 32 tokens; set corpus.context=32"),
+    "unknown explainer": (["--explainer", "gpt"], "unknown explainer 'gpt'"),
+    "unknown baseline": (["--baselines", "neuron"], "neurons"),
+    "no such model": (["--model", "absent/model"], "cannot load model absent/model"),
+    "two dictionaries of one name": (["--dictionary", "{planted}/dictionary"], "two dictionaries are called 'words'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("the red stone in the river")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 \xff\xfe")
+    flags, said = MISTAKES[mistake]
+    flags = [flag.format(tmp=tmp_path, planted=planted) for flag in flags]
+    done = autointerp(
+        "run", "--dictionary", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--baselines", "none",
+        *SETTINGS, *flags, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().count("\n") == 0, done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None:
+    listed = autointerp("show", smoke, cwd=tmp_path)
+    assert listed.returncode == 0
+    name = next(line.split()[0] for line in listed.stdout.splitlines() if line.startswith("topk_2x/"))
+    plain = autointerp("show", smoke, name, cwd=tmp_path).stdout
+    for part in (name, "rules-5 (ok)", "Active on", "explained from", "predicted", "]9"):
+        assert part in plain
+    assert "\033[" not in plain
+    assert "\033[48;5;" in autointerp("show", smoke, name, "--colour", cwd=tmp_path).stdout
+    wrong = autointerp("show", smoke, name + "0000", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "did you mean" in wrong.stderr
+    assert autointerp("show", tmp_path, cwd=tmp_path).returncode == 2
+
+
+def test_hostile_text_does_not_reach_the_terminal() -> None:
+    from autointerp.show import visible
+
+    assert visible("a\x1b[2Jb\r\x07\n\u202e\x9b") == "a\\x1b[2Jb\\r\\x07⏎\\u202e\\x9b"
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert autointerp("--version", cwd=tmp_path).stdout.startswith("autointerp, version ")
+    for command in ("run", "show", "leaderboard"):
+        assert autointerp(command, "--help", cwd=tmp_path).returncode == 0
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autointerp", "run", "smoke", "--seed", "9", "--out", "r"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said

@@ -1,0 +1,98 @@
+"""Configs: every field classified, unknown keys refused, identity knows what matters and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autointerp import config
+from autointerp.config import Config, Role, field_roles
+from autointerp.shipped import shipped_folder
+from sae.errors import UserError
+
+OTHER: dict[str, Any] = {
+    "seed": 1, "corpus.held_out": 0.5, "corpus.context": 64, "corpus.max_tokens": 5, "subject.prepend_bos": True,
+    "subject.toy.vocabulary": 999, "subject.toy.d_model": 7, "subject.toy.d_mlp": 7, "subject.toy.n_heads": 7,
+    "subject.toy.n_layers": 7, "subject.toy.steps": 7, "subject.toy.batch": 7,
+    "dictionaries.train": [{"name": "other", "k": 3}], "dictionaries.baselines": ["pca"],
+    "dictionaries.fit_vectors": 9, "sampling.features": 7, "sampling.tokens": 7, "sampling.fragment": 7,
+    "explainers": ["rules-2"], "simulator": "other",
+} | {
+    f"sampling.{side}.{source}": 77
+    for side in ("explain", "score") for source in ("top", "quantile", "importance", "random", "inactive")
+}  # fmt: skip
+RUNTIME = {"name": "other", "runtime.device": "cuda", "runtime.batch_blocks": 3, "runtime.out": "elsewhere"}
+
+
+def test_every_field_has_exactly_one_role() -> None:
+    roles = field_roles(Config)
+    covered = set(OTHER) | {f"dictionaries.train.{name}" for name in ("name", "expansion", "k", "steps", "batch")}
+    identity = {name for name, role in roles.items() if role is Role.IDENTITY}
+    assert identity == covered - {"dictionaries.train"}
+    assert {name for name, role in roles.items() if role is Role.RUNTIME} == set(RUNTIME)
+    assert {name for name, role in roles.items() if role is Role.CONTENT} == {
+        "corpus.source", "subject.model", "subject.hook_point", "dictionaries.load",
+    }  # fmt: skip
+
+
+def test_a_field_without_a_role_is_refused() -> None:
+    class Forgetful(config._Section):
+        forgotten: int = 0
+
+    with pytest.raises(TypeError, match="forgotten has 0 roles"):
+        field_roles(Forgetful)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_identity_fields_change_the_identity(name: str) -> None:
+    base = config.load("demo")
+    assert config.load("demo", {name: OTHER[name]}).identity_fields() != base.identity_fields()
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_runtime_fields_do_not(name: str) -> None:
+    changed = config.load("demo", {name: RUNTIME[name]})
+    assert changed != config.load("demo")
+    assert changed.identity_fields() == config.load("demo").identity_fields()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampling.feature": 3}, r"unknown key 'sampling\.feature'; did you mean sampling\.features"),
+        ({"explainer": ["rules-3"]}, "did you mean explainers"),
+        ({"sampling.features": "many"}, r"sampling\.features: .*integer.*'many'"),
+        ({"sampling.features": 0}, "greater than 0"),
+        ({"dictionaries.baselines": ["neuron"]}, r"dictionaries\.baselines\.0"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_near_name(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        config.load("demo", changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_configs_are_found_by_path_here_and_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"did you mean smoke\?"):
+        config.load("smok")
+    (tmp_path / "eval_configs").mkdir()
+    (tmp_path / "eval_configs" / "mine.yaml").write_text("seed: 5")
+    assert config.load("mine").seed == 5
+    assert config.load(str(tmp_path / "eval_configs" / "mine.yaml")).name == "mine"
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="is not YAML"):
+        config.load("bad.yaml")
+
+
+def test_all_shipped_configs_load() -> None:
+    names = [path.stem for path in shipped_folder("eval_configs").glob("*.yaml")]
+    assert {"demo", "dictionary", "smoke"} <= set(names)
+    for name in names:
+        config.load(name)
+
+
+def test_settings_from_strings() -> None:
+    assert config.parse_settings(["a.b=3", "c=[x, y]", "d=true"]) == {"a.b": 3, "c": ["x", "y"], "d": True}
+    with pytest.raises(UserError, match="write it as name=value"):
+        config.parse_settings(["a.b"])

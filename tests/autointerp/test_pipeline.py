@@ -1,0 +1,228 @@
+"""The main job end to end: a planted truth, determinism, kill and resume, the run folder's contract."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pyarrow.parquet as parquet
+import pytest
+
+import autointerp as package
+from autointerp.leaderboard import COLUMNS
+from autointerp.records import AnswerError, Explanation
+from autointerp.store import RunFolder
+from sae.progress import Silent
+from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
+
+FILES = {
+    "run.json", "records.parquet", "features.parquet", "results.jsonl", "leaderboard.json", "leaderboard.csv",
+    "leaderboard.md", "scores.png", "length.png",
+}  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def planted_run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> package.Run:
+    settings = dict(setting.split("=") for setting in PLANTED_SETTINGS)
+    changes = {name: json.loads(value) for name, value in settings.items()} | {
+        "dictionaries.load": [str(planted / "dictionary")],
+        "dictionaries.baselines": [],
+        "corpus.source": str(planted / "corpus.jsonl"),
+        "explainers": ["rules-1", "token-table"],
+    }
+    return package.run("dictionary", changes, out=tmp_path_factory.mktemp("p") / "run", report=Silent)
+
+
+def test_a_planted_feature_is_named_and_scores_one(planted_run: package.Run) -> None:
+    results = planted_run.results.query("explainer == 'rules-1'").set_index("feature")
+    assert list(results.index) == list(range(8))
+    for feature, word in enumerate(WORDS):
+        assert results.loc[feature, "explanation"] == f'Active on the token "{word}" (10.0).'
+        assert results.loc[feature, "simulation/top_and_random"] == pytest.approx(1.0)
+        assert results.loc[feature, "status"] == "ok"
+
+
+def test_its_shuffled_explanation_scores_nothing(planted_run: package.Run) -> None:
+    controls = planted_run.results["control/simulation/top_and_random"]
+    assert controls.abs().max() < 0.35
+    assert abs(controls.mean()) < 0.1
+    board = planted_run.leaderboard()
+    main = board[board.scorer == "simulation/top_and_random"].iloc[0]
+    assert main["mean"] == pytest.approx(1.0)
+    assert main["control_mean"] == pytest.approx(
+        planted_run.results.query("explainer == 'rules-1'")["control/simulation/top_and_random"].mean()
+    )
+
+
+def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
+    assert {path.name for path in smoke.iterdir()} == FILES
+    about = json.loads((smoke / "run.json").read_text())
+    assert about["schema_version"] == 1
+    assert about["status"] == "complete"
+    for key in (
+        "identity",
+        "config",
+        "inputs",
+        "prompts",
+        "versions",
+        "git_commit",
+        "sampling",
+        "dictionaries",
+        "totals",
+    ):
+        assert key in about
+    records = parquet.read_table(smoke / "records.parquet").to_pandas()
+    assert list(records.columns) == ["dictionary", "feature", "split", "source", "document", "tokens", "activations"]
+    assert (records.tokens.map(len) == 32).all()
+    assert (records.activations.map(len) == 32).all()
+    documents = records.groupby(["dictionary", "feature", "split"]).document.agg(set).unstack()
+    assert not [1 for row in documents.itertuples() if row.explain & row.score]
+    assert (records[records.source == "inactive"].activations.map(max) == 0).all()
+    board = json.loads((smoke / "leaderboard.json").read_text())
+    assert all(tuple(row) == COLUMNS for row in board)
+    assert board[0]["explainer"] == about["config"]["explainers"][0]
+    assert {row["kind"] for row in board} == {"sae", "neurons", "pca", "ica", "random", "random_matched"}
+    assert len(pandas.read_csv(smoke / "leaderboard.csv")) == len(board)
+    for row in board:
+        assert row["n_ok"] + row["n_undefined"] + row["n_error"] == 12
+    lines = [json.loads(line) for line in (smoke / "results.jsonl").read_text().splitlines()]
+    assert len(lines) == 6 * 12 * 4
+    assert "/" not in {line["status"] for line in lines}
+    assert {line["status"] for line in lines} <= {"ok", "undefined", "error"}
+
+
+def test_the_leaderboard_is_what_the_results_say(smoke: Path) -> None:
+    run = package.open_run(smoke)
+    results = run.results
+    for row in run.leaderboard().to_dict("records"):
+        group = results[(results.dictionary == row["dictionary"]) & (results.explainer == row["explainer"])]
+        scores = group[row["scorer"]]
+        assert row["mean"] == pytest.approx(scores.mean())
+        assert row["n_undefined"] == scores.isna().sum()
+        assert row["mean_undefined_as_zero"] == pytest.approx(scores.fillna(0).mean())
+        assert row["ci_low"] <= row["mean"] <= row["ci_high"]
+
+
+def test_same_seed_same_bytes(smoke: Path, tmp_path: Path) -> None:
+    done = autointerp("run", "smoke", "--out", "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "again") == contents(smoke)
+
+
+def test_a_finished_run_is_only_opened(smoke: Path, tmp_path: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in smoke.iterdir()}
+    done = autointerp("run", "smoke", "--out", smoke, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "topk_2x" in done.stdout
+    assert {path.name: path.stat().st_mtime_ns for path in smoke.iterdir()} == before
+
+
+def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 120) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.002)
+    return False
+
+
+@pytest.mark.parametrize("lines", [1, 60, 200])
+def test_kill_and_resume(smoke: Path, tmp_path: Path, lines: int) -> None:
+    """SIGKILL while scoring, a torn line on top; resumed, nothing finished is done again and all files are the same."""
+    out = tmp_path / "run"
+    results = out / "results.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autointerp", "run", "smoke", "--out", str(out)],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    reached = wait_for(lambda: results.exists() and results.read_bytes().count(b"\n") >= lines, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert reached
+    finished = results.read_bytes()
+    assert json.loads((out / "run.json").read_text())["status"] == "scoring"
+    with results.open("ab") as stream:
+        stream.write(b'{"feature":{"dictionary":"topk')
+    records = (out / "records.parquet").stat().st_mtime_ns
+    done = autointerp("run", "smoke", "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sampling" not in done.stderr
+    assert results.read_bytes().startswith(finished[: finished.rfind(b"\n") + 1])
+    assert (out / "records.parquet").stat().st_mtime_ns == records
+    assert contents(out) == contents(smoke)
+
+
+def test_killed_before_sampling_is_done_leaves_no_half_run(smoke: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autointerp", "run", "smoke", "--out", str(out), "--set", "seed=0"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(2.0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "features.parquet").exists()
+    done = autointerp("run", "smoke", "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(smoke)
+
+
+def test_another_identity_does_not_touch_the_folder(smoke: Path, tmp_path: Path) -> None:
+    before = contents(smoke)
+    done = autointerp("run", "smoke", "--seed", 1, "--out", smoke, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holds another run" in done.stderr
+    assert contents(smoke) == before
+
+
+def test_failures_are_counted_and_never_scored(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulator that cannot read some explanations: those are errors, in no mean, in every count."""
+    from autointerp import config, leaderboard, pipeline
+    from autointerp.simulators import rules as simulator
+
+    original = simulator.RulesSimulator.simulate
+
+    def moody(self: object, explanation: Explanation, fragments: object) -> object:
+        if len(explanation.text) % 3 == 0:
+            raise AnswerError("no answer")
+        return original(self, explanation, fragments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(simulator.RulesSimulator, "simulate", moody)
+    folder = RunFolder(smoke)
+    results = [
+        r for rs in pipeline.evaluate_all(folder.read_features(), config.load("smoke"), lambda *_: False) for r in rs
+    ]
+    errors = [result for result in results if result.status == "error"]
+    assert errors
+    assert all(not result.scores and result.error == "no answer" for result in errors)
+    rows = leaderboard.make_rows(folder.about, folder.densities(), results)
+    assert sum(row["n_error"] for row in rows if row["scorer"] == "simulation/top") == len(errors)
+    for row in rows:
+        assert row["n_ok"] + row["n_undefined"] + row["n_error"] == 12
+
+
+def test_merging_runs(smoke: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke, tmp_path / "other")
+    done = autointerp("leaderboard", smoke, tmp_path / "other", "--csv", tmp_path / "all.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{smoke.name}:topk_2x" in done.stdout
+    assert "other:topk_2x" in done.stdout
+    assert len(pandas.read_csv(tmp_path / "all.csv")) == 2 * len(json.loads((smoke / "leaderboard.json").read_text()))
+
+
+def test_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autointerp.config import cache_folder
+
+    monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.delenv("AUTOINTERP_CACHE")
+    assert cache_folder() != Path(os.devnull)

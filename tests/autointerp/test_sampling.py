@@ -1,0 +1,243 @@
+"""The streamed selection against a brute-force one; splits; records against the model's own activations."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autointerp.config import Config, build
+from autointerp.records import HISTOGRAM_FLOOR, Source
+from autointerp.sampling import keys, select
+from sae.dictionary import Dictionary
+
+N_FRAGMENTS, LENGTH, FEATURES = 400, 4, 7
+COUNTS: dict[str, int] = {"top": 5, "quantile": 6, "importance": 4, "random": 5, "inactive": 3}
+
+
+def activations() -> torch.Tensor:
+    """[fragments, length, features]: sparse, with many exact ties, one feature rare and one dead."""
+    generator = torch.Generator().manual_seed(0)
+    values = (torch.rand(N_FRAGMENTS, LENGTH, FEATURES, generator=generator) * 20).round() / 4
+    values *= torch.rand(N_FRAGMENTS, LENGTH, FEATURES, generator=generator) < 0.1
+    values[3:, :, 5] = 0
+    values[:, :, 6] = 0
+    return values
+
+
+SIDE = torch.randint(0, 2, (N_FRAGMENTS,), generator=torch.Generator().manual_seed(1))
+HASH = keys.fragment_hash(3, torch.arange(N_FRAGMENTS) // 9, torch.arange(N_FRAGMENTS) % 9 * LENGTH)
+FEATURE = torch.tensor([0, 1, 2, 3, 4, 5, 90])
+
+
+def config() -> Config:
+    return build({"sampling": {"explain": COUNTS, "score": COUNTS, "fragment": LENGTH}}, {}, "test")
+
+
+def streamed(batches: list[torch.Tensor]) -> select.Tally:
+    tally = select.Tally(FEATURE, config(), "cpu")
+    values = activations()
+    for rows in batches:
+        tally.add(values[rows], rows, SIDE[rows], HASH[rows])
+    return tally
+
+
+def brute_force(side: int, row: int) -> list[tuple[int, Source]]:
+    """Everything in memory, plain sorting, straight from the definitions."""
+    maxima = activations().amax(1)[:, row].tolist()
+    fragments = [f for f in range(N_FRAGMENTS) if int(SIDE[f]) == side]
+    salts = {source: salt for salt, source in enumerate(keys.KEYS)}
+
+    def chance(f: int, source: Source) -> float:
+        return float(keys.uniform(HASH[f : f + 1], FEATURE[row : row + 1], salts[source]))
+
+    taken: list[tuple[int, Source]] = []
+
+    def best(pool: list[int], key: dict[int, float], n: int) -> list[int]:
+        return sorted(pool, key=lambda f: (-key[f], f))[:n]
+
+    active = [f for f in fragments if maxima[f] > 0]
+    ranked = best(active, {f: maxima[f] for f in active}, 2 * COUNTS["top"])
+    taken += [(f, "top") for f in ranked[side::2]]
+    size = select.kept_per_source(config().sampling.explain)["quantile"]
+    reservoir = best(active, {f: chance(f, "quantile") for f in active}, size)
+    rest = sorted((f for f in reservoir if f not in dict(taken)), key=lambda f: (maxima[f], f))
+    if len(rest) >= COUNTS["quantile"]:
+        taken += [(rest[int((i + 0.5) * len(rest) / 6)], "quantile") for i in range(6)]
+    weights = {f: np.float32(maxima[f] ** 2 / max(1e-9, -np.log(np.float64(chance(f, "importance"))))) for f in active}
+    taken += [(f, "importance") for f in best([f for f in active if f not in dict(taken)], weights, 4)]
+    everything = {f: chance(f, "random") for f in fragments}
+    taken += [(f, "random") for f in best([f for f in fragments if f not in dict(taken)], everything, 5)]
+    silent = {f: chance(f, "inactive") for f in fragments if maxima[f] == 0}
+    taken += [(f, "inactive") for f in best([f for f in silent if f not in dict(taken)], silent, 3)]
+    return taken
+
+
+ORDERS = {
+    "at once": [torch.arange(N_FRAGMENTS)],
+    "one by one": list(torch.arange(N_FRAGMENTS).split(1)),
+    "uneven": list(torch.arange(N_FRAGMENTS).split(37)),
+    "backwards": list(reversed(torch.arange(N_FRAGMENTS).split(50))),
+    "shuffled": list(torch.randperm(N_FRAGMENTS, generator=torch.Generator().manual_seed(5)).split(64)),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_streaming_equals_brute_force(order: str) -> None:
+    tally = streamed(ORDERS[order])
+    for side in range(2):
+        for row in range(FEATURES):
+            picked = select.pick(tally, row, side, getattr(config().sampling, select.SIDES[side]))
+            assert [(p.fragment, p.source) for p in picked] == brute_force(side, row), (side, row)
+
+
+def test_statistics_equal_brute_force() -> None:
+    tally, values = streamed(ORDERS["uneven"]), activations()
+    assert torch.equal(tally.active_tokens_S, (values > 0).sum((0, 1)))
+    assert torch.equal(tally.max_S, values.amax((0, 1)))
+    assert tally.n_tokens == N_FRAGMENTS * LENGTH
+    maxima = values.amax(1)
+    for row in range(FEATURES):
+        expected = [0] * 64
+        for value in maxima[:, row][maxima[:, row] > 0].tolist():
+            expected[int(np.floor(2 * np.log2(value / HISTOGRAM_FLOOR)))] += 1
+        assert tally.histogram_SH[row].tolist() == expected
+
+
+def test_sides_take_alternate_ranks_of_the_top() -> None:
+    """Explain gets ranks 0, 2, 4, ...; score 1, 3, 5, ... of its own half."""
+    tally = streamed(ORDERS["at once"])
+    for side, offset in ((0, 0), (1, 1)):
+        ranked = [fragment for fragment, _ in tally.tops[side, "top"].kept(0)][:10]
+        picked = [p.fragment for p in select.pick(tally, 0, side, config().sampling.explain) if p.source == "top"]
+        assert picked == ranked[offset::2]
+
+
+def test_uniform_is_uniform_and_independent_between_features_and_salts() -> None:
+    from scipy import stats
+
+    hashes = keys.fragment_hash(0, torch.arange(20_000) // 50, torch.arange(20_000) % 50)
+    drawn = keys.uniform(hashes, torch.tensor([0, 1, 2]), 0)
+    other = keys.uniform(hashes, torch.tensor([0, 1, 2]), 1)
+    assert float(drawn.min()) > 0
+    assert float(drawn.max()) <= 1
+    for row in range(3):
+        assert stats.kstest(drawn[row].double().numpy(), "uniform").pvalue > 1e-3
+    pairs = torch.corrcoef(torch.cat([drawn, other])).fill_diagonal_(0)
+    assert float(pairs.abs().max()) < 0.03
+
+
+def test_importance_picks_in_proportion_to_the_square() -> None:
+    hashes = keys.mix(torch.arange(39_999))
+    maxima = torch.tensor([1.0, 2.0, 3.0])
+    u = keys.uniform(hashes, torch.tensor([0]), 2)[0].view(-1, 3)
+    chosen = keys.key_importance(maxima.expand(len(u), 3), u).argmax(1)
+    wins = np.bincount(chosen.numpy(), minlength=3) / len(chosen)
+    assert wins == pytest.approx([1 / 14, 4 / 14, 9 / 14], abs=0.015)
+
+
+class _CountingSubject:
+    """A stand-in subject whose activations at a token are a fixed function of its id."""
+
+    device = "cpu"
+    name = "counting"
+
+    def activations(self, ids_NC: torch.Tensor, hook_point: str) -> torch.Tensor:
+        return torch.stack([(ids_NC == v).float() * (v + 1) for v in range(6)], -1)
+
+    def token_strings(self) -> list[str]:
+        return ["a", "b", "c", "d", "e", "�"]
+
+
+def prepared(n_documents: int, seed: int = 0) -> Any:
+    from sae.corpus import to_blocks
+
+    rng = np.random.default_rng(seed)
+    ids = [rng.choice(5, int(rng.integers(6, 60)), p=[0.1, 0.3, 0.3, 0.2, 0.1]).tolist() for _ in range(n_documents)]
+    ids[0][3] = 5  # undecodable
+    eye = torch.eye(6)
+    dictionary = Dictionary("eye", "neurons", eye, torch.zeros(6), eye, torch.zeros(6))
+    metrics = {"l0": 1.0, "fvu": 0.0, "dead": 0.0, "ce_recovered": 1.0}
+    measured = (SimpleNamespace(dictionary=dictionary, metrics=metrics),)
+    return SimpleNamespace(
+        subject=_CountingSubject(), hook_point="h", text=to_blocks(ids, 16), dictionaries=measured, facts={}
+    )
+
+
+def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
+    from autointerp.sampling.replay import replay
+    from sae.progress import Silent
+
+    settings = {"sampling.fragment": 8, "runtime.batch_blocks": batch, "sampling.features": 6}
+    counts = {"top": 3, "quantile": 2, "random": 3, "inactive": 2}
+    chosen = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
+    ready = prepared(n_documents)
+    return replay(ready, select.select(ready, chosen, Silent), chosen, Silent), ready
+
+
+def test_records_are_true_disjoint_and_verified() -> None:
+    sample, _ready = sample_all(batch=7)
+    assert {f.feature.index for f in sample.features} == {0, 1, 2, 3, 4}
+    for feature in sample.features:
+        token = "abcde"[feature.feature.index]
+        explain, score = ({r.document for r in side} for side in (feature.explain, feature.score))
+        assert explain
+        assert score
+        assert not explain & score
+        for record in feature.explain + feature.score:
+            expected = tuple(float(feature.feature.index + 1) if t == token else 0.0 for t in record.tokens)
+            assert record.activations == expected
+            assert "�" not in record.tokens
+            if record.source == "inactive":
+                assert max(record.activations) == 0
+        for side in (feature.explain, feature.score):
+            assert [r.source for r in side].count("top") == 3
+            assert [r.source for r in side].count("random") == 3
+    summary = sample.dictionaries[0]
+    assert (summary.n_sampled, summary.n_candidates, summary.n_dead, summary.n_rare) == (5, 6, 1, 0)
+    density = {f.feature.index: f.density for f in sample.features}
+    assert density[1] == pytest.approx(0.3, abs=0.03)
+
+
+def test_sampling_does_not_depend_on_batch_size() -> None:
+    reference, _ = sample_all(batch=1000)
+    for batch in (1, 5):
+        assert sample_all(batch=batch)[0].features == reference.features
+
+
+def test_other_seed_other_records() -> None:
+    assert sample_all(50)[0].features != sample_all(50, seed=1)[0].features
+
+
+def test_too_little_text_is_told() -> None:
+    from sae.errors import UserError
+
+    with pytest.raises(UserError, match="activates no feature often enough"):
+        sample_all(batch=8, n_documents=3)
+
+
+def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
+    """5 live features of 200: candidates are looked at in several passes until all are found."""
+    from autointerp.sampling.replay import replay
+    from sae.progress import Silent
+
+    ready = prepared(120)
+    wide = torch.zeros(6, 200)
+    live = [3, 50, 99, 150, 199]
+    for place, column in enumerate(live):
+        wide[place, column] = 1.0
+    ready.dictionaries[0].dictionary = Dictionary("wide", "sae", wide, torch.zeros(200), wide.T, torch.zeros(6))
+    counts = {"top": 3, "random": 3}
+    chosen = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
+    sample = replay(ready, select.select(ready, chosen, Silent), chosen, Silent)
+    assert [f.feature.index for f in sample.features] == live
+    summary = sample.dictionaries[0]
+    assert summary.n_dead == summary.n_candidates - 5
+    assert summary.n_candidates > 2 * select.OVERSAMPLE * 5
+
+
+def test_memory_does_not_grow_with_the_text() -> None:
+    short, long = streamed([torch.arange(10)]), streamed(ORDERS["uneven"])
+    for place in short.tops:
+        assert short.tops[place]._packed_SK.shape == long.tops[place]._packed_SK.shape

@@ -1,0 +1,89 @@
+"""Scores against scipy, statistics against scipy and hand computations."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from autointerp import statistics
+from autointerp.records import ActivationRecord, Simulation, Source
+from autointerp.scorers import simulation
+
+RNG = np.random.default_rng(0)
+
+
+def random_records() -> tuple[list[ActivationRecord], list[Simulation]]:
+    sources: list[Source] = ["top"] * 5 + ["random"] * 5 + ["inactive"] * 2
+    records = [ActivationRecord(("t",) * 7, tuple(RNG.random(7).tolist()), 0, source) for source in sources]
+    return records, [Simulation(i, tuple(RNG.random(7).tolist())) for i in range(len(records))]
+
+
+def test_pooling_equals_scipy_over_the_concatenation() -> None:
+    records, simulations = random_records()
+    scores = simulation.score(records, simulations)
+    for name, places in (("top_and_random", range(10)), ("top", range(5)), ("random", range(5, 10))):
+        true = np.concatenate([records[i].activations for i in places])
+        predicted = np.concatenate([simulations[i].predicted for i in places])
+        assert scores[f"simulation/{name}"] == pytest.approx(stats.pearsonr(true, predicted).statistic)
+
+
+def test_pooled_is_not_the_mean_of_records() -> None:
+    """Two records, each perfectly predicted within itself but at the wrong level, do not score 1."""
+    records = [ActivationRecord(("a", "b"), pair, 0, "top") for pair in ((0.0, 1.0), (9.0, 10.0))]
+    simulations = [Simulation(0, (9.0, 10.0)), Simulation(1, (0.0, 1.0))]
+    assert simulation.score(records, simulations)["simulation/top"] < 0  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("true", "predicted"), [([0, 0, 0], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([], []), ([1], [2])])
+def test_constant_sides_have_no_correlation(true: list[float], predicted: list[float]) -> None:
+    assert simulation.correlation(true, predicted) is None
+
+
+def test_extreme_scales_do_not_break_it() -> None:
+    assert simulation.correlation([1e-30, 2e-30, 4e-30], [1e30, 2e30, 4e30]) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="3 activations but 2"):
+        simulation.correlation([1, 2, 3], [1, 2])
+
+
+def test_mean_interval_equals_scipy() -> None:
+    values = RNG.normal(size=30).tolist()
+    low, high = stats.t.interval(0.95, 29, loc=np.mean(values), scale=stats.sem(values))
+    found = statistics.mean_interval(values)
+    assert found == statistics.Interval(pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high))
+    assert statistics.mean_interval([]) is None
+    assert statistics.mean_interval([0.5]) == statistics.Interval(0.5, None, None)
+
+
+def test_mean_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(1000):
+        found = statistics.mean_interval((rng.beta(5, 2, size=40)).tolist())
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 5 / 7 <= found.high
+    assert 925 <= covered <= 972
+
+
+def test_compare_is_welch() -> None:
+    a, b = RNG.normal(1, 1, 20).tolist(), RNG.normal(0, 3, 50).tolist()
+    found = statistics.compare(a, b)
+    assert found is not None
+    assert found.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert found.low < found.difference < found.high
+    assert statistics.compare([1.0], b) is None
+    assert statistics.compare([1.0, 1.0], [2.0, 2.0]) is None
+
+
+def test_holm_by_hand() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([]) == []
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 101])
+def test_nobody_is_his_own_stranger(n: int) -> None:
+    partner = statistics.derangement(n, np.random.default_rng(n))
+    assert sorted(partner) == list(range(n))  # type: ignore[type-var]
+    assert all(i != p for i, p in enumerate(partner))
+    assert statistics.derangement(1, np.random.default_rng(0)) == [None]

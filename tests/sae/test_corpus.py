@@ -1,0 +1,99 @@
+"""Corpora: every source's documents, blocks that lose nothing, splits that share nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sae import corpus
+from sae.errors import UserError
+
+
+def texts(spec: object) -> list[str]:
+    return [document.text for document in corpus.read_documents(str(spec))]
+
+
+def test_stdlib_is_real_text_without_tests() -> None:
+    documents = corpus.read_documents("stdlib")
+    names = {document.name for document in documents}
+    assert "json/decoder.py" in names
+    assert not [name for name in names if {"test", "site-packages"} & set(name.split("/"))]
+    assert sum(len(document.text) for document in documents) > 5e6
+
+
+def test_jsonl_parquet_folder_and_text(tmp_path: Path) -> None:
+    import pandas
+
+    rows = [{"text": "one two", "body": "first"}, {"text": "three\nfour", "body": "second"}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    pandas.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
+    for name in ("x.jsonl", "x.parquet"):
+        assert texts(tmp_path / name) == ["one two", "three\nfour"]
+        assert texts(f"{tmp_path / name}#body") == ["first", "second"]
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "b.md").write_text("bee")
+    (folder / "sub" / "a.txt").write_text("ay")
+    (folder / ".hidden").write_text("no")
+    (folder / "binary.bin").write_bytes(b"\0\1\2")
+    (folder / "empty.txt").write_text(" \n")
+    assert texts(folder) == ["bee", "ay"]
+    (tmp_path / "marked.txt").write_text("one<|endoftext|>two<|endoftext|>")
+    assert texts(tmp_path / "marked.txt") == ["one", "two"]
+    paragraphs = [f"paragraph {i} " * 60 for i in range(40)]
+    (tmp_path / "long.txt").write_text("\n\n".join(paragraphs))
+    sections = texts(tmp_path / "long.txt")
+    assert "\n\n".join(sections) == "\n\n".join(paragraphs)
+    assert len(sections) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.jsonl", b'{"text": "a"}\nnot json\n', "x.jsonl:2 is not JSON"),
+        ("x.jsonl", b'{"texts": "a"}\n', "did you mean texts?"),
+        ("x.parquet", b"nonsense", "cannot read"),
+        ("x.txt", b"\xff\xfe\xfa", "as UTF-8"),
+        ("x.txt", b"  \n", "has no text"),
+    ],
+)
+def test_unreadable_files_are_told_in_one_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        corpus.read_documents(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_path_and_missing_column(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        corpus.read_documents(str(tmp_path / "absent"))
+
+
+def test_blocks_hold_every_token_once_and_stop_at_the_limit() -> None:
+    ids = [list(range(1, 1 + n)) for n in (5, 0, 8, 17, 3)]
+    blocks = corpus.to_blocks(ids, 8)
+    back: dict[int, list[int]] = {}
+    for row, length, document in zip(blocks.ids_NC, blocks.length_N, blocks.document_N, strict=True):
+        assert not row[length:].any()
+        back.setdefault(int(document), []).extend(row[:length].tolist())
+    assert back == {i: tokens for i, tokens in enumerate(ids) if tokens}
+    assert blocks.n_tokens == 33
+    assert set(corpus.to_blocks(ids, 8, max_tokens=6).document_N) == {0, 2}
+    assert (blocks.full().length_N == 8).all()
+
+
+def test_split_is_disjoint_complete_seeded_and_of_the_asked_size() -> None:
+    rng = np.random.default_rng(0)
+    ids = [[1] * int(n) for n in rng.integers(1, 400, 300)]
+    blocks = corpus.to_blocks(ids, 16)
+    split = corpus.split_blocks(blocks, 0.3, np.random.default_rng(1))
+    train, held_out = set(split.train.document_N.tolist()), set(split.held_out.document_N.tolist())
+    assert not train & held_out
+    assert train | held_out == set(blocks.document_N.tolist())
+    assert split.train.n_tokens + split.held_out.n_tokens == blocks.n_tokens
+    assert split.held_out.n_tokens == pytest.approx(0.3 * blocks.n_tokens, rel=0.02)
+    again = corpus.split_blocks(blocks, 0.3, np.random.default_rng(1))
+    assert np.array_equal(again.held_out.document_N, split.held_out.document_N)
+    with pytest.raises(UserError, match="too few to hold out"):
+        corpus.split_blocks(corpus.to_blocks([[1] * 100], 16), 0.3, rng)

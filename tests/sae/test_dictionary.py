@@ -1,0 +1,78 @@
+"""Dictionaries against the formulas written out per element."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sae.dictionary import Dictionary, Gated, JumpReLU, ReLU, TopK
+
+D, M, B = 6, 20, 50
+
+
+def random_dictionary(activation: object = None, **changes: object) -> Dictionary:
+    g = torch.Generator().manual_seed(0)
+    made = Dictionary(
+        "d", "sae", torch.randn(D, M, generator=g), torch.randn(M, generator=g), torch.randn(M, D, generator=g),
+        torch.randn(D, generator=g),
+    )  # fmt: skip
+    return replace(made, activation=activation or ReLU(), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def x_BD() -> torch.Tensor:
+    return torch.randn(B, D, generator=torch.Generator().manual_seed(1)) * 3 + 1
+
+
+ACTIVATIONS = [
+    ReLU(),
+    TopK(5),
+    TopK(4, torch.rand(M, generator=torch.Generator().manual_seed(2)) + 0.5),
+    JumpReLU(torch.linspace(-1, 3, M)),
+    Gated(torch.linspace(-2, 2, M), torch.linspace(-1, 1, M), torch.linspace(2, -2, M)),
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])
+def test_encoder_gives_the_columns_of_encode(activation: object, normalisation: str, x_BD: torch.Tensor) -> None:
+    dictionary = random_dictionary(activation, normalisation=normalisation)
+    features_S = torch.tensor([3, 0, 17, 8])
+    whole_BF = dictionary.encode(x_BD)
+    assert (whole_BF >= 0).all()
+    torch.testing.assert_close(dictionary.encoder(features_S)(x_BD), whole_BF[:, features_S])
+
+
+def test_topk_keeps_exactly_the_largest(x_BD: torch.Tensor) -> None:
+    dictionary = random_dictionary(TopK(5))
+    features_BF = dictionary.encode(x_BD)
+    pre_BF = (x_BD - dictionary.b_dec_D) @ dictionary.W_enc_DF + dictionary.b_enc_F
+    for row, pre in zip(features_BF, pre_BF, strict=True):
+        largest = set(sorted(range(M), key=lambda f, pre=pre: -float(pre[f]))[:5])  # type: ignore[misc]
+        for feature in range(M):
+            expected = max(0.0, float(pre[feature])) if feature in largest else 0.0
+            assert float(row[feature]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_jumprelu_and_gated_per_element(x_BD: torch.Tensor) -> None:
+    jump, gated = ACTIVATIONS[3], ACTIVATIONS[4]
+    pre = torch.tensor([[-1.0, 0.5, 2.9, 3.1] * 5])
+    out = jump(pre)[0]  # type: ignore[operator]
+    for f in range(M):
+        value, threshold = float(pre[0, f]), float(jump.threshold_F[f])  # type: ignore[attr-defined]
+        assert float(out[f]) == pytest.approx(value if value > max(0.0, threshold) else 0.0)
+    out = gated(pre)[0]  # type: ignore[operator]
+    for f in range(M):
+        u = float(pre[0, f])
+        magnitude = max(0.0, u * float(gated.r_mag_F[f].exp()) + float(gated.b_mag_F[f]))  # type: ignore[attr-defined]
+        open_gate = u + float(gated.b_gate_F[f]) > 0  # type: ignore[attr-defined]
+        assert float(out[f]) == pytest.approx(magnitude if open_gate else 0.0, rel=1e-5)
+
+
+def test_normalised_identity_reconstructs_its_input(x_BD: torch.Tensor) -> None:
+    """+I and -I as encoder and decoder lose nothing, so undoing the normalisation must give the input back."""
+    eye = torch.eye(D)
+    both = Dictionary("i", "sae", torch.cat([eye, -eye], 1), torch.zeros(2 * D), torch.cat([eye, -eye]), torch.ones(D))
+    for normalisation in ("none", "layer_norm", "constant_norm_rescale"):
+        same = replace(both, normalisation=normalisation)  # type: ignore[arg-type]
+        torch.testing.assert_close(same.reconstruct(x_BD), x_BD, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,48 @@
+"""Files are whole or absent; a failed write leaves what was there."""
+
+from pathlib import Path
+
+import pytest
+
+from sae import files
+from sae.errors import UserError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    files.write_atomic(path, "old")
+
+    def breaks(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        files.write_atomic_with(path, breaks)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_disk_full_is_the_users_mistake(tmp_path: Path) -> None:
+    def full(temporary: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        files.write_atomic_with(tmp_path / "x", full)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_made_twice_is_kept(tmp_path: Path) -> None:
+    files.make_folder_atomic(tmp_path / "f", lambda folder: (folder / "a").write_text("first"))
+    files.make_folder_atomic(tmp_path / "f", lambda folder: (folder / "a").write_text("second"))
+    assert (tmp_path / "f" / "a").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_hash_knows_names_and_boundaries(tmp_path: Path) -> None:
+    assert files.sha256_of([b"ab", b"c"]) != files.sha256_of([b"a", b"bc"])
+    for name, content in (("a", "x"), ("b", "x")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same").write_text(content)
+    assert files.sha256_of_path(tmp_path / "a") == files.sha256_of_path(tmp_path / "b")
+    (tmp_path / "b" / "same").rename(tmp_path / "b" / "other")
+    assert files.sha256_of_path(tmp_path / "a") != files.sha256_of_path(tmp_path / "b")

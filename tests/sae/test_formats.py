@@ -1,0 +1,144 @@
+"""Dictionaries on disk: ours round-trips, SAELens' is read as that library computes, what does not fit is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sae import formats
+from sae.errors import UserError
+from tests.sae.test_dictionary import ACTIVATIONS, D, M, random_dictionary
+
+G = torch.Generator().manual_seed(3)
+X_BD = torch.randn(40, D, generator=G) * 2 + 0.5
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
+def test_our_format_round_trips(activation: object, tmp_path: Path) -> None:
+    saved = random_dictionary(activation, normalisation="layer_norm", subtract_b_dec=False, hook_point="h", model="m")
+    formats.save(saved, tmp_path / "d")
+    loaded = formats.load(tmp_path / "d")
+    assert torch.equal(loaded.encode(X_BD), saved.encode(X_BD))
+    assert torch.equal(loaded.reconstruct(X_BD), saved.reconstruct(X_BD))
+    assert (loaded.name, loaded.kind, loaded.hook_point, loaded.model) == ("d", "sae", "h", "m")
+    with pytest.raises(UserError, match="already there"):
+        formats.save(saved, tmp_path / "d")
+
+
+def saelens_tensors(*names: str) -> dict[str, torch.Tensor]:
+    shapes = {"W_enc": (D, M), "W_dec": (M, D), "b_dec": (D,)}
+    generator = torch.Generator().manual_seed(4)
+    return {
+        name: torch.randn(shapes.get(name, (M,)), generator=generator) for name in ("W_enc", "W_dec", "b_dec", *names)
+    }
+
+
+def write_saelens(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Path:
+    folder.mkdir()
+    base = {"d_in": D, "d_sae": M, "dtype": "float32", "device": "cpu"}
+    (folder / "cfg.json").write_text(json.dumps(base | config))
+    save_file(tensors, folder / "sae_weights.safetensors")
+    return folder
+
+
+METADATA = {
+    "model_name": "gpt2-small",
+    "hook_name": "blocks.8.hook_resid_pre",
+    "prepend_bos": True,
+    "model_from_pretrained_kwargs": {"center_writing_weights": True},
+}
+
+
+def test_saelens_standard_by_its_formula(tmp_path: Path) -> None:
+    t = saelens_tensors("b_enc")
+    config = {"architecture": "standard", "apply_b_dec_to_input": True, "metadata": METADATA}
+    loaded = formats.load(write_saelens(tmp_path / "s", config, t))
+    expected = ((X_BD - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu()
+    torch.testing.assert_close(loaded.encode(X_BD), expected)
+    torch.testing.assert_close(loaded.decode(expected), expected @ t["W_dec"] + t["b_dec"])
+    header = formats.peek(tmp_path / "s" / "cfg.json")
+    assert (header.hook_point, header.model, header.prepend_bos) == ("blocks.8.hook_resid_pre", "gpt2-small", True)
+    assert header.processing["center_writing_weights"] is True
+    assert header.processing["fold_ln"] is False
+
+
+def test_saelens_before_version_6_is_flat(tmp_path: Path) -> None:
+    t = saelens_tensors("b_enc") | {"scaling_factor": torch.ones(M)}
+    config = {
+        "hook_point": "blocks.3.hook_mlp_out",
+        "model_name": "pythia",
+        "activation_fn_str": "topk",
+        "activation_fn_kwargs": {"k": 3},
+        "normalize_activations": True,
+    }
+    loaded = formats.load(write_saelens(tmp_path / "s", config, t))
+    assert int((loaded.encode(X_BD) > 0).sum(1).max()) == 3
+    assert loaded.hook_point == "blocks.3.hook_mlp_out"
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "said"),
+    [
+        (
+            {"architecture": "standard"},
+            {"W_enc": torch.zeros(D + 1, M)},
+            r"W_enc has shape \[7, 20\], expected \[6, 20\]",
+        ),
+        ({"architecture": "standard"}, {"scaling_factor": torch.full((M,), 2.0)}, "scaling_factor is not all ones"),
+        ({"architecture": "skip_transcoder"}, {}, "'skip_transcoder' is not supported"),
+        ({"architecture": "standard", "normalize_activations": "whiten"}, {}, "'whiten' is not supported"),
+        ({"architecture": "jumprelu"}, {}, "lacks 'threshold'"),
+        ({"architecture": "topk"}, {}, "lacks 'k'"),
+    ],
+)
+def test_saelens_files_that_do_not_fit_are_refused(
+    config: dict[str, Any], changes: dict[str, torch.Tensor], said: str, tmp_path: Path
+) -> None:
+    folder = write_saelens(tmp_path / "s", config | {"metadata": {}}, saelens_tensors("b_enc") | changes)
+    with pytest.raises(UserError, match=said):
+        formats.load(folder)
+
+
+def test_what_is_no_dictionary_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        formats.peek(tmp_path / "absent")
+    with pytest.raises(UserError, match="not a format known here"):
+        formats.peek(tmp_path)
+    (tmp_path / "cfg.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no sae_weights\.safetensors"):
+        formats.peek(tmp_path)
+    formats.save(random_dictionary(), tmp_path / "d")
+    (tmp_path / "d" / "dictionary.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match="cannot read"):
+        formats.load(tmp_path / "d")
+
+
+SAELENS_CONFIGS = [
+    ("StandardSAE", {"normalize_activations": "layer_norm"}),
+    ("StandardSAE", {"apply_b_dec_to_input": False, "normalize_activations": "constant_norm_rescale"}),
+    ("TopKSAE", {"k": 4}),
+    ("TopKSAE", {"k": 4, "rescale_acts_by_decoder_norm": True}),
+    ("JumpReLUSAE", {}),
+    ("GatedSAE", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), SAELENS_CONFIGS, ids=str)
+def test_the_library_itself(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """Saved by SAELens with random weights, read here: encode and decode agree to 1e-5 (extra `peers`)."""
+    saes = pytest.importorskip("sae_lens.saes")
+    config = getattr(saes, f"{name}Config")(d_in=D, d_sae=M, **options)
+    theirs = getattr(saes, name)(config)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    theirs.save_model(tmp_path / "sae")
+    ours = formats.load(tmp_path / "sae")
+    with torch.no_grad():
+        features_BF = theirs.encode(X_BD)
+        torch.testing.assert_close(ours.encode(X_BD), features_BF, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours.decode(features_BF, X_BD), theirs.decode(features_BF), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,84 @@
+"""The subject: activations equal the Hugging Face model's own, replacing works, mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sae.errors import UserError
+from sae.subject import Subject, boot
+
+
+@pytest.fixture(scope="module")
+def subject(planted: Path) -> Subject:
+    return boot(str(planted / "model"), prepend_bos=False)
+
+
+@pytest.fixture(scope="module")
+def ids_NC() -> torch.Tensor:
+    return torch.randint(1, 20, (4, 32), generator=torch.Generator().manual_seed(0))
+
+
+def test_activations_equal_hugging_faces(planted: Path, subject: Subject, ids_NC: torch.Tensor) -> None:
+    model = AutoModelForCausalLM.from_pretrained(planted / "model").eval()
+    seen: dict[str, torch.Tensor] = {}
+    model.transformer.h[0].mlp.act.register_forward_hook(lambda _m, _i, out: seen.update(post=out))
+    model.transformer.h[0].register_forward_hook(
+        lambda _m, _i, out: seen.update(resid=out[0] if isinstance(out, tuple) else out)
+    )
+    with torch.no_grad():
+        model(ids_NC)
+    torch.testing.assert_close(
+        subject.activations(ids_NC, "blocks.0.mlp.hook_post"), seen["post"], atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        subject.activations(ids_NC, "blocks.0.hook_resid_post"), seen["resid"], atol=1e-5, rtol=1e-4
+    )
+    assert subject.activations(ids_NC, "blocks.0.attn.hook_z").shape == (4, 32, 16)
+
+
+def test_losses_equal_hugging_faces_and_replacing_changes_them(
+    planted: Path, subject: Subject, ids_NC: torch.Tensor
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(planted / "model").eval()
+    with torch.no_grad():
+        reference = float(model(ids_NC, labels=ids_NC).loss)
+    assert float(subject.losses(ids_NC).mean()) == pytest.approx(reference, rel=1e-5)
+    hook = "blocks.0.attn.hook_z"
+    torch.testing.assert_close(subject.losses(ids_NC, hook, lambda x: x), subject.losses(ids_NC))
+    assert not torch.allclose(subject.losses(ids_NC, hook, lambda x: x + 1), subject.losses(ids_NC))
+
+
+def test_activations_do_not_depend_on_padding_or_batch(subject: Subject, ids_NC: torch.Tensor) -> None:
+    whole = subject.activations(ids_NC, "blocks.0.mlp.hook_post")
+    padded = ids_NC.clone()
+    padded[:, 20:] = 0
+    torch.testing.assert_close(subject.activations(padded, "blocks.0.mlp.hook_post")[:, :20], whole[:, :20])
+    torch.testing.assert_close(subject.activations(ids_NC[2:3], "blocks.0.mlp.hook_post")[0], whole[2])
+
+
+def test_unknown_hook_point_lists_the_near_ones(subject: Subject) -> None:
+    with pytest.raises(UserError, match=r"did you mean .*blocks\.0\.mlp\.hook_post"):
+        subject.width("blocks.0.mlp.hook_posts")
+    assert subject.width("blocks.0.mlp.hook_post") == 64
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot load model") as caught:
+        boot(str(tmp_path / "absent"))
+    assert "\n" not in str(caught.value)
+
+
+def test_bos_is_prepended_and_dropped_again(planted: Path, ids_NC: torch.Tensor) -> None:
+    with pytest.raises(UserError, match="no BOS token"):
+        boot(str(planted / "model"), prepend_bos=True)
+    plain = boot(str(planted / "model"))
+    assert not plain.prepend_bos
+    with_bos = Subject(plain.name, plain.bridge, plain.tokenizer, True, "cpu")
+    short = ids_NC[:, :31]
+    assert plain.tokenizer.bos_token_id is not None  # TransformerLens gave it one when it booted
+    bos = torch.full((4, 1), plain.tokenizer.bos_token_id)
+    expected = plain.activations(torch.cat([bos, short], 1), "blocks.0.mlp.hook_post")[:, 1:]
+    torch.testing.assert_close(with_bos.activations(short, "blocks.0.mlp.hook_post"), expected)
+    assert with_bos.max_context == 31

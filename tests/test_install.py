@@ -1,0 +1,44 @@
+"""The wheel, installed in an environment that knows nothing of this checkout, runs from any folder."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_wheel_carries_prompts_and_configs_and_runs(smoke: Path, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "dist", ROOT]
+    subprocess.run(build, check=True)
+    (wheel,) = (tmp_path / "dist").glob("autointerp-*.whl")
+    python = make_environment(tmp_path / "env")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    where = "import autointerp, sae; print(autointerp.__file__, sae.__file__)"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    printed = subprocess.run([python, "-c", where], cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert str(ROOT) not in printed.stdout
+    assert printed.stdout.count(str(tmp_path / "env")) == 2, printed
+    script = python.parent / "autointerp"
+    done = subprocess.run(
+        [script, "run", "smoke", "--out", "r"], cwd=elsewhere, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("leaderboard.json", "results.jsonl", "records.parquet"):
+        assert (elsewhere / "r" / name).read_bytes() == (smoke / name).read_bytes()
+
+
+def make_environment(folder: Path) -> Path:
+    """A virtual environment that sees this one's dependencies but not its editable checkout.
+
+    A path in a .pth file is searched for modules, but .pth files inside it (the editable install's) are not read.
+    """
+    venv.create(folder, with_pip=True)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    site.mkdir(parents=True, exist_ok=True)
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin" / "python"
