@@ -2,4 +2,4 @@
 
 from autointerp.cli import main
 
-main()
+main(prog_name="autointerp")

@@ -1,5 +1,6 @@
 """The command line: parse, call the library function of the same name, print. Imports nothing heavy at the top."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ class _Commands(click.Group):
         except UserError as error:
             click.echo(f"autointerp: {error}", err=True)
             raise SystemExit(2) from error
-        except KeyboardInterrupt as error:
+        except KeyboardInterrupt:
             click.echo("\nautointerp: stopped; the same command goes on from here", err=True)
-            raise SystemExit(130) from error
+            sys.stdout.flush()
+            # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries
+            # are imported), CPython 3.11 ends with signal 2 whatever the program asks for.
+            os._exit(130)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -51,7 +51,7 @@ class Toy(_Section):
     d_mlp: Annotated[int, I, Field(gt=0)] = 512
     n_heads: Annotated[int, I, Field(gt=0)] = 4
     n_layers: Annotated[int, I, Field(gt=0)] = 1
-    steps: Annotated[int, I, Field(gt=0)] = 1300
+    steps: Annotated[int, I, Field(gt=0)] = 1200
     batch: Annotated[int, I, Field(gt=0)] = 16
     """Blocks a step."""
 

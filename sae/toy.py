@@ -35,7 +35,7 @@ class ToyRecipe:
     n_heads: int = 4
     n_layers: int = 1
     context: int = 128
-    steps: int = 1300
+    steps: int = 1200
     batch: int = 16
     lr: float = 2e-2
     muon_lr: float = 3e-2

@@ -45,7 +45,7 @@ def test_a_saelens_dictionary_with_model_and_hook_given(planted: Path, tmp_path:
 
 
 MISTAKES = {
-    "unknown hook point": (["--hook", "hook_embd"], "did you mean hook_embed?"),
+    "unknown hook point": (["--hook", "hook_embd"], "did you mean hook_embed or"),
     "wrong width": (["--hook", "blocks.0.mlp.hook_post"], "reads vectors of width 16, but blocks.0.mlp.hook_post"),
     "no such dictionary": (["--dictionary", "absent"], "dictionary absent: no such file or folder"),
     "no such corpus": (["--corpus", "absent.txt"], "no such file or folder; corpora are"),

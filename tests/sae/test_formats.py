@@ -135,7 +135,7 @@ def test_the_library_itself(name: str, options: dict[str, Any], tmp_path: Path) 
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in theirs.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     theirs.save_model(tmp_path / "sae")
     ours = formats.load(tmp_path / "sae")
     with torch.no_grad():
