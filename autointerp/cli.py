@@ -119,9 +119,11 @@ def _print_outcome(finished: Any) -> None:
 def account(about: dict[str, Any]) -> list[str]:
     """What was sampled, in a few lines."""
     facts = about["sampling"]
+    source = about["config"]["corpus"]["source"]
     lines = [
-        f"device {facts['device']}; text {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out, "
-        f"{facts['sampled_tokens']:,} of them sampled"
+        f"device {facts['device']}",
+        f"corpus {source}: {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out by document, "
+        f"{facts['sampled_tokens']:,} of them sampled",
     ]
     if "cross_entropy" in facts:
         lines.append(

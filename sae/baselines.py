@@ -76,7 +76,7 @@ def random_matched(x_BD: Tensor, target: Dictionary, target_density_F: Tensor, s
     Density = share of `x_BD` on which a feature is active. Each direction is matched to one feature of the target,
     drawn with the seed, so that the whole distribution of densities is matched, not only its mean.
     """
-    base = random_directions(x_BD, seed)
+    base = random_directions(x_BD, seed).to(str(x_BD.device))
     alive = target_density_F[target_density_F > 0].double()
     if not len(alive):
         raise ValueError(f"{target.name} has no live feature to match")

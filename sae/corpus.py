@@ -64,13 +64,20 @@ class Split:
     held_out: Blocks
 
 
-def read_documents(spec: str, limit: int | None = None) -> list[Document]:
-    """The first `limit` non-empty documents of a corpus, in an order that depends only on its content.
+def read_documents(spec: str, max_characters: int | None = None) -> list[Document]:
+    """The non-empty documents of a corpus, in an order that depends only on its content.
 
-    Raises UserError if the spec names nothing readable.
+    Reading stops after the document with which `max_characters` are reached. Raises UserError if the spec names
+    nothing readable or there is no text.
     """
-    documents = (document for document in _source(spec) if document.text.strip())
-    found = list(islice(documents, limit))
+    found: list[Document] = []
+    total = 0
+    for document in _source(spec):
+        if document.text.strip():
+            found.append(document)
+            total += len(document.text)
+        if max_characters is not None and total >= max_characters:
+            break
     if not found:
         raise UserError(f"corpus {spec} has no text; give a file or folder with text in it")
     return found

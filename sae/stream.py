@@ -32,10 +32,11 @@ class ActivationStream:
 
     def batches(self, size: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
+        ids_NC = self._ids_NC()
         rest_BD: Tensor | None = None
         while True:
-            for rows in torch.randperm(len(self._ids_NC()), generator=generator).split(CHUNK_BLOCKS):
-                chunk_BD = self._shuffled(rows, generator)
+            for rows in torch.randperm(len(ids_NC), generator=generator).split(CHUNK_BLOCKS):
+                chunk_BD = self._shuffled(ids_NC[rows], generator)
                 joined_BD = chunk_BD if rest_BD is None else torch.cat([rest_BD, chunk_BD])
                 whole = len(joined_BD) // size * size
                 yield from joined_BD[:whole].split(size) if whole else ()
@@ -43,7 +44,7 @@ class ActivationStream:
 
     def sample(self, size: int) -> Tensor:
         """The first `size` vectors of the stream, [size, D]; fewer if the text has fewer."""
-        available = len(self._ids_NC()) * self.blocks.ids_NC.shape[1]
+        available = self._ids_NC().numel()
         return next(self.batches(min(size, available)))
 
     def _ids_NC(self) -> Tensor:
@@ -55,8 +56,8 @@ class ActivationStream:
             )
         return torch.from_numpy(full.ids_NC).long()
 
-    def _shuffled(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        ids_NC = self._ids_NC()[rows].to(self.subject.device)
-        parts = [self.subject.activations(part, self.hook_point) for part in batches(ids_NC, self.forward_blocks)]
+    def _shuffled(self, ids_NC: Tensor, generator: torch.Generator) -> Tensor:
+        parts_NC = batches(ids_NC.to(self.subject.device), self.forward_blocks)
+        parts = [self.subject.activations(part_NC, self.hook_point) for part_NC in parts_NC]
         acts_BD = torch.cat(parts).flatten(0, 1)
         return acts_BD[torch.randperm(len(acts_BD), generator=generator).to(acts_BD.device)]

@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -169,11 +168,6 @@ def batches(ids_NC: Tensor, size: int) -> Iterator[Tensor]:
         yield ids_NC[start : start + size]
 
 
-def is_local(model: str) -> bool:
-    """Whether a model spec is a directory here rather than a hub name."""
-    return Path(model).expanduser().is_dir()
-
-
-def unused_tokens(token_strings: Sequence[str]) -> Tensor:
+def undecodable(token_strings: Sequence[str]) -> Tensor:
     """Boolean per id: its text cannot be shown, because it is a piece of a character (it holds U+FFFD)."""
     return torch.tensor(["�" in text for text in token_strings])

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
-from sae.corpus import read_documents
+from sae.corpus import Document, read_documents
 from sae.errors import UserError
 from sae.files import sha256_of, sha256_of_path
 from sae.formats import peek, recognise
 from sae.formats.header import Header
 
 TOY = "toy"
+CHARACTERS_PER_TOKEN = 8
+"""More than a token has on average in any tokenizer: how much text is read to get corpus.max_tokens."""
 
 
 def resolve(config: Config) -> Config:
@@ -40,7 +42,7 @@ Contents = dict[str, Any]
 def fingerprint(config: Config) -> Contents:
     """The content behind every CONTENT field of a resolved config, for the run's identity."""
     return {
-        "corpus": corpus_hash(config),
+        "corpus": corpus_content(config),
         "model": model_content(config),
         "hook_point": config.subject.hook_point,
         "dictionaries": [[peek(path).name, sha256_of_path(recognise(path)[0])] for path in config.dictionaries.load],
@@ -48,10 +50,16 @@ def fingerprint(config: Config) -> Contents:
     }
 
 
-def corpus_hash(config: Config) -> str:
-    return sha256_of(
-        document.text.encode("utf-8", "surrogatepass") for document in read_documents(config.corpus.source)
-    )
+def documents(config: Config) -> list[Document]:
+    """As much of the corpus as can be used."""
+    return read_documents(config.corpus.source, CHARACTERS_PER_TOKEN * config.corpus.max_tokens)
+
+
+def corpus_content(config: Config) -> str:
+    """The hash of the text; of a hub dataset, its name (as of a hub model), so that it is not fetched twice."""
+    if config.corpus.source.startswith("hf:"):
+        return config.corpus.source
+    return sha256_of(document.text.encode("utf-8", "surrogatepass") for document in documents(config))
 
 
 def model_content(config: Config) -> Any:
@@ -87,5 +95,7 @@ def _check_names(config: Config, headers: list[Header]) -> None:
     twice = {name for name in names if names.count(name) > 1} | set(names) & {"neurons", "pca", "ica", "random"}
     if twice:
         raise UserError(f"two dictionaries are called {sorted(twice)[0]!r}; rename one's folder")
-    if not names and "random_matched" in config.dictionaries.baselines and len(config.dictionaries.baselines) == 1:
-        raise UserError("random_matched needs a dictionary to match; give --dictionary PATH")
+    if not names and "random_matched" in config.dictionaries.baselines:
+        raise UserError("random_matched needs a dictionary to match; give --dictionary PATH, or leave it out")
+    if not names and not config.dictionaries.baselines:
+        raise UserError("nothing to measure: no dictionary and no baseline; give --dictionary PATH")

@@ -64,11 +64,10 @@ def prepare(config: Config, contents: Contents, cache: Path, report: Report) -> 
 
 def toy_folder(config: Config, contents: Contents, cache: Path, report: Report, device: str) -> str:
     """The toy's Hugging Face directory in the cache, trained if it is not there yet."""
-    content = [VERSION, contents["model"], contents["corpus"], _text_settings(config), config.seed]
-    folder = cache / "subjects" / _digest(content)
+    recipe = toy.ToyRecipe(**config.subject.toy.model_dump(), context=config.corpus.context, seed=config.seed)
+    folder = cache / "subjects" / _digest([VERSION, vars(recipe), contents["corpus"], _text_settings(config)])
     if not (folder / "toy.json").is_file():
-        texts = [document.text for document in corpus.read_documents(config.corpus.source)]
-        recipe = toy.ToyRecipe(**config.subject.toy.model_dump(), context=config.corpus.context, seed=config.seed)
+        texts = [document.text for document in inputs.documents(config)]
         tokenizer = toy.train_tokenizer(texts, recipe.vocabulary)
         ids = corpus.token_ids(texts, lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch)])
         split = _split(corpus.to_blocks(ids, recipe.context, config.corpus.max_tokens), config)
@@ -119,8 +118,7 @@ def _tokens(subject: Subject, config: Config, contents: Contents, cache: Path) -
     content = [VERSION, vocabulary, contents["corpus"], config.corpus.context, config.corpus.max_tokens]
     path = cache / "tokens" / f"{_digest(content)}.safetensors"
     if not path.is_file():
-        documents = corpus.read_documents(config.corpus.source)
-        ids = corpus.token_ids((document.text for document in documents), subject.token_ids)
+        ids = corpus.token_ids((document.text for document in inputs.documents(config)), subject.token_ids)
         blocks = corpus.to_blocks(ids, config.corpus.context, config.corpus.max_tokens)
         arrays = {"ids": blocks.ids_NC, "length": blocks.length_N, "document": blocks.document_N}
         write_atomic_with(path, lambda temporary: save_file(arrays, temporary))

@@ -14,8 +14,10 @@ from torch import Tensor
 from autointerp.config import Config
 from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
 from autointerp.sampling import Sample
+from autointerp.sampling.fragments import Fragments
 from autointerp.sampling.prepare import Prepared
-from autointerp.sampling.select import Chosen, Fragments, Picked, Selection
+from autointerp.sampling.select import Chosen, Selection
+from autointerp.sampling.tally import Picked
 from sae.dictionary import Dictionary
 from sae.progress import Report
 

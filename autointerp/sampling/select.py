@@ -1,57 +1,25 @@
-"""Pass one: the text goes once through the model and through all dictionaries; per feature only keys are kept.
+"""Pass one: the text goes once through the model and through all dictionaries; features and fragments are chosen.
 
-Documents are halved: explain records come from one half, score records from the other, so that they share no document.
-Memory does not grow with the text. Imports torch.
-
-Shape suffixes: N blocks of a batch, C tokens of context, M fragments, L tokens of a fragment, S candidate features.
+Imports torch. Shape suffixes: N blocks, C tokens of context, D the hook point's width, M fragments of a batch, L tokens
+of a fragment, S candidate features.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from autointerp.config import Config, Records
-from autointerp.records import HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
+from autointerp.config import Config
 from autointerp.sampling.dictionaries import Measured
-from autointerp.sampling.keys import KEYS, StreamingTop, fragment_hash, uniform
+from autointerp.sampling.fragments import SIDES, Fragments, make_fragments
 from autointerp.sampling.prepare import Prepared
-from sae.corpus import Blocks, choose_documents, tokens_per_document
+from autointerp.sampling.tally import Picked, Tally, active_needed, pick
 from sae.errors import UserError
 from sae.progress import Report
-from sae.subject import unused_tokens
 
-SIDES = ("explain", "score")
-TOP_STRIDE = 2
-"""Of each side's top 2n fragments every second is taken. Bills et al. 2023 deal the top 20 to four splits in turn and
-use two of them (ranks 0, 4, 8, 12, 16 explain, 2, 6, 10, 14, 18 score); with halved documents these are every second
-fragment of each half's top 10, from the first on for explaining, from the second on for scoring."""
-RESERVOIR = 8
-"""Active fragments kept per quantile record that is wanted."""
 OVERSAMPLE = 2
 """Candidates per wanted feature that are followed at once."""
-SIDE_STREAM, FEATURE_STREAM = 102, 103
-
-
-@dataclass(frozen=True)
-class Fragments:
-    """All fragments of the held-out blocks: number m is fragment m % per_block of block m // per_block."""
-
-    length: int
-    per_block: int
-    usable_M: Tensor
-    side_M: Tensor
-    document_M: Tensor
-    hash_M: Tensor
-
-
-@dataclass(frozen=True)
-class Picked:
-    """A chosen fragment and why."""
-
-    fragment: int
-    source: Source
+FEATURE_STREAM = 103
 
 
 @dataclass(frozen=True)
@@ -112,90 +80,9 @@ def select(prepared: Prepared, config: Config, report: Report) -> Selection:
     return Selection(fragments, tuple(chosen))
 
 
-def make_fragments(prepared: Prepared, config: Config) -> Fragments:
-    """Number the fragments, halve the documents, and set aside those that padding or undecodable tokens spoil."""
-    blocks, length = prepared.text, config.sampling.fragment
-    per_block = blocks.ids_NC.shape[1] // length
-    ids_ML = torch.from_numpy(blocks.ids_NC).long().reshape(-1, length)
-    start_M = torch.arange(per_block).repeat(len(blocks.ids_NC)) * length
-    whole_M = start_M + length <= torch.from_numpy(blocks.length_N).repeat_interleave(per_block)
-    unused = unused_tokens(prepared.subject.token_strings())
-    document_M = torch.from_numpy(blocks.document_N).repeat_interleave(per_block)
-    position_M = torch.from_numpy(_block_rank(blocks)).repeat_interleave(per_block) * blocks.ids_NC.shape[1] + start_M
-    rng = np.random.default_rng([config.seed, SIDE_STREAM])
-    explains_D = torch.from_numpy(choose_documents(tokens_per_document(blocks), 0.5, rng))
-    return Fragments(
-        length,
-        per_block,
-        usable_M=whole_M & ~unused[ids_ML].any(1),
-        side_M=torch.where(explains_D[document_M.long()], 0, 1),
-        document_M=document_M,
-        hash_M=fragment_hash(config.seed, document_M, position_M),
-    )
-
-
-def _block_rank(blocks: Blocks) -> np.ndarray:
-    """Each block's number within its document; blocks of a document are consecutive."""
-    _, first, counts = np.unique(blocks.document_N, return_index=True, return_counts=True)
-    return np.arange(len(blocks.document_N)) - np.repeat(first, counts)
-
-
 def _order(measured: Measured, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed * 1024 + FEATURE_STREAM)
     return torch.randperm(measured.dictionary.n_features, generator=generator)
-
-
-class Tally:
-    """What one pass keeps of one dictionary's candidate features."""
-
-    def __init__(self, features_S: Tensor, config: Config, device: str) -> None:
-        self.features_S = features_S.to(device)
-        n = len(features_S)
-        self.n_tokens = 0
-        self.active_tokens_S = torch.zeros(n, dtype=torch.int64, device=device)
-        self.active_fragments_S2 = torch.zeros((n, 2), dtype=torch.int64, device=device)
-        self.max_S = torch.zeros(n, device=device)
-        self.histogram_SH = torch.zeros((n, HISTOGRAM_BINS), dtype=torch.int64, device=device)
-        self.tops = {
-            (side, source): StreamingTop(n, keep, device)
-            for side, name in enumerate(SIDES)
-            for source, keep in kept_per_source(getattr(config.sampling, name)).items()
-        }
-
-    def add(self, acts_MLS: Tensor, fragment_M: Tensor, side_M: Tensor, hash_M: Tensor) -> None:
-        """Take in the features' activations on a batch of usable fragments, of which there may be none."""
-        if not len(fragment_M):
-            return
-        max_SM = acts_MLS.amax(1).T.contiguous()
-        self.n_tokens += acts_MLS.shape[0] * acts_MLS.shape[1]
-        self.active_tokens_S += (acts_MLS > 0).sum((0, 1))
-        self.max_S = torch.maximum(self.max_S, max_SM.amax(1))
-        self._count(max_SM)
-        for side in range(2):
-            here_M = side_M == side
-            max_SN = max_SM[:, here_M]
-            self.active_fragments_S2[:, side] += (max_SN > 0).sum(1)
-            for salt, (source, key) in enumerate(KEYS.items()):
-                if (side, source) in self.tops:
-                    uniform_SN = uniform(hash_M[here_M], self.features_S, salt)
-                    self.tops[side, source].add(key(max_SN, uniform_SN), max_SN, fragment_M[here_M])
-
-    def _count(self, max_SM: Tensor) -> None:
-        bins_SM = (2 * (max_SM / HISTOGRAM_FLOOR).log2()).floor().clamp(0, HISTOGRAM_BINS - 1)
-        bins_SM = torch.where(max_SM > 0, bins_SM, 0).long()
-        self.histogram_SH.scatter_add_(1, bins_SM, (max_SM > 0).long())
-
-
-def kept_per_source(records: Records) -> dict[Source, int]:
-    """How many fragments to keep for each wanted source, with spares for those an earlier source has taken."""
-    wanted: dict[Source, int] = {source: getattr(records, source) for source in KEYS if getattr(records, source)}
-    keep: dict[Source, int] = {}
-    taken = 0
-    for source, n in wanted.items():
-        each = {"top": TOP_STRIDE * n, "quantile": RESERVOIR * n}.get(source, n)
-        keep[source] = each + taken
-        taken += n
-    return keep
 
 
 @torch.no_grad()
@@ -228,7 +115,7 @@ def stream(
 
 def _take(found: list[ChosenFeature], passed: list[int], tally: Tally, config: Config) -> None:
     """Append features in the queue's order until there are enough; count candidates, dead and rare ones."""
-    needs = [_active_needed(getattr(config.sampling, side)) for side in SIDES]
+    needs = [active_needed(getattr(config.sampling, side)) for side in SIDES]
     active_S2 = tally.active_fragments_S2.tolist()
     for row, index in enumerate(tally.features_S.tolist()):
         if len(found) == config.sampling.features:
@@ -241,11 +128,6 @@ def _take(found: list[ChosenFeature], passed: list[int], tally: Tally, config: C
             found.append(_chosen(tally, row, index, config))
 
 
-def _active_needed(records: Records) -> int:
-    """Active fragments a side must have so that every record can be drawn."""
-    return max(1, TOP_STRIDE * records.top + records.quantile + records.importance)
-
-
 def _chosen(tally: Tally, row: int, index: int, config: Config) -> ChosenFeature:
     picks = [pick(tally, row, side, getattr(config.sampling, name)) for side, name in enumerate(SIDES)]
     return ChosenFeature(
@@ -256,26 +138,3 @@ def _chosen(tally: Tally, row: int, index: int, config: Config) -> ChosenFeature
         explain=picks[0],
         score=picks[1],
     )
-
-
-def pick(tally: Tally, row: int, side: int, records: Records) -> tuple[Picked, ...]:
-    """The records of one side of one feature, source by source, no fragment twice."""
-    taken: list[Picked] = []
-    for source in KEYS:
-        n = getattr(records, source)
-        if not n:
-            continue
-        used = {picked.fragment for picked in taken}
-        kept = [item for item in tally.tops[side, source].kept(row) if item[0] not in used]
-        taken += [Picked(fragment, source) for fragment in _choose(kept, source, n, side)]
-    return tuple(taken)
-
-
-def _choose(kept: list[tuple[int, float]], source: Source, n: int, side: int) -> list[int]:
-    if source == "top":
-        return [fragment for fragment, _ in kept[side : TOP_STRIDE * n : TOP_STRIDE]]
-    if source == "quantile":
-        ascending = sorted(kept, key=lambda item: (item[1], item[0]))
-        places = [(2 * i + 1) * len(ascending) // (2 * n) for i in range(n)] if len(ascending) >= n else []
-        return [ascending[place][0] for place in places]
-    return [fragment for fragment, _ in kept[:n]]

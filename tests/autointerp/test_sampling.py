@@ -9,7 +9,7 @@ import torch
 
 from autointerp.config import Config, build
 from autointerp.records import HISTOGRAM_FLOOR, Source
-from autointerp.sampling import keys, select
+from autointerp.sampling import fragments, keys, select, tally
 from sae.dictionary import Dictionary
 
 N_FRAGMENTS, LENGTH, FEATURES = 400, 4, 7
@@ -35,18 +35,18 @@ def config() -> Config:
     return build({"sampling": {"explain": COUNTS, "score": COUNTS, "fragment": LENGTH}}, {}, "test")
 
 
-def streamed(batches: list[torch.Tensor]) -> select.Tally:
-    tally = select.Tally(FEATURE, config(), "cpu")
+def streamed(batches: list[torch.Tensor]) -> tally.Tally:
+    made = tally.Tally(FEATURE, config(), "cpu")
     values = activations()
     for rows in batches:
-        tally.add(values[rows], rows, SIDE[rows], HASH[rows])
-    return tally
+        made.add(values[rows], rows, SIDE[rows], HASH[rows])
+    return made
 
 
 def brute_force(side: int, row: int) -> list[tuple[int, Source]]:
     """Everything in memory, plain sorting, straight from the definitions."""
     maxima = activations().amax(1)[:, row].tolist()
-    fragments = [f for f in range(N_FRAGMENTS) if int(SIDE[f]) == side]
+    numbers = [f for f in range(N_FRAGMENTS) if int(SIDE[f]) == side]
     salts = {source: salt for salt, source in enumerate(keys.KEYS)}
 
     def chance(f: int, source: Source) -> float:
@@ -57,19 +57,19 @@ def brute_force(side: int, row: int) -> list[tuple[int, Source]]:
     def best(pool: list[int], key: dict[int, float], n: int) -> list[int]:
         return sorted(pool, key=lambda f: (-key[f], f))[:n]
 
-    active = [f for f in fragments if maxima[f] > 0]
+    active = [f for f in numbers if maxima[f] > 0]
     ranked = best(active, {f: maxima[f] for f in active}, 2 * COUNTS["top"])
     taken += [(f, "top") for f in ranked[side::2]]
-    size = select.kept_per_source(config().sampling.explain)["quantile"]
+    size = tally.kept_per_source(config().sampling.explain)["quantile"]
     reservoir = best(active, {f: chance(f, "quantile") for f in active}, size)
     rest = sorted((f for f in reservoir if f not in dict(taken)), key=lambda f: (maxima[f], f))
     if len(rest) >= COUNTS["quantile"]:
         taken += [(rest[int((i + 0.5) * len(rest) / 6)], "quantile") for i in range(6)]
     weights = {f: np.float32(maxima[f] ** 2 / max(1e-9, -np.log(np.float64(chance(f, "importance"))))) for f in active}
     taken += [(f, "importance") for f in best([f for f in active if f not in dict(taken)], weights, 4)]
-    everything = {f: chance(f, "random") for f in fragments}
-    taken += [(f, "random") for f in best([f for f in fragments if f not in dict(taken)], everything, 5)]
-    silent = {f: chance(f, "inactive") for f in fragments if maxima[f] == 0}
+    everything = {f: chance(f, "random") for f in numbers}
+    taken += [(f, "random") for f in best([f for f in numbers if f not in dict(taken)], everything, 5)]
+    silent = {f: chance(f, "inactive") for f in numbers if maxima[f] == 0}
     taken += [(f, "inactive") for f in best([f for f in silent if f not in dict(taken)], silent, 3)]
     return taken
 
@@ -85,32 +85,32 @@ ORDERS = {
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_streaming_equals_brute_force(order: str) -> None:
-    tally = streamed(ORDERS[order])
+    seen = streamed(ORDERS[order])
     for side in range(2):
         for row in range(FEATURES):
-            picked = select.pick(tally, row, side, getattr(config().sampling, select.SIDES[side]))
+            picked = tally.pick(seen, row, side, getattr(config().sampling, fragments.SIDES[side]))
             assert [(p.fragment, p.source) for p in picked] == brute_force(side, row), (side, row)
 
 
 def test_statistics_equal_brute_force() -> None:
-    tally, values = streamed(ORDERS["uneven"]), activations()
-    assert torch.equal(tally.active_tokens_S, (values > 0).sum((0, 1)))
-    assert torch.equal(tally.max_S, values.amax((0, 1)))
-    assert tally.n_tokens == N_FRAGMENTS * LENGTH
+    seen, values = streamed(ORDERS["uneven"]), activations()
+    assert torch.equal(seen.active_tokens_S, (values > 0).sum((0, 1)))
+    assert torch.equal(seen.max_S, values.amax((0, 1)))
+    assert seen.n_tokens == N_FRAGMENTS * LENGTH
     maxima = values.amax(1)
     for row in range(FEATURES):
         expected = [0] * 64
         for value in maxima[:, row][maxima[:, row] > 0].tolist():
             expected[int(np.floor(2 * np.log2(value / HISTOGRAM_FLOOR)))] += 1
-        assert tally.histogram_SH[row].tolist() == expected
+        assert seen.histogram_SH[row].tolist() == expected
 
 
 def test_sides_take_alternate_ranks_of_the_top() -> None:
     """Explain gets ranks 0, 2, 4, ...; score 1, 3, 5, ... of its own half."""
-    tally = streamed(ORDERS["at once"])
+    seen = streamed(ORDERS["at once"])
     for side, offset in ((0, 0), (1, 1)):
-        ranked = [fragment for fragment, _ in tally.tops[side, "top"].kept(0)][:10]
-        picked = [p.fragment for p in select.pick(tally, 0, side, config().sampling.explain) if p.source == "top"]
+        ranked = [fragment for fragment, _ in seen.tops[side, "top"].kept(0)][:10]
+        picked = [p.fragment for p in tally.pick(seen, 0, side, config().sampling.explain) if p.source == "top"]
         assert picked == ranked[offset::2]
 
 
