@@ -118,6 +118,8 @@ def _print_outcome(finished: Any) -> None:
 
 def account(about: dict[str, Any]) -> list[str]:
     """What was sampled, in a few lines."""
+    from autointerp.leaderboard import number
+
     facts = about["sampling"]
     source = about["config"]["corpus"]["source"]
     lines = [
@@ -131,9 +133,9 @@ def account(about: dict[str, Any]) -> list[str]:
             f"(token frequencies alone: {facts['unigram_cross_entropy']:.3f})"
         )
     for summary in about["dictionaries"]:
-        recovered = "-" if summary["ce_recovered"] is None else f"{summary['ce_recovered']:.3f}"
+        fvu, recovered = number(summary["fvu"], 3), number(summary["ce_recovered"], 3)
         lines.append(
-            f"{summary['name']}: {summary['n_features']:,} features, L0 {summary['l0']:.1f}, FVU {summary['fvu']:.3f}, "
+            f"{summary['name']}: {summary['n_features']:,} features, L0 {summary['l0']:.1f}, FVU {fvu}, "
             f"CE recovered {recovered}, dead {summary['dead']:.1%}; sampled {summary['n_sampled']} of "
             f"{summary['n_candidates']} looked at ({summary['n_dead']} dead, {summary['n_rare']} too rare)"
         )

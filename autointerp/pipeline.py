@@ -6,6 +6,7 @@ behind its room's door.
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,7 @@ from autointerp.sampling import inputs, sample
 from autointerp.scorers import simulation
 from autointerp.simulators import Simulator
 from autointerp.store import RunFolder
+from sae.errors import UserError
 from sae.files import sha256_of
 from sae.progress import Report
 
@@ -97,20 +99,44 @@ def _partners(features: Sequence[FeatureRecord], seed: int) -> list[int | None]:
 def run(config: Config, report: Report) -> RunFolder:
     """Run an experiment, or take it up where it stopped; a finished one is only opened.
 
-    Raises UserError for the user's mistakes, before anything is written where that can be known.
+    Raises UserError for the user's mistakes, before anything is written where that can be known, and if another process
+    is at work on the same run folder.
     """
     _check_judges(config)
     config = inputs.resolve(config)
     about = describe(config)
     folder = RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
-    known = folder.begin(about) if folder.path.exists() else None
-    if known and known["status"] == "complete":
-        return folder
+    with _alone(folder.path):
+        known = folder.begin(about) if folder.path.exists() else None
+        if not known or known["status"] != "complete":
+            _finish(folder, config, about, report)
+    return folder
+
+
+def _finish(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> None:
+    """Do what the run folder still lacks."""
     features = folder.read_features() if folder.is_sampled else _sample(folder, config, about, report)
     results = _score(folder, features, config, report)
     leaderboard.write(folder, results)
     folder.update(status="complete", totals=_totals(results))
-    return folder
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the run folder's lock, which lies in the cache and ends with the process. UserError if it is taken."""
+    import filelock
+
+    place = cache_folder() / "locks" / f"{sha256_of([str(path.resolve()).encode()])[:16]}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(f"another process is working on {path}; wait for it or choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sample(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> Sequence[FeatureRecord]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary, JumpReLU, Kind
+from sae.errors import UserError
 
 NAMES: tuple[Kind, ...] = ("neurons", "pca", "ica", "random", "random_matched")
 ICA_ITERATIONS = 40
@@ -74,12 +75,15 @@ def random_matched(x_BD: Tensor, target: Dictionary, target_density_F: Tensor, s
     """Random directions, each silent below a threshold that gives it the density of a live feature of `target`.
 
     Density = share of `x_BD` on which a feature is active. Each direction is matched to one feature of the target,
-    drawn with the seed, so that the whole distribution of densities is matched, not only its mean.
+    drawn with the seed, so that the whole distribution of densities is matched, not only its mean. Raises UserError if
+    the target is active nowhere.
     """
     base = random_directions(x_BD, seed).to(str(x_BD.device))
     alive = target_density_F[target_density_F > 0].double()
     if not len(alive):
-        raise ValueError(f"{target.name} has no live feature to match")
+        raise UserError(
+            f"dictionary {target.name} is active nowhere on this text; is it for this model and hook point?"
+        )
     generator = torch.Generator().manual_seed(seed)
     drawn_F = alive[torch.randint(len(alive), (base.n_features,), generator=generator)]
     threshold_F = _thresholds(x_BD, base, drawn_F)

@@ -19,13 +19,14 @@ class Reconstruction:
     """Measured on held-out text.
 
     l0: mean number of active features per token.
-    fvu: fraction of variance unexplained, sum |x - x_hat|^2 / sum |x - mean x|^2 over all tokens and dimensions.
+    fvu: fraction of variance unexplained, sum |x - x_hat|^2 / sum |x - mean x|^2 over all tokens and dimensions; None
+        where the activations do not vary.
     dead: share of features active on none of the measured tokens.
     tokens: how many tokens were measured.
     """
 
     l0: float
-    fvu: float
+    fvu: float | None
     dead: float
     tokens: int
 
@@ -66,7 +67,7 @@ def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int = 4096) -> Re
     total = (x_BD - x_BD.mean(0)).double().square().sum()
     return Reconstruction(
         l0=float(counts_F.sum() / len(x_BD)),
-        fvu=float(residual / total),
+        fvu=float(residual / total) if total > 0 else None,
         dead=float((counts_F == 0).double().mean()),
         tokens=len(x_BD),
     )

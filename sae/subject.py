@@ -19,6 +19,8 @@ from torch.nn.functional import cross_entropy
 
 from sae.errors import UserError, near
 
+PROBE_TOKENS = 7
+"""A length unlike any number of heads, so that what is not one vector per token shows by its shape."""
 Replace = Callable[[Tensor], Tensor]
 
 
@@ -57,7 +59,10 @@ class Subject:
 
     @torch.no_grad()
     def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
-        """Activations [N, C, D] at a hook point; heads are flattened, a prepended token is dropped."""
+        """Activations [N, C, D] at a hook point; heads are flattened, a prepended token is dropped.
+
+        Raises UserError if the model never passes the hook point.
+        """
         seen: list[Tensor] = []
 
         def read(value: Tensor, hook: object) -> None:
@@ -66,6 +71,8 @@ class Subject:
 
         with contextlib.suppress(_HookReached):
             self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=[(hook_point, read)])
+        if not seen:
+            raise UserError(f"{self.name} never passes hook point {hook_point}; choose another")
         return self._without_bos(seen[0]).flatten(2).float()
 
     @torch.no_grad()
@@ -86,11 +93,19 @@ class Subject:
         return flat.view(ids_NC.shape[0], -1)
 
     def width(self, hook_point: str) -> int:
-        """The hook point's width (heads flattened). Raises UserError with the near names if there is none such."""
+        """The hook point's width (heads flattened).
+
+        Raises UserError, with the near names, if there is none such, or if it does not hold one vector per token.
+        """
         if hook_point not in self.bridge.hook_dict:
             raise UserError(f"{self.name} has no hook point {hook_point!r}{near(hook_point, self.hook_points)}")
-        probe = torch.zeros((1, 4), dtype=torch.long, device=self.device)
-        return int(self.activations(probe, hook_point).shape[-1])
+        probe = torch.zeros((1, PROBE_TOKENS), dtype=torch.long, device=self.device)
+        acts_NCD = self.activations(probe, hook_point)
+        if acts_NCD.shape[1] != PROBE_TOKENS:
+            raise UserError(
+                f"hook point {hook_point} of {self.name} does not hold one vector per token; choose another"
+            )
+        return int(acts_NCD.shape[-1])
 
     def _with_bos(self, ids_NC: Tensor) -> Tensor:
         if not self.prepend_bos:

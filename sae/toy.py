@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sae.corpus import Blocks
+from sae.errors import UserError
 from sae.files import make_folder_atomic
 from sae.progress import Report
 
@@ -60,11 +61,19 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 
 def train_toy(blocks: Blocks, recipe: ToyRecipe, report: Report, device: str = "cpu") -> Any:
-    """Train on full blocks, each epoch in a new random order; returns a `transformers.GPT2LMHeadModel`."""
+    """Train on full blocks, each epoch in a new random order; returns a `transformers.GPT2LMHeadModel`.
+
+    Raises UserError if there are fewer blocks than a batch has.
+    """
+    ids_NC = torch.from_numpy(blocks.full().ids_NC).long()
+    if len(ids_NC) < recipe.batch:
+        raise UserError(
+            f"the corpus has {len(ids_NC)} blocks of {ids_NC.shape[1]} tokens to train the subject on, fewer than a "
+            f"batch of {recipe.batch}; give more text"
+        )
     generator = torch.Generator().manual_seed(recipe.seed)
     model = _build(recipe).to(device)
     optimisers = _optimisers(model, recipe)
-    ids_NC = torch.from_numpy(blocks.full().ids_NC).long()
     with report("training the subject") as progress:
         for step, batch_BC in enumerate(_batches(ids_NC, recipe, generator)):
             for optimiser in optimisers:
@@ -142,8 +151,6 @@ def _set_rate(optimiser: torch.optim.Optimizer, done: float) -> None:
 
 
 def _batches(ids_NC: Tensor, recipe: ToyRecipe, generator: torch.Generator) -> Iterable[Tensor]:
-    if len(ids_NC) < recipe.batch:
-        raise ValueError(f"{len(ids_NC)} full blocks are fewer than a batch of {recipe.batch}")
     done = 0
     while True:
         for rows in torch.randperm(len(ids_NC), generator=generator).split(recipe.batch):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from sae.dictionary import Dictionary, TopK
+from sae.errors import UserError
 from sae.progress import Report
 
 AUX_COEFFICIENT = 1 / 32
@@ -49,7 +50,9 @@ class TopKTrainer:
         d_in = first_BD.shape[1]
         self.n_features = int(recipe.expansion * d_in)
         if not 0 < recipe.k <= self.n_features:
-            raise ValueError(f"k = {recipe.k} with {self.n_features} features")
+            raise UserError(
+                f"dictionary {recipe.name}: k = {recipe.k} of {self.n_features} features; choose a smaller k"
+            )
         self.scale = first_BD.norm(dim=1).mean() / math.sqrt(d_in)
         self.W_enc_DF, self.b_enc_F, self.W_dec_FD, self.b_dec_D = self._initial(first_BD / self.scale)
         self.silent_for_F = torch.zeros(self.n_features, dtype=torch.long, device=first_BD.device)

@@ -77,6 +77,24 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, planted: Path, t
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_corpus_too_small_to_train_a_subject_on(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    for number in range(6):
+        (tmp_path / "small" / f"{number}.txt").write_text("the red stone in the river " * 20)
+    done = autointerp("run", "smoke", "--corpus", "small", cwd=tmp_path)
+    assert (done.returncode, done.stderr.strip().count("\n")) == (2, 0), done.stderr
+    assert "give more text" in done.stderr
+
+
+def test_a_run_folder_takes_one_process_at_a_time(tmp_path: Path) -> None:
+    from autointerp.pipeline import _alone
+
+    with _alone(tmp_path / "r"):
+        done = autointerp("run", "smoke", "--out", tmp_path / "r", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "another process is working on" in done.stderr
+
+
 def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None:
     listed = autointerp("show", smoke, cwd=tmp_path)
     assert listed.returncode == 0

@@ -64,6 +64,21 @@ def test_unknown_hook_point_lists_the_near_ones(subject: Subject) -> None:
     assert subject.width("blocks.0.mlp.hook_post") == 64
 
 
+def test_hook_points_without_a_vector_per_token_are_refused(subject: Subject) -> None:
+    with pytest.raises(UserError, match="does not hold one vector per token"):
+        subject.width("blocks.0.attn.hook_pattern")
+
+
+def test_processing_centres_the_residual_stream(planted: Path, subject: Subject, ids_NC: torch.Tensor) -> None:
+    """Under centred writing weights (older SAELens dictionaries) the stream loses its mean and no more."""
+    flags = {"fold_ln": False, "center_writing_weights": True, "center_unembed": False, "fold_value_biases": False}
+    centred = boot(str(planted / "model"), prepend_bos=False, processing=flags)
+    raw = subject.activations(ids_NC, "blocks.0.hook_resid_post")
+    expected = raw - raw.mean(-1, keepdim=True)
+    assert float(raw.mean(-1).abs().max()) > 0.01
+    torch.testing.assert_close(centred.activations(ids_NC, "blocks.0.hook_resid_post"), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot load model") as caught:
         boot(str(tmp_path / "absent"))
