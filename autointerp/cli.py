@@ -138,6 +138,7 @@ def account(about: dict[str, Any]) -> list[str]:
             f"{summary['name']}: {summary['n_features']:,} features, L0 {summary['l0']:.1f}, FVU {fvu}, "
             f"CE recovered {recovered}, dead {summary['dead']:.1%}; sampled {summary['n_sampled']} of "
             f"{summary['n_candidates']} looked at ({summary['n_dead']} dead, {summary['n_rare']} too rare)"
+            + ("; stopped before it converged" if summary["converged"] is False else "")
         )
     return lines
 

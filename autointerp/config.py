@@ -51,7 +51,7 @@ class Toy(_Section):
     d_mlp: Annotated[int, I, Field(gt=0)] = 512
     n_heads: Annotated[int, I, Field(gt=0)] = 4
     n_layers: Annotated[int, I, Field(gt=0)] = 1
-    steps: Annotated[int, I, Field(gt=0)] = 1200
+    steps: Annotated[int, I, Field(gt=0)] = 1100
     batch: Annotated[int, I, Field(gt=0)] = 16
     """Blocks a step."""
 
@@ -72,7 +72,7 @@ class Train(_Section):
     name: Annotated[str, I]
     expansion: Annotated[float, I, Field(gt=0)] = 4
     k: Annotated[int, I, Field(gt=0)] = 16
-    steps: Annotated[int, I, Field(gt=0)] = 160
+    steps: Annotated[int, I, Field(gt=0)] = 150
     batch: Annotated[int, I, Field(gt=0)] = 4096
 
 

@@ -5,7 +5,6 @@ Knows the run folder and statistics; nothing about how results came about.
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,6 @@ COLUMNS = (
 CHANCE = 0.0
 """A correlation's floor: what predictions that know nothing score on average."""
 Row = dict[str, Any]
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spare spaces: the form that is hashed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def write(folder: RunFolder, results: Sequence[FeatureResult]) -> None:

@@ -4,17 +4,15 @@
 behind its room's door.
 """
 
-import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autointerp import explainers, leaderboard, prompts, rules, simulators, statistics
+from autointerp import explainers, identity, leaderboard, simulators, statistics
 from autointerp.config import Config, cache_folder
 from autointerp.explainers import Explainer
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation, Status
@@ -26,8 +24,6 @@ from sae.errors import UserError
 from sae.files import sha256_of
 from sae.progress import Report
 
-PROTOCOL_VERSION = 1
-"""Changes whenever the same config would give other numbers; part of every run's identity."""
 CONTROL_STREAM = 201
 
 
@@ -104,10 +100,10 @@ def run(config: Config, report: Report) -> RunFolder:
     """
     _check_judges(config)
     config = inputs.resolve(config)
-    about = describe(config)
+    about = identity.describe(config)
     folder = RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
     with _alone(folder.path):
-        known = folder.begin(about) if folder.path.exists() else None
+        known = folder.find(about["identity"])
         if not known or known["status"] != "complete":
             _finish(folder, config, about, report)
     return folder
@@ -142,8 +138,7 @@ def _alone(path: Path) -> Iterator[None]:
 def _sample(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> Sequence[FeatureRecord]:
     """Draw the records; the run folder is made only once they exist."""
     drawn = sample(config, about["inputs"], cache_folder(), report)
-    folder.begin(about)
-    folder.update(status="scoring", sampling=drawn.facts, dictionaries=[asdict(d) for d in drawn.dictionaries])
+    folder.begin(about | {"sampling": drawn.facts, "dictionaries": [asdict(d) for d in drawn.dictionaries]})
     folder.write_features(drawn.features)
     return drawn.features
 
@@ -163,48 +158,6 @@ def _score(folder: RunFolder, features: Sequence[FeatureRecord], config: Config,
             failures += sum(result.status == "error" for result in results)
             progress.update(count, len(features), f"{failures} errors")
     return finished
-
-
-def describe(config: Config) -> dict[str, Any]:
-    """What run.json says before anything is done: identity, config, inputs, prompts, versions."""
-    wording = prompts.load(rules.PROMPT)
-    contents = inputs.fingerprint(config)
-    parts = {
-        "protocol": PROTOCOL_VERSION,
-        "config": config.identity_fields(),
-        "inputs": contents,
-        "prompts": [wording.label],
-    }
-    return {
-        "identity": sha256_of([leaderboard.canonical(parts).encode()]),
-        "name": config.name,
-        "config": config.model_dump(mode="json", exclude={"runtime"}),
-        "inputs": contents,
-        "prompts": {wording.label: wording.text},
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "git_commit": _git_commit(),
-    }
-
-
-_PACKAGES = ("autointerp", "numpy", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens", "transformers")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The checkout's commit, if this package is run from one."""
-    import subprocess
-
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-    asked = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
 
 
 def _check_judges(config: Config) -> None:

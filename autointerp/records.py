@@ -110,7 +110,8 @@ class DictionarySummary:
     """A dictionary as the run saw it. Measures of the whole dictionary are None where they do not exist.
 
     n_dead: candidates active nowhere in the sampled text; n_rare: with too few active fragments to be explained and
-    scored; both among the n_candidates that were looked at until enough features were found.
+    scored; both among the n_candidates that were looked at until enough features were found. converged: whether an
+    iterative fit (ICA) ended before its limit.
     """
 
     name: str
@@ -126,3 +127,4 @@ class DictionarySummary:
     fvu: float | None
     dead: float | None
     ce_recovered: float | None
+    converged: bool | None

@@ -51,21 +51,23 @@ class RunFolder:
             )
         return values
 
-    def begin(self, about: dict[str, Any]) -> dict[str, Any]:
-        """Open the folder for the run `about` describes: new, or the same run unfinished or finished.
+    def find(self, identity: str) -> dict[str, Any] | None:
+        """run.json if this run is here, finished or not; None if the folder is absent or empty.
 
-        Returns run.json's content. Raises UserError if the folder holds another run or something else.
+        Raises UserError if it holds another run or something else.
         """
         if (self.path / "run.json").exists():
             known = self.about
-            if known["identity"] != about["identity"]:
+            if known["identity"] != identity:
                 raise UserError(f"{self.path} holds another run ({known['identity'][:12]}); choose another --out")
             return known
         if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
             raise UserError(f"{self.path} is not empty and not a run folder; choose another --out")
-        fresh = {"schema_version": SCHEMA_VERSION, "status": "sampling"} | about
-        self.write_json("run.json", fresh)
-        return fresh
+        return None
+
+    def begin(self, about: dict[str, Any]) -> None:
+        """Write run.json for a run whose features are about to be scored."""
+        self.write_json("run.json", {"schema_version": SCHEMA_VERSION, "status": "scoring"} | about)
 
     def update(self, **changes: Any) -> None:
         """Replace some of run.json's values."""
@@ -118,14 +120,18 @@ class RunFolder:
         return rows
 
     def append(self, results: Iterable[FeatureResult]) -> None:
-        """Add finished results in one write, on disk when this returns."""
+        """Add finished results in one write, on disk when this returns. Raises UserError if the disk is full."""
         lines = "".join(
             json.dumps(_result_row(result), ensure_ascii=False, separators=(",", ":")) + "\n" for result in results
         )
-        with (self.path / "results.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
+        path = self.path / "results.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(lines)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; the same command goes on from here") from error
 
     def recover(self) -> None:
         """Drop a last line that a crash left unfinished."""

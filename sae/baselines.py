@@ -7,7 +7,7 @@ Shape suffixes: B activation vectors, D their width, K directions, F = 2K featur
 """
 
 import warnings
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,11 +44,11 @@ def pca(x_BD: Tensor) -> Dictionary:
     return _signed("pca", "pca", directions_KD, directions_KD, torch.from_numpy(fitted.mean_))
 
 
-def ica(x_BD: Tensor, seed: int, notice: Callable[[str], None] = lambda text: None) -> Dictionary:
+def ica(x_BD: Tensor, seed: int) -> Dictionary:
     """Independent components (FastICA, logcosh), rectified; features equal scikit-learn's `FastICA.transform`.
 
-    Directions without variance (dead neurons) are left out, since whitening divides by it. `notice` is told if the
-    iteration stopped before it converged.
+    Directions without variance (dead neurons) are left out, since whitening divides by it. The metadata says whether
+    the iteration converged before its limit.
     """
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
@@ -65,10 +65,10 @@ def ica(x_BD: Tensor, seed: int, notice: Callable[[str], None] = lambda text: No
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(x)
-    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        notice(f"ICA stopped at its limit of {ICA_ITERATIONS} iterations, before its tolerance of 1e-3")
+    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     directions_KD, inverse_KD = torch.from_numpy(model.components_), torch.from_numpy(model.mixing_.T)
-    return _signed("ica", "ica", directions_KD, inverse_KD, torch.from_numpy(model.mean_))
+    made = _signed("ica", "ica", directions_KD, inverse_KD, torch.from_numpy(model.mean_))
+    return replace(made, metadata={"iterations": int(model.n_iter_), "converged": converged})
 
 
 def random_matched(x_BD: Tensor, target: Dictionary, target_density_F: Tensor, seed: int) -> Dictionary:

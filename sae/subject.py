@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -145,9 +146,10 @@ def boot(
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(model)
+            location = hub_name(model)
+            tokenizer = AutoTokenizer.from_pretrained(location)
             has_bos = tokenizer.bos_token_id is not None  # asked now: TransformerLens gives a tokenizer one
-            bridge = TransformerBridge.boot_transformers(model, device=device, tokenizer=tokenizer)
+            bridge = TransformerBridge.boot_transformers(location, device=device, tokenizer=tokenizer)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"cannot load model {model}: {reason} (a hub name or a saved directory)") from error
@@ -157,6 +159,18 @@ def boot(
         raise UserError(f"prepend_bos is on but {model}'s tokenizer has no BOS token; set subject.prepend_bos=false")
     wants_bos = has_bos and bool(bridge.cfg.default_prepend_bos) if prepend_bos is None else prepend_bos
     return Subject(model, bridge, tokenizer, wants_bos, device)
+
+
+def hub_name(model: str) -> str:
+    """The hub's name for one of TransformerLens' own, which dictionaries' metadata use (gpt2-small); else unchanged."""
+    from transformer_lens.supported_models import MODEL_ALIASES
+
+    if Path(model).expanduser().is_dir():
+        return str(Path(model).expanduser())
+    for official, aliases in MODEL_ALIASES.items():
+        if model.lower() in (alias.lower() for alias in aliases):
+            return str(official)
+    return model
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ class ToyRecipe:
     n_heads: int = 4
     n_layers: int = 1
     context: int = 128
-    steps: int = 1200
+    steps: int = 1100
     batch: int = 16
     lr: float = 2e-2
     muon_lr: float = 3e-2

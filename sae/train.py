@@ -34,7 +34,7 @@ class TopKRecipe:
     name: str = "topk"
     expansion: float = 4
     k: int = 16
-    steps: int = 160
+    steps: int = 150
     batch: int = 4096
     lr: float | None = None
     k_aux: int | None = None

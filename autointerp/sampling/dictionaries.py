@@ -91,14 +91,16 @@ class Workshop:
         makers: dict[str, Callable[[], Dictionary]] = {
             "neurons": lambda: baselines.neurons(self._fit_BD),
             "pca": lambda: baselines.pca(self._fit_BD),
-            "ica": lambda: self._ica(),
+            "ica": self._ica,
             "random": lambda: baselines.random_directions(self._fit_BD, seed),
         }
         return self._kept([baseline, self._config.dictionaries.fit_vectors], makers[baseline])
 
     def _ica(self) -> Dictionary:
         with self._report("fitting ICA") as progress:
-            return baselines.ica(self._fit_BD, self._config.seed, lambda text: progress.update(1, 1, text))
+            fitted = baselines.ica(self._fit_BD, self._config.seed)
+            progress.update(1, 1, None if fitted.metadata["converged"] else "stopped before it converged")
+        return fitted
 
     def _matched(self, target: Dictionary) -> Measured:
         def make() -> Dictionary:

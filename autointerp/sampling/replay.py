@@ -165,4 +165,5 @@ def _summary(chosen: Chosen, prepared: Prepared) -> DictionarySummary:
         fvu=metrics["fvu"],
         dead=metrics["dead"],
         ce_recovered=metrics["ce_recovered"],
+        converged=dictionary.metadata.get("converged"),
     )

@@ -184,6 +184,37 @@ def test_another_identity_does_not_touch_the_folder(smoke: Path, tmp_path: Path)
     assert contents(smoke) == before
 
 
+def test_a_full_disk_is_told_and_what_was_finished_stays(
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sae.errors import UserError
+
+    shutil.copytree(smoke, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    before = (folder.path / "results.jsonl").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        folder.append(list(folder.results())[:1])
+    with pytest.raises(UserError, match="No space left on device"):
+        folder.update(status="changed")
+    assert folder.about["status"] == "complete"
+    assert (folder.path / "results.jsonl").read_bytes().startswith(before)
+
+
+def test_an_empty_folder_stays_empty_after_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    done = autointerp("run", "smoke", "--corpus", "absent", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "out" / "letter.txt").write_text("mine")
+    done = autointerp("run", "smoke", "--out", "out", cwd=tmp_path)
+    assert (done.returncode, "not empty and not a run folder" in done.stderr) == (2, True), done.stderr
+
+
 def test_failures_are_counted_and_never_scored(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulator that cannot read some explanations: those are errors, in no mean, in every count."""
     from autointerp import config, leaderboard, pipeline

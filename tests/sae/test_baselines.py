@@ -45,11 +45,12 @@ def test_ica_leaves_out_dead_neurons(x_BD: torch.Tensor) -> None:
     assert baselines.ica(dead_BD, 0).n_features == 2 * x_BD.shape[1]
 
 
-def test_ica_says_that_it_did_not_converge() -> None:
-    said: list[str] = []
+def test_ica_says_whether_it_converged(x_BD: torch.Tensor) -> None:
     noise_BD = torch.randn(400, 40, generator=torch.Generator().manual_seed(0))
-    baselines.ica(noise_BD, 0, said.append)
-    assert len(said) == 1
+    stopped, ended = baselines.ica(noise_BD, 0).metadata, baselines.ica(x_BD, 0).metadata
+    assert (stopped["converged"], stopped["iterations"]) == (False, baselines.ICA_ITERATIONS)
+    assert ended["converged"]
+    assert ended["iterations"] < baselines.ICA_ITERATIONS
 
 
 def test_neurons_equal_the_raw_activations(x_BD: torch.Tensor) -> None:

@@ -65,6 +65,16 @@ def test_unreadable_files_are_told_in_one_line(tmp_path: Path, name: str, conten
     assert "\n" not in str(caught.value)
 
 
+def test_hugging_face_datasets_are_streamed(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    rows = [{"text": f"row {i}", "body": f"body {i}"} for i in range(50)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert texts(f"hf:{tmp_path}") == [f"row {i}" for i in range(50)]
+    assert [d.text for d in corpus.read_documents(f"hf:{tmp_path}#body", max_characters=12)] == ["body 0", "body 1"]
+    with pytest.raises(UserError, match="has no column 'texts'; did you mean text"):
+        texts(f"hf:{tmp_path}#texts")
+
+
 def test_missing_path_and_missing_column(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         corpus.read_documents(str(tmp_path / "absent"))

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sae.errors import UserError
-from sae.subject import Subject, boot
+from sae.subject import Subject, boot, hub_name
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,16 @@ def test_processing_centres_the_residual_stream(planted: Path, subject: Subject,
     expected = raw - raw.mean(-1, keepdim=True)
     assert float(raw.mean(-1).abs().max()) > 0.01
     torch.testing.assert_close(centred.activations(ids_NC, "blocks.0.hook_resid_post"), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_names_of_transformer_lens_are_translated_to_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAELens' metadata says gpt2-small; the hub calls it otherwise. A directory of that name comes first."""
+    assert hub_name("gpt2-small") in ("gpt2", "openai-community/gpt2")
+    assert hub_name("EleutherAI/pythia-70m") == "EleutherAI/pythia-70m"
+    assert hub_name("pythia-70m-deduped") == "EleutherAI/pythia-70m-deduped"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2-small").mkdir()
+    assert hub_name("gpt2-small") == "gpt2-small"
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
