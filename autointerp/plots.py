@@ -42,7 +42,7 @@ def scores_by_dictionary(rows: Sequence[Row]) -> Any:
     from matplotlib.figure import Figure
 
     main = [row for row in rows if row["explainer"] == rows[0]["explainer"]]
-    figure = Figure(figsize=(10.5, 3.8))
+    figure = Figure(figsize=(10.5, 4.6))
     panels = figure.subplots(1, len(simulation.SLICES), sharey=True)
     for panel, scorer in zip(panels, simulation.SLICES, strict=True):
         shown = [row for row in main if row["scorer"] == scorer]
@@ -53,9 +53,11 @@ def scores_by_dictionary(rows: Sequence[Row]) -> Any:
         panel.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
         panel.set_xticks(range(len(shown)), [row["dictionary"] for row in shown], rotation=40, ha="right")
         panel.set_title(scorer.removeprefix("simulation/").replace("_", " "), fontsize=10)
-    panels[0].set_ylabel("correlation (mean over features, 95% interval)", fontsize=9)
+    panels[0].set_ylabel("correlation")
     figure.suptitle(
-        f"Explainer {rows[0]['explainer']}, simulator {rows[0]['simulator']}; x: shuffled explanations", fontsize=10
+        f"Mean over features with 95% interval; x: shuffled explanations. "
+        f"Explainer {rows[0]['explainer']}, simulator {rows[0]['simulator']}",
+        fontsize=10,
     )
     figure.tight_layout()
     return figure
