@@ -5,6 +5,7 @@ Knows the run folder and statistics; nothing about how results came about.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,16 @@ def write(folder: RunFolder, results: Sequence[FeatureResult]) -> None:
 def merge(paths: Sequence[Path]) -> list[Row]:
     """The rows of several runs, main explainers first; a dictionary that two runs have is named RUN:DICTIONARY.
 
-    Raises UserError if a run is not finished.
+    RUN is the folder's name, or its path where two folders share a name. Raises UserError if a run is not finished.
     """
-    runs = {path.resolve().name: RunFolder(path).read_leaderboard() for path in paths}
-    names = [name for rows in runs.values() for name in {row["dictionary"] for row in rows}]
+    folders = list(dict.fromkeys(path.resolve() for path in paths))
+    names = [folder.name for folder in folders]
+    labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
+    runs = [RunFolder(folder).read_leaderboard() for folder in folders]
+    owners = Counter(name for rows in runs for name in {row["dictionary"] for row in rows})
     merged = [
-        row | {"dictionary": f"{run}:{row['dictionary']}" if names.count(row["dictionary"]) > 1 else row["dictionary"]}
-        for run, rows in runs.items()
+        row | {"dictionary": f"{label}:{row['dictionary']}" if owners[row["dictionary"]] > 1 else row["dictionary"]}
+        for label, rows in zip(labels, runs, strict=True)
         for row in rows
     ]
     order = list(dict.fromkeys(row["explainer"] for row in merged))
@@ -193,12 +197,14 @@ def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> str:
     main = [row for row in rows if row["scorer"] == simulation.MAIN]
     names = list(dict.fromkeys(row["dictionary"] for row in main))
     cells = {(row["dictionary"], row["explainer"]): row for row in main}
-    lines = [[name, *(_half_width(cells[name, explainer]) for explainer in explainers)] for name in names]
+    lines = [[name, *(_half_width(cells.get((name, explainer))) for explainer in explainers)] for name in names]
     title = "The same by explainer: the score along the explanation's length (mean ± half the 95% interval)."
     return f"{title}\n\n" + _table(["dictionary", *explainers], lines)
 
 
-def _half_width(row: Row) -> str:
+def _half_width(row: Row | None) -> str:
+    if row is None:
+        return "-"
     if row["ci_high"] is None:
         return number(row["mean"])
     return f"{row['mean']:.2f} ± {row['ci_high'] - row['mean']:.2f}"

@@ -250,6 +250,24 @@ def test_merging_runs(smoke: Path, tmp_path: Path) -> None:
     assert len(pandas.read_csv(tmp_path / "all.csv")) == 2 * len(json.loads((smoke / "leaderboard.json").read_text()))
 
 
+def test_merging_runs_of_one_name_and_of_other_explainers(smoke: Path, tmp_path: Path) -> None:
+    from autointerp import leaderboard
+
+    for place in ("a", "b"):
+        shutil.copytree(smoke, tmp_path / place / "run")
+    rows = json.loads((smoke / "leaderboard.json").read_text())
+    shorter = [row for row in rows if row["explainer"] != "token-table"]
+    (tmp_path / "b" / "run" / "leaderboard.json").write_text(json.dumps(shorter))
+    merged = leaderboard.merge([tmp_path / "a" / "run", tmp_path / "b" / "run"])
+    assert len(merged) == len(rows) + len(shorter)
+    assert {row["dictionary"] for row in merged if row["kind"] == "pca"} == {
+        f"{tmp_path / p / 'run'}:pca" for p in "ab"
+    }
+    text = leaderboard.to_markdown(merged, [])
+    assert [line for line in text.splitlines() if "b/run:pca" in line][-1].rstrip(" |").endswith("-")
+    assert len(leaderboard.merge([smoke, smoke])) == len(rows)
+
+
 def test_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from autointerp.config import cache_folder
 
