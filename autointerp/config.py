@@ -148,7 +148,7 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
     path = shipped.find("eval_configs", name_or_path, ".yaml")
     try:
         values = yaml.safe_load(path.read_text("utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a mapping of settings")
@@ -166,13 +166,16 @@ def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Con
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """`a.b=value` strings, values in YAML. Raises UserError if one has no `=`."""
+    """`a.b=value` strings, values in YAML. Raises UserError if one has no `=` or no value that can be read."""
     parsed = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting}: write it as name=value, for example sampling.features=50")
-        parsed[name] = yaml.safe_load(value)
+        try:
+            parsed[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: the value is not YAML; quote it or close its brackets") from error
     return parsed
 
 
@@ -215,8 +218,10 @@ def _unindexed(name: str) -> str:
 
 
 def _changed(values: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    inner = value if len(path) == 1 else _changed(dict(values.get(path[0]) or {}), path[1:], value)
-    return values | {path[0]: inner}
+    if len(path) == 1:
+        return values | {path[0]: value}
+    inner = values.get(path[0])
+    return values | {path[0]: _changed(inner if isinstance(inner, dict) else {}, path[1:], value)}
 
 
 def _first_problem(error: ValidationError) -> str:

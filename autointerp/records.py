@@ -22,14 +22,6 @@ class FeatureId:
     def __str__(self) -> str:
         return f"{self.dictionary}/{self.index}"
 
-    @staticmethod
-    def parse(text: str) -> "FeatureId":
-        """The inverse of str(). Raises ValueError if the text is not of that form."""
-        dictionary, _, index = text.rpartition("/")
-        if not dictionary or not index.isdigit():
-            raise ValueError(f"{text!r} is not DICTIONARY/INDEX")
-        return FeatureId(dictionary, int(index))
-
 
 @dataclass(frozen=True)
 class ActivationRecord:

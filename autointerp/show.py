@@ -6,7 +6,7 @@ Text from a corpus may hold control characters: they are shown escaped, never se
 from collections.abc import Sequence
 
 from autointerp.leaderboard import number
-from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
+from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
 from autointerp.store import RunFolder
 from sae.errors import UserError, near
 
@@ -19,9 +19,9 @@ def feature_page(folder: RunFolder, name: str, colour: bool) -> str:
     features = {str(feature.feature): feature for feature in folder.read_features()}
     if name not in features:
         raise UserError(f"{folder.path} has no feature {name!r}{near(name, sorted(features))}")
-    wanted = FeatureId.parse(name)
-    results = [result for result in folder.results() if result.feature == wanted]
-    return "\n".join(_lines(features[name], results, colour))
+    feature = features[name]
+    results = [result for result in folder.results() if result.feature == feature.feature]
+    return "\n".join(_lines(feature, results, colour))
 
 
 def feature_list(folder: RunFolder) -> str:
@@ -29,7 +29,7 @@ def feature_list(folder: RunFolder) -> str:
     results = list(folder.results())
     main = [result for result in results if result.explainer == results[0].explainer]
     names = list(dict.fromkeys(result.feature.dictionary for result in main))
-    main.sort(key=lambda result: (names.index(result.feature.dictionary), -(_main_score(result) or -2.0)))
+    main.sort(key=lambda result: (names.index(result.feature.dictionary), -_rank(_main_score(result))))
     return "\n".join(
         f"{result.feature!s:32} {number(_main_score(result)):>6}  {result.status:9}  "
         f"{visible(result.explanation.text if result.explanation else '')[:100]}"
@@ -39,6 +39,11 @@ def feature_list(folder: RunFolder) -> str:
 
 def _main_score(result: FeatureResult) -> float | None:
     return next(iter(result.scores.values()), None)
+
+
+def _rank(score: float | None) -> float:
+    """Below every correlation where there is none."""
+    return -2.0 if score is None else score
 
 
 def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: bool) -> list[str]:

@@ -6,6 +6,7 @@ explainer, and a last line torn by a crash is dropped when the run is opened aga
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow.parquet as parquet
 
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, FeatureResult, Simulation
 from sae.errors import UserError
-from sae.files import write_atomic, write_atomic_with
+from sae.files import TEMPORARY, write_atomic, write_atomic_with
 
 SCHEMA_VERSION = 1
 RECORDS_SCHEMA = pyarrow.schema(
@@ -61,7 +62,7 @@ class RunFolder:
             if known["identity"] != identity:
                 raise UserError(f"{self.path} holds another run ({known['identity'][:12]}); choose another --out")
             return known
-        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+        if self.path.is_file() or (self.path.is_dir() and set(self.path.iterdir()) - set(self._litter())):
             raise UserError(f"{self.path} is not empty and not a run folder; choose another --out")
         return None
 
@@ -134,13 +135,19 @@ class RunFolder:
             raise UserError(f"cannot write {path}: {error.strerror}; the same command goes on from here") from error
 
     def recover(self) -> None:
-        """Drop a last line that a crash left unfinished."""
+        """Drop what a kill left unfinished: a torn last line, temporary folders."""
+        for folder in self._litter():
+            shutil.rmtree(folder)
         path = self.path / "results.jsonl"
         if path.is_file():
             data = path.read_bytes()
             whole = data.rfind(b"\n") + 1
             if whole < len(data):
                 os.truncate(path, whole)
+
+    def _litter(self) -> list[Path]:
+        """Temporary folders of writes that were killed; the run's lock says that no write is under way."""
+        return list(self.path.glob(f"{TEMPORARY}*"))
 
     def results(self) -> Iterator[FeatureResult]:
         """All finished results; an unfinished last line is passed over."""

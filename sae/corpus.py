@@ -114,7 +114,7 @@ def _folder(root: Path) -> Iterator[Document]:
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            data = path.read_bytes()
+            data = _read_bytes(path)
             if b"\0" not in data[:8192]:
                 yield Document(relative.as_posix(), data.decode("utf-8", errors="replace"))
 
@@ -138,6 +138,13 @@ def _grouped(paragraphs: Iterable[str]) -> Iterator[str]:
         yield "\n\n".join(section)
 
 
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
@@ -146,7 +153,8 @@ def _read_text(path: Path) -> str:
 
 
 def _jsonl(path: Path, column: str) -> Iterator[Document]:
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    lines = _read_text(path).split("\n")  # not splitlines(): JSON strings may hold U+2028 and its like
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield Document(f"{path.name}:{number}", _json_text(path, number, line, column))
 

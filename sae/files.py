@@ -10,6 +10,9 @@ from pathlib import Path
 
 from sae.errors import UserError
 
+TEMPORARY = ".tmp-"
+"""How the names of scratch folders begin; one that outlives its process was left by a kill."""
+
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Put `content` at `path` such that a reader sees the old file or the new one, never a part.
@@ -54,7 +57,7 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
     """A scratch folder on the same file system as `path`, gone afterwards whatever happens."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
     except OSError as error:
         raise UserError(f"cannot write to {path.parent}: {error.strerror}; choose another folder") from error
     try:

@@ -72,7 +72,7 @@ def test_scoring_a_sampled_run_needs_no_torch(smoke: Path) -> None:
         "results = list(pipeline.evaluate_all(features[:3], config.load('smoke'), lambda feature, name: False))\n"
         "assert len(results) == 3 and 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_no_pickle_anywhere() -> None:

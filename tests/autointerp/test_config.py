@@ -96,3 +96,7 @@ def test_settings_from_strings() -> None:
     assert config.parse_settings(["a.b=3", "c=[x, y]", "d=true"]) == {"a.b": 3, "c": ["x", "y"], "d": True}
     with pytest.raises(UserError, match="write it as name=value"):
         config.parse_settings(["a.b"])
+    with pytest.raises(UserError, match="the value is not YAML"):
+        config.parse_settings(["a.b=["])
+    with pytest.raises(UserError, match="name: "):
+        config.load("demo", {"name.inner": 3})

@@ -205,6 +205,28 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(
     assert (folder.path / "results.jsonl").read_bytes().startswith(before)
 
 
+def test_what_a_kill_during_a_write_leaves_is_swept_and_does_not_stop_resuming(smoke: Path, tmp_path: Path) -> None:
+    """A killed first write leaves only a temporary folder: that is still an empty run folder."""
+    out = tmp_path / "run"
+    (out / ".tmp-killed").mkdir(parents=True)
+    (out / ".tmp-killed" / "run.json").write_text("{")
+    done = autointerp("run", "smoke", "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(smoke)
+
+
+def test_the_list_sorts_a_zero_above_what_is_undefined(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from autointerp import show
+
+    one, two, three, *_ = [r for r in RunFolder(smoke).results() if r.explainer == "rules-5"]
+    changed = [replace(r, scores={"s": score}) for r, score in ((one, None), (two, 0.0), (three, -0.5))]
+    monkeypatch.setattr(RunFolder, "results", lambda self: iter(changed))
+    listed = [line.split()[0] for line in show.feature_list(RunFolder(smoke)).splitlines()]
+    assert listed == [str(two.feature), str(three.feature), str(one.feature)]
+
+
 def test_an_empty_folder_stays_empty_after_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     done = autointerp("run", "smoke", "--corpus", "absent", "--out", "out", cwd=tmp_path)

@@ -65,6 +65,12 @@ def test_unreadable_files_are_told_in_one_line(tmp_path: Path, name: str, conten
     assert "\n" not in str(caught.value)
 
 
+def test_jsonl_lines_end_at_newlines_only(tmp_path: Path) -> None:
+    rows = [{"text": "one\u2028still one\x85\x0b"}, {"text": "two"}]
+    (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    assert texts(tmp_path / "x.jsonl") == [row["text"] for row in rows]
+
+
 def test_hugging_face_datasets_are_streamed(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     rows = [{"text": f"row {i}", "body": f"body {i}"} for i in range(50)]
