@@ -11,14 +11,14 @@ from sae.errors import UserError
 
 
 class _Commands(click.Group):
-    """Prints a user's mistake in one line with status 2; Ctrl-C ends with 130; a bug keeps its traceback."""
+    """Prints a user's mistake in one line with its status (2); Ctrl-C ends with 130; a bug keeps its traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except UserError as error:
             click.echo(f"autointerp: {error}", err=True)
-            raise SystemExit(2) from error
+            raise SystemExit(error.status) from error
         except KeyboardInterrupt:
             click.echo("\nautointerp: stopped; the same command goes on from here", err=True)
             sys.stdout.flush()

@@ -109,12 +109,82 @@ class Sampling(_Section):
     score: Records = Records(top=5, random=5)
 
 
+class Explaining(_Section):
+    """How language models explain; the rules have no settings."""
+
+    style: Annotated[Literal["tokens", "highlighted"], I] = "tokens"
+    """Token-activation pairs (Bills et al. 2023), or text with marked tokens (delphi)."""
+    contrast: Annotated[bool, I] = False
+    """Also show the `inactive` explain records, as texts the explanation must not fit."""
+    logits: Annotated[bool, I] = False
+    """Also show the tokens that the feature's decoder direction promotes."""
+    candidates: Annotated[int, I, Field(gt=0)] = 1
+    """Explanations per feature; the one that predicts held-out explain records best is taken."""
+    max_words: Annotated[int, I, Field(gt=0)] = 60
+    """An explanation's length budget."""
+    max_tokens: Annotated[int, I, Field(gt=0)] = 2000
+    """Of the answer; models that think before they answer need room for it."""
+    temperature: Annotated[float | None, I, Field(ge=0)] = None
+    """Null: the provider's default (a model in this process: 0)."""
+
+
+class Simulating(_Section):
+    """How language models simulate."""
+
+    method: Annotated[Literal["auto", "all_at_once", "logprobs", "text"], I] = "auto"
+    """One pass over the prompt; generated, with log-probabilities; generated, as text; or the best of these."""
+    top_logprobs: Annotated[int, I, Field(ge=1)] = 15
+    samples: Annotated[int, I, Field(gt=0)] = 1
+    """Generated answers that are averaged."""
+    reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
+    """Added to max_tokens for models that think before they answer."""
+    temperature: Annotated[float | None, I, Field(ge=0)] = None
+
+
+ScorerName = Literal["simulation", "detection", "fuzzing", "intruder", "example_embedding", "embedding"]
+
+
+class Judging(_Section):
+    """How the scorers other than simulation judge."""
+
+    texts: Annotated[int, I, Field(gt=0)] = 5
+    """Texts per question of detection and fuzzing."""
+    logprobs: Annotated[bool, I] = False
+    """Detection and fuzzing: also ask for log-probabilities and report AUROC (not Anthropic)."""
+    intruders: Annotated[int, I, Field(gt=0)] = 5
+    """Intruder questions per feature."""
+    intruder_texts: Annotated[int, I, Field(gt=2)] = 5
+    """Texts per intruder question, the intruder included."""
+    reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
+    temperature: Annotated[float | None, I, Field(ge=0)] = None
+    embedder: Annotated[str, I] = "sentence-transformers/all-MiniLM-L6-v2"
+    """A sentence-transformers model, by name or directory, for the embedding scorers."""
+
+
 class Runtime(_Section):
     device: Annotated[str, R] = "auto"
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
     out: Annotated[str | None, R] = None
     """The run folder; null: runs/NAME-IDENTITY here."""
+    concurrency: Annotated[int, R, Field(gt=0)] = 100
+    """Most calls under way at one endpoint."""
+    tries: Annotated[int, R, Field(gt=0)] = 8
+    call_seconds: Annotated[float, R, Field(gt=0)] = 600
+    """For one call with all its tries and waits."""
+    attempt_seconds: Annotated[float, R, Field(gt=0)] = 120
+    first_wait: Annotated[float, R, Field(ge=0)] = 1.0
+    """Mean seconds before the second try; doubles from there."""
+    max_cost: Annotated[float | None, R, Field(ge=0)] = None
+    """USD that this invocation may spend."""
+    fail_on_error: Annotated[float, R, Field(ge=0, le=1)] = 0.05
+    """Share of results that may be errors before the run is stopped."""
+    batch: Annotated[bool, R] = False
+    """Send calls through the providers' batch APIs, at half price and within a day."""
+    poll_seconds: Annotated[float, R, Field(gt=0)] = 30
+    """Between looks at a provider's batch."""
+    prices: Annotated[str | None, R] = None
+    """A file with prices of your own, over the shipped ones."""
 
 
 class Config(_Section):
@@ -125,8 +195,16 @@ class Config(_Section):
     dictionaries: Dictionaries = Dictionaries()
     sampling: Sampling = Sampling()
     explainers: Annotated[tuple[str, ...], I, Field(min_length=1)] = ("rules-5",)
-    """The first is the main one. `rules-N` writes at most N rules; `rules-unlimited`; `token-table`."""
+    """The first is the main one. `rules-N` writes at most N rules; `rules-unlimited`; `token-table`; or a judge."""
     simulator: Annotated[str, I] = "rules"
+    """`rules`, or a judge, which all scorers ask."""
+    scorers: Annotated[tuple[ScorerName, ...], I, Field(min_length=1)] = ("simulation",)
+    """The first is the main one."""
+    controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
+    """Share of features that are also scored with another feature's explanation."""
+    explaining: Explaining = Explaining()
+    simulating: Simulating = Simulating()
+    judging: Judging = Judging()
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:

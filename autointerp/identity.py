@@ -7,14 +7,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from autointerp import prompts, rules
 from autointerp.config import Config
+from autointerp.method import Method, judges
 from autointerp.sampling import inputs
-from sae.files import sha256_of
+from sae.files import sha256_of, sha256_of_path
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Changes whenever the same config would give other numbers; part of every run's identity."""
-PACKAGES = ("autointerp", "numpy", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens", "transformers")
+PACKAGES = (
+    "autointerp", "anthropic", "numpy", "openai", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens",
+    "transformers",
+)  # fmt: skip
 
 
 def canonical(value: Any) -> str:
@@ -22,25 +25,32 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def describe(config: Config) -> dict[str, Any]:
+def describe(config: Config, chosen: Method) -> dict[str, Any]:
     """What run.json says before anything is done: identity, config, inputs, prompts, versions."""
-    wording = prompts.load(rules.PROMPT)
-    contents = inputs.fingerprint(config)
+    contents = inputs.fingerprint(config) | {"judges": [_judge_content(spec) for spec in judges(config)]}
+    wordings = dict(sorted(chosen.prompts.items()))
     parts = {
         "protocol": PROTOCOL_VERSION,
         "config": config.identity_fields(),
         "inputs": contents,
-        "prompts": [wording.label],
+        "prompts": list(wordings),
     }
     return {
         "identity": sha256_of([canonical(parts).encode()]),
         "name": config.name,
         "config": config.model_dump(mode="json", exclude={"runtime"}),
         "inputs": contents,
-        "prompts": {wording.label: wording.text},
+        "prompts": {label: prompt.full_text for label, prompt in wordings.items()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
     }
+
+
+def _judge_content(spec: str) -> list[str]:
+    """A judge's spec, and the hash of its files if it is a local folder."""
+    folder = Path(spec.partition("/")[2]).expanduser()
+    local = spec.startswith(("hf/", "embedding/")) and folder.is_dir()
+    return [spec, sha256_of_path(folder)] if local else [spec]
 
 
 def _version(package: str) -> str | None:

@@ -22,19 +22,21 @@ COLUMNS = (
     "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "chance", "density_median", "l0", "fvu",
     "cost_usd", "tokens_in", "tokens_out",
 )  # fmt: skip
-CHANCE = 0.0
-"""A correlation's floor: what predictions that know nothing score on average."""
+SLICES = tuple(simulation.SLICES)
+"""Simulation's scores, which have a table of their own; the first is the main one."""
 Row = dict[str, Any]
+Chances = Mapping[str, float | None]
+"""Every score of a run with what knowing nothing gets; the main score first."""
 
 
-def write(folder: RunFolder, results: Sequence[FeatureResult]) -> None:
+def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances) -> None:
     """Make leaderboard.json, .csv, .md and the plots from a run's results."""
     from autointerp import plots
 
-    rows = make_rows(folder.about, folder.densities(), results)
+    rows = make_rows(folder.about, folder.densities(), results, chances)
     folder.write_json("leaderboard.json", rows)
     folder.write_text("leaderboard.csv", to_csv(rows))
-    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder.about, results)))
+    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder.about, results, next(iter(chances)))))
     plots.write(folder.path, rows)
 
 
@@ -57,13 +59,16 @@ def merge(paths: Sequence[Path]) -> list[Row]:
     return sorted(merged, key=lambda row: order.index(row["explainer"]))
 
 
-def make_rows(about: Row, densities: Mapping[str, list[float]], results: Sequence[FeatureResult]) -> list[Row]:
+def make_rows(
+    about: Row, densities: Mapping[str, list[float]], results: Sequence[FeatureResult], chances: Chances
+) -> list[Row]:
     """Rows in the order: explainers as configured (the main one first), dictionaries as sampled, scorers.
 
     Args:
         about: run.json.
         densities: the sampled features' densities by dictionary.
         results: all finished results.
+        chances: the run's scores.
     """
     groups: dict[tuple[str, str], list[FeatureResult]] = {}
     for result in results:
@@ -71,18 +76,20 @@ def make_rows(about: Row, densities: Mapping[str, list[float]], results: Sequenc
     facts = {summary["name"]: summary for summary in about["dictionaries"]}
     order = list(dict.fromkeys(result.explainer for result in results))
     return [
-        _row(facts[name], explainer, about["config"]["simulator"], scorer, groups[explainer, name], densities[name])
+        _row(facts[name], (explainer, about["config"]["simulator"], scorer), chance, group, densities[name])
         for explainer in order
         for name in facts
-        if (explainer, name) in groups
-        for scorer in simulation.SLICES
+        for group in [groups.get((explainer, name), [])]
+        for scorer, chance in chances.items()
+        if any(_has(result, scorer) for result in group)
     ]
 
 
 def _row(
-    facts: Row, explainer: str, simulator: str, scorer: str, group: list[FeatureResult], densities: list[float]
+    facts: Row, asked: tuple[str, str, str], chance: float | None, group: list[FeatureResult], densities: list[float]
 ) -> Row:
-    answered = [result for result in group if result.status != "error"]
+    explainer, simulator, scorer = asked
+    answered = [result for result in group if scorer in result.scores]
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
     controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
     interval = statistics.mean_interval(scores)
@@ -101,23 +108,35 @@ def _row(
         "ci_high": interval and interval.high,
         "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
         "control_mean": float(np.mean(controls)) if controls else None,
-        "chance": CHANCE,
+        "chance": chance,
         "density_median": float(np.median(densities)),
         "l0": facts["l0"],
         "fvu": facts["fvu"],
-        "cost_usd": sum(result.usage.get("cost_usd", 0.0) for result in group),
-        "tokens_in": sum(result.usage.get("tokens_in", 0) for result in group),
-        "tokens_out": sum(result.usage.get("tokens_out", 0) for result in group),
+        "cost_usd": _cost(group),
+        "tokens_in": sum(result.usage.get("tokens_in") or 0 for result in group),
+        "tokens_out": sum(result.usage.get("tokens_out") or 0 for result in group),
     }
 
 
-def make_comparisons(about: Row, results: Sequence[FeatureResult]) -> list[Row]:
-    """Every sparse dictionary against every other dictionary, main explainer and scorer, Holm-adjusted together."""
+def _has(result: FeatureResult, score: str) -> bool:
+    """Whether a result holds this score, or its scorer's error."""
+    return score in result.scores or score.split("/")[0] in result.errors
+
+
+def _cost(group: Iterable[FeatureResult]) -> float | None:
+    """USD of all a feature's answers, whichever scorer they were for; None if a price is not known."""
+    costs = [result.usage.get("cost_usd", 0.0) for result in group]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
+def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -> list[Row]:
+    """Every sparse dictionary against every other dictionary, main explainer, one score, Holm-adjusted together."""
     kinds = {summary["name"]: summary["kind"] for summary in about["dictionaries"]}
     main = results[0].explainer if results else None
     scores: dict[str, list[float]] = {name: [] for name in kinds}
     for result in results:
-        value = result.scores.get(simulation.MAIN)
+        value = result.scores.get(score)
         if result.explainer == main and value is not None:
             scores[result.feature.dictionary].append(value)
     rows: list[Row] = []
@@ -125,7 +144,7 @@ def make_comparisons(about: Row, results: Sequence[FeatureResult]) -> list[Row]:
         for other in (other for other in kinds if other != name):
             found = statistics.compare(scores[name], scores[other])
             if found:
-                rows.append({"dictionary": name, "against": other} | vars(found))
+                rows.append({"dictionary": name, "against": other, "scorer": score} | vars(found))
     adjusted = statistics.holm([row["p"] for row in rows])
     return [row | {"p_holm": value} for row, value in zip(rows, adjusted, strict=True)]
 
@@ -150,30 +169,56 @@ def to_markdown(rows: Sequence[Row], comparisons: Sequence[Row]) -> str:
 
 
 def scores_table(rows: Sequence[Row]) -> str:
-    """The main explainer's scores, a line per dictionary."""
-    main = rows[0]["explainer"]
+    """The main explainer's scores: simulation, a line per dictionary; the other scorers, a line per score as well."""
+    main = [row for row in rows if row["explainer"] == rows[0]["explainer"]]
+    simulated = [row for row in main if row["scorer"] in SLICES]
+    judged = [row for row in main if row["scorer"] not in SLICES]
+    parts = [_simulation_table(simulated)] if simulated else []
+    return "\n\n".join([*parts, _judged_table(judged)] if judged else parts)
+
+
+def _simulation_table(rows: Sequence[Row]) -> str:
     by_dictionary: dict[str, dict[str, Row]] = {}
     for row in rows:
-        if row["explainer"] == main:
-            by_dictionary.setdefault(row["dictionary"], {})[row["scorer"]] = row
+        by_dictionary.setdefault(row["dictionary"], {})[row["scorer"]] = row
     header = ["dictionary", "top and random", "top", "random", "shuffled", "undefined as 0", "ok/undefined/error"]
     header += ["density", "L0", "FVU"]
     lines = [_score_line(name, slices) for name, slices in by_dictionary.items()]
-    title = (
-        f"Explainer {main}, simulator {rows[0]['simulator']}: mean correlation with 95% interval; chance {CHANCE:g}."
-    )
-    return f"{title}\n\n" + _table(header, lines)
+    return f"{_title(rows)}: mean correlation with 95% interval; chance 0.\n\n" + _table(header, lines)
+
+
+def _judged_table(rows: Sequence[Row]) -> str:
+    header = ["dictionary", "scorer", "mean", "chance", "shuffled", "ok/undefined/error"]
+    lines = [
+        [
+            row["dictionary"],
+            row["scorer"],
+            with_interval(row["mean"], row["ci_low"], row["ci_high"]),
+            number(row["chance"]),
+            number(row["control_mean"]),
+            _counts(row),
+        ]
+        for row in rows
+    ]
+    return f"{_title(rows)}: mean with 95% interval, and what knowing nothing gets.\n\n" + _table(header, lines)
+
+
+def _title(rows: Sequence[Row]) -> str:
+    return f"Explainer {rows[0]['explainer']}, simulator {rows[0]['simulator']}"
+
+
+def _counts(row: Row) -> str:
+    return f"{row['n_ok']}/{row['n_undefined']}/{row['n_error']}"
 
 
 def _score_line(name: str, slices: dict[str, Row]) -> list[str]:
-    main = slices[simulation.MAIN]
-    counts = " ".join(f"{row['n_ok']}/{row['n_undefined']}/{row['n_error']}" for row in slices.values())
+    main = slices[SLICES[0]]
     return [
         name,
         *(with_interval(row["mean"], row["ci_low"], row["ci_high"]) for row in slices.values()),
         number(main["control_mean"]),
         number(main["mean_undefined_as_zero"]),
-        counts,
+        " ".join(map(_counts, slices.values())),
         number(main["density_median"], 4),
         number(main["l0"], 1),
         number(main["fvu"], 3),
@@ -189,16 +234,17 @@ def _comparisons_table(comparisons: Sequence[Row]) -> str:
         ]
         for row in comparisons
     ]
-    title = "Difference of means (top and random), 95% interval, Welch's test with Holm's correction."
+    what = comparisons[0]["scorer"]
+    title = f"Difference of means ({what}), 95% interval, Welch's test with Holm's correction."
     return f"{title}\n\n" + _table(["comparison", "difference", "p"], lines)
 
 
 def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> str:
-    main = [row for row in rows if row["scorer"] == simulation.MAIN]
+    main = [row for row in rows if row["scorer"] == rows[0]["scorer"]]
     names = list(dict.fromkeys(row["dictionary"] for row in main))
     cells = {(row["dictionary"], row["explainer"]): row for row in main}
     lines = [[name, *(_half_width(cells.get((name, explainer))) for explainer in explainers)] for name in names]
-    title = "The same by explainer: the score along the explanation's length (mean ± half the 95% interval)."
+    title = f"{rows[0]['scorer']} by explainer (mean ± half the 95% interval)."
     return f"{title}\n\n" + _table(["dictionary", *explainers], lines)
 
 

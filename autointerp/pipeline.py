@@ -1,124 +1,96 @@
-"""The method: explain a feature, simulate held-out text from the explanation alone, correlate; and its control.
+"""Runs the method: samples, explains, scores, on disk feature by feature; resumes; stops when it is hopeless.
 
-`evaluate` is the method on one screen; `run` adds the run folder, resuming and progress. Needs no torch: sampling is
-behind its room's door.
+Needs no torch: sampling is behind its room's door, and so are the language models behind theirs.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
-from autointerp import explainers, identity, leaderboard, simulators, statistics
+from autointerp import identity, leaderboard, method
+from autointerp.asking import Asking, Usage, answered_by
 from autointerp.config import Config, cache_folder
-from autointerp.explainers import Explainer
-from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation, Status
+from autointerp.method import Case, Explained, Method
+from autointerp.records import Explanation, FeatureRecord, FeatureResult
 from autointerp.sampling import inputs, sample
-from autointerp.scorers import simulation
-from autointerp.simulators import Simulator
 from autointerp.store import RunFolder
 from sae.errors import UserError
 from sae.files import sha256_of
-from sae.progress import Report
+from sae.progress import Progress, Report
 
-CONTROL_STREAM = 201
-
-
-def evaluate(
-    feature: FeatureRecord, explanation: Explanation, strangers: Explanation | None, name: str, simulator: Simulator
-) -> FeatureResult:
-    """Score one feature's explanation on its score records, and a stranger's explanation as its control."""
-    try:
-        simulations = simulate(feature, explanation, simulator)
-        control = simulation.score(feature.score, simulate(feature, strangers, simulator)) if strangers else {}
-    except AnswerError as error:
-        return FeatureResult(feature.feature, name, "error", explanation, (), {}, error=str(error))
-    scores = simulation.score(feature.score, simulations)
-    status: Status = "undefined" if scores[simulation.MAIN] is None else "ok"
-    return FeatureResult(feature.feature, name, status, explanation, simulations, scores, control)
+T = TypeVar("T")
 
 
-def simulate(feature: FeatureRecord, explanation: Explanation, simulator: Simulator) -> tuple[Simulation, ...]:
-    """The simulator sees the explanation and the tokens of the score records, nothing else."""
-    predicted = simulator.simulate(explanation, [record.tokens for record in feature.score])
-    return tuple(Simulation(place, values) for place, values in enumerate(predicted))
+class Resolver(Protocol):
+    """Who answers: drives askings to their ends and tells `done` each one's place and value."""
+
+    def resolve(
+        self, askings: Sequence[Asking[T]], done: Callable[[int, T], None], tick: Callable[[], None]
+    ) -> None: ...
+
+    def note(self) -> str:
+        """What was done and spent so far, for the progress line."""
+        ...
 
 
-def evaluate_all(
-    features: Sequence[FeatureRecord], config: Config, finished: Callable[[FeatureRecord, str], bool]
-) -> Iterator[list[FeatureResult]]:
-    """The results of every feature that are not finished yet, a list per feature, in the features' order."""
-    simulator = simulators.make(config.simulator)
-    judges = [explainers.make(spec) for spec in config.explainers]
-    partners = _partners(features, config.seed)
-    explain = _memoised(features)
-    for place, (feature, partner) in enumerate(zip(features, partners, strict=True)):
-        yield [
-            evaluate(
-                feature,
-                explain(place, judge),
-                None if partner is None else explain(partner, judge),
-                judge.name,
-                simulator,
-            )
-            for judge in judges
-            if not finished(feature, judge.name)
-        ]
+class Offline:
+    """For the rules, which ask nobody."""
+
+    def resolve(self, askings: Sequence[Asking[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
+        for place, asking in enumerate(askings):
+            done(place, answered_by(asking, _nobody))
+            tick()
+
+    def note(self) -> str:
+        return ""
 
 
-def _memoised(features: Sequence[FeatureRecord]) -> Callable[[int, Explainer], Explanation]:
-    """Explain each feature once by each explainer, whether first needed for itself or as another's control."""
-    known: dict[tuple[int, str], Explanation] = {}
-
-    def explain(place: int, judge: Explainer) -> Explanation:
-        if (place, judge.name) not in known:
-            known[place, judge.name] = judge.explain(features[place].explain)
-        return known[place, judge.name]
-
-    return explain
+def _nobody(question: object) -> Any:
+    raise AssertionError(f"asked without a judge: {question}")
 
 
-def _partners(features: Sequence[FeatureRecord], seed: int) -> list[int | None]:
-    """For each feature the place of another one of the same dictionary, whose explanation is its control."""
-    partners: list[int | None] = [None] * len(features)
-    for dictionary in dict.fromkeys(feature.feature.dictionary for feature in features):
-        places = [i for i, feature in enumerate(features) if feature.feature.dictionary == dictionary]
-        rng = np.random.default_rng([seed, CONTROL_STREAM])
-        for place, partner in zip(places, statistics.derangement(len(places), rng), strict=True):
-            partners[place] = None if partner is None else places[partner]
-    return partners
+class Hopeless(UserError):
+    """More errors than --fail-on-error allows are certain."""
+
+    status = 1
 
 
 def run(config: Config, report: Report) -> RunFolder:
     """Run an experiment, or take it up where it stopped; a finished one is only opened.
 
-    Raises UserError for the user's mistakes, before anything is written where that can be known, and if another process
-    is at work on the same run folder.
+    Raises UserError for the user's mistakes, before anything is written where that can be known, if another process
+    is at work on the same run folder, if the budget is reached, and if too many results are errors.
     """
-    _check_judges(config)
+    chosen = Method.of(config)
     config = inputs.resolve(config)
-    about = identity.describe(config)
+    about = identity.describe(config, chosen)
     folder = RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
-    with _alone(folder.path):
+    with alone(folder.path):
         known = folder.find(about["identity"])
         if not known or known["status"] != "complete":
-            _finish(folder, config, about, report)
+            with judges(config) as resolver:
+                features = records_of(folder, config, about, report)
+                results = score(folder, features, config, chosen, resolver, report)
+            leaderboard.write(folder, results, chosen.chances)
+            folder.update(status="complete", totals=totals(results))
     return folder
 
 
-def _finish(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> None:
-    """Do what the run folder still lacks."""
-    features = folder.read_features() if folder.is_sampled else _sample(folder, config, about, report)
-    results = _score(folder, features, config, report)
-    leaderboard.write(folder, results)
-    folder.update(status="complete", totals=_totals(results))
+def judges(config: Config) -> AbstractContextManager[Resolver]:
+    """Whom the config asks: keys and prices are checked here, before anything slow starts."""
+    models = method.judges(config)
+    if not models:
+        return nullcontext(Offline())
+    from autointerp.llm.session import Session
+
+    return Session(models, config.runtime, cache_folder())
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Hold the run folder's lock, which lies in the cache and ends with the process. UserError if it is taken."""
     import filelock
 
@@ -135,43 +107,128 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _sample(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> Sequence[FeatureRecord]:
-    """Draw the records; the run folder is made only once they exist."""
+def records_of(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> Sequence[FeatureRecord]:
+    """Read the records, or draw them; the run folder is made only once they exist."""
+    if folder.is_sampled:
+        return folder.read_features()
     drawn = sample(config, about["inputs"], cache_folder(), report)
     folder.begin(about | {"sampling": drawn.facts, "dictionaries": [asdict(d) for d in drawn.dictionaries]})
     folder.write_features(drawn.features)
     return drawn.features
 
 
-def _score(folder: RunFolder, features: Sequence[FeatureRecord], config: Config, report: Report) -> list[FeatureResult]:
-    """Evaluate what is not finished yet, on disk feature by feature; returns all results in their order on disk."""
+def score(
+    folder: RunFolder,
+    features: Sequence[FeatureRecord],
+    config: Config,
+    chosen: Method,
+    resolver: Resolver,
+    report: Report,
+) -> list[FeatureResult]:
+    """Evaluate what is not finished yet, each result on disk as it ends; returns all, in their order on disk.
+
+    Results that hold an error are asked for again: whoever resumes after an outage wants them.
+    """
     folder.recover()
-    finished = list(folder.results())
-    done = {(result.feature, result.explainer) for result in finished}
-    failures = 0
-    with report("explaining and scoring (features)") as progress:
-        pending = evaluate_all(features, config, lambda feature, name: (feature.feature, name) in done)
-        for count, results in enumerate(pending, start=1):
-            if results:
-                folder.append(results)
-            finished += results
-            failures += sum(result.status == "error" for result in results)
-            progress.update(count, len(features), f"{failures} errors")
-    return finished
+    known = list(folder.results())
+    finished = [result for result in known if not result.errors and not result.control_errors]
+    if len(finished) < len(known):
+        folder.write_results(finished)
+    work = Work(features, config, chosen, finished)
+    with report("explaining") as progress:
+        work.explain(resolver, progress)
+    with report("scoring") as progress:
+        work.evaluate(resolver, progress, folder.append)
+    if not work.is_ordered:
+        folder.write_results(work.results())
+    return work.results()
 
 
-def _check_judges(config: Config) -> None:
-    """Refuse an unknown judge before anything slow starts."""
-    simulators.make(config.simulator)
-    for spec in config.explainers:
-        explainers.make(spec)
+class Work:
+    """Features times explainers: what is finished, what is explained, what is left."""
+
+    def __init__(
+        self, features: Sequence[FeatureRecord], config: Config, chosen: Method, finished: Iterable[FeatureResult]
+    ) -> None:
+        self._features, self._config, self._method = features, config, chosen
+        place_of = {feature.feature: place for place, feature in enumerate(features)}
+        self._finished = {(place_of[result.feature], result.explainer): result for result in finished}
+        self._partners = method.partners(features, config.seed, config.controls)
+        self._explained: dict[tuple[int, str], Explained] = {
+            key: Explained(result.explanation, Usage())
+            for key, result in self._finished.items()
+            if isinstance(result.explanation, Explanation)
+        }
+        self._pending = [key for key in self._all() if key not in self._finished]
+
+    def _all(self) -> list[tuple[int, str]]:
+        names = [explainer.name for explainer in self._method.explainers]
+        return [(place, name) for place in range(len(self._features)) for name in names]
+
+    def explain(self, resolver: Resolver, progress: Progress) -> None:
+        """Explain every unfinished feature and every partner, each once."""
+        by_name = {explainer.name: explainer for explainer in self._method.explainers}
+        wanted = [*self._pending, *((p, name) for i, name in self._pending if (p := self._partners[i]) is not None)]
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._explained]
+        askings = [method.explain(self._features[place], by_name[name]) for place, name in missing]
+        ended = 0
+
+        def done(number: int, explained: Explained) -> None:
+            nonlocal ended
+            ended += 1
+            self._explained[missing[number]] = explained
+
+        resolver.resolve(askings, done, lambda: progress.update(ended, len(askings), resolver.note()))
+
+    def evaluate(self, resolver: Resolver, progress: Progress, append: Callable[[list[FeatureResult]], None]) -> None:
+        """Score every unfinished feature. Raises Hopeless as soon as too many errors are certain."""
+        askings = [method.evaluate(self._case(place, name)) for place, name in self._pending]
+        errors = ended = 0
+        allowed = math.floor(self._config.runtime.fail_on_error * len(self._all()))
+
+        def done(number: int, result: FeatureResult) -> None:
+            nonlocal errors, ended
+            append([result])
+            self._finished[self._pending[number]] = result
+            ended += 1
+            errors += bool(result.errors)
+            if errors > allowed:
+                raise Hopeless(_hopeless(result, errors, len(self._all()), self._config.runtime.fail_on_error))
+
+        def tick() -> None:
+            said = [f"{errors} errors", resolver.note()]
+            progress.update(ended, len(askings), ", ".join(filter(None, said)))
+
+        resolver.resolve(askings, done, tick)
+
+    def _case(self, place: int, name: str) -> Case:
+        partner = self._partners[place]
+        stranger = None if partner is None else self._explained[partner, name].outcome
+        return Case(self._features[place], name, self._explained[place, name], stranger, self._method.scorers_for(name))
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether results ended in the features' order."""
+        return list(self._finished) == self._all()
+
+    def results(self) -> list[FeatureResult]:
+        """All finished ones, in the features' order."""
+        return [self._finished[key] for key in self._all() if key in self._finished]
 
 
-def _totals(results: Iterable[FeatureResult]) -> dict[str, Any]:
+def _hopeless(result: FeatureResult, errors: int, total: int, share: float) -> str:
+    scorer, reason = next(iter(result.errors.items()))
+    return (
+        f"stopped: {errors} of {total} results are errors, more than --fail-on-error {share:g} allows; the last, "
+        f"{result.feature} {scorer}: {reason}; everything is kept, the same command goes on"
+    )
+
+
+def totals(results: Iterable[FeatureResult]) -> dict[str, Any]:
+    """Counts by status, and the usage of all answers."""
     counts = {"ok": 0, "undefined": 0, "error": 0}
-    usage: dict[str, float] = {"tokens_in": 0, "tokens_out": 0, "cost_usd": 0.0}
+    usage = Usage()
     for result in results:
         counts[result.status] += 1
-        for name in usage:
-            usage[name] += result.usage.get(name, 0)
-    return counts | usage
+        usage += Usage(**result.usage)  # type: ignore[arg-type]  # as it was written by vars()
+    return counts | vars(usage)

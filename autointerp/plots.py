@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from autointerp.scorers import simulation
+from autointerp.leaderboard import SLICES
 from sae.files import write_atomic_with
 
 COLOURS = {
@@ -20,6 +20,7 @@ COLOURS = {
     "random": "#7a7a7a",
     "random_matched": "#b5b5b5",
 }
+MOST_PANELS = 4
 Row = dict[str, Any]
 
 
@@ -30,6 +31,7 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if row["scorer"] in SLICES] or rows
     figures: dict[str, Figure] = {"scores.png": scores_by_dictionary(rows)}
     if len(_budgets(rows)) > 1:
         figures["length.png"] = scores_by_length(rows)
@@ -38,22 +40,23 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def scores_by_dictionary(rows: Sequence[Row]) -> Any:
-    """Three panels (top and random, top, random) for the main explainer, and each dictionary's shuffled control."""
+    """A panel per score (simulation: top and random, top, random) for the main explainer, with shuffled controls."""
     from matplotlib.figure import Figure
 
     main = [row for row in rows if row["explainer"] == rows[0]["explainer"]]
     figure = Figure(figsize=(10.5, 4.6))
-    panels = figure.subplots(1, len(simulation.SLICES), sharey=True)
-    for panel, scorer in zip(panels, simulation.SLICES, strict=True):
+    scorers = list(dict.fromkeys(row["scorer"] for row in main))[:MOST_PANELS]
+    panels = figure.subplots(1, len(scorers), sharey=True, squeeze=False)[0]
+    for panel, scorer in zip(panels, scorers, strict=True):
         shown = [row for row in main if row["scorer"] == scorer]
         for place, row in enumerate(shown):
             _point(panel, place, row, fmt="o")
             if row["control_mean"] is not None:
                 panel.plot(place, row["control_mean"], marker="x", color="#999999", linestyle="none")
-        panel.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+        panel.axhline(shown[0]["chance"] or 0, color="#cccccc", linewidth=0.8, zorder=0)
         panel.set_xticks(range(len(shown)), [row["dictionary"] for row in shown], rotation=40, ha="right")
         panel.set_title(scorer.removeprefix("simulation/").replace("_", " "), fontsize=10)
-    panels[0].set_ylabel("correlation")
+    panels[0].set_ylabel("correlation" if scorers[0] in SLICES else "score")
     figure.suptitle(
         f"Mean over features with 95% interval; x: shuffled explanations. "
         f"Explainer {rows[0]['explainer']}, simulator {rows[0]['simulator']}",
@@ -70,7 +73,7 @@ def scores_by_length(rows: Sequence[Row]) -> Any:
     budgets = _budgets(rows)
     figure = Figure(figsize=(6.4, 4.0))
     panel = figure.subplots()
-    main = [row for row in rows if row["scorer"] == simulation.MAIN]
+    main = [row for row in rows if row["scorer"] == rows[0]["scorer"]]
     for name in dict.fromkeys(row["dictionary"] for row in main):
         line = _line(main, name, budgets)
         for place, row in line:
@@ -79,7 +82,7 @@ def scores_by_length(rows: Sequence[Row]) -> Any:
         panel.plot([place for place, _ in line], [row["mean"] for _, row in line], color=colour, label=name)
     panel.set_xticks(range(len(budgets)), [budget.removeprefix("rules-") for budget in budgets])
     panel.set_xlabel("rules in the explanation")
-    panel.set_ylabel("correlation, top and random")
+    panel.set_ylabel(rows[0]["scorer"])
     panel.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
     panel.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
     figure.tight_layout()

@@ -42,7 +42,8 @@ class FeatureRecord:
     """What is known of a feature: records to explain it from, and records to score with that share no document.
 
     density: share of all sampled tokens on which it is active. max_activation: over the same tokens. histogram:
-    number of fragments whose maximum is in [2^(i/2), 2^((i+1)/2)) * HISTOGRAM_FLOOR for bin i.
+    number of fragments whose maximum is in [2^(i/2), 2^((i+1)/2)) * HISTOGRAM_FLOOR for bin i. promoted: the tokens
+    whose logits its decoder direction raises most, strongest first; empty where that cannot be said.
     """
 
     feature: FeatureId
@@ -53,6 +54,7 @@ class FeatureRecord:
     histogram: tuple[int, ...]
     decoder_norm: float
     decoder_max_cosine: float
+    promoted: tuple[str, ...] = ()
 
 
 HISTOGRAM_BINS = 64
@@ -71,19 +73,35 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Simulation:
-    """Activations predicted from an explanation for one score record, by its place there; unit 0-10."""
+    """Activations predicted from an explanation for one score record, by its place there; unit 0-10.
+
+    None where the judge's answer has no number among its log-probabilities: scores of that record are undefined.
+    """
 
     record: int
-    predicted: tuple[float, ...]
+    predicted: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge said of one score record, by its place there: 1 for active (for marks: right; for intruders: found).
+
+    probability: of saying 1, where log-probabilities were asked for.
+    """
+
+    record: int
+    answer: int
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
 class FeatureResult:
     """One feature explained by one explainer and scored.
 
-    scores: by scorer; None where a score does not exist (`undefined`: a constant vector). control: the same scores
-    with another feature's explanation in place of its own. status: that of the run's main scorer; `error` carries the
-    reason in `error` and has no scores.
+    scores: by name; None where a score does not exist (`undefined`: a constant vector). errors: by scorer, the reason
+    why there was no answer that can be read; such a scorer has no scores. control: the same scores with another
+    feature's explanation in place of its own, and control_errors why some are not there. status: that of the run's main
+    scorer, and `error` its reason. usage: what all answers behind this took when they were made. judgements: by scorer.
     """
 
     feature: FeatureId
@@ -94,7 +112,10 @@ class FeatureResult:
     scores: Mapping[str, float | None]
     control: Mapping[str, float | None] = field(default_factory=dict)
     error: str | None = None
-    usage: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, float | None] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    control_errors: Mapping[str, str] = field(default_factory=dict)
+    judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
     for place, record in enumerate(feature.score):
         lines.append(f"  {record.source:10} {shaded(record, feature.max_activation, colour)}")
         if place in predicted:
-            guess = ActivationRecord(record.tokens, predicted[place], record.document, record.source)
+            values = tuple(value or 0.0 for value in predicted[place])  # what does not exist is not shaded
+            guess = ActivationRecord(record.tokens, values, record.document, record.source)
             lines.append(f"  {'predicted':10} {shaded(guess, 10.0, colour)}")
     return lines
 

@@ -1,7 +1,8 @@
 """The run folder: what is in it and how it is written. Knows nothing about what the values mean.
 
 Everything but results.jsonl is replaced whole; results.jsonl is appended to and synced, a line per feature and
-explainer, and a last line torn by a crash is dropped when the run is opened again.
+explainer, and a last line torn by a crash is dropped when the run is opened again; when all are there, they are put
+in the features' order.
 """
 
 import json
@@ -14,11 +15,19 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as parquet
 
-from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, FeatureResult, Simulation
+from autointerp.records import (
+    ActivationRecord,
+    Explanation,
+    FeatureId,
+    FeatureRecord,
+    FeatureResult,
+    Judgement,
+    Simulation,
+)
 from sae.errors import UserError
 from sae.files import TEMPORARY, write_atomic, write_atomic_with
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
@@ -30,7 +39,7 @@ RECORDS_SCHEMA = pyarrow.schema(
         ("activations", pyarrow.list_(pyarrow.float32())),
     ]
 )
-FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine")
+FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted")
 
 
 class RunFolder:
@@ -120,11 +129,13 @@ class RunFolder:
         rows: list[dict[str, Any]] = json.loads((self.path / "leaderboard.json").read_text("utf-8"))
         return rows
 
+    def write_results(self, results: Sequence[FeatureResult]) -> None:
+        """Replace all results."""
+        self.write_text("results.jsonl", _lines(results))
+
     def append(self, results: Iterable[FeatureResult]) -> None:
         """Add finished results in one write, on disk when this returns. Raises UserError if the disk is full."""
-        lines = "".join(
-            json.dumps(_result_row(result), ensure_ascii=False, separators=(",", ":")) + "\n" for result in results
-        )
+        lines = _lines(results)
         path = self.path / "results.jsonl"
         try:
             with path.open("a", encoding="utf-8") as stream:
@@ -172,9 +183,17 @@ def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
 
 def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
     feature = FeatureId(row["dictionary"], row["feature"])
-    values = {name: row[name] for name in FEATURE_FIELDS} | {"histogram": tuple(row["histogram"])}
+    values = {name: row[name] for name in FEATURE_FIELDS}
+    values |= {name: tuple(row[name]) for name in ("histogram", "promoted")}
     explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
     return FeatureRecord(feature, explain, score, **values)
+
+
+def _lines(results: Iterable[FeatureResult]) -> str:
+    """A line of JSON each."""
+    return "".join(
+        json.dumps(_result_row(result), ensure_ascii=False, separators=(",", ":")) + "\n" for result in results
+    )
 
 
 def _result_row(result: FeatureResult) -> dict[str, Any]:
@@ -183,6 +202,7 @@ def _result_row(result: FeatureResult) -> dict[str, Any]:
         "feature": vars(result.feature),
         "explanation": result.explanation and vars(result.explanation),
         "simulations": [vars(item) for item in result.simulations],
+        "judgements": {name: [vars(item) for item in items] for name, items in result.judgements.items()},
     }
 
 
@@ -198,4 +218,7 @@ def _result(row: dict[str, Any]) -> FeatureResult:
         control=row["control"],
         error=row["error"],
         usage=row["usage"],
+        errors=row["errors"],
+        control_errors=row["control_errors"],
+        judgements={name: tuple(Judgement(**item) for item in items) for name, items in row["judgements"].items()},
     )

@@ -5,8 +5,10 @@ class UserError(Exception):
     """Something outside the program is wrong: a path, a name, a width, a setting.
 
     The message is one line that says what is wrong, where, and what to do next. Command lines print it and exit
-    with status 2; every other exception is a bug and keeps its traceback.
+    with `status`; every other exception is a bug and keeps its traceback.
     """
+
+    status = 2
 
 
 def near(word: str, known: list[str]) -> str:

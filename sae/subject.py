@@ -22,6 +22,8 @@ from sae.errors import UserError, near
 
 PROBE_TOKENS = 7
 """A length unlike any number of heads, so that what is not one vector per token shows by its shape."""
+RESIDUAL = {"hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out"}
+"""Hook points in the residual stream, or of what is added to it."""
 Replace = Callable[[Tensor], Tensor]
 
 
@@ -108,6 +110,23 @@ class Subject:
             )
         return int(acts_NCD.shape[-1])
 
+    @torch.no_grad()
+    def logits_of(self, hook_point: str, directions_FD: Tensor) -> Tensor | None:
+        """What adding directions at a hook point adds to the logits [F, V]: by the block's output weights, then the
+        unembedding, as if nothing came between (the final layer norm is left out). None where no fixed map leads there.
+        """
+        kind, layer = _place(hook_point)
+        if kind == "mlp.hook_post":
+            written_FR = directions_FD @ self.bridge.W_out[layer].to(directions_FD)
+        elif kind == "attn.hook_z":
+            written_FR = directions_FD @ self.bridge.W_O[layer].flatten(0, 1).to(directions_FD)
+        elif kind in RESIDUAL:
+            written_FR = directions_FD
+        else:
+            return None
+        logits_FV: Tensor = written_FR @ self.bridge.W_U.to(directions_FD)
+        return logits_FV
+
     def _with_bos(self, ids_NC: Tensor) -> Tensor:
         if not self.prepend_bos:
             return ids_NC
@@ -116,6 +135,14 @@ class Subject:
 
     def _without_bos(self, values: Tensor) -> Tensor:
         return values[:, 1:] if self.prepend_bos else values
+
+
+def _place(hook_point: str) -> tuple[str, int]:
+    """`blocks.3.mlp.hook_post` is mlp.hook_post of layer 3."""
+    parts = hook_point.split(".")
+    if parts[0] == "blocks" and len(parts) > 2 and parts[1].isdigit():
+        return ".".join(parts[2:]), int(parts[1])
+    return hook_point, 0
 
 
 def choose_device(wanted: str = "auto") -> tuple[str, str]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp import prompts, rules
-from autointerp.records import ActivationRecord, Explanation
+from autointerp.asking import Asking
+from autointerp.records import ActivationRecord, Explanation, FeatureRecord
 from autointerp.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 
 LEAST_STRENGTH = 0.05
@@ -30,10 +31,12 @@ class RulesExplainer:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.name = f"rules-{limit or 'unlimited'}"
+        self.prompts = (prompts.load(rules.PROMPT),)
 
-    def explain(self, records: Sequence[ActivationRecord]) -> Explanation:
+    def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
         """The first `limit` rules of the greedy search."""
-        return _explanation(learn(tuple(records))[: self.limit], self.name)
+        yield from ()  # asks nobody
+        return _explanation(learn(feature.explain)[: self.limit], self.name)
 
 
 class TokenTableExplainer:
@@ -43,10 +46,12 @@ class TokenTableExplainer:
     """
 
     name = "token-table"
+    prompts = (prompts.load(rules.PROMPT),)
 
-    def explain(self, records: Sequence[ActivationRecord]) -> Explanation:
+    def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
         """One rule per token seen active, strongest first."""
-        candidates = Candidates.of(tuple(records), ("token",))
+        yield from ()  # asks nobody
+        candidates = Candidates.of(feature.explain, ("token",))
         return _explanation(candidates.rules(np.argsort(-candidates.strength_R, kind="stable")), self.name)
 
 

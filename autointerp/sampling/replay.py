@@ -21,6 +21,9 @@ from autointerp.sampling.tally import Picked
 from sae.dictionary import Dictionary
 from sae.progress import Report
 
+PROMOTED = 10
+"""Promoted tokens that are kept of each feature."""
+
 
 @dataclass(frozen=True)
 class _Picks:
@@ -116,8 +119,10 @@ def _feature_records(
             source=picked.source,
         )
 
-    norms, cosines = _decoder_statistics(chosen.measured.dictionary, [feature.index for feature in chosen.features])
-    for feature, norm, cosine in zip(chosen.features, norms, cosines, strict=True):
+    indices = [feature.index for feature in chosen.features]
+    norms, cosines = _decoder_statistics(chosen.measured.dictionary, indices)
+    promoted = _promoted(chosen.measured.dictionary, indices, prepared, tokens)
+    for feature, norm, cosine, raised in zip(chosen.features, norms, cosines, promoted, strict=True):
         yield FeatureRecord(
             feature=FeatureId(chosen.measured.dictionary.name, feature.index),
             explain=tuple(map(record, feature.explain)),
@@ -127,6 +132,7 @@ def _feature_records(
             histogram=feature.histogram,
             decoder_norm=norm,
             decoder_max_cosine=cosine,
+            promoted=raised,
         )
 
 
@@ -147,6 +153,17 @@ def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[li
     cosine_SF = unit_FD[features] @ unit_FD.T
     cosine_SF[torch.arange(len(features)), features] = -1.0
     return norm_F[features].tolist(), cosine_SF.amax(1).tolist()
+
+
+def _promoted(
+    dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
+) -> list[tuple[str, ...]]:
+    """The tokens whose logits each feature's decoder direction raises most; nothing where that cannot be said."""
+    logits_SV = prepared.subject.logits_of(prepared.hook_point, dictionary.W_dec_FD[features])
+    if logits_SV is None:
+        return [()] * len(features)
+    ids_ST = logits_SV[:, : len(tokens)].topk(min(PROMOTED, len(tokens)), dim=1).indices.tolist()
+    return [tuple(tokens[index] for index in ids_T) for ids_T in ids_ST]
 
 
 def _summary(chosen: Chosen, prepared: Prepared) -> DictionarySummary:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autointerp.records import ActivationRecord, Simulation
+from autointerp.asking import Asking
+from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Simulation
+from autointerp.scorers import Scored
+from autointerp.simulators import Simulator
 
 SLICES = {
     "simulation/top_and_random": frozenset({"top", "random"}),
@@ -17,9 +20,29 @@ SLICES = {
 }
 """Which records each score pools, by their source. The first is the main one."""
 MAIN = "simulation/top_and_random"
+SIMULATED = frozenset().union(*SLICES.values())
+"""Sources that any slice pools: others are not simulated, which may be paid for."""
 
 
-def score(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> dict[str, float | None]:
+class SimulationScorer:
+    """The simulator sees the explanation and the tokens of the score records, nothing else."""
+
+    name = "simulation"
+    explained = True
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self.prompts = simulator.prompts
+        self.chances: dict[str, float | None] = dict.fromkeys(SLICES, 0.0)
+
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+        used = [place for place, record in enumerate(feature.score) if record.source in SIMULATED]
+        found = yield from self._simulator.simulate(explanation, [feature.score[place].tokens for place in used])
+        simulations = tuple(Simulation(place, values) for place, values in zip(used, found, strict=True))
+        return Scored(slices(feature.score, simulations), simulations)
+
+
+def slices(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> dict[str, float | None]:
     """All slices' correlations of one feature."""
     return {name: _pooled(records, simulations, sources) for name, sources in SLICES.items()}
 
@@ -29,16 +52,19 @@ def _pooled(
 ) -> float | None:
     used = [simulation for simulation in simulations if records[simulation.record].source in sources]
     true = [value for simulation in used for value in records[simulation.record].activations]
-    predicted = [value for simulation in used for value in simulation.predicted]
-    return correlation(true, predicted)
+    return correlation(true, [value for simulation in used for value in simulation.predicted])
 
 
-def correlation(true: Sequence[float], predicted: Sequence[float]) -> float | None:
-    """Pearson's r, or None if either side is constant or empty. Raises ValueError if the lengths differ."""
+def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> float | None:
+    """Pearson's r, or None if either side is constant or empty or a prediction does not exist.
+
+    Raises ValueError if the lengths differ.
+    """
     if len(true) != len(predicted):
         raise ValueError(f"{len(true)} activations but {len(predicted)} predictions")
-    if not true or min(true) == max(true) or min(predicted) == max(predicted):
+    known = [value for value in predicted if value is not None]
+    if not true or len(known) < len(true) or min(true) == max(true) or min(known) == max(known):
         return None
-    x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
+    x, y = np.asarray(true, np.float64), np.asarray(known, np.float64)
     x, y = x - x.mean(), y - y.mean()
     return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1.0, 1.0))

@@ -3,27 +3,60 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from autointerp.asking import Asking
+from autointerp.config import Simulating
+from autointerp.llm import specs
+from autointerp.prompts import Prompt
 from autointerp.records import Explanation
 from sae.errors import UserError
 
+Predicted = tuple[float | None, ...]
+"""Activations (0-10) of a fragment's tokens; None where the judge's answer has no number."""
+
 
 class Simulator(Protocol):
-    """Sees the explanation's text and the tokens, never an activation."""
+    """Sees the explanation's text and the tokens, never an activation. prompts: the wordings it uses."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def prompts(self) -> tuple[Prompt, ...]: ...
 
-    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> list[tuple[float, ...]]:
-        """Predicted activation (0-10) of each token of each fragment.
+    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> Asking[list[Predicted]]:
+        """Predicted activation of each token of each fragment.
 
-        Raises AnswerError if the explanation cannot be read.
+        Raises AnswerError if the explanation or an answer cannot be read.
         """
         ...
 
 
-def make(spec: str) -> Simulator:
-    """`rules`. Raises UserError otherwise."""
+def make(spec: str, settings: Simulating) -> Simulator:
+    """`rules`, or a language model judge. Raises UserError otherwise."""
+    from autointerp.simulators.all_at_once import AllAtOnceSimulator
+    from autointerp.simulators.generated import GeneratedSimulator
     from autointerp.simulators.rules import RulesSimulator
 
     if spec == "rules":
         return RulesSimulator()
-    raise UserError(f"unknown simulator {spec!r}; known: rules")
+    if not specs.is_spec(spec):
+        raise UserError(f"unknown simulator {spec!r}; write {specs.FORMS}")
+    judge = specs.parse(spec)
+    method = settings.method if settings.method != "auto" else _best(judge)
+    if method == "all_at_once":
+        _check(judge.provider in ("hf", "compatible"), spec, method, "hf/... or http://... with echo")
+        return AllAtOnceSimulator(spec, settings)
+    if method == "logprobs":
+        _check(judge.provider != "anthropic", spec, method, "any judge but anthropic/...")
+    return GeneratedSimulator(spec, settings, method == "logprobs", judge.has_schema)
+
+
+def _best(judge: specs.JudgeSpec) -> str:
+    """The most exact method a judge is sure to have."""
+    if judge.has_prompt_logprobs:
+        return "all_at_once"
+    return "logprobs" if judge.has_logprobs else "text"
+
+
+def _check(possible: bool, spec: str, method: str, needed: str) -> None:
+    if not possible:
+        raise UserError(f"{spec} cannot simulate by {method}, which needs {needed}; set simulating.method=text")

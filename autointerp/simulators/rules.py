@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from autointerp import rules
+from autointerp import prompts, rules
+from autointerp.asking import Asking
 from autointerp.records import Explanation
 
 
@@ -10,7 +11,11 @@ class RulesSimulator:
     """Predicts from the text alone; an explanation in free prose is an error, not a zero."""
 
     name = "rules"
+    prompts = (prompts.load(rules.PROMPT),)
 
-    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> list[tuple[float, ...]]:
+    def simulate(
+        self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
+    ) -> Asking[list[tuple[float | None, ...]]]:
+        yield from ()  # asks nobody
         predictor = rules.Predictor(rules.from_text(explanation.text))
         return [predictor.predict(tokens) for tokens in fragments]

@@ -1,0 +1,126 @@
+"""Paid answers on disk, shared by all runs and processes. Knows nothing of who answers.
+
+A request's canonical form is the JSON object {"format", "judge", "fingerprint", "messages", "max_tokens",
+"temperature", "top_logprobs", "schema", "slots", "sample"} (for embeddings: {"format", "judge", "fingerprint",
+"texts"}) with sorted keys, no spare spaces, UTF-8; its sha256 in hex is the key. Whatever is not in it (concurrency,
+prompt caching, batch or live, prices) does not change an answer. Only whole answers that ended by themselves are kept:
+no refusal, nothing cut off, no error. Whether an answer can be read is the asker's business: an unreadable one is paid
+for as well and would be given again.
+"""
+
+import hashlib
+import json
+import logging
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from autointerp.asking import Answer, Completion, EmbeddingRequest, Question, TokenLogprobs, Usage, Vectors
+from sae.errors import UserError
+
+FORMAT = 1
+"""Changes whenever the canonical form or the stored value does."""
+KEEP_EVERYTHING = {"eviction_policy": "none", "cull_limit": 0, "size_limit": 2**62}
+"""By default diskcache drops entries beyond 1 GB."""
+log = logging.getLogger(__name__)
+
+
+class _PlainDisk(diskcache.JSONDisk):  # type: ignore[misc]  # diskcache has no types
+    """JSON in, JSON out; refuses what its base class would unpickle (CVE-2025-69872)."""
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        if mode == diskcache.core.MODE_PICKLE:
+            raise ValueError("a pickle")
+        return super().fetch(mode, filename, value, read)
+
+    def get(self, key: Any, raw: bool) -> Any:
+        if not raw:
+            raise ValueError("a pickled key")
+        return super().get(key, raw)
+
+
+def canonical(question: Question, fingerprint: str) -> str:
+    """The text whose hash is a question's key."""
+    form: dict[str, Any] = {"format": FORMAT, "judge": question.model, "fingerprint": fingerprint}
+    if isinstance(question, EmbeddingRequest):
+        form["texts"] = question.texts
+    else:
+        form["messages"] = [{"role": message.role, "content": message.content} for message in question.messages]
+        for name in ("max_tokens", "temperature", "top_logprobs", "schema", "slots", "sample"):
+            form[name] = getattr(question, name)
+    return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def key_of(form: str) -> str:
+    """Hex sha256 of a canonical form."""
+    return hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_clean(answer: Answer) -> bool:
+    """Whether an answer is whole and may be kept."""
+    return isinstance(answer, Vectors) or (isinstance(answer, Completion) and answer.stop == "stop")
+
+
+class AnswerCache:
+    """The cache folder's `answers`. Nothing is ever evicted: every entry was paid for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "answers"
+        try:
+            self._disk = diskcache.Cache(self.path, disk=_PlainDisk, disk_compress_level=6, **KEEP_EVERYTHING)
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(f"cannot open the cache {self.path}: {error}; move it away and run again") from error
+
+    def get(self, key: str) -> Completion | Vectors | None:
+        """A kept answer. A damaged entry is a miss, and a warning says so."""
+        try:
+            entry = self._disk.get(key)
+            return None if entry is None else _answer(entry["answer"])
+        except (zlib.error, ValueError, KeyError, TypeError) as error:
+            log.warning(
+                "autointerp: the cache's entry %s is damaged (%s); asking again", key[:12], type(error).__name__
+            )
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"the cache {self.path} is damaged ({error}); move it away and run again") from error
+        return None
+
+    def put(self, key: str, form: str, answer: Answer) -> None:
+        """Keep a clean answer with the request it answers. Raises UserError if the disk is full."""
+        assert is_clean(answer), "only clean answers are kept"
+        try:
+            self._disk.set(key, {"request": json.loads(form), "answer": asdict(answer)})
+        except (sqlite3.Error, OSError, diskcache.Timeout) as error:
+            raise UserError(
+                f"cannot write the cache {self.path}: {error}; the same command goes on from here"
+            ) from error
+
+    def info(self) -> dict[str, Any]:
+        """entries and bytes on disk."""
+        return {"folder": str(self.path), "entries": len(self._disk), "bytes": self._disk.volume()}
+
+    def export(self) -> Iterator[dict[str, Any]]:
+        """Every readable entry: its key, request and answer."""
+        for key in self._disk.iterkeys():
+            if (answer := self.get(key)) is not None:
+                yield {"key": key, "request": self._disk.get(key)["request"], "answer": asdict(answer)}
+
+    def clear(self) -> int:
+        """Drop everything; the number of entries dropped."""
+        return int(self._disk.clear())
+
+    def close(self) -> None:
+        self._disk.close()
+
+
+def _answer(stored: dict[str, Any]) -> Completion | Vectors:
+    usage = Usage(**stored["usage"])
+    if "vectors" in stored:
+        return Vectors(tuple(tuple(map(float, vector)) for vector in stored["vectors"]), usage)
+    logprobs = tuple(TokenLogprobs(str(item["token"]), dict(item["top"])) for item in stored["logprobs"])
+    slots = tuple(dict(slot) for slot in stored["slots"])
+    return Completion(str(stored["text"]), stored["stop"], usage, logprobs, slots)

@@ -1,0 +1,182 @@
+"""One question to its answer: the cache, else one paid call with retries, within the budget and the endpoint's limit.
+
+Knows providers only by their protocol, and nothing of what is asked.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import tenacity
+
+from autointerp.asking import Answer, Completion, EmbeddingRequest, Failure, Question, Request, Usage, Vectors
+from autointerp.llm.cache import AnswerCache, canonical, is_clean, key_of
+from autointerp.llm.limits import AdaptiveLimit
+from autointerp.llm.money import Budget, Prices
+from autointerp.llm.providers import CallError, Provider
+from autointerp.llm.providers.embedder import Embedder
+from sae.errors import UserError
+
+log = logging.getLogger(__name__)
+LONGEST_WAIT = 60.0
+"""Seconds between tries, unless the provider asks for more."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How hard one call is tried: at most `tries` attempts of `attempt_seconds` each within `call_seconds`.
+
+    first_wait: seconds before the second attempt, on average; it doubles from there.
+    """
+
+    tries: int = 8
+    call_seconds: float = 600.0
+    attempt_seconds: float = 120.0
+    first_wait: float = 1.0
+
+
+@dataclass
+class Tally:
+    """What this invocation did, for the progress line and the closing one; `paid` is what live answers cost now."""
+
+    calls: int = 0
+    cached: int = 0
+    retries: int = 0
+    failures: int = 0
+    paid: Usage = field(default_factory=Usage)
+
+
+class Client:
+    """Answers questions, each distinct one at most once at a time."""
+
+    def __init__(
+        self,
+        providers: Callable[[Question], Provider | Embedder],
+        cache: AnswerCache,
+        prices: Prices,
+        budget: Budget,
+        patience: Patience,
+        concurrency: int,
+    ) -> None:
+        self.tally = Tally()
+        self.cache, self.prices, self.budget = cache, prices, budget
+        self._provider_of = providers
+        self._patience, self._concurrency = patience, concurrency
+        self._limits: dict[str, AdaptiveLimit] = {}
+        self._under_way: dict[str, asyncio.Future[Answer]] = {}
+
+    async def answer(self, question: Question) -> Answer:
+        """The answer, with its cost. Raises UserError for what stops every call, and when the budget is reached."""
+        form = canonical(question, self._provider_of(question).fingerprint)
+        key = key_of(form)
+        found = self.known(key)
+        if found is not None:
+            self.tally.cached += 1
+            return self.priced(question, found)
+        if key not in self._under_way:
+            task = asyncio.ensure_future(self._obtain(question, key, form))
+            self._under_way[key] = task
+            task.add_done_callback(lambda _: self._under_way.pop(key))
+        # Shielded: whoever asked first may be cancelled while others wait for the same answer.
+        return self.priced(question, await asyncio.shield(self._under_way[key]))
+
+    def known(self, key: str) -> Completion | Vectors | None:
+        """What the cache has."""
+        return self.cache.get(key)
+
+    def priced(self, question: Question, answer: Answer) -> Answer:
+        """The answer with what it costs at the prices in force."""
+        return replace(answer, usage=self.prices.with_cost(question.model, answer.usage))
+
+    async def drain(self, seconds: float) -> None:
+        """Let calls under way bring their answers, for which money is owed; what takes longer is given up."""
+        if self._under_way:
+            await asyncio.wait(list(self._under_way.values()), timeout=seconds)
+
+    async def _obtain(self, question: Question, key: str, form: str) -> Answer:
+        """Pay for an answer and keep it."""
+        bound = self.prices.bound(question)
+        reserved = await self.budget.reserve(bound)
+        answer: Answer = Failure("not asked")
+        try:
+            answer = await self._persistently(question)
+        finally:
+            usage = self.prices.with_cost(question.model, answer.usage)
+            self.budget.settle(reserved, usage.cost_usd)
+            self.tally.paid += usage
+        if is_clean(answer):
+            self.cache.put(key, form, answer)
+        return answer
+
+    async def _persistently(self, question: Question) -> Answer:
+        """Try until there is an answer or patience ends; a failure is an answer too. Raises UserError if fatal."""
+        began = time.monotonic()
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_is_worth_another_try),
+            stop=tenacity.stop_after_attempt(self._patience.tries)
+            | tenacity.stop_before_delay(self._patience.call_seconds),
+            wait=self._wait,
+            before_sleep=self._note_retry,
+            reraise=True,
+        )
+        try:
+            return await retrying(self._attempt, question, began)
+        except CallError as error:
+            self.tally.failures += 1
+            if error.kind == "fatal":
+                raise UserError(str(error)) from error
+            log.info("no answer: %s", error)
+            return Failure(str(error))
+
+    async def _attempt(self, question: Question, began: float) -> Answer:
+        provider = self._provider_of(question)
+        limit = self._limit(provider.endpoint)
+        async with limit.slot() as started:
+            left = began + self._patience.call_seconds - time.monotonic()
+            try:
+                async with asyncio.timeout(min(self._patience.attempt_seconds, max(left, 0.001))):
+                    answer = await _call(provider, question)
+            except TimeoutError as error:
+                raise CallError("transient", f"{question.model}: no answer in time") from error
+            except CallError as error:
+                if error.kind == "rate_limit":
+                    limit.throttled(started, error.retry_after)
+                raise
+            finally:
+                self.tally.calls += 1
+            limit.succeeded()
+            return answer
+
+    def _limit(self, endpoint: str) -> AdaptiveLimit:
+        if endpoint not in self._limits:
+            self._limits[endpoint] = AdaptiveLimit(self._concurrency)
+        return self._limits[endpoint]
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Exponential with full jitter, but never less than the provider asked for."""
+        mean = min(LONGEST_WAIT, self._patience.first_wait * 2 ** (state.attempt_number - 1))
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, CallError) else None
+        # The jitter decides when a call is made, never what it says: results do not depend on it.
+        return (asked or 0.0) + random.uniform(0, 2 * mean)
+
+    def _note_retry(self, state: tenacity.RetryCallState) -> None:
+        self.tally.retries += 1
+        log.info("again in %.1f s: %s", state.upcoming_sleep, state.outcome and state.outcome.exception())
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, CallError) and error.kind in ("transient", "rate_limit")
+
+
+async def _call(provider: Any, question: Question) -> Answer:
+    if isinstance(question, EmbeddingRequest):
+        answer: Answer = await provider.embed(question)
+    else:
+        assert isinstance(question, Request)
+        answer = await provider.complete(question)
+    return answer

@@ -1,0 +1,70 @@
+"""One classification of what goes wrong with a call, for every provider. Knows status codes, not SDKs."""
+
+import email.utils
+import time
+from collections.abc import Mapping
+
+from autointerp.llm.keys import Secret
+from autointerp.llm.providers import CallError, CallErrorKind
+from autointerp.llm.specs import JudgeSpec
+
+KINDS: dict[int, CallErrorKind] = {
+    400: "rejected", 401: "fatal", 402: "fatal", 403: "fatal", 404: "fatal", 408: "transient", 409: "transient",
+    413: "rejected", 422: "rejected", 425: "transient", 429: "rate_limit", 499: "transient", 529: "rate_limit",
+}  # fmt: skip
+"""By HTTP status. Others: 5xx is transient, the rest rejected."""
+CREDIT = ("credit balance", "credit_balance", "insufficient_quota", "billing_", "spend_limit", "usage_limit_exceeded")
+"""Marks of exhausted credit, which comes as 400, 402 or 429: no waiting helps."""
+ADVICE = {
+    401: "the key is not accepted: check {variable}",
+    402: "no credit is left: top it up",
+    403: "the account may not use this model: choose another, or ask for access",
+    404: "no such model there: check its name",
+}
+LONGEST_MESSAGE = 300
+
+
+def status_error(
+    spec: JudgeSpec, secret: Secret, variable: str, status: int, body: str, headers: Mapping[str, str]
+) -> CallError:
+    """The error for an HTTP status and the body that came with it."""
+    out_of_credit = any(mark in body.lower() for mark in CREDIT) and status in (400, 402, 403, 429)
+    kind = "fatal" if out_of_credit else KINDS.get(status, "transient" if status >= 500 else "rejected")
+    advice = ADVICE[402] if out_of_credit else ADVICE.get(status, "")
+    said = one_line(secret.redact(body))
+    if kind == "fatal":
+        said = f"{advice.format(variable=variable)}, then run the same command ({said})"
+    return CallError(kind, f"{spec.text}: HTTP {status}: {said}", retry_after(headers))
+
+
+def broken(spec: JudgeSpec, secret: Secret, what: str) -> CallError:
+    """The error for a call that brought no whole answer: a timeout, a dropped connection, half a body."""
+    return CallError("transient", f"{spec.text}: {one_line(secret.redact(what))}")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a response asks to wait: retry-after-ms, or Retry-After as seconds or as a date (RFC 9110)."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is None and value:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return None if seconds is None else max(0.0, seconds)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def one_line(text: str) -> str:
+    """A server's words, short enough for an error message."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "..."

@@ -1,0 +1,68 @@
+"""API keys and addresses: from the environment or a `.env` file here, to the SDK. Keys go nowhere else."""
+
+import os
+from pathlib import Path
+
+from autointerp.llm.specs import JudgeSpec
+from sae.errors import UserError
+
+VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "compatible": "AUTOINTERP_API_KEY"}
+"""A compatible server gets its own variable: a key for one company is never sent to another's address."""
+ADDRESSES = {
+    "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
+    "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+}
+"""The SDKs' own variables, and where requests go without them."""
+NO_KEY = "none"
+"""Sent to compatible servers when no key is set: the SDK wants one, local servers ignore it."""
+
+
+class Secret:
+    """A key that does not show itself in a repr, a log or a traceback's locals."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def redact(self, text: str) -> str:
+        """The text without the key: some servers echo it in their errors."""
+        return text.replace(self._value, "[key]") if len(self._value) >= 4 else text
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+
+def find(spec: JudgeSpec) -> Secret:
+    """The key a judge needs. Raises UserError that names the variable if there is none."""
+    variable = VARIABLES[spec.provider]
+    value = os.environ.get(variable) or _dotenv().get(variable)
+    if value and value.strip():
+        return Secret(value.strip())
+    if spec.provider == "compatible":
+        return Secret(NO_KEY)
+    raise UserError(f"{spec.text} needs a key: set {variable} in the environment or in a .env file here")
+
+
+def address(spec: JudgeSpec) -> str:
+    """The base URL of a hosted judge."""
+    if spec.base_url:
+        return spec.base_url
+    variable, usual = ADDRESSES[spec.provider]
+    return (os.environ.get(variable) or usual).rstrip("/")
+
+
+def fingerprint(spec: JudgeSpec) -> str:
+    """Part of the cache's key: another address than the usual one may be another model."""
+    if spec.provider == "compatible":
+        return ""  # its address is in the spec
+    return "" if address(spec) == ADDRESSES[spec.provider][1] else address(spec)
+
+
+def _dotenv() -> dict[str, str | None]:
+    """The working directory's .env, if there is one; the process's environment is left as it is."""
+    import dotenv
+
+    path = Path.cwd() / ".env"
+    return dict(dotenv.dotenv_values(path)) if path.is_file() else {}

@@ -1,0 +1,92 @@
+"""Anthropic's Messages API through its official SDK: a request to its parameters, a message to a completion.
+
+Knows one attempt; the SDK's own retries are off.
+"""
+
+import json
+from typing import Any
+
+import anthropic
+import httpx2
+from anthropic.types import Message as AnthropicMessage
+
+from autointerp.asking import Completion, Request, StopReason, Usage
+from autointerp.llm import faults, keys
+from autointerp.llm.providers import CallError
+from autointerp.llm.specs import JudgeSpec
+from sae.files import sha256_of
+
+STOPS: dict[str | None, StopReason] = {
+    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+}  # fmt: skip
+
+
+class AnthropicJudge:
+    """`anthropic/MODEL`. Tokens have no log-probabilities there."""
+
+    def __init__(self, spec: JudgeSpec, seconds: float) -> None:
+        self.spec = spec
+        self._secret = keys.find(spec)
+        url = keys.address(spec)
+        self.sdk = anthropic.AsyncAnthropic(api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds)
+        self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
+        self.fingerprint = keys.fingerprint(spec)
+
+    async def complete(self, request: Request) -> Completion:
+        try:
+            message = await self.sdk.messages.create(**parameters(self.spec, request))
+        except (anthropic.APIError, httpx2.HTTPError, json.JSONDecodeError) as error:
+            raise self.fault(error) from error
+        return self.read(message)
+
+    def fault(self, error: Exception) -> CallError:
+        """The SDK's exception as one of ours."""
+        if isinstance(error, anthropic.APIStatusError):
+            body = error.response.text or error.message
+            status, headers = error.status_code, error.response.headers
+            return faults.status_error(self.spec, self._secret, keys.VARIABLES["anthropic"], status, body, headers)
+        return faults.broken(self.spec, self._secret, f"{type(error).__name__}: {error}")
+
+    def read(self, message: object) -> Completion:
+        """A message, live or from a batch. Raises CallError if it is not whole."""
+        if not isinstance(message, AnthropicMessage) or not isinstance(message.content, list) or not message.usage:
+            raise faults.broken(self.spec, self._secret, "an answer that is no message")
+        if message.stop_reason not in STOPS:
+            raise CallError("rejected", f"{self.spec.text}: stopped for {message.stop_reason!r}")
+        text = "".join(block.text for block in message.content if block.type == "text")
+        return Completion(text, STOPS[message.stop_reason], usage_of(message.usage))
+
+    async def close(self) -> None:
+        await self.sdk.close()
+
+
+def parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
+    """What `messages.create` and a batch's `params` take. Raises CallError for what the API does not offer."""
+    if request.slots or request.top_logprobs:
+        raise CallError("fatal", f"{spec.text} gives no log-probabilities; set simulating.method=text")
+    if request.temperature is not None:
+        # Not in the API any more: from version 2026-10-21 on, which this SDK speaks, it is a bad request.
+        raise CallError("fatal", f"{spec.text} takes no temperature; leave all temperatures null")
+    blocks = [_block(message.content, place == request.static - 1) for place, message in enumerate(request.messages)]
+    turns = list(zip(request.messages, blocks, strict=True))
+    system = [block for message, block in turns if message.role == "system"]
+    dialogue = [{"role": message.role, "content": [block]} for message, block in turns if message.role != "system"]
+    values: dict[str, Any] = {"model": spec.model, "max_tokens": request.max_tokens, "messages": dialogue}
+    if system:
+        values["system"] = system
+    if request.schema:
+        values["output_config"] = {"format": {"type": "json_schema", "schema": json.loads(request.schema)}}
+    return values
+
+
+def _block(text: str, ends_static_prefix: bool) -> dict[str, Any]:
+    """A text block; up to the marked one the provider caches the prompt for five minutes."""
+    mark = {"cache_control": {"type": "ephemeral"}} if ends_static_prefix else {}
+    return {"type": "text", "text": text} | mark
+
+
+def usage_of(usage: anthropic.types.Usage) -> Usage:
+    """The API counts tokens read from and written to the prompt cache apart from input_tokens."""
+    read, write = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    return Usage(1, usage.input_tokens + read + write, usage.output_tokens, read, write)

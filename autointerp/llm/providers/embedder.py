@@ -1,0 +1,68 @@
+"""Sentence embeddings in this process, through the sentence-transformers package, an optional extra.
+
+The package and torch load with the first embedder, not with this module. Knows no cache, and not what is compared.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from autointerp.asking import EmbeddingRequest, Usage, Vectors
+from autointerp.llm.providers.local import device_for, weights_of
+from sae.errors import UserError
+
+
+class Embedder:
+    """Embeds texts as vectors of length 1; what a text has beyond the model's context does not count.
+
+    endpoint, fingerprint: as a Provider's.
+    """
+
+    def __init__(self, model: str, device: str = "auto") -> None:
+        """Load a hub name or a directory. Raises UserError."""
+        self._model = _load(model, device)
+        config = getattr(self._model[0], "config", None)
+        self.endpoint = f"embedding/{model}"
+        self.fingerprint = (
+            f"{weights_of(model, config)} {str(next(self._model.parameters()).dtype).removeprefix('torch.')}"
+        )
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+
+    async def embed(self, request: EmbeddingRequest) -> Vectors:
+        """The embedding of each text."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._vectors, request)
+
+    async def close(self) -> None:
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _vectors(self, request: EmbeddingRequest) -> Vectors:
+        texts = list(request.texts)
+        rows = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        vectors = tuple(tuple(map(float, row)) for row in rows)
+        return Vectors(vectors, Usage(calls=1, tokens_in=self._tokens(texts)))
+
+    def _tokens(self, texts: list[str]) -> int:
+        """How many tokens the model saw, special ones included."""
+        if not texts:
+            return 0
+        ids = self._model.tokenizer(texts, truncation=True, max_length=self._model.max_seq_length)["input_ids"]
+        return sum(map(len, ids))
+
+
+def _load(model: str, device: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        reason = "embeddings need the sentence-transformers package; run: pip install 'autointerp[embedding]'"
+        raise UserError(reason) from error
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    folder = Path(model).expanduser()
+    try:
+        return SentenceTransformer(str(folder) if folder.is_dir() else model, device=device_for(device))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot load embedding model {model}: {reason} (a hub name or a saved directory)") from error

@@ -1,0 +1,132 @@
+"""OpenAI's Chat Completions (and Completions, for the prompt's log-probabilities) through its official SDK.
+
+Serves `openai/MODEL` and every server that speaks the same protocol. Knows one attempt; the SDK's retries are off.
+"""
+
+import json
+from typing import Any
+
+import httpx2
+import openai
+from openai.types import Completion as TextCompletion
+from openai.types.chat import ChatCompletion
+
+from autointerp.asking import Completion, Request, StopReason, TokenLogprobs, Usage
+from autointerp.llm import faults, keys
+from autointerp.llm.providers import CallError
+from autointerp.llm.specs import JudgeSpec
+from sae.files import sha256_of
+
+MOST_LOGPROBS = 20
+"""The API's limit for generated tokens."""
+STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
+
+
+class OpenAIJudge:
+    """`openai/MODEL` or `http://host:port/v1#MODEL`."""
+
+    def __init__(self, spec: JudgeSpec, seconds: float) -> None:
+        self.spec = spec
+        self._secret = keys.find(spec)
+        url = keys.address(spec)
+        self.sdk = openai.AsyncOpenAI(api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds)
+        self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
+        self.fingerprint = keys.fingerprint(spec)
+
+    async def complete(self, request: Request) -> Completion:
+        try:
+            if request.slots:
+                echoed = await self.sdk.completions.create(**echo_parameters(self.spec, request))
+                return self.read_echo(echoed, request)
+            return self.read(await self.sdk.chat.completions.create(**parameters(self.spec, request)), request)
+        except (openai.APIError, httpx2.HTTPError, json.JSONDecodeError) as error:
+            raise self.fault(error) from error
+
+    def fault(self, error: Exception) -> CallError:
+        """The SDK's exception as one of ours."""
+        if isinstance(error, openai.APIStatusError):
+            body = error.response.text or error.message
+            status, headers = error.status_code, error.response.headers
+            variable = keys.VARIABLES[self.spec.provider]
+            return faults.status_error(self.spec, self._secret, variable, status, body, headers)
+        return faults.broken(self.spec, self._secret, f"{type(error).__name__}: {error}")
+
+    def read(self, answer: object, request: Request) -> Completion:
+        """A chat completion, live or from a batch. Raises CallError if it is not whole."""
+        if not isinstance(answer, ChatCompletion) or not answer.choices or not answer.choices[0].message:
+            raise faults.broken(self.spec, self._secret, "an answer that is no completion")
+        choice = answer.choices[0]
+        if choice.finish_reason not in STOPS:
+            raise CallError("rejected", f"{self.spec.text}: stopped for {choice.finish_reason!r}")
+        refused = bool(choice.message.refusal)
+        text = choice.message.content or choice.message.refusal or ""
+        logprobs = _logprobs(choice)
+        if request.top_logprobs and not logprobs and text and not refused:
+            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulating.method=text")
+        return Completion(text, "refusal" if refused else STOPS[choice.finish_reason], usage_of(answer.usage), logprobs)
+
+    def read_echo(self, answer: object, request: Request) -> Completion:
+        """The log-probabilities at the request's slots of an echoed prompt."""
+        if not isinstance(answer, TextCompletion) or not answer.choices:
+            raise faults.broken(self.spec, self._secret, "an answer that is no completion")
+        found = answer.choices[0].logprobs
+        echoed = answer.choices[0].text.startswith(request.messages[0].content)  # llama.cpp's server does not, silently
+        if not echoed or found is None or not found.text_offset or not found.top_logprobs:
+            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulating.method=text")
+        places = {offset: place for place, offset in reversed(list(enumerate(found.text_offset)))}
+        missing = [slot for slot in request.slots if slot not in places]
+        if missing:
+            where = f"its tokenizer joins the slot at offset {missing[0]} with the text before it"
+            raise CallError("rejected", f"{self.spec.text}: {where}")
+        slots = tuple(dict(found.top_logprobs[places[slot]] or {}) for slot in request.slots)
+        return Completion("", "stop", usage_of(answer.usage), slots=slots)
+
+    async def close(self) -> None:
+        await self.sdk.close()
+
+
+def parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
+    """What `chat.completions.create` and a batch's `body` take."""
+    # OpenAI's newer models take only the new name, other servers mostly only the old one.
+    limit = "max_completion_tokens" if spec.provider == "openai" else "max_tokens"
+    values: dict[str, Any] = {
+        "model": spec.model,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        limit: request.max_tokens,
+    }
+    if request.temperature is not None:
+        values["temperature"] = request.temperature
+    if request.top_logprobs:
+        values |= {"logprobs": True, "top_logprobs": min(request.top_logprobs, MOST_LOGPROBS)}
+    if request.schema:
+        schema = {"name": "answer", "strict": True, "schema": json.loads(request.schema)}
+        values["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return values
+
+
+def echo_parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
+    """What `completions.create` takes to tell the prompt's log-probabilities. One token is generated and ignored:
+    not every server allows none."""
+    prompt = request.messages[0].content
+    return {
+        "model": spec.model, "prompt": prompt, "echo": True, "logprobs": request.top_logprobs, "max_tokens": 1,
+        "temperature": 0,
+    }  # fmt: skip
+
+
+def _logprobs(choice: Any) -> tuple[TokenLogprobs, ...]:
+    content = choice.logprobs.content if choice.logprobs else None
+    return tuple(
+        TokenLogprobs(item.token, {top.token: top.logprob for top in item.top_logprobs} | {item.token: item.logprob})
+        for item in content or ()
+    )
+
+
+def usage_of(usage: Any) -> Usage:
+    """A server that does not count leaves zeros."""
+    if usage is None:
+        return Usage(1)
+    details = usage.prompt_tokens_details
+    read = (details.cached_tokens if details else 0) or 0
+    written = getattr(details, "cache_write_tokens", 0) or 0
+    return Usage(1, usage.prompt_tokens or 0, usage.completion_tokens or 0, read, written)

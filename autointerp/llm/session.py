@@ -1,0 +1,165 @@
+"""A run's access to its judges: opens what a config needs, and drives many askings at once over one event loop.
+
+Knows how askings are answered, live or by provider batches; not what they ask.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autointerp.asking import Answer, Asking, Question
+from autointerp.config import Runtime
+from autointerp.llm import specs
+from autointerp.llm.cache import AnswerCache
+from autointerp.llm.client import Client, Patience, Tally
+from autointerp.llm.money import Budget, load_prices
+from autointerp.llm.providers import Provider
+from sae.errors import UserError
+
+T = TypeVar("T")
+Done = Callable[[int, T], None]
+"""Told the place and the value of each asking as it ends."""
+TICK_SECONDS = 0.2
+DRAIN_SECONDS = 20.0
+"""How long calls under way may still bring their paid answers when a run is stopped."""
+
+
+class Session:
+    """A context manager. Raises UserError at once for a missing key or, with a budget, an unknown price."""
+
+    def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
+        self._runtime = runtime
+        self._providers: dict[str, Any] = {}
+        prices = load_prices(runtime.prices)
+        for model in models:
+            if runtime.max_cost is not None and model not in prices:
+                raise UserError(f"no price is known for {model}, so --max-cost cannot be kept: {prices.advice(model)}")
+            self._providers[model] = make_provider(model, runtime)
+        self.client = Client(
+            self.provider_of,
+            AnswerCache(cache),
+            prices,
+            Budget(runtime.max_cost),
+            Patience(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
+            runtime.concurrency,
+        )
+        self._runner = asyncio.Runner()
+
+    def provider_of(self, question: Question) -> Any:
+        return self._providers[question.model]
+
+    @property
+    def tally(self) -> Tally:
+        return self.client.tally
+
+    def note(self) -> str:
+        """Calls, tokens and money of this invocation."""
+        tally, paid = self.tally, self.tally.paid
+        cost = "price unknown" if paid.cost_usd is None else f"${paid.cost_usd:.4f}"
+        said = [f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
+        said += [f"{tally.retries:,} tried again"] if tally.retries else []
+        said += [f"{tally.failures:,} failed"] if tally.failures else []
+        return ", ".join([*said, f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", cost])
+
+    def resolve(self, askings: Sequence[Asking[T]], done: Done[T], tick: Callable[[], None]) -> None:
+        """Drive all to their ends; `tick` is called now and then. Whatever `done` raises stops the rest."""
+        self._run(self._ticking(self._drive_all(askings, done), tick))
+
+    async def _drive_all(self, askings: Sequence[Asking[T]], done: Done[T]) -> None:
+        if self._runtime.batch:
+            from autointerp.llm.batches import drive_in_batches
+
+            await drive_in_batches(askings, done, self.client, self.provider_of, self._runtime.poll_seconds)
+        else:
+            await drive_live(askings, done, self.client.answer, 2 * self._runtime.concurrency)
+
+    async def _ticking(self, work: Coroutine[Any, Any, None], tick: Callable[[], None]) -> None:
+        ticker = asyncio.create_task(_forever(tick))
+        try:
+            await work
+        except UserError:
+            await self.client.drain(DRAIN_SECONDS)
+            raise
+        finally:
+            ticker.cancel()
+            tick()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """On this session's loop; in a thread of its own if the caller already runs a loop (a notebook)."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._runner.run(work)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self._runner.run, work).result()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(self._close())
+        self._runner.close()
+
+    async def _close(self) -> None:
+        for provider in self._providers.values():
+            await provider.close()
+        self.client.cache.close()
+
+
+def make_provider(model: str, runtime: Runtime) -> "Provider | Any":
+    """The provider of a judge's or an embedder's spec; SDKs and torch load only here."""
+    if model.startswith("embedding/"):
+        from autointerp.llm.providers.embedder import Embedder
+
+        return Embedder(model.removeprefix("embedding/"), runtime.device)
+    spec = specs.parse(model)
+    if spec.provider == "hf":
+        from autointerp.llm.providers.local import LocalJudge
+
+        return LocalJudge(spec.model, runtime.device)
+    if spec.provider == "anthropic":
+        from autointerp.llm.providers.anthropic import AnthropicJudge
+
+        return AnthropicJudge(spec, runtime.attempt_seconds)
+    from autointerp.llm.providers.openai import OpenAIJudge
+
+    return OpenAIJudge(spec, runtime.attempt_seconds)
+
+
+async def drive_live(
+    askings: Sequence[Asking[T]], done: Done[T], answer: Callable[[Question], Awaitable[Answer]], at_once: int
+) -> None:
+    """Drive askings with live answers, so many under way at once, in their order."""
+    waiting = iter(enumerate(askings))
+
+    async def work() -> None:
+        for place, asking in waiting:
+            done(place, await drive(asking, answer))
+
+    workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(askings)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+
+
+async def drive(asking: Asking[T], answer: Callable[[Question], Awaitable[Answer]]) -> T:
+    """One asking to its end; the questions of a round at once."""
+    answers: tuple[Answer, ...] | None = None
+    while True:
+        try:
+            questions = asking.send(answers)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        answers = tuple(await asyncio.gather(*map(answer, questions)))
+
+
+async def _forever(tick: Callable[[], None]) -> None:
+    while True:
+        tick()
+        await asyncio.sleep(TICK_SECONDS)

@@ -1,0 +1,63 @@
+"""A judge's spec, read: `anthropic/MODEL`, `openai/MODEL`, `http://host:port/v1#MODEL`, `hf/NAME|DIR`. No SDK."""
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from sae.errors import UserError
+
+ProviderName = Literal["anthropic", "openai", "compatible", "hf"]
+FORMS = "anthropic/MODEL, openai/MODEL, http://host:port/v1#MODEL, hf/NAME|DIR, or rules (no language model)"
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """provider, the model's name there, and for compatible servers their base URL."""
+
+    text: str
+    provider: ProviderName
+    model: str
+    base_url: str | None = None
+
+    @property
+    def has_logprobs(self) -> bool:
+        """Whether generated tokens come with log-probabilities as a matter of course."""
+        return self.provider in ("openai", "hf")
+
+    @property
+    def has_prompt_logprobs(self) -> bool:
+        """Whether the prompt's own log-probabilities can be had as a matter of course."""
+        return self.provider == "hf"
+
+    @property
+    def has_schema(self) -> bool:
+        """Whether the provider can hold an answer to a JSON schema."""
+        return self.provider in ("anthropic", "openai", "compatible")
+
+    @property
+    def has_batches(self) -> bool:
+        return self.provider in ("anthropic", "openai")
+
+
+def parse(text: str) -> JudgeSpec:
+    """Read a spec. Raises UserError if it has none of the forms, or holds a password."""
+    head, _, model = text.partition("/")
+    if head in ("anthropic", "openai", "hf") and model:
+        return JudgeSpec(text, head, model)  # type: ignore[arg-type]  # narrowed by the test above
+    if text.startswith(("http://", "https://")):
+        return _compatible(text)
+    raise UserError(f"unknown judge {text!r}; write {FORMS}")
+
+
+def is_spec(text: str) -> bool:
+    """Whether a name is meant as a language model judge."""
+    return text.startswith(("anthropic/", "openai/", "hf/", "http://", "https://"))
+
+
+def _compatible(text: str) -> JudgeSpec:
+    url = urlsplit(text)
+    if url.username or url.password:
+        raise UserError("a judge's URL must not hold a password: it is written into results; set AUTOINTERP_API_KEY")
+    if not url.hostname or not url.fragment:
+        raise UserError(f"judge {text!r}: write http://host:port/v1#MODEL")
+    return JudgeSpec(text, "compatible", url.fragment, url._replace(fragment="").geturl().rstrip("/"))

@@ -1,0 +1,85 @@
+"""Intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does the feature not belong to?
+
+n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text marked where one
+of them is. No explanation is involved: the score is the feature's, not a sentence's. Chance is 1 / n.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from autointerp import answers, layout, prompts
+from autointerp.asking import Asking, Completion, Request, ask, together
+from autointerp.config import Judging
+from autointerp.llm.specs import JudgeSpec
+from autointerp.records import Explanation, FeatureRecord, Judgement
+from autointerp.scorers import Scored
+from autointerp.scorers.windows import Windows, active_tokens, generator, marked_like, windows
+
+STREAM = 213
+
+
+class IntruderScorer:
+    """Accuracy over `judging.intruders` questions, spread evenly over the quantiles."""
+
+    name = "intruder"
+    explained = False
+
+    def __init__(self, judge: JudgeSpec, settings: Judging, seed: int) -> None:
+        self._judge, self._settings, self._seed = judge, settings, seed
+        self.chances: dict[str, float | None] = {self.name: 1 / settings.intruder_texts}
+        self._prompt = prompts.load("scorer/intruder")
+        self.prompts = (self._prompt, prompts.load("again"))
+
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+        """Undefined if there are too few active texts for one question: fewer texts would be another chance level."""
+        shown = windows(feature.score)
+        fellows = self._settings.intruder_texts - 1
+        if len(shown.active) < fellows or not shown.silent:
+            return Scored({self.name: None})
+        rng = generator(self._seed, STREAM, feature.feature)
+        questions = [self._question(shown, number, fellows, rng) for number in range(self._settings.intruders)]
+        judgements = yield from together(questions)
+        score = sum(judgement.answer for judgement in judgements) / len(judgements)
+        return Scored({self.name: score}, judgements=tuple(judgements))
+
+    def _question(self, shown: Windows, number: int, fellows: int, rng: np.random.Generator) -> Asking[Judgement]:
+        """All random choices are made here, at once: they do not depend on the order of answers."""
+        quantile = _quantile(shown, number, fellows)
+        chosen = [int(place) for place in rng.choice(quantile, fellows, replace=False)]
+        intruder = int(rng.choice(shown.silent))
+        like = shown.records[int(rng.choice(chosen))]
+        texts = [layout.marked(shown.records[place].tokens, active_tokens(shown.records[place])) for place in chosen]
+        seat = int(rng.integers(self._settings.intruder_texts))
+        texts.insert(seat, marked_like(shown.records[intruder], like))
+        return self._ask(texts, intruder, seat)
+
+    def _ask(self, texts: Sequence[str], intruder: int, seat: int) -> Asking[Judgement]:
+        numbers = list(range(1, len(texts) + 1))
+        schema = {
+            "type": "object",
+            "properties": {"intruder": {"type": "integer", "enum": numbers}},
+            "required": ["intruder"],
+            "additionalProperties": False,
+        }
+        request = Request(
+            model=self._judge.text,
+            messages=self._prompt.conversation([], {"texts": texts}),
+            max_tokens=50 + self._settings.reasoning_tokens,
+            temperature=self._settings.temperature,
+            schema=json.dumps(schema) if self._judge.has_schema else None,
+            static=1,
+            stage=self.name,
+            example=Completion('{"intruder": 1}'),
+        )
+        found = yield from ask(request, lambda completion: answers.one_of(completion.text, len(texts)), prompts.again)
+        return Judgement(intruder, int(found == seat))
+
+
+def _quantile(shown: Windows, number: int, fellows: int) -> list[int]:
+    """Active texts of like strength: the number-th of as many equal groups, by their maxima, as are large enough."""
+    ranked = sorted(shown.active, key=lambda place: -max(shown.records[place].activations))
+    groups = len(ranked) // fellows
+    group = number % groups
+    return ranked[len(ranked) * group // groups : len(ranked) * (group + 1) // groups]

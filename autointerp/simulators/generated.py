@@ -1,0 +1,110 @@
+"""Simulation by generated activations: the judge writes every token again with a number from 0 to 10.
+
+With log-probabilities each number becomes the expected value over the numbers the model might have written there;
+without, it is taken as written, in an answer held to a JSON schema where the provider can do that. Several samples are
+averaged token by token.
+"""
+
+import json
+from collections.abc import Sequence
+
+from autointerp import answers, layout, prompts
+from autointerp.asking import Asking, Completion, Request, TokenLogprobs, ask, together
+from autointerp.config import Simulating
+from autointerp.records import Explanation
+
+TOKENS_PER_LINE = 12
+"""Most tokens that one re-typed line takes, with room; for max_tokens."""
+SCHEMA = json.dumps(
+    {
+        "type": "object",
+        "properties": {
+            "activations": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "t": {"type": "string"},
+                        "a": {"type": "integer", "enum": list(range(layout.TOP + 1))},
+                    },
+                    "required": ["t", "a"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["activations"],
+        "additionalProperties": False,
+    }
+)
+
+
+class GeneratedSimulator:
+    """logprobs: expected values over the log-probabilities; structured: JSON held to a schema (without logprobs)."""
+
+    def __init__(self, model: str, settings: Simulating, logprobs: bool, structured: bool) -> None:
+        self.name = model
+        self._settings, self._logprobs = settings, logprobs
+        self._structured = structured and not logprobs
+        self.prompts = (prompts.load("simulator/structured" if self._structured else "simulator/lines"),)
+        self._shots = [self._shot(shot) for shot in layout.shots(self.prompts[0].few_shot)]
+
+    def simulate(
+        self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
+    ) -> Asking[list[tuple[float | None, ...]]]:
+        samples = range(self._settings.samples)
+        questions = [self._sample(explanation.text, tokens, n) for tokens in fragments for n in samples]
+        found = yield from together(questions)
+        size = len(samples)
+        return [_mean(found[place * size : (place + 1) * size]) for place in range(len(fragments))]
+
+    def _sample(self, explanation: str, tokens: tuple[str, ...], number: int) -> Asking[tuple[float | None, ...]]:
+        values = {"explanation": explanation, "tokens": layout.token_lines(tokens)}
+        messages = self.prompts[0].conversation(self._shots, values)
+        request = Request(
+            model=self.name,
+            messages=messages,
+            max_tokens=TOKENS_PER_LINE * len(tokens) + 50 + self._settings.reasoning_tokens,
+            temperature=self._settings.temperature,
+            top_logprobs=self._settings.top_logprobs if self._logprobs else 0,
+            schema=SCHEMA if self._structured else None,
+            sample=number,
+            static=len(messages) - 1,
+            stage="simulate",
+            example=self._example(tokens),
+        )
+        return (yield from ask(request, lambda completion: self._read(completion, tokens), prompts.again))
+
+    def _read(self, completion: Completion, tokens: tuple[str, ...]) -> tuple[float | None, ...]:
+        if self._structured:
+            return tuple(map(float, answers.token_json(completion.text, tokens)))
+        numbers = answers.token_lines(completion.text, tokens)
+        if self._logprobs:
+            return tuple(answers.expected_at(completion, numbers))
+        return tuple(float(number.value) for number in numbers)
+
+    def _written(self, tokens: Sequence[str], numbers: Sequence[int]) -> str:
+        """An answer as it should look."""
+        if not self._structured:
+            return layout.token_lines(tokens, numbers)
+        entries = [{"t": layout.visible(token), "a": n} for token, n in zip(tokens, numbers, strict=True)]
+        return json.dumps({"activations": entries}, ensure_ascii=False)
+
+    def _shot(self, shot: layout.Shot) -> tuple[dict[str, str], dict[str, str]]:
+        """An invented feature's first excerpt as a question and its answer."""
+        tokens = shot.active[0].tokens
+        question = {"explanation": shot.explanation, "tokens": layout.token_lines(tokens)}
+        return question, {"answer": self._written(tokens, layout.levels(shot.active)[0])}
+
+    def _example(self, tokens: tuple[str, ...]) -> Completion:
+        if not self._logprobs:
+            return Completion(self._written(tokens, [0] * len(tokens)))
+        pieces = [piece for token in tokens for piece in (layout.visible(token) + "\t", "0", "\n")][:-1]
+        return Completion("".join(pieces), logprobs=tuple(TokenLogprobs(piece, {piece: 0.0}) for piece in pieces))
+
+
+def _mean(samples: Sequence[tuple[float | None, ...]]) -> tuple[float | None, ...]:
+    """Token by token; None where a sample has no number."""
+    return tuple(
+        None if None in values else sum(value for value in values if value is not None) / len(values)
+        for values in zip(*samples, strict=True)
+    )

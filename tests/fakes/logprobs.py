@@ -1,0 +1,64 @@
+"""Texts as tokens, and the script's log-probabilities in the two shapes of OpenAI's API. Knows nothing of requests."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+TOKEN = re.compile(r"\d+| ?[^\W\d_]+|.", re.DOTALL)
+"""A run of digits, a run of letters with at most one space before it, or any other character."""
+NEGLIGIBLE = -9999.0
+"""What the API says of a token that the script gives no probability."""
+
+Top = Callable[[int, str], dict[str, float]]
+"""Log-probabilities at a place in the text, given the offset and the token that stands there."""
+
+
+def tokens(text: str) -> list[str]:
+    """The text's tokens; together they are the text."""
+    return TOKEN.findall(text)
+
+
+Placed = list[tuple[int, str]]
+"""Tokens with their offsets."""
+
+
+def placed(text: str, start: int = 0) -> Placed:
+    """The tokens of a text that stands at `start` of a larger one."""
+    return [(start + match.start(), match.group()) for match in TOKEN.finditer(text)]
+
+
+def chat_content(text: str, top: Top, n: int) -> list[dict[str, Any]]:
+    """`choices[].logprobs.content` of a chat completion."""
+    return [_chat_token(token, top(offset, token), n) for offset, token in placed(text)]
+
+
+def completion_logprobs(places: Placed, top: Top, n: int, echoed: bool) -> dict[str, Any]:
+    """`choices[].logprobs` of a completion. With `echoed`, the first token has nothing before it to be likely after."""
+    tops = [top(offset, token) for offset, token in places]
+    own: list[float | None] = [here.get(token, NEGLIGIBLE) for (_, token), here in zip(places, tops, strict=True)]
+    # The API adds the token that stands there to the n likeliest, so there may be n + 1.
+    likeliest: list[dict[str, float] | None] = [
+        {token: here.get(token, NEGLIGIBLE)} | dict(_best(here, n))
+        for (_, token), here in zip(places, tops, strict=True)
+    ]
+    if echoed and places:
+        own[0] = likeliest[0] = None
+    return {
+        "tokens": [token for _, token in places],
+        "token_logprobs": own,
+        "top_logprobs": likeliest,
+        "text_offset": [offset for offset, _ in places],
+    }
+
+
+def _best(here: dict[str, float], n: int) -> list[tuple[str, float]]:
+    return sorted(here.items(), key=lambda pair: -pair[1])[:n]
+
+
+def _chat_token(token: str, here: dict[str, float], n: int) -> dict[str, Any]:
+    likeliest = [_entry(other, logprob) for other, logprob in _best(here, n)]
+    return _entry(token, here.get(token, NEGLIGIBLE)) | {"top_logprobs": likeliest}
+
+
+def _entry(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
