@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import pandas
 
     from autointerp.config import Config
+    from autointerp.llm.cache import AnswerCache
+    from autointerp.llm.estimate import Estimator
     from autointerp.records import FeatureRecord
     from autointerp.store import RunFolder
     from sae.progress import Report
@@ -49,6 +51,7 @@ class Run:
                     "status": result.status,
                     "explanation": result.explanation.text if result.explanation else None,
                     "error": result.error,
+                    "cost_usd": result.usage.get("cost_usd"),
                 }
                 | scores
                 | control
@@ -91,6 +94,24 @@ def run(
     if settings:
         chosen = configs.build(chosen.model_dump(), settings, "changes")
     return Run(pipeline.run(chosen, report or Progress))
+
+
+def estimate(config: str | Config, report: Report | None = None) -> Estimator:
+    """What a run would still ask its judges, without asking: its `stages` hold calls, tokens, cost. Raises UserError."""
+    from autointerp import config as configs
+    from autointerp import pipeline
+    from sae.progress import Progress
+
+    chosen = configs.load(config) if isinstance(config, str) else config
+    return pipeline.estimate(chosen, report or Progress)
+
+
+def answers() -> AnswerCache:
+    """The paid answers that are kept."""
+    from autointerp.config import cache_folder
+    from autointerp.llm.cache import AnswerCache
+
+    return AnswerCache(cache_folder())
 
 
 def open_run(path: str | Path) -> Run:

@@ -37,6 +37,7 @@ def main() -> None:
     autointerp run --dictionary PATH        your own dictionary (ours or SAELens' format)
     autointerp show RUN [FEATURE]           a feature with its excerpts, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
+    autointerp cache info                   the paid answers that are kept
     """
 
 
@@ -54,29 +55,58 @@ def main() -> None:
 )
 @click.option("--baselines", metavar="LIST", help="From neurons,pca,ica,random,random_matched; 'none' for none.")
 @click.option(
-    "--explainer", metavar="SPEC", help="rules-N, rules-unlimited or token-table; replaces the config's list."
+    "--explainer", metavar="SPEC", help="rules-N, token-table, or a judge (below); replaces the config's list."
 )
-@click.option("--simulator", metavar="SPEC", help="rules.")
+@click.option("--simulator", metavar="SPEC", help="rules, or a judge: whom all scorers ask.")
+@click.option(
+    "--scorers",
+    metavar="LIST",
+    help="From simulation,detection,fuzzing,intruder,embedding,example_embedding; the first is the main one.",
+)
 @click.option("--features", type=click.IntRange(1), metavar="N", help="Features of each dictionary.")
 @click.option("--seed", type=int, metavar="N")
 @click.option(
     "--set", "settings", multiple=True, metavar="K=V", help="Any config field: sampling.fragment=32; repeatable."
 )
 @click.option("--out", metavar="DIR", help="The run folder; default: runs/NAME-IDENTITY here.")
-def run(config: str | None, dictionaries: tuple[str, ...], settings: tuple[str, ...], **flags: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Render the prompts and print calls, tokens and cost; call nobody.")
+@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could pass it.")
+@click.option("--fail-on-error", type=float, metavar="SHARE", help="Stop when more results are errors; default 0.05.")
+@click.option("--batch", is_flag=True, default=None, help="Provider batches: half the price, within a day.")
+def run(
+    config: str | None, dictionaries: tuple[str, ...], settings: tuple[str, ...], dry_run: bool, **flags: Any
+) -> None:
     """Sample, explain, simulate, score and compare; the same command resumes.
 
-    CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given.
+    CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
+    (`judged` if the simulator is a language model).
+
+    \b
+    A judge is one of
+      anthropic/MODEL           with ANTHROPIC_API_KEY in the environment or .env
+      openai/MODEL              with OPENAI_API_KEY
+      http://host:port/v1#MODEL any OpenAI-compatible server, with AUTOINTERP_API_KEY if it needs a key
+      hf/NAME|DIR               in this process
     """
     from autointerp import api
     from autointerp.config import load, parse_settings
     from autointerp.store import RunFolder
 
-    name = config or ("dictionary" if dictionaries else "demo")
+    name = config or _usual_config(bool(dictionaries), flags["simulator"])
     changes = _changes(flags) | parse_settings(settings)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
-    _print_outcome(RunFolder(api.run(load(name, changes)).path))
+    chosen = load(name, changes)
+    if dry_run:
+        _print_estimate(api.estimate(chosen))
+    else:
+        _print_outcome(RunFolder(api.run(chosen).path))
+
+
+def _usual_config(own_dictionary: bool, simulator: str | None) -> str:
+    if not own_dictionary:
+        return "demo"
+    return "dictionary" if simulator in (None, "rules") else "judged"
 
 
 FLAGS = {
@@ -87,6 +117,9 @@ FLAGS = {
     "features": "sampling.features",
     "seed": "seed",
     "out": "runtime.out",
+    "max_cost": "runtime.max_cost",
+    "fail_on_error": "runtime.fail_on_error",
+    "batch": "runtime.batch",
 }
 """The config field behind each plain flag."""
 
@@ -96,10 +129,38 @@ def _changes(flags: dict[str, Any]) -> dict[str, Any]:
     changes = {FLAGS[name]: value for name, value in given.items() if name in FLAGS}
     if "explainer" in given:
         changes["explainers"] = [given["explainer"]]
-    if "baselines" in given:
-        names = [name.strip() for name in given["baselines"].split(",")]
-        changes["dictionaries.baselines"] = [name for name in names if name not in ("", "none")]
+    for flag, field in (("baselines", "dictionaries.baselines"), ("scorers", "scorers")):
+        if flag in given:
+            names = [name.strip() for name in given[flag].split(",")]
+            changes[field] = [name for name in names if name not in ("", "none")]
     return changes
+
+
+def _print_estimate(estimator: Any) -> None:
+    """The dry run's table and totals."""
+    from autointerp.leaderboard import number, table
+    from autointerp.llm import estimate
+
+    rows = estimate.rows(estimator.stages)
+    if not rows:
+        click.echo("nothing is asked: this run makes no calls")
+        return
+    cells = [
+        [f"{value:,}" if isinstance(value, int) else number(value, 4) if name.endswith("usd") else str(value)
+         for name, value in row.items()]
+        for row in rows
+    ]  # fmt: skip
+    click.echo(table(list(rows[0]), cells))
+    total, most = ([row[name] for row in rows] for name in ("usd", "most usd"))
+    if None in total:
+        unknown = sorted({row["judge"] for row in rows if row["usd"] is None})
+        click.echo(f"no price is known for {', '.join(unknown)}: {estimator.prices.advice(unknown[0])}")
+    else:
+        click.echo(
+            f"about ${sum(total):.2f}; at most ${sum(most):.2f}, if every answer were as long as it may be. Tokens are "
+            f"estimates; prices as of {estimator.prices.as_of}, without prompt-cache discounts and second questions"
+        )
+    click.echo("next: the same command without --dry-run, with --max-cost USD")
 
 
 def _print_outcome(finished: Any) -> None:
@@ -174,3 +235,47 @@ def leaderboard(folders: tuple[str, ...], csv_path: str | None) -> None:
     if csv_path:
         write_atomic(Path(csv_path), tables.to_csv(rows))
         click.echo(f"all rows in {csv_path}")
+
+
+@main.group()
+def cache() -> None:
+    """The answers that were paid for, shared by all runs."""
+
+
+@cache.command()
+def info() -> None:
+    """Where they are, how many, how large."""
+    from autointerp import api
+
+    for name, value in api.answers().info().items():
+        click.echo(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+
+
+@cache.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def export(file: Path) -> None:
+    """Write all of them to FILE as JSON lines: key, request, answer."""
+    import json
+
+    from autointerp import api
+    from sae.files import write_atomic_with
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as stream:
+            for entry in api.answers().export():
+                stream.write(json.dumps(entry) + "\n")
+
+    write_atomic_with(file, write)
+    click.echo(f"all answers are in {file}")
+
+
+@cache.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(yes: bool) -> None:
+    """Forget all of them: they will be paid for again."""
+    from autointerp import api
+
+    answers = api.answers()
+    count = answers.info()["entries"]
+    if yes or click.confirm(f"forget {count:,} answers in {answers.path}?"):
+        click.echo(f"forgot {answers.clear():,} answers")

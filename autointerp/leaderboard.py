@@ -184,7 +184,7 @@ def _simulation_table(rows: Sequence[Row]) -> str:
     header = ["dictionary", "top and random", "top", "random", "shuffled", "undefined as 0", "ok/undefined/error"]
     header += ["density", "L0", "FVU"]
     lines = [_score_line(name, slices) for name, slices in by_dictionary.items()]
-    return f"{_title(rows)}: mean correlation with 95% interval; chance 0.\n\n" + _table(header, lines)
+    return f"{_title(rows)}: mean correlation with 95% interval; chance 0.\n\n" + table(header, lines)
 
 
 def _judged_table(rows: Sequence[Row]) -> str:
@@ -200,7 +200,7 @@ def _judged_table(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return f"{_title(rows)}: mean with 95% interval, and what knowing nothing gets.\n\n" + _table(header, lines)
+    return f"{_title(rows)}: mean with 95% interval, and what knowing nothing gets.\n\n" + table(header, lines)
 
 
 def _title(rows: Sequence[Row]) -> str:
@@ -236,7 +236,7 @@ def _comparisons_table(comparisons: Sequence[Row]) -> str:
     ]
     what = comparisons[0]["scorer"]
     title = f"Difference of means ({what}), 95% interval, Welch's test with Holm's correction."
-    return f"{title}\n\n" + _table(["comparison", "difference", "p"], lines)
+    return f"{title}\n\n" + table(["comparison", "difference", "p"], lines)
 
 
 def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> str:
@@ -245,7 +245,7 @@ def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> str:
     cells = {(row["dictionary"], row["explainer"]): row for row in main}
     lines = [[name, *(_half_width(cells.get((name, explainer))) for explainer in explainers)] for name in names]
     title = f"{rows[0]['scorer']} by explainer (mean ± half the 95% interval)."
-    return f"{title}\n\n" + _table(["dictionary", *explainers], lines)
+    return f"{title}\n\n" + table(["dictionary", *explainers], lines)
 
 
 def _half_width(row: Row | None) -> str:
@@ -268,7 +268,7 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table, padded so that it reads in a terminal as well."""
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in [header, *lines]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autointerp import identity, leaderboard, method
 from autointerp.asking import Asking, Usage, answered_by
@@ -20,6 +20,9 @@ from autointerp.store import RunFolder
 from sae.errors import UserError
 from sae.files import sha256_of
 from sae.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from autointerp.llm.estimate import Estimator
 
 T = TypeVar("T")
 
@@ -67,7 +70,7 @@ def run(config: Config, report: Report) -> RunFolder:
     chosen = Method.of(config)
     config = inputs.resolve(config)
     about = identity.describe(config, chosen)
-    folder = RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
+    folder = folder_of(config, about)
     with alone(folder.path):
         known = folder.find(about["identity"])
         if not known or known["status"] != "complete":
@@ -79,6 +82,28 @@ def run(config: Config, report: Report) -> RunFolder:
     return folder
 
 
+def estimate(config: Config, report: Report) -> Estimator:
+    """What a run would still ask, by stage, without asking: prompts are rendered from real records.
+
+    Records are drawn if they are not there yet, and kept: the run itself goes on from them.
+    """
+    from autointerp.llm.estimate import Estimator
+
+    chosen = Method.of(config)
+    config = inputs.resolve(config)
+    about = identity.describe(config, chosen)
+    folder = folder_of(config, about)
+    with alone(folder.path):
+        folder.find(about["identity"])
+        features = records_of(folder, config, about, report)
+        estimator = Estimator(config.runtime, cache_folder())
+        work = Work(features, config, chosen, unharmed(folder))
+        with report("rendering prompts") as progress:
+            work.explain(estimator, progress)
+            work.evaluate(estimator, progress, lambda results: None)
+    return estimator
+
+
 def judges(config: Config) -> AbstractContextManager[Resolver]:
     """Whom the config asks: keys and prices are checked here, before anything slow starts."""
     models = method.judges(config)
@@ -87,6 +112,11 @@ def judges(config: Config) -> AbstractContextManager[Resolver]:
     from autointerp.llm.session import Session
 
     return Session(models, config.runtime, cache_folder())
+
+
+def folder_of(config: Config, about: dict[str, Any]) -> RunFolder:
+    """Where a run lies."""
+    return RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
 
 
 @contextmanager
@@ -130,9 +160,8 @@ def score(
     Results that hold an error are asked for again: whoever resumes after an outage wants them.
     """
     folder.recover()
-    known = list(folder.results())
-    finished = [result for result in known if not result.errors and not result.control_errors]
-    if len(finished) < len(known):
+    finished = unharmed(folder)
+    if len(finished) < sum(1 for _ in folder.results()):
         folder.write_results(finished)
     work = Work(features, config, chosen, finished)
     with report("explaining") as progress:
@@ -142,6 +171,11 @@ def score(
     if not work.is_ordered:
         folder.write_results(work.results())
     return work.results()
+
+
+def unharmed(folder: RunFolder) -> list[FeatureResult]:
+    """Results without an error."""
+    return [result for result in folder.results() if not result.errors and not result.control_errors]
 
 
 class Work:

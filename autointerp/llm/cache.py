@@ -14,7 +14,6 @@ import logging
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,8 @@ class _PlainDisk(diskcache.JSONDisk):  # type: ignore[misc]  # diskcache has no 
         return super().get(key, raw)
 
 
-def canonical(question: Question, fingerprint: str) -> str:
-    """The text whose hash is a question's key."""
+def canonical(question: Question, fingerprint: str) -> dict[str, Any]:
+    """What of a question is in its key."""
     form: dict[str, Any] = {"format": FORMAT, "judge": question.model, "fingerprint": fingerprint}
     if isinstance(question, EmbeddingRequest):
         form["texts"] = question.texts
@@ -53,12 +52,13 @@ def canonical(question: Question, fingerprint: str) -> str:
         form["messages"] = [{"role": message.role, "content": message.content} for message in question.messages]
         for name in ("max_tokens", "temperature", "top_logprobs", "schema", "slots", "sample"):
             form[name] = getattr(question, name)
-    return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return form
 
 
-def key_of(form: str) -> str:
+def key_of(form: dict[str, Any]) -> str:
     """Hex sha256 of a canonical form."""
-    return hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()
+    text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_clean(answer: Answer) -> bool:
@@ -89,11 +89,11 @@ class AnswerCache:
             raise UserError(f"the cache {self.path} is damaged ({error}); move it away and run again") from error
         return None
 
-    def put(self, key: str, form: str, answer: Answer) -> None:
+    def put(self, key: str, form: dict[str, Any], answer: Answer) -> None:
         """Keep a clean answer with the request it answers. Raises UserError if the disk is full."""
         assert is_clean(answer), "only clean answers are kept"
         try:
-            self._disk.set(key, {"request": json.loads(form), "answer": asdict(answer)})
+            self._disk.set(key, {"request": form, "answer": _stored(answer)})
         except (sqlite3.Error, OSError, diskcache.Timeout) as error:
             raise UserError(
                 f"cannot write the cache {self.path}: {error}; the same command goes on from here"
@@ -107,7 +107,7 @@ class AnswerCache:
         """Every readable entry: its key, request and answer."""
         for key in self._disk.iterkeys():
             if (answer := self.get(key)) is not None:
-                yield {"key": key, "request": self._disk.get(key)["request"], "answer": asdict(answer)}
+                yield {"key": key, "request": self._disk.get(key)["request"], "answer": _stored(answer)}
 
     def clear(self) -> int:
         """Drop everything; the number of entries dropped."""
@@ -115,6 +115,14 @@ class AnswerCache:
 
     def close(self) -> None:
         self._disk.close()
+
+
+def _stored(answer: Answer) -> dict[str, Any]:
+    """As dataclasses.asdict, without its deep copies."""
+    values = vars(answer) | {"usage": vars(answer.usage)}
+    if isinstance(answer, Completion):
+        values["logprobs"] = [vars(item) for item in answer.logprobs]
+    return values
 
 
 def _answer(stored: dict[str, Any]) -> Completion | Vectors:

@@ -7,9 +7,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import tenacity
 
@@ -21,6 +21,7 @@ from autointerp.llm.providers import CallError, Provider
 from autointerp.llm.providers.embedder import Embedder
 from sae.errors import UserError
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 LONGEST_WAIT = 60.0
 """Seconds between tries, unless the provider asks for more."""
@@ -41,13 +42,14 @@ class Patience:
 
 @dataclass
 class Tally:
-    """What this invocation did, for the progress line and the closing one; `paid` is what live answers cost now."""
+    """What this invocation did, for the progress line. paid: of answers got now; waiting: for which batch."""
 
     calls: int = 0
     cached: int = 0
     retries: int = 0
     failures: int = 0
     paid: Usage = field(default_factory=Usage)
+    waiting: str = ""
 
 
 class Client:
@@ -97,13 +99,13 @@ class Client:
         if self._under_way:
             await asyncio.wait(list(self._under_way.values()), timeout=seconds)
 
-    async def _obtain(self, question: Question, key: str, form: str) -> Answer:
+    async def _obtain(self, question: Question, key: str, form: dict[str, Any]) -> Answer:
         """Pay for an answer and keep it."""
         bound = self.prices.bound(question)
         reserved = await self.budget.reserve(bound)
         answer: Answer = Failure("not asked")
         try:
-            answer = await self._persistently(question)
+            answer = await self._with_patience(question)
         finally:
             usage = self.prices.with_cost(question.model, answer.usage)
             self.budget.settle(reserved, usage.cost_usd)
@@ -112,9 +114,18 @@ class Client:
             self.cache.put(key, form, answer)
         return answer
 
-    async def _persistently(self, question: Question) -> Answer:
-        """Try until there is an answer or patience ends; a failure is an answer too. Raises UserError if fatal."""
+    async def _with_patience(self, question: Question) -> Answer:
+        """An answer, or a failure, which is an answer too. Raises UserError if it is fatal."""
         began = time.monotonic()
+        try:
+            return await self.persistently(lambda: self._attempt(question, began))
+        except CallError as error:
+            self.tally.failures += 1
+            log.info("no answer: %s", error)
+            return Failure(str(error))
+
+    async def persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it succeeds or patience ends. Raises the last CallError, or UserError if one is fatal."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_is_worth_another_try),
             stop=tenacity.stop_after_attempt(self._patience.tries)
@@ -124,13 +135,11 @@ class Client:
             reraise=True,
         )
         try:
-            return await retrying(self._attempt, question, began)
+            return await retrying(attempt)
         except CallError as error:
-            self.tally.failures += 1
             if error.kind == "fatal":
                 raise UserError(str(error)) from error
-            log.info("no answer: %s", error)
-            return Failure(str(error))
+            raise
 
     async def _attempt(self, question: Question, began: float) -> Answer:
         provider = self._provider_of(question)

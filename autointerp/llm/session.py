@@ -4,6 +4,7 @@ Knows how askings are answered, live or by provider batches; not what they ask.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,8 @@ class Session:
             runtime.concurrency,
         )
         self._runner = asyncio.Runner()
+        # What is loaded by now (SDKs, records) stays: full collections need not look through it between answers.
+        gc.freeze()
 
     def provider_of(self, question: Question) -> Any:
         return self._providers[question.model]
@@ -61,7 +64,8 @@ class Session:
         said = [f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
         said += [f"{tally.retries:,} tried again"] if tally.retries else []
         said += [f"{tally.failures:,} failed"] if tally.failures else []
-        return ", ".join([*said, f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", cost])
+        said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", cost, tally.waiting]
+        return ", ".join(filter(None, said))
 
     def resolve(self, askings: Sequence[Asking[T]], done: Done[T], tick: Callable[[], None]) -> None:
         """Drive all to their ends; `tick` is called now and then. Whatever `done` raises stops the rest."""
@@ -102,6 +106,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._run(self._close())
         self._runner.close()
+        gc.unfreeze()
 
     async def _close(self) -> None:
         for provider in self._providers.values():

@@ -8,8 +8,6 @@ from typing import Any
 
 import httpx2
 import openai
-from openai.types import Completion as TextCompletion
-from openai.types.chat import ChatCompletion
 
 from autointerp.asking import Completion, Request, StopReason, TokenLogprobs, Usage
 from autointerp.llm import faults, keys
@@ -29,17 +27,21 @@ class OpenAIJudge:
         self.spec = spec
         self._secret = keys.find(spec)
         url = keys.address(spec)
-        self.sdk = openai.AsyncOpenAI(api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds)
+        http = openai.DefaultAioHttpClient(timeout=seconds)  # half the CPU of the usual transport
+        self.sdk = openai.AsyncOpenAI(
+            api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds, http_client=http
+        )
         self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
         self.fingerprint = keys.fingerprint(spec)
 
     async def complete(self, request: Request) -> Completion:
         try:
             if request.slots:
-                echoed = await self.sdk.completions.create(**echo_parameters(self.spec, request))
-                return self.read_echo(echoed, request)
-            return self.read(await self.sdk.chat.completions.create(**parameters(self.spec, request)), request)
-        except (openai.APIError, httpx2.HTTPError, json.JSONDecodeError) as error:
+                echoed = await self.sdk.completions.with_raw_response.create(**echo_parameters(self.spec, request))
+                return self.read_echo(json.loads(echoed.http_response.content), request)
+            chat = await self.sdk.chat.completions.with_raw_response.create(**parameters(self.spec, request))
+            return self.read(json.loads(chat.http_response.content), request)
+        except (openai.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
 
     def fault(self, error: Exception) -> CallError:
@@ -51,35 +53,38 @@ class OpenAIJudge:
             return faults.status_error(self.spec, self._secret, variable, status, body, headers)
         return faults.broken(self.spec, self._secret, f"{type(error).__name__}: {error}")
 
-    def read(self, answer: object, request: Request) -> Completion:
-        """A chat completion, live or from a batch. Raises CallError if it is not whole."""
-        if not isinstance(answer, ChatCompletion) or not answer.choices or not answer.choices[0].message:
-            raise faults.broken(self.spec, self._secret, "an answer that is no completion")
-        choice = answer.choices[0]
-        if choice.finish_reason not in STOPS:
-            raise CallError("rejected", f"{self.spec.text}: stopped for {choice.finish_reason!r}")
-        refused = bool(choice.message.refusal)
-        text = choice.message.content or choice.message.refusal or ""
-        logprobs = _logprobs(choice)
-        if request.top_logprobs and not logprobs and text and not refused:
+    def read(self, answer: Any, request: Request) -> Completion:
+        """A chat completion's JSON, live or from a batch. Raises CallError if it is not whole."""
+        try:
+            choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
+            stop, refusal = choice["finish_reason"], choice["message"].get("refusal")
+            text, logprobs = choice["message"].get("content") or "", _logprobs(choice)
+        except (KeyError, TypeError, IndexError) as error:
+            raise faults.broken(self.spec, self._secret, f"an answer that is no completion ({error!r})") from error
+        if refusal:
+            return Completion(refusal, "refusal", usage)
+        if stop not in STOPS:
+            raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")
+        if request.top_logprobs and not logprobs and text:
             raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulating.method=text")
-        return Completion(text, "refusal" if refused else STOPS[choice.finish_reason], usage_of(answer.usage), logprobs)
+        return Completion(text, STOPS[stop], usage, logprobs)
 
-    def read_echo(self, answer: object, request: Request) -> Completion:
+    def read_echo(self, answer: Any, request: Request) -> Completion:
         """The log-probabilities at the request's slots of an echoed prompt."""
-        if not isinstance(answer, TextCompletion) or not answer.choices:
-            raise faults.broken(self.spec, self._secret, "an answer that is no completion")
-        found = answer.choices[0].logprobs
-        echoed = answer.choices[0].text.startswith(request.messages[0].content)  # llama.cpp's server does not, silently
-        if not echoed or found is None or not found.text_offset or not found.top_logprobs:
+        try:
+            text, found, usage = answer["choices"][0]["text"], answer["choices"][0]["logprobs"], answer.get("usage")
+        except (KeyError, TypeError, IndexError) as error:
+            raise faults.broken(self.spec, self._secret, f"an answer that is no completion ({error!r})") from error
+        echoed = text.startswith(request.messages[0].content)  # llama.cpp's server does not, and does not say so
+        if not echoed or not found or not found.get("text_offset") or not found.get("top_logprobs"):
             raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulating.method=text")
-        places = {offset: place for place, offset in reversed(list(enumerate(found.text_offset)))}
+        places = {offset: place for place, offset in reversed(list(enumerate(found["text_offset"])))}
         missing = [slot for slot in request.slots if slot not in places]
         if missing:
             where = f"its tokenizer joins the slot at offset {missing[0]} with the text before it"
             raise CallError("rejected", f"{self.spec.text}: {where}")
-        slots = tuple(dict(found.top_logprobs[places[slot]] or {}) for slot in request.slots)
-        return Completion("", "stop", usage_of(answer.usage), slots=slots)
+        slots = tuple(dict(found["top_logprobs"][places[slot]] or {}) for slot in request.slots)
+        return Completion("", "stop", usage_of(usage), slots=slots)
 
     async def close(self) -> None:
         await self.sdk.close()
@@ -114,19 +119,20 @@ def echo_parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _logprobs(choice: Any) -> tuple[TokenLogprobs, ...]:
-    content = choice.logprobs.content if choice.logprobs else None
+def _logprobs(choice: dict[str, Any]) -> tuple[TokenLogprobs, ...]:
+    content = (choice.get("logprobs") or {}).get("content") or ()
     return tuple(
-        TokenLogprobs(item.token, {top.token: top.logprob for top in item.top_logprobs} | {item.token: item.logprob})
-        for item in content or ()
+        TokenLogprobs(
+            item["token"],
+            {top["token"]: top["logprob"] for top in item["top_logprobs"]} | {item["token"]: item["logprob"]},
+        )
+        for item in content
     )
 
 
-def usage_of(usage: Any) -> Usage:
-    """A server that does not count leaves zeros."""
-    if usage is None:
-        return Usage(1)
-    details = usage.prompt_tokens_details
-    read = (details.cached_tokens if details else 0) or 0
-    written = getattr(details, "cache_write_tokens", 0) or 0
-    return Usage(1, usage.prompt_tokens or 0, usage.completion_tokens or 0, read, written)
+def usage_of(usage: dict[str, Any] | None) -> Usage:
+    """Cached tokens are among prompt_tokens. A server that does not count leaves zeros."""
+    found = usage or {}
+    details = found.get("prompt_tokens_details") or {}
+    read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
+    return Usage(1, found.get("prompt_tokens") or 0, found.get("completion_tokens") or 0, read, written)

@@ -1,0 +1,217 @@
+"""Askings answered by provider batches, round by round: all open questions of a round are one batch per judge.
+
+What is submitted is written down first, in the cache's `batches` folder, so that a run that is stopped while a batch is
+under way finds it again; whatever a batch brought goes to the cache, and only the rest is submitted again.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autointerp.asking import Answer, Asking, Completion, Failure, Question, Request
+from autointerp.llm.cache import canonical, is_clean, key_of
+from autointerp.llm.client import Client
+from autointerp.llm.providers import CallError
+from autointerp.llm.providers import batches as apis
+from autointerp.llm.providers.batches import Batches, Outcome
+from sae.errors import UserError
+from sae.files import sha256_of, write_atomic
+
+T = TypeVar("T")
+SUBMISSIONS = 3
+"""How often a request is submitted if its batches end without doing it."""
+NOT_DONE = CallError("transient", "not among its batch's results")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One batch as it is written down; `batch` is None between the intention to submit and the provider's answer."""
+
+    judge: str
+    tag: str
+    keys: tuple[str, ...]
+    submitted: float
+    batch: str | None = None
+
+
+class Ledger:
+    """The batches under way, a small file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, entry: Entry) -> None:
+        write_atomic(self._path(entry), json.dumps(asdict(entry)))
+
+    def drop(self, entry: Entry) -> None:
+        self._path(entry).unlink(missing_ok=True)
+
+    def entries(self, judge: str) -> Iterator[Entry]:
+        for path in sorted(self._folder.glob("*.json")):
+            values = json.loads(path.read_text("utf-8"))
+            entry = Entry(**values | {"keys": tuple(values["keys"])})
+            if entry.judge == judge:
+                yield entry
+
+    def _path(self, entry: Entry) -> Path:
+        return self._folder / f"{entry.tag}.json"
+
+
+async def drive_in_batches(
+    askings: Sequence[Asking[T]],
+    done: Callable[[int, T], None],
+    client: Client,
+    provider_of: Callable[[Question], Any],
+    poll_seconds: float,
+) -> None:
+    """Drive all askings in step, a batch per judge and round."""
+    desk = Desk(client, provider_of, poll_seconds)
+    answers: dict[int, tuple[Answer, ...] | None] = dict.fromkeys(range(len(askings)))
+    while answers:
+        asked: dict[int, tuple[Question, ...]] = {}
+        for place, given in answers.items():
+            try:
+                asked[place] = askings[place].send(given)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as stop:
+                done(place, stop.value)
+        found = await desk.answers(question for questions in asked.values() for question in questions)
+        answers = {place: tuple(found[question] for question in questions) for place, questions in asked.items()}
+
+
+class Desk:
+    """Answers a round's questions: from the cache, from batches, and live where a judge has no batches."""
+
+    def __init__(self, client: Client, provider_of: Callable[[Question], Any], poll_seconds: float) -> None:
+        self._client, self._provider_of, self._poll_seconds = client, provider_of, poll_seconds
+        self._ledger = Ledger(client.cache.path.parent / "batches")
+
+    async def answers(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        """Every distinct question's answer."""
+        found: dict[Question, Answer] = {}
+        missing: dict[str, dict[str, Request]] = {}
+        live: list[Question] = []
+        for question in dict.fromkeys(questions):
+            key = self._key(question)
+            known = self._client.known(key)
+            if known is not None:
+                self._client.tally.cached += 1
+                found[question] = self._client.priced(question, known)
+            elif isinstance(question, Request) and not question.slots and self._api(question):
+                missing.setdefault(question.model, {})[key] = question
+            else:
+                live.append(question)
+        for judge, requests in missing.items():
+            outcomes = await self._submitted(judge, requests)
+            found |= {requests[key]: self._answer(requests[key], outcome) for key, outcome in outcomes.items()}
+        replies = await asyncio.gather(*map(self._client.answer, live))
+        return found | dict(zip(live, replies, strict=True))
+
+    def _key(self, question: Question) -> str:
+        return key_of(canonical(question, self._provider_of(question).fingerprint))
+
+    def _api(self, question: Question) -> Batches | None:
+        return apis.of(self._provider_of(question))
+
+    async def _submitted(self, judge: str, requests: dict[str, Request]) -> dict[str, Outcome]:
+        """Every request's outcome: first from batches that are under way already, then from new ones."""
+        api = self._api(next(iter(requests.values())))
+        assert api is not None
+        outcomes: dict[str, Outcome] = {}
+        for entry in self._ledger.entries(judge):
+            if set(entry.keys) & set(requests):
+                outcomes |= await self._collect(api, entry, requests)
+        for _ in range(SUBMISSIONS):
+            open_keys = [key for key in requests if _is_open(outcomes.get(key))]
+            while open_keys:
+                chunk, open_keys = self._affordable(api, open_keys, requests)
+                outcomes |= await self._new_batch(api, judge, {key: requests[key] for key in chunk})
+        return {key: outcomes.get(key, NOT_DONE) for key in requests}
+
+    def _affordable(
+        self, api: Batches, keys: list[str], requests: Mapping[str, Request]
+    ) -> tuple[list[str], list[str]]:
+        """As many as one batch may have and the budget bears. Raises BudgetReached if it bears none."""
+        left, chunk = self._client.budget.left, []
+        for key in keys[: api.most]:
+            left -= self._client.prices.bound(requests[key], batch=True) or 0.0
+            if left < 0:
+                break
+            chunk.append(key)
+        if not chunk:
+            raise self._client.budget.reached()
+        return chunk, keys[len(chunk) :]
+
+    async def _new_batch(self, api: Batches, judge: str, requests: dict[str, Request]) -> dict[str, Outcome]:
+        tag = sha256_of(key.encode() for key in requests)[:32]
+        entry = Entry(judge, tag, tuple(requests), time.time())
+        bounds = [self._client.prices.bound(request, batch=True) or 0.0 for request in requests.values()]
+        reserved = await self._client.budget.reserve(sum(bounds))
+        spent = 0.0
+        try:
+            self._ledger.write(entry)
+            entry = await self._submit(api, entry, requests)
+            outcomes = await self._collect(api, entry, requests)
+            costs = [self._answer(requests[key], outcome).usage.cost_usd for key, outcome in outcomes.items()]
+            spent = sum(cost or 0.0 for cost in costs)
+        finally:
+            self._client.budget.settle(reserved, spent)
+        return outcomes
+
+    async def _submit(self, api: Batches, entry: Entry, requests: dict[str, Request]) -> Entry:
+        """Submit, once: whether a submission that failed half way took place is looked up before it is repeated."""
+
+        async def attempt() -> str:
+            found = await api.find(entry.tag, len(entry.keys), entry.submitted) if tried else None
+            tried.append(True)
+            return found or await api.submit(requests, entry.tag)
+
+        tried: list[bool] = []
+        batch = await self._persistently(attempt)
+        submitted = replace(entry, batch=batch)
+        self._ledger.write(submitted)
+        return submitted
+
+    async def _collect(self, api: Batches, entry: Entry, requests: Mapping[str, Request]) -> dict[str, Outcome]:
+        """Wait for a batch, keep what it brought, and strike it off."""
+        batch = entry.batch or await self._persistently(lambda: api.find(entry.tag, len(entry.keys), entry.submitted))
+        if batch is None:  # it was never submitted
+            self._ledger.drop(entry)
+            return {}
+        self._ledger.write(replace(entry, batch=batch))
+        while not (state := await self._persistently(lambda: api.progress(batch))).ended:
+            self._client.tally.waiting = f"batch {batch}: {state.done:,} of {state.total:,} done"
+            await asyncio.sleep(self._poll_seconds)
+        self._client.tally.waiting = ""
+        wanted = {key: requests[key] for key in entry.keys if key in requests}
+        outcomes = await self._persistently(lambda: api.results(batch, wanted))
+        for key, outcome in outcomes.items():
+            self._keep(key, wanted[key], outcome)
+        self._ledger.drop(entry)
+        return outcomes
+
+    def _keep(self, key: str, request: Request, outcome: Outcome) -> None:
+        self._client.tally.calls += 1
+        if isinstance(outcome, Completion):
+            self._client.tally.paid += self._client.prices.with_cost(request.model, outcome.usage)
+            if is_clean(outcome):
+                form = canonical(request, self._provider_of(request).fingerprint)
+                self._client.cache.put(key, form, outcome)
+
+    def _answer(self, request: Request, outcome: Outcome) -> Answer:
+        if isinstance(outcome, CallError):
+            return Failure(str(outcome))
+        return self._client.priced(request, outcome)
+
+    async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._client.persistently(attempt)
+        except CallError as error:
+            raise UserError(f"{error}; what is submitted goes on, the same command picks it up") from error
+
+
+def _is_open(outcome: Outcome | None) -> bool:
+    return outcome is None or (isinstance(outcome, CallError) and outcome.kind != "rejected")

@@ -1,0 +1,111 @@
+"""A dry run: the real prompts rendered, counted and priced, without any call. Knows the cache and prices, no provider.
+
+What the cache has is used, so that later stages' prompts are the real ones; elsewhere a well-formed answer of the usual
+length stands in.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autointerp.asking import Answer, Asking, EmbeddingRequest, Question, Usage, Vectors, answered_by
+from autointerp.config import Runtime
+from autointerp.llm import keys, specs, tokens
+from autointerp.llm.cache import AnswerCache, canonical, key_of
+from autointerp.llm.money import Prices, load_prices
+
+T = TypeVar("T")
+
+
+@dataclass
+class Stage:
+    """What one judge is asked in one stage. most_usd: if every answer were as long as it may be; None: no price."""
+
+    stage: str
+    judge: str
+    calls: int = 0
+    cached: int = 0
+    usage: Usage = field(default_factory=Usage)
+    most_usd: float | None = 0.0
+
+
+class Estimator:
+    """A resolver that calls nobody."""
+
+    def __init__(self, runtime: Runtime, cache: Path) -> None:
+        self.prices: Prices = load_prices(runtime.prices)
+        self._batch = runtime.batch
+        self._cache = AnswerCache(cache)
+        self._stages: dict[tuple[str, str], Stage] = {}
+        self._seen: set[str] = set()
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """In the order in which they were first needed."""
+        return list(self._stages.values())
+
+    def note(self) -> str:
+        return f"{sum(stage.calls for stage in self.stages):,} calls"
+
+    def resolve(self, askings: Sequence[Asking[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
+        for place, asking in enumerate(askings):
+            done(place, answered_by(asking, self._answer))
+            tick()
+
+    def _answer(self, question: Question) -> Answer:
+        stage = self._stages.setdefault((question.stage, question.model), Stage(question.stage, question.model))
+        key = key_of(canonical(question, self._fingerprint(question.model)))
+        known = self._cache.get(key)
+        if known is not None:
+            stage.cached += 1
+            return known
+        if key not in self._seen:
+            self._seen.add(key)
+            self._count(stage, question)
+        if isinstance(question, EmbeddingRequest):
+            return Vectors(((1.0,),) * len(question.texts))
+        return question.example
+
+    def _count(self, stage: Stage, question: Question) -> None:
+        stage.calls += 1
+        usage = self._usage(question)
+        cost = self.prices.cost(question.model, usage)
+        stage.usage += replace(usage, cost_usd=cost)
+        if isinstance(question, EmbeddingRequest) or cost is None or stage.most_usd is None:
+            stage.most_usd = None if cost is None else stage.most_usd
+            return
+        longest = replace(usage, tokens_out=question.max_tokens)
+        stage.most_usd += self.prices.cost(question.model, longest) or 0.0
+
+    def _usage(self, question: Question) -> Usage:
+        if isinstance(question, EmbeddingRequest):
+            return Usage(1, sum(tokens.estimate(text) for text in question.texts))
+        asked = sum(tokens.estimate(message.content, question.model) for message in question.messages)
+        given = 1 if question.slots else tokens.estimate(question.example.text, question.model)
+        batch = int(self._batch and specs.parse(question.model).has_batches)
+        return Usage(1, asked, given, batch=batch)
+
+    @staticmethod
+    def _fingerprint(model: str) -> str:
+        """As the provider would give it; of models in this process that would mean loading them: they are free."""
+        if model.startswith(("hf/", "embedding/")):
+            return "not asked"
+        return keys.fingerprint(specs.parse(model))
+
+
+def rows(stages: Sequence[Stage]) -> list[Mapping[str, Any]]:
+    """A row per stage and judge, for tables."""
+    return [
+        {
+            "stage": stage.stage,
+            "judge": stage.judge,
+            "calls": stage.calls,
+            "in cache": stage.cached,
+            "tokens in": stage.usage.tokens_in,
+            "tokens out": stage.usage.tokens_out,
+            "usd": stage.usage.cost_usd,
+            "most usd": stage.most_usd,
+        }
+        for stage in stages
+    ]
