@@ -1,7 +1,8 @@
 """Reads judges' answers, strictly: what is not exactly in the form asked for raises AnswerError with the reason.
 
-Nothing is repaired, completed or guessed. Two things are let pass because they change no answer: spaces at the ends of
-a re-typed token, and a code fence around the whole answer. Knows nothing of prompts' wording.
+Nothing is repaired, completed or guessed. Three things are let pass because they change no answer: spaces at the ends
+of a re-typed token, a code fence around the whole answer, and quotes around a whole explanation. Knows nothing of
+prompts' wording.
 """
 
 import json
@@ -9,7 +10,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from autointerp.asking import Completion, TokenLogprobs
 from autointerp.layout import TOP, visible
@@ -17,7 +20,10 @@ from autointerp.records import AnswerError
 
 V = TypeVar("V")
 NUMBERS = tuple(str(number) for number in range(TOP + 1))
-_REFUSAL = re.compile(r"(i'm|i am) (sorry|unable|not able)|i (can't|cannot|can not|won't)\b|as an ai\b", re.IGNORECASE)
+_REFUSAL = re.compile(
+    r"(i['’]m|i am) (sorry|unable|not able)|i (can['’]t|cannot|can not|won['’]t)\b|as an ai\b",  # noqa: RUF001
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"```[a-z]*\n(.*)\n```", re.DOTALL)
 
 
@@ -35,8 +41,10 @@ class Number:
 
 def explanation(text: str, max_words: int) -> str:
     """One line of at most `max_words` words."""
-    found = text.strip().strip('"').strip()
-    if not found:
+    found = text.strip()
+    if len(found) > 1 and found[0] == found[-1] == '"' and found.count('"') == 2:
+        found = found[1:-1].strip()
+    if not found.strip('"'):
         raise AnswerError("the answer is empty")
     if len(found.splitlines()) > 1:
         raise AnswerError("the explanation has more than one line")
@@ -128,19 +136,18 @@ def expected_at(
 def _slot(number: Number, starts: Sequence[int], tokens: Sequence[TokenLogprobs]) -> dict[str, float]:
     """The alternatives to a number: tokens that differ from the one it begins in by the number alone."""
     place = max(i for i, start in enumerate(starts) if start <= number.start)
-    while place + 1 < len(starts) and starts[place + 1] <= number.start:
-        place += 1
     item = tokens[place]
     head = item.token[: number.start - starts[place]]
     tail = item.token[number.start - starts[place] + len(number.text) :]
     slot = {
-        token[len(head) : len(token) - len(tail) or None]: value
+        token[len(head) : len(token) - len(tail)]: value
         for token, value in item.top.items()
         if token.startswith(head) and token.endswith(tail) and len(token) > len(head) + len(tail)
     }
     if number.text == str(TOP) and item.token == head + "1" and "1" in slot:
         # A tokenizer that writes 10 as 1 and 0: what was written tells which of the two the 1 stood for.
-        slot[str(TOP)] = slot.pop("1")
+        whole = slot.get(number.text, -math.inf)
+        slot[number.text] = float(np.logaddexp(slot.pop("1"), whole))
     return slot
 
 
@@ -163,13 +170,21 @@ def _check_whole(value: object, most: int, what: str) -> None:
 def _field(text: str, name: str, kind: type[V]) -> V:
     """The only field of a JSON object."""
     try:
-        found = json.loads(_unfenced(text)[0])
-    except (json.JSONDecodeError, RecursionError) as error:
+        found = json.loads(_unfenced(text)[0], object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:  # not JSON, a field twice, a number of thousands of digits
         raise AnswerError(f"the answer is not JSON alone: {text.strip()[:60]!r}") from error
     if not isinstance(found, dict) or set(found) != {name} or not isinstance(found[name], kind):
         raise AnswerError(f'the answer is not of the form {{"{name}": ...}}: {text.strip()[:60]!r}')
     value: V = found[name]
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose fields are there once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field is there twice")
+    return found
 
 
 def _unfenced(text: str) -> tuple[str, int]:

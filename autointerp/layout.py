@@ -24,7 +24,7 @@ def levels(records: Sequence[ActivationRecord]) -> list[tuple[int, ...]]:
     highest = max((value for record in records for value in record.activations), default=0.0)
     if highest <= 0:
         return [(0,) * len(record.tokens) for record in records]
-    return [tuple(min(TOP, int(TOP * max(0.0, value) / highest)) for value in record.activations) for record in records]
+    return [tuple(int(TOP * (max(0.0, value) / highest)) for value in record.activations) for record in records]
 
 
 def token_lines(tokens: Sequence[str], numbers: Sequence[object] | None = None) -> str:

@@ -3,6 +3,8 @@
 Needs no torch: sampling is behind its room's door, and so are the language models behind theirs.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -78,10 +78,10 @@ def again(reason: str) -> str:
 
 def _read(name: str) -> tuple[str, Mapping[str, Any]]:
     path = shipped.find("prompts", name, ".yaml")
-    text = path.read_text("utf-8")
     try:
+        text = path.read_text("utf-8")
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a mapping")
@@ -90,10 +90,12 @@ def _read(name: str) -> tuple[str, Mapping[str, Any]]:
 
 @cache
 def _template(source: str) -> Any:
-    """Compiled once. Prompts are plain text, not HTML: nothing is escaped; an unknown name is an error."""
+    """Compiled once. Prompts are plain text, not HTML: nothing is escaped, and a line break at the end, which YAML lets
+    a prompt's author choose, stays; an unknown name is an error."""
     import jinja2
 
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     try:
-        return jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False).from_string(source)
+        return environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"a prompt's template cannot be read: {error}") from error

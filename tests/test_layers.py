@@ -1,78 +1,145 @@
-"""The house's picture: who may import whom, and what must load without torch."""
+"""The house's picture: who may import whom, and what must load without torch and without the providers' SDKs."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LIGHT = {"sae.errors", "sae.files", "sae.progress", "sae.corpus", "sae.formats"}
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
-HEAVY = {"torch", "transformers", "transformer_lens", "sklearn"}
+SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
+IN_PROCESS = (f"{LLM}providers/local", f"{LLM}providers/embedder.py")
+"""The judge and the embedder that run in this process."""
+TENSORS = {"torch", "transformers", "sentence_transformers"}
+SUBJECTS = {"transformer_lens", "sklearn"}
+CALLS = {"anthropic", "openai", "httpx2", "aiohttp", "diskcache", "tenacity", "dotenv"}
+OUTSIDE = {"os", "pathlib", "socket", "subprocess", "requests", "httpx", "httpx2", "aiohttp", "openai", "anthropic"}
+"""What reaches disk, network or environment."""
+PURE = ("explainers/", "simulators/", "scorers/", "asking.py", "answers.py", "layout.py", "method.py")
 
 
 def imports_of(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text("utf-8"))
-    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    return found | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    return set(imported(ast.walk(ast.parse(path.read_text("utf-8")))))
+
+
+def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def at_once(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported: no function's body, nothing for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not typing and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+            yield from at_once(child)
+
+
+def tops(names: Iterable[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
 
 
 def files(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+def place_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def loaded_by(code: str, names: Iterable[str]) -> str:
+    """Which of these modules a new process has loaded after some code, as a list."""
+    code += f"\nimport sys\nprint([name for name in {sorted(names)} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def test_sae_never_imports_autointerp() -> None:
-    assert not [path for path in files("sae") if any(name.split(".")[0] == "autointerp" for name in imports_of(path))]
+    assert not [path for path in files("sae") if "autointerp" in tops(imports_of(path))]
 
 
-def test_only_the_sampling_room_knows_torch_and_the_rest_of_sae() -> None:
+def test_only_sampling_and_what_runs_in_this_process_know_torch() -> None:
     for path in files("autointerp"):
-        if "sampling" in path.parts:
-            continue
-        for name in imports_of(path):
-            assert name.split(".")[0] not in HEAVY, f"{path} imports {name}"
-            if name.split(".")[0] == "sae":
-                assert name in LIGHT - {"sae.corpus", "sae.formats"}, f"{path} imports {name}"
-
-
-def test_explainers_simulators_scorers_touch_no_disk_network_environment() -> None:
-    for room in ("explainers", "simulators", "scorers"):
-        for path in files(f"autointerp/{room}"):
-            used = imports_of(path) & {
-                "os",
-                "pathlib",
-                "socket",
-                "subprocess",
-                "requests",
-                "httpx",
-                "openai",
-                "anthropic",
-            }
+        if not place_of(path).startswith(SAMPLING):
+            forbidden = SUBJECTS if place_of(path).startswith(IN_PROCESS) else SUBJECTS | TENSORS
+            used = tops(imports_of(path)) & forbidden
             assert not used, f"{path} imports {used}"
 
 
-def test_import_and_help_load_no_torch() -> None:
+def test_the_judge_in_this_process_imports_torch_late() -> None:
+    found = [path for path in files("autointerp") if place_of(path).startswith(IN_PROCESS)]
+    assert any("torch" in imports_of(path) for path in found)
+    for path in found:
+        used = tops(imported(at_once(ast.parse(path.read_text("utf-8"))))) & TENSORS
+        assert not used, f"{path} imports {used} at once"
+
+
+def test_only_the_sampling_room_knows_the_rest_of_sae() -> None:
+    for path in files("autointerp"):
+        if not place_of(path).startswith(SAMPLING):
+            used = {name for name in imports_of(path) if name.split(".")[0] == "sae"}
+            used -= LIGHT - {"sae.corpus", "sae.formats"}
+            assert not used, f"{path} imports {used}"
+
+
+def test_only_the_llm_rooms_call_out() -> None:
+    for path in files("autointerp") + files("sae"):
+        if not place_of(path).startswith(LLM):
+            used = tops(imports_of(path)) & CALLS
+            assert not used, f"{path} imports {used}"
+
+
+def test_only_the_llm_rooms_read_keys() -> None:
+    """Elsewhere nothing of the environment is read but where the cache lies."""
+    for path in files("autointerp"):
+        if not place_of(path).startswith(LLM):
+            text = path.read_text("utf-8").replace('os.environ.get("AUTOINTERP_CACHE")', "")
+            assert not re.search(r"\b(environb?|getenvb?)\b", text), f"{path} reads the environment"
+
+
+def test_explainers_simulators_scorers_touch_no_disk_network_environment() -> None:
+    for room in PURE:
+        found = files(f"autointerp/{room}") or [ROOT / "autointerp" / room]
+        for path in found:
+            used = tops(imports_of(path)) & OUTSIDE
+            assert not used, f"{path} imports {used}"
+
+
+def test_import_and_help_load_nothing_heavy() -> None:
     code = (
-        "import sys, click.testing, autointerp, autointerp.cli as cli\n"
+        "import click, click.testing, autointerp, autointerp.cli as cli\n"
         "run = click.testing.CliRunner().invoke\n"
-        "for words in ([], ['run'], ['show'], ['leaderboard']):\n"
+        "commands = ([], ['run'], ['show'], ['leaderboard'], ['cache'], ['cache', 'clear'])\n"
+        "for words in commands:\n"
         "    assert run(cli.main, [*words, '--help']).exit_code == 0\n"
-        "print([name for name in ('torch', 'numpy', 'pandas', 'transformers', 'matplotlib') if name in sys.modules])"
+        "assert {words[0] for words in commands if words} == set(cli.main.commands)"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "[]"
+    heavy = {"numpy", "pandas", "matplotlib", "pydantic"}
+    assert loaded_by(code, heavy | TENSORS | SUBJECTS | CALLS) == "[]"
 
 
-def test_scoring_a_sampled_run_needs_no_torch(smoke: Path) -> None:
+def test_scoring_a_sampled_run_needs_neither_torch_nor_a_provider(smoke: Path) -> None:
     code = (
-        "import sys, autointerp\n"
-        f"run = autointerp.open_run({str(smoke)!r})\n"
+        "import autointerp\n"
         "from autointerp import config, pipeline\n"
-        "features = run.features\n"
-        "results = list(pipeline.evaluate_all(features[:3], config.load('smoke'), lambda feature, name: False))\n"
-        "assert len(results) == 3 and 'torch' not in sys.modules"
+        "from autointerp.method import Method\n"
+        "from sae.progress import Silent\n"
+        f"features = autointerp.open_run({str(smoke)!r}).features[:3]\n"
+        "chosen = config.load('smoke')\n"
+        "work = pipeline.Work(features, chosen, Method.of(chosen), [])\n"
+        "work.explain(pipeline.Offline(), Silent(''))\n"
+        "work.evaluate(pipeline.Offline(), Silent(''), lambda results: None)\n"
+        "assert len(work.results()) == 3 * len(chosen.explainers)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert loaded_by(code, TENSORS | SUBJECTS | CALLS) == "[]"
 
 
 def test_no_pickle_anywhere() -> None:

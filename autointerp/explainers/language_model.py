@@ -9,16 +9,14 @@ from typing import Any
 from autointerp import answers, layout, prompts
 from autointerp.asking import Asking, Completion, Request, ask
 from autointerp.config import Explaining
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 
 SPARSE = 0.2
 """Below this share of non-zero activations the excerpts are repeated without their silent tokens (Bills et al.)."""
 MARKED = 0.3
 """Tokens above this share of their excerpt's maximum are marked (delphi)."""
-SHOTS_SHOWN = 2
-"""Excerpts of each invented feature."""
 EXAMPLE = "words for times of day, most strongly those for the evening and the beginning of the night"
-"""As long as explanations usually are, for dry runs."""
+"""As long as explanations usually are, for dry runs; the feature's name makes them differ as real ones do."""
 
 
 class LanguageModelExplainer:
@@ -53,9 +51,13 @@ class LanguageModelExplainer:
             sample=self._sample,
             static=len(messages) - 1,
             stage="explain",
-            example=Completion(EXAMPLE),
+            example=Completion(self._example(feature.feature)),
         )
         return (yield from ask(request, self._read, prompts.again))
+
+    def _example(self, feature: FeatureId) -> str:
+        """Within the length budget, or a dry run would take it for an answer that cannot be used."""
+        return " ".join(f"{feature}, {self._sample}: {EXAMPLE}".split()[: self._settings.max_words])
 
     def _read(self, completion: Completion) -> Explanation:
         text = answers.explanation(completion.text, self._settings.max_words)
@@ -94,7 +96,7 @@ def _pairs(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
 
 def _marks(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
     """An excerpt as marked text, and its active tokens with their activations."""
-    pairs = [f"({layout.visible(record.tokens[i])!r}: {number})" for i, number in enumerate(numbers) if number]
+    pairs = [f"({record.tokens[i]!r}: {number})" for i, number in enumerate(numbers) if number]
     return {
         "marked": layout.marked(record.tokens, layout.strongly_active(record, MARKED)),
         "pairs": ", ".join(pairs),

@@ -38,9 +38,11 @@ class _PlainDisk(diskcache.JSONDisk):  # type: ignore[misc]  # diskcache has no 
         return super().fetch(mode, filename, value, read)
 
     def get(self, key: Any, raw: bool) -> Any:
-        if not raw:
-            raise ValueError("a pickled key")
-        return super().get(key, raw)
+        """A row's key; None if it is none of ours."""
+        try:
+            return super().get(key, raw) if raw else None
+        except (zlib.error, ValueError, TypeError):
+            return None
 
 
 def canonical(question: Question, fingerprint: str) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class AnswerCache:
 
     def export(self) -> Iterator[dict[str, Any]]:
         """Every readable entry: its key, request and answer."""
-        for key in self._disk.iterkeys():
+        for key in filter(None, self._disk.iterkeys()):
             if (answer := self.get(key)) is not None:
                 yield {"key": key, "request": self._disk.get(key)["request"], "answer": _stored(answer)}
 

@@ -70,6 +70,7 @@ class Client:
         self._patience, self._concurrency = patience, concurrency
         self._limits: dict[str, AdaptiveLimit] = {}
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
+        self._stopped: UserError | None = None
 
     async def answer(self, question: Question) -> Answer:
         """The answer, with its cost. Raises UserError for what stops every call, and when the budget is reached."""
@@ -82,7 +83,7 @@ class Client:
         if key not in self._under_way:
             task = asyncio.ensure_future(self._obtain(question, key, form))
             self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key))
+            task.add_done_callback(lambda ended: self._forget(key, ended))
         # Shielded: whoever asked first may be cancelled while others wait for the same answer.
         return self.priced(question, await asyncio.shield(self._under_way[key]))
 
@@ -94,10 +95,23 @@ class Client:
         """The answer with what it costs at the prices in force."""
         return replace(answer, usage=self.prices.with_cost(question.model, answer.usage))
 
+    def _forget(self, key: str, ended: asyncio.Future[Answer]) -> None:
+        del self._under_way[key]
+        if not ended.cancelled():
+            ended.exception()  # seen, even if whoever asked is gone
+
     async def drain(self, seconds: float) -> None:
-        """Let calls under way bring their answers, for which money is owed; what takes longer is given up."""
+        """Let calls under way bring their answers, for which money is owed; no other begins, and none is tried again."""
+        self._stopped = self._stopped or UserError("the run was stopped")
         if self._under_way:
             await asyncio.wait(list(self._under_way.values()), timeout=seconds)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in list(self._under_way.values()):
+            task.cancel()
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        self.cache.close()
 
     async def _obtain(self, question: Question, key: str, form: dict[str, Any]) -> Answer:
         """Pay for an answer and keep it."""
@@ -135,19 +149,23 @@ class Client:
             reraise=True,
         )
         try:
-            return await retrying(attempt)
+            return await retrying(_awaiting(attempt))
         except CallError as error:
             if error.kind == "fatal":
-                raise UserError(str(error)) from error
+                self._stopped = UserError(str(error))
+                raise self._stopped from error
             raise
 
     async def _attempt(self, question: Question, began: float) -> Answer:
         provider = self._provider_of(question)
         limit = self._limit(provider.endpoint)
         async with limit.slot() as started:
+            if self._stopped:
+                raise self._stopped
             left = began + self._patience.call_seconds - time.monotonic()
+            seconds = min(self._patience.attempt_seconds, max(left, 0.001)) if provider.hurried else None
             try:
-                async with asyncio.timeout(min(self._patience.attempt_seconds, max(left, 0.001))):
+                async with asyncio.timeout(seconds):
                     answer = await _call(provider, question)
             except TimeoutError as error:
                 raise CallError("transient", f"{question.model}: no answer in time") from error
@@ -180,6 +198,15 @@ class Client:
 
 def _is_worth_another_try(error: BaseException) -> bool:
     return isinstance(error, CallError) and error.kind in ("transient", "rate_limit")
+
+
+def _awaiting(attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """As a coroutine function: tenacity does not await what a plain function, such as a lambda, returns."""
+
+    async def awaited() -> T:
+        return await attempt()
+
+    return awaited
 
 
 async def _call(provider: Any, question: Question) -> Answer:

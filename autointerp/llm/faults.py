@@ -1,6 +1,7 @@
 """One classification of what goes wrong with a call, for every provider. Knows status codes, not SDKs."""
 
 import email.utils
+import math
 import time
 from collections.abc import Mapping
 
@@ -44,24 +45,23 @@ def broken(spec: JudgeSpec, secret: Secret, what: str) -> CallError:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a response asks to wait: retry-after-ms, or Retry-After as seconds or as a date (RFC 9110)."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    seconds = _number(value)
+    milliseconds, value = _number(headers.get("retry-after-ms")), headers.get("retry-after")
+    seconds = _number(value) if milliseconds is None else milliseconds / 1000
     if seconds is None and value:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return None if seconds is None else max(0.0, seconds)
 
 
 def _number(text: str | None) -> float | None:
+    """A finite number, or None: waiting for `inf` would never end."""
     try:
-        return float(text) if text else None
+        number = float(text) if text else None
     except ValueError:
         return None
+    return number if number is not None and math.isfinite(number) else None
 
 
 def one_line(text: str) -> str:

@@ -1,7 +1,10 @@
 """API keys and addresses: from the environment or a `.env` file here, to the SDK. Keys go nowhere else."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from autointerp.llm.specs import JudgeSpec
 from sae.errors import UserError
@@ -46,11 +49,14 @@ def find(spec: JudgeSpec) -> Secret:
 
 
 def address(spec: JudgeSpec) -> str:
-    """The base URL of a hosted judge."""
+    """The base URL of a hosted judge. Raises UserError if it holds a password, as the spec's own would."""
     if spec.base_url:
         return spec.base_url
     variable, usual = ADDRESSES[spec.provider]
-    return (os.environ.get(variable) or usual).rstrip("/")
+    url = (os.environ.get(variable) or usual).rstrip("/")
+    if "@" in urlsplit(url).netloc:
+        raise UserError(f"{variable} must not hold a password: it is written into the cache; use a URL without one")
+    return url
 
 
 def fingerprint(spec: JudgeSpec) -> str:
@@ -58,6 +64,17 @@ def fingerprint(spec: JudgeSpec) -> str:
     if spec.provider == "compatible":
         return ""  # its address is in the spec
     return "" if address(spec) == ADDRESSES[spec.provider][1] else address(spec)
+
+
+@contextmanager
+def only_for(spec: JudgeSpec) -> Iterator[None]:
+    """While an SDK is made for a compatible server: OpenAI's SDK takes headers and the account from the environment."""
+    strangers = [name for name in os.environ if name.startswith("OPENAI_")] if spec.provider == "compatible" else []
+    hidden = {name: os.environ.pop(name) for name in strangers}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _dotenv() -> dict[str, str | None]:

@@ -36,26 +36,19 @@ class AdaptiveLimit:
             self._wake()
 
     async def _take(self) -> None:
-        while True:
-            pause = self._paused_until - time.monotonic()
-            if pause > 0:
-                await asyncio.sleep(pause)
-            elif self.under_way < int(self.limit):
-                self.under_way += 1
-                return
-            else:
-                await self._turn()
+        try:
+            while (pause := self._paused_until - time.monotonic()) > 0 or self.under_way >= int(self.limit):
+                await (asyncio.sleep(pause) if pause > 0 else self._turn())
+        except asyncio.CancelledError:
+            self._wake()  # whoever is cancelled after its turn came passes it on
+            raise
+        self.under_way += 1
 
     async def _turn(self) -> None:
-        """Wait until a place is free; a cancelled waiter passes its turn on."""
+        """Wait until a place may be free."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._wake()
-            raise
+        await turn
 
     def _wake(self) -> None:
         free = int(self.limit) - self.under_way
@@ -78,6 +71,6 @@ class AdaptiveLimit:
         """
         if retry_after:
             self._paused_until = max(self._paused_until, time.monotonic() + retry_after)
-        if began >= self._backed_off_at:
+        if began > self._backed_off_at:  # on a coarse clock, its round's other calls began at this very time
             self._backed_off_at = time.monotonic()
             self.limit = self._threshold = max(1.0, self.limit / 2)

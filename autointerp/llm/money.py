@@ -74,7 +74,7 @@ class Prices:
         price = self._of(question.model)
         if price is None or isinstance(question, EmbeddingRequest):
             return 0.0 if price else None
-        dearest = max(price.input, price.cache_write or 0.0)
+        dearest = max(price.input, price.cache_write or 0.0, price.cache_read or 0.0)
         total = most_tokens(question) * dearest + question.max_tokens * price.output
         return total * (self.batch_factor if batch else 1.0) / 1e6
 
@@ -125,6 +125,7 @@ class Budget:
         self.spent = 0.0
         self._reserved = 0.0
         self._settled = asyncio.Event()
+        self._closed = False
 
     @property
     def left(self) -> float:
@@ -135,7 +136,8 @@ class Budget:
         """Wait until `bound` fits beside the calls under way. Raises BudgetReached if it cannot fit any more."""
         amount = bound or 0.0
         while amount > self.left:
-            if not self._reserved:
+            if not self._reserved or self._closed:
+                self._closed = True  # a cheaper call might still fit: what is stopped is the run
                 raise self.reached()
             self._settled.clear()
             await self._settled.wait()

@@ -109,9 +109,9 @@ class Session:
         gc.unfreeze()
 
     async def _close(self) -> None:
+        await self.client.close()
         for provider in self._providers.values():
             await provider.close()
-        self.client.cache.close()
 
 
 def make_provider(model: str, runtime: Runtime) -> "Provider | Any":

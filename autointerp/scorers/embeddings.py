@@ -16,7 +16,7 @@ from autointerp.asking import Asking, EmbeddingRequest, embed
 from autointerp.prompts import Prompt
 from autointerp.records import Explanation, FeatureRecord
 from autointerp.scorers import Scored
-from autointerp.scorers.windows import Windows, active_tokens, auroc, marked_like, windows
+from autointerp.scorers.windows import Windows, active_tokens, auroc, lenders, marked_like, windows
 
 
 class EmbeddingScorer:
@@ -32,6 +32,8 @@ class EmbeddingScorer:
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
         shown = windows(feature.score)
+        if not shown.active or not shown.silent:
+            return Scored({self.name: None})
         texts = [layout.plain(shown.records[place].tokens) for place in (*shown.active, *shown.silent)]
         vectors = yield from embed(EmbeddingRequest(self._model, (explanation.text, *texts), self.name))
         query_D, texts_TD = _unit(vectors[:1])[0], _unit(vectors[1:])
@@ -65,8 +67,7 @@ class ExampleEmbeddingScorer:
 def _marked(shown: Windows) -> tuple[list[str], list[str]]:
     """Active texts with their active tokens marked, silent ones marked like one of those."""
     active = [layout.marked(shown.records[i].tokens, active_tokens(shown.records[i])) for i in shown.active]
-    likes = [shown.records[shown.active[number % len(shown.active)]] for number in range(len(shown.silent))]
-    return active, [marked_like(shown.records[i], like) for i, like in zip(shown.silent, likes, strict=True)]
+    return active, [marked_like(shown.records[i], like) for i, like in zip(shown.silent, lenders(shown), strict=True)]
 
 
 def _unit(vectors: Sequence[Sequence[float]]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ of them is. No explanation is involved: the score is the feature's, not a senten
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from autointerp.config import Judging
 from autointerp.llm.specs import JudgeSpec
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored
-from autointerp.scorers.windows import Windows, active_tokens, generator, marked_like, windows
+from autointerp.scorers.windows import Windows, active_tokens, generator, marked_like, spread, windows
 
 STREAM = 213
 
@@ -39,15 +40,18 @@ class IntruderScorer:
         if len(shown.active) < fellows or not shown.silent:
             return Scored({self.name: None})
         rng = generator(self._seed, STREAM, feature.feature)
-        questions = [self._question(shown, number, fellows, rng) for number in range(self._settings.intruders)]
+        groups = _groups(shown, fellows)
+        chosen = [groups[place] for place in spread(self._settings.intruders, len(groups))]
+        questions = [self._question(shown, group, fellows, rng) for group in chosen]
         judgements = yield from together(questions)
         score = sum(judgement.answer for judgement in judgements) / len(judgements)
         return Scored({self.name: score}, judgements=tuple(judgements))
 
-    def _question(self, shown: Windows, number: int, fellows: int, rng: np.random.Generator) -> Asking[Judgement]:
+    def _question(
+        self, shown: Windows, group: Sequence[int], fellows: int, rng: np.random.Generator
+    ) -> Asking[Judgement]:
         """All random choices are made here, at once: they do not depend on the order of answers."""
-        quantile = _quantile(shown, number, fellows)
-        chosen = [int(place) for place in rng.choice(quantile, fellows, replace=False)]
+        chosen = [int(place) for place in rng.choice(group, fellows, replace=False)]
         intruder = int(rng.choice(shown.silent))
         like = shown.records[int(rng.choice(chosen))]
         texts = [layout.marked(shown.records[place].tokens, active_tokens(shown.records[place])) for place in chosen]
@@ -77,9 +81,9 @@ class IntruderScorer:
         return Judgement(intruder, int(found == seat))
 
 
-def _quantile(shown: Windows, number: int, fellows: int) -> list[int]:
-    """Active texts of like strength: the number-th of as many equal groups, by their maxima, as are large enough."""
+def _groups(shown: Windows, fellows: int) -> list[list[int]]:
+    """Active texts of like strength: as many equal groups, by their maxima, as have `fellows` texts each."""
     ranked = sorted(shown.active, key=lambda place: -max(shown.records[place].activations))
-    groups = len(ranked) // fellows
-    group = number % groups
-    return ranked[len(ranked) * group // groups : len(ranked) * (group + 1) // groups]
+    count = len(ranked) // fellows
+    bounds = [len(ranked) * number // count for number in range(count + 1)]
+    return [ranked[start:end] for start, end in pairwise(bounds)]

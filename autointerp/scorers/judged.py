@@ -14,7 +14,7 @@ from autointerp.config import Judging
 from autointerp.llm.specs import JudgeSpec
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored
-from autointerp.scorers.windows import Windows, active_tokens, auroc, chunks, generator, marked_like, windows
+from autointerp.scorers.windows import Windows, active_tokens, auroc, chunks, generator, lenders, marked_like, windows
 
 STREAMS = {"detection": 211, "fuzzing": 212}
 TOKENS_PER_ANSWER = 4
@@ -47,7 +47,10 @@ class JudgedScorer:
             self.chances[f"{name}/auroc"] = 0.5
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+        """Undefined, and nothing asked, where there is nothing to tell apart."""
         shown = windows(feature.score)
+        if not shown.active or not shown.silent:
+            return Scored(dict.fromkeys(self.chances))
         order = generator(self._seed, STREAMS[self.name], feature.feature).permutation([*shown.active, *shown.silent])
         groups = chunks([int(place) for place in order], self._settings.texts)
         texts = self._texts(shown)
@@ -59,10 +62,8 @@ class JudgedScorer:
         if self.name == "detection":
             return {place: layout.plain(shown.records[place].tokens) for place in (*shown.active, *shown.silent)}
         texts = {place: layout.marked(r.tokens, active_tokens(r)) for place, r in enumerate(shown.records)}
-        for number, place in enumerate(shown.silent if shown.active else ()):
-            like = shown.records[shown.active[number % len(shown.active)]]
-            texts[place] = marked_like(shown.records[place], like)
-        return texts
+        likes = zip(shown.silent, lenders(shown), strict=True)
+        return texts | {place: marked_like(shown.records[place], like) for place, like in likes}
 
     def _group(self, explanation: str, places: Sequence[int], texts: dict[int, str]) -> Asking[list[Judgement]]:
         values = {"explanation": explanation, "texts": [texts[place] for place in places]}
@@ -98,10 +99,8 @@ class JudgedScorer:
 
 
 def _confusion(active: Sequence[Judgement], silent: Sequence[Judgement]) -> tuple[float | None, ...]:
-    """Balanced accuracy, precision, recall, F1; None where a class is empty or nothing was called active."""
+    """Balanced accuracy, precision, recall, F1; precision is None where nothing was called active."""
     hits, false_alarms = sum(j.answer for j in active), sum(j.answer for j in silent)
-    if not active or not silent:
-        return (None,) * 4
     recall = hits / len(active)
     balanced = (recall + 1 - false_alarms / len(silent)) / 2
     called = hits + false_alarms

@@ -41,6 +41,16 @@ def marked_like(record: ActivationRecord, other: ActivationRecord) -> str:
     return layout.marked(record.tokens, [min(place, last) for place in active_tokens(other)])
 
 
+def lenders(shown: Windows) -> list[ActivationRecord]:
+    """For each silent text the active one it is marked like."""
+    return [shown.records[shown.active[i]] for i in spread(len(shown.silent), len(shown.active))]
+
+
+def spread(count: int, size: int) -> list[int]:
+    """`count` places among `size`, evenly: the middles of as many equal parts."""
+    return [(2 * number + 1) * size // (2 * count) for number in range(count)]
+
+
 def generator(seed: int, stream: int, feature: FeatureId) -> np.random.Generator:
     """A feature's own random numbers: independent of which other features a run has, and of their order."""
     return np.random.default_rng([seed, stream, int(sha256_of([str(feature).encode()])[:15], 16)])

@@ -24,6 +24,8 @@ STOPS: dict[str | None, StopReason] = {
 class AnthropicJudge:
     """`anthropic/MODEL`. Tokens have no log-probabilities there."""
 
+    hurried = True
+
     def __init__(self, spec: JudgeSpec, seconds: float) -> None:
         self.spec = spec
         self._secret = keys.find(spec)
@@ -55,7 +57,7 @@ class AnthropicJudge:
         try:
             stop, usage = message["stop_reason"], usage_of(message["usage"])
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise faults.broken(self.spec, self._secret, f"an answer that is no message ({error!r})") from error
         if stop not in STOPS:
             raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.asking import EmbeddingRequest, Usage, Vectors
-from autointerp.llm.providers.local import device_for, weights_of
+from autointerp.llm.providers.local.loading import device_for, weights_of
 from sae.errors import UserError
 
 
 class Embedder:
     """Embeds texts as vectors of length 1; what a text has beyond the model's context does not count.
 
-    endpoint, fingerprint: as a Provider's.
+    endpoint, fingerprint, hurried: as a Provider's.
     """
+
+    hurried = False
 
     def __init__(self, model: str, device: str = "auto") -> None:
         """Load a hub name or a directory. Raises UserError."""

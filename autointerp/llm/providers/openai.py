@@ -23,14 +23,17 @@ STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "cont
 class OpenAIJudge:
     """`openai/MODEL` or `http://host:port/v1#MODEL`."""
 
+    hurried = True
+
     def __init__(self, spec: JudgeSpec, seconds: float) -> None:
         self.spec = spec
         self._secret = keys.find(spec)
         url = keys.address(spec)
         http = openai.DefaultAioHttpClient(timeout=seconds)  # half the CPU of the usual transport
-        self.sdk = openai.AsyncOpenAI(
-            api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds, http_client=http
-        )
+        with keys.only_for(spec):
+            self.sdk = openai.AsyncOpenAI(
+                api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds, http_client=http
+            )
         self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
         self.fingerprint = keys.fingerprint(spec)
 
@@ -59,7 +62,7 @@ class OpenAIJudge:
             choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
             stop, refusal = choice["finish_reason"], choice["message"].get("refusal")
             text, logprobs = choice["message"].get("content") or "", _logprobs(choice)
-        except (KeyError, TypeError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise faults.broken(self.spec, self._secret, f"an answer that is no completion ({error!r})") from error
         if refusal:
             return Completion(refusal, "refusal", usage)
@@ -72,10 +75,11 @@ class OpenAIJudge:
     def read_echo(self, answer: Any, request: Request) -> Completion:
         """The log-probabilities at the request's slots of an echoed prompt."""
         try:
-            text, found, usage = answer["choices"][0]["text"], answer["choices"][0]["logprobs"], answer.get("usage")
-        except (KeyError, TypeError, IndexError) as error:
+            choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
+            # llama.cpp's server does not echo, and does not say so.
+            echoed, found = choice["text"].startswith(request.messages[0].content), choice.get("logprobs")
+        except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise faults.broken(self.spec, self._secret, f"an answer that is no completion ({error!r})") from error
-        echoed = text.startswith(request.messages[0].content)  # llama.cpp's server does not, and does not say so
         if not echoed or not found or not found.get("text_offset") or not found.get("top_logprobs"):
             raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulating.method=text")
         places = {offset: place for place, offset in reversed(list(enumerate(found["text_offset"])))}
@@ -84,7 +88,7 @@ class OpenAIJudge:
             where = f"its tokenizer joins the slot at offset {missing[0]} with the text before it"
             raise CallError("rejected", f"{self.spec.text}: {where}")
         slots = tuple(dict(found["top_logprobs"][places[slot]] or {}) for slot in request.slots)
-        return Completion("", "stop", usage_of(usage), slots=slots)
+        return Completion("", "stop", usage, slots=slots)
 
     async def close(self) -> None:
         await self.sdk.close()

@@ -18,7 +18,7 @@ def answer(messages: list[dict[str, str]], body: dict[str, Any]) -> str:
     system = messages[0]["content"]
     if question.rstrip().endswith("This feature is active on ..."):
         return explain(question)
-    if "activations" in system and "Write every line" in system:
+    if "Write every line" in system:
         return "\n".join(f"{token}\t{level(question, token)}" for token in lines(question))
     if '{"activations"' in system:
         return json.dumps({"activations": [{"t": token, "a": level(question, token)} for token in lines(question)]})

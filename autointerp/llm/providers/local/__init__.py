@@ -1,0 +1,125 @@
+"""The judge `hf/NAME|DIR`: a causal language model in this process, through transformers.
+
+Calls that wait at the same time run as one batch in one worker thread. torch and transformers load with the first
+judge, not with this package. Knows no retries, no money, and not what is asked; what becomes of texts is in `tokens`,
+what of token ids in `network` and `drafts`. Shape suffixes: S slots of a prompt, N numbers.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from autointerp.asking import Completion, Request, Usage
+from autointerp.llm.providers import CallError
+from autointerp.llm.providers.local.drafts import Draft, Prompt
+from autointerp.llm.providers.local.loading import device_for, load, weights_of
+from autointerp.llm.providers.local.network import Network
+from autointerp.llm.providers.local.tokens import Tokens
+from sae.files import sha256_of
+
+
+@dataclass(eq=False)
+class _Call:
+    """A request in tokens, then its answer."""
+
+    request: Request
+    prompt: Prompt
+    answer: Completion | None = None
+
+
+class LocalJudge:
+    """A provider. A JSON schema in a request is ignored: nothing constrains what is written.
+
+    numbers: the token of each of "0".."10" that the vocabulary has as one token; a slot is answered with their
+    log-probabilities under the full softmax. In float32 (CPU) batch-mates change those by about 1e-6, in bfloat16
+    (CUDA) by that type's rounding. A temperature of None is 0: the likeliest token each time.
+    """
+
+    hurried = False
+
+    def __init__(self, model: str, device: str = "auto", batch: int = 16) -> None:
+        """Load a hub name or a directory. Raises UserError."""
+        self.device = device_for(device)
+        loaded = load(model, self.device)
+        self.endpoint = f"hf/{model}"
+        precision = str(loaded.model.dtype).removeprefix("torch.")
+        self.fingerprint = f"{weights_of(model, loaded.model.config)} {precision}"
+        self.network, self.tokens, self.batch = Network(loaded.model), Tokens(loaded.tokenizer), batch
+        self.numbers = self.tokens.numbers
+        ends = loaded.model.generation_config.eos_token_id
+        self._ends = {loaded.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-judge")
+        self._waiting: list[_Call] = []
+
+    async def complete(self, request: Request) -> Completion:
+        """One attempt. Raises CallError for a prompt that does not fit the model or the memory.
+
+        Two steps in the worker: all calls that are there by now have joined the queue when the first is answered.
+        """
+        loop = asyncio.get_running_loop()
+        call = await loop.run_in_executor(self._worker, self._join, request)
+        return await loop.run_in_executor(self._worker, self._answered, call)
+
+    async def close(self) -> None:
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _join(self, request: Request) -> _Call:
+        prompt = self.tokens.slotted(request) if request.slots else self.tokens.chat(request)
+        context, answer = self.network.context, 0 if request.slots else 1
+        if len(prompt.ids) + answer > context:
+            held = f"at most {context}" + (" with the answer" if answer else "")
+            raise CallError("rejected", f"{self.endpoint}: a prompt of {len(prompt.ids)} tokens; its context is {held}")
+        call = _Call(request, prompt)
+        self._waiting.append(call)
+        return call
+
+    def _answered(self, call: _Call) -> Completion:
+        """A call's answer; if there is none yet, it and others of its kind are answered together.
+
+        An error reaches this call only: its mates have left the queue and then ask for themselves.
+        """
+        if call.answer is None:
+            alike = [other for other in self._waiting if bool(other.prompt.places) == bool(call.prompt.places)]
+            mates = [call, *(other for other in alike if other is not call)][: self.batch]
+            self._waiting = [other for other in self._waiting if other not in mates]
+            for mate, answer in zip(mates, self._answers(mates), strict=True):
+                mate.answer = answer
+        assert call.answer is not None
+        return call.answer
+
+    def _answers(self, calls: list[_Call]) -> list[Completion]:
+        """Answer a batch; where the memory does not hold it, its halves."""
+        import torch
+
+        try:
+            with torch.no_grad():
+                return self._read(calls) if calls[0].prompt.places else self._write(calls)
+        except torch.OutOfMemoryError as error:
+            if len(calls) == 1:
+                message = f"{self.endpoint}: no memory for a prompt of {len(calls[0].prompt.ids)} tokens"
+                raise CallError("rejected", message) from error
+        half = len(calls) // 2
+        return [*self._answers(calls[:half]), *self._answers(calls[half:])]
+
+    def _read(self, calls: list[_Call]) -> list[Completion]:
+        prompts, answers = [call.prompt for call in calls], []
+        for prompt, rows_SN in zip(prompts, self.network.logprobs(prompts, list(self.numbers.values())), strict=True):
+            slots = tuple(dict(zip(self.numbers, row_N, strict=True)) for row_N in rows_SN)
+            answers.append(Completion("", "stop", Usage(1, len(prompt.ids), 0), slots=slots))
+        return answers
+
+    def _write(self, calls: list[_Call]) -> list[Completion]:
+        drafts = [self._draft(call.request, call.prompt) for call in calls]
+        self.network.write(drafts)
+        return [self.tokens.finished(draft) for draft in drafts]
+
+    def _draft(self, request: Request, prompt: Prompt) -> Draft:
+        room = min(request.max_tokens, self.network.context - len(prompt.ids))
+        return Draft(prompt, room, self._ends, request.temperature, request.top_logprobs, _seed(request))
+
+
+def _seed(request: Request) -> int:
+    """Of a request's own samples, which batch-mates do not touch."""
+    said = [part for message in request.messages for part in (message.role, message.content)]
+    seed = sha256_of(part.encode() for part in (*said, repr(request.temperature), repr(request.sample)))
+    return int(seed[:16], 16)

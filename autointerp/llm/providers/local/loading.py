@@ -1,0 +1,57 @@
+"""What judges and embedders in this process share: the device, what tells weights apart, loading by transformers.
+
+Knows nothing of texts, of tokens, or of what is asked. torch and transformers load inside the functions.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae.errors import UserError
+from sae.files import sha256_of_path
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A causal language model, ready to answer, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def device_for(wanted: str) -> str:
+    """`auto` is CUDA where there is any. Raises UserError for a CUDA device that is not there."""
+    import torch
+
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {wanted}: no CUDA device found; choose cpu, or auto to use one where there is one")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def weights_of(model: str, config: Any) -> str:
+    """What tells a model's weights: the hash of a directory's files, or a hub name with its commit if known."""
+    folder = Path(model).expanduser()
+    return (
+        sha256_of_path(folder) if folder.is_dir() else f"{model}@{getattr(config, '_commit_hash', None) or 'unknown'}"
+    )
+
+
+def load(model: str, device: str) -> Loaded:
+    """Load a hub name or a directory, in bfloat16 on CUDA and float32 elsewhere. Raises UserError."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    folder, dtype = Path(model).expanduser(), torch.bfloat16 if device.startswith("cuda") else torch.float32
+    location = str(folder) if folder.is_dir() else model
+    try:
+        loaded, about = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(location)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot load judge hf/{model}: {reason} (hf/ and a hub name or a saved directory)") from error
+    if missing := sorted(about["missing_keys"]):
+        raise UserError(f"judge hf/{model} lacks weights ({missing[0]}, ...): it is no causal language model; name one")
+    return Loaded(loaded.to(device).eval(), tokenizer)

@@ -1,0 +1,111 @@
+"""A causal language model that keeps what its last prompts with slots began with, so that this is run once.
+
+Knows token ids only: no texts, no requests, no queue. Who shares a batch changes no answer beyond rounding.
+
+Shape suffixes: B prompts of a batch, T tokens, S slots of a prompt, W tokens from the first slot on, V vocabulary.
+"""
+
+import copy
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from autointerp.llm.providers.local.drafts import Draft, Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Network:
+    """A causal language model, with the keys and values of what its last prompts with slots began with.
+
+    tokens_run: positions put through the model so far, padding included.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.tokens_run = 0
+        self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
+        self._model = model
+        self._prefix: list[int] = []
+        self._cache: Any = None
+
+    def logprobs(self, prompts: list[Prompt], tokens: list[int]) -> list[list[list[float]]]:
+        """For each prompt, for each of its places, the log-probabilities of some tokens there, by the full softmax.
+
+        Shorter prompts are padded on the right, where causal attention never looks: no mask is needed, and positions
+        count on from the prefix by themselves.
+        """
+        import torch
+
+        first = min(min(prompt.places) for prompt in prompts)
+        prefix = _shared([prompt.ids for prompt in prompts])[: first - 1]
+        rest = [prompt.ids[len(prefix) : max(prompt.places)] for prompt in prompts]
+        longest = max(map(len, rest))
+        ids_BT = torch.tensor([ids + [0] * (longest - len(ids)) for ids in rest])
+        past, wanted = self._copies(prefix, len(prompts)) if prefix else None, len(prefix) + longest - first + 1
+        logits_BWV = self._run(self._model, ids_BT, past_key_values=past, logits_to_keep=wanted).logits
+        found = []
+        for prompt, logits_WV in zip(prompts, logits_BWV, strict=True):
+            logits_SV = logits_WV[[place - first for place in prompt.places]]
+            found.append(logits_SV.float().log_softmax(-1)[:, tokens].tolist())
+        return found
+
+    def write(self, drafts: list[Draft]) -> None:
+        """Go on until every draft has stopped. Shorter prompts are padded on the left; who stops leaves the batch."""
+        import torch
+
+        longest = max(len(draft.prompt.ids) for draft in drafts)
+        missing = [longest - len(draft.prompt.ids) for draft in drafts]
+        ids_BT = torch.tensor([[0] * pad + draft.prompt.ids for pad, draft in zip(missing, drafts, strict=True)])
+        mask_BT = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in missing], device=self._model.device)
+        cache = None
+        if longest > 1:  # without the head: only what follows the last token is wanted
+            cache = self._run(self._model.base_model, ids_BT[:, :-1], mask_BT[:, :-1]).past_key_values
+        ids_B1 = ids_BT[:, -1:]
+        while drafts:
+            output = self._run(self._model, ids_B1, mask_BT, past_key_values=cache)
+            cache, logits_BV = output.past_key_values, output.logits[:, -1].float()
+            tokens = [draft.take(logits_V) for draft, logits_V in zip(drafts, logits_BV, strict=True)]
+            going = [row for row, draft in enumerate(drafts) if draft.stop is None]
+            if len(going) < len(drafts):
+                cache.reorder_cache(torch.tensor(going, dtype=torch.long, device=self._model.device))
+            drafts, ids_B1 = [drafts[row] for row in going], torch.tensor([[tokens[row]] for row in going])
+            mask_BT = torch.cat([mask_BT[going], mask_BT.new_ones(len(going), 1)], 1)
+
+    def _run(self, model: Any, ids_BT: "Tensor", mask_BT: "Tensor | None" = None, **settings: Any) -> Any:
+        self.tokens_run += ids_BT.numel()
+        if mask_BT is not None:
+            positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+            settings |= {"attention_mask": mask_BT, "position_ids": positions_BT}
+        return model(ids_BT.to(self._model.device), use_cache=True, **settings)
+
+    def _copies(self, ids: list[int], count: int) -> Any:
+        """The cache of a prefix, once per prompt. What it shares with the prefix before is not run again."""
+        import torch
+
+        kept, cache = self._prefix, self._cache
+        self._prefix, self._cache = [], None  # should the run below fail, nothing half done is kept
+        cache, known = _cut(cache, len(kept), len(_shared([kept, ids])))
+        if known < len(ids):
+            rest_BT = torch.tensor([ids[known:]])
+            cache = self._run(self._model.base_model, rest_BT, past_key_values=cache).past_key_values
+        self._prefix, self._cache = ids, cache
+        copies = copy.deepcopy(cache)
+        copies.reorder_cache(torch.zeros(count, dtype=torch.long, device=self._model.device))
+        return copies
+
+
+def _cut(cache: Any, held: int, wanted: int) -> tuple[Any, int]:
+    """A cache without its last tokens, and how many it holds then: none if it cannot forget (a sliding window's)."""
+    from transformers.cache_utils import DynamicLayer
+
+    if held == wanted:
+        return cache, held
+    if wanted == 0 or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None, 0
+    cache.crop(wanted - held)
+    return cache, wanted
+
+
+def _shared(rows: list[list[int]]) -> list[int]:
+    """The longest beginning that all have: the first and the last in order differ as soon as any two do."""
+    return [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(rows), max(rows), strict=False))]

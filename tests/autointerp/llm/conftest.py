@@ -1,0 +1,87 @@
+"""Fixtures for whole runs with judges: records sampled once, the fake server scripted for our prompts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import autointerp
+from tests.fakes import JudgeServer
+
+KEY = "sk-test-0123456789abcdef"
+EXPLAINER, SIMULATOR = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
+JUDGED = (
+    "run", "smoke", "--explainer", EXPLAINER, "--simulator", SIMULATOR, "--scorers", "simulation,detection",
+    "--features", "3", "--set", "sampling.score.inactive=5", "--set", "runtime.first_wait=0.001",
+    "--set", "explaining.max_tokens=100", "--set", "simulating.reasoning_tokens=0",
+    "--set", "judging.reasoning_tokens=0",
+)  # fmt: skip
+"""A run of about 480 calls: 18 features, 10 simulations and 2 or 3 detections each, and as many as control."""
+
+
+@pytest.fixture(scope="session")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with the records of JUDGED and no results: made by a dry run, without a key."""
+    folder = tmp_path_factory.mktemp("sampled")
+    done = autointerp(*JUDGED, "--out", folder / "run", "--dry-run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    with JudgeServer(script="tests.autointerp.llm.judge", key=KEY) as running:
+        yield running
+
+
+class Bench:
+    """Runs of one config against one server, each from the sampled records, in its own folder and cache."""
+
+    def __init__(self, server: JudgeServer, sampled: Path, folder: Path) -> None:
+        self.server, self._sampled, self.folder = server, sampled, folder
+
+    def environment(self, cache: str) -> dict[str, str]:
+        return os.environ | {
+            "ANTHROPIC_BASE_URL": self.server.url, "OPENAI_BASE_URL": self.server.openai_url,
+            "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY, "AUTOINTERP_CACHE": str(self.folder / cache),
+        }  # fmt: skip
+
+    def prepare(self, out: str) -> Path:
+        """The run folder, with records."""
+        path = self.folder / out
+        if not path.exists():
+            shutil.copytree(self._sampled, path)
+        return path
+
+    def command(self, out: str, *flags: object) -> list[str]:
+        """Other features than the fixture's are sampled anew."""
+        path = self.folder / out if "--features" in flags else self.prepare(out)
+        return [sys.executable, "-m", "autointerp", *map(str, (*JUDGED, "--out", path, *flags))]
+
+    def run(
+        self, out: str, *flags: object, cache: str = "cache", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(out, *flags), cwd=self.folder, env=self.environment(cache) | environment,
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    def results(self, out: str) -> dict[str, dict[str, Any]]:
+        """By feature."""
+        lines = (self.folder / out / "results.jsonl").read_text("utf-8").split("\n")[:-1]
+        found = [json.loads(line) for line in lines]
+        return {f"{row['feature']['dictionary']}/{row['feature']['index']}": row for row in found}
+
+    def files(self, out: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.folder / out).iterdir()}
+
+
+@pytest.fixture
+def bench(server: JudgeServer, sampled: Path, tmp_path: Path) -> Bench:
+    return Bench(server, sampled, tmp_path)

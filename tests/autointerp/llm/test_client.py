@@ -1,0 +1,250 @@
+"""One question, one paid answer: the cache, retries, waits, adaptive concurrency and budget, against the fake APIs."""
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autointerp.asking import Answer, Completion, Failure, Message, Question, Request
+from autointerp.config import Runtime
+from autointerp.llm import client as clients
+from autointerp.llm import limits
+from autointerp.llm.cache import AnswerCache
+from autointerp.llm.client import Client, Patience
+from autointerp.llm.money import Budget, BudgetReached, load_prices
+from autointerp.llm.session import make_provider
+from sae.errors import UserError
+from tests.fakes import JudgeServer, script, usage
+from tests.fakes.anthropic_api import conversation
+
+CLAUDE, GPT = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
+TOKEN_USD = {CLAUDE: (1e-6, 5e-6), GPT: (0.15e-6, 0.6e-6)}
+"""In and out, by the shipped list."""
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
+    with JudgeServer() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        yield server
+
+
+class Run:
+    """A client for both judges over one cache folder, as one invocation makes it; asks all it is given at once."""
+
+    def __init__(self, folder: Path, most_usd: float | None = None, concurrency: int = 100, **patience: Any) -> None:
+        self._providers = {model: make_provider(model, Runtime()) for model in (CLAUDE, GPT)}
+        self.client = Client(
+            lambda question: self._providers[question.model],
+            AnswerCache(folder),
+            load_prices(),
+            Budget(most_usd),
+            Patience(**{"first_wait": 0.0} | patience),
+            concurrency,
+        )
+
+    def __call__(self, *questions: Question) -> list[Any]:
+        return asyncio.run(self._answers(questions))
+
+    async def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
+        answers = await asyncio.gather(*map(self.client.answer, questions), return_exceptions=True)
+        for provider in self._providers.values():
+            await provider.close()
+        self.client.cache.close()
+        return answers
+
+
+def requests(count: int, model: str = GPT, **more: Any) -> list[Request]:
+    return [Request(model, (Message("user", f"question {number}"),), 60, **more) for number in range(count)]
+
+
+def said(answers: Sequence[Any]) -> list[str]:
+    return [answer.text for answer in answers]
+
+
+def right(asked: Sequence[Request]) -> list[str]:
+    """What the fake says to each, by its own script."""
+    return [script.answer([{"role": "user", "content": one.messages[-1].content}], {}) for one in asked]
+
+
+def test_identical_questions_at_once_are_one_call_and_later_none(fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(latency=0.05)
+    asked = [*requests(5, CLAUDE), *requests(5, GPT)]
+    run = Run(tmp_path)
+    first = run(*(asked * 4))
+    assert said(first) == right(asked) * 4
+    assert (len(fake.calls()), run.client.tally.calls) == (10, 10)
+    again = Run(tmp_path)
+    assert again(*asked) == first[:10]
+    assert (len(fake.calls()), again.client.tally.calls, again.client.tally.cached) == (10, 0, 10)
+    assert again.client.tally.paid.cost_usd == 0
+    assert sum(answer.usage.cost_usd for answer in first[:10]) == pytest.approx(run.client.tally.paid.cost_usd)
+    Run(tmp_path)(*requests(2, sample=1))
+    assert len(fake.calls()) == 12
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "529", "429", "drop", "half", "garbage"])
+def test_passing_faults_are_tried_again(fault: str, fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(faults={fault: 1}, max_faults_per_request=3)
+    asked = [*requests(3, CLAUDE), *requests(3, GPT)]
+    run = Run(tmp_path, tries=4)
+    assert said(run(*asked)) == right(asked)
+    assert (run.client.tally.calls, run.client.tally.retries) == (24, 18)
+
+
+def test_patience_ends_in_a_failure_that_is_not_kept(fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(faults={"503": 1})
+    asked = [*requests(2, CLAUDE), *requests(2, GPT)]
+    run = Run(tmp_path, tries=3)
+    answers = run(*asked)
+    assert all(isinstance(answer, Failure) and "503" in answer.reason for answer in answers)
+    assert (len(fake.calls()), run.client.tally.failures, run.client.tally.paid.cost_usd) == (12, 4, 0)
+    fake.configure(faults={})
+    assert said(Run(tmp_path)(*asked)) == right(asked)
+
+
+def test_a_call_that_hangs_ends_with_its_patience(fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(faults={"timeout": 1})
+    (answer,) = Run(tmp_path, attempt_seconds=0.1, call_seconds=0.25)(*requests(1))
+    assert isinstance(answer, Failure)
+    assert "no answer in time" in answer.reason
+    assert 1 <= len(fake.calls()) <= 3
+
+
+def test_a_rejected_question_is_asked_once(fake: JudgeServer, tmp_path: Path) -> None:
+    bad = Request(GPT, (), 10)
+    answers = Run(tmp_path)(bad, *requests(1))
+    assert isinstance(answers[0], Failure)
+    assert isinstance(answers[1], Completion)
+    assert len(fake.calls()) == 2
+
+
+def test_what_the_user_must_mend_stops_all(fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "old-key")
+    fake.configure(latency=0.01)
+    answers = Run(tmp_path, concurrency=4)(*requests(40))
+    assert {type(answer) for answer in answers} == {UserError}
+    assert all("OPENAI_API_KEY" in str(answer) and "\n" not in str(answer) for answer in answers)
+    assert len(fake.calls()) <= 8, "calls went on after the key was refused"
+
+
+@pytest.mark.parametrize("fault", ["refusal", "length"])
+def test_what_is_not_whole_is_paid_but_not_kept(fault: str, fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(faults={fault: 1})
+    asked = [*requests(1, CLAUDE), *requests(1, GPT)]
+    for number in (1, 2):
+        run = Run(tmp_path)
+        answers = run(*asked)
+        assert [answer.stop for answer in answers] == [fault, fault]
+        assert all(answer.usage.cost_usd > 0 for answer in answers)
+        assert len(fake.calls()) == 2 * number
+
+
+def test_a_whole_text_is_kept_however_odd(fake: JudgeServer, tmp_path: Path) -> None:
+    """It was paid for, and would be said again."""
+    fake.configure(faults={"shape": 1})
+    asked = requests(1)
+    odd = Run(tmp_path)(*asked)
+    assert said(odd) != right(asked)
+    fake.configure(faults={})
+    assert Run(tmp_path)(*asked) == odd
+    assert len(fake.calls()) == 1
+
+
+class Clock:
+    """Time that passes only in sleeps, at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.waits = 1000.0, list[float]()
+        self._sleep = asyncio.sleep
+        for module in (limits, clients):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(asyncio, "sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        until = self.now + seconds
+        await self._sleep(0)
+        self.now = max(self.now, until)
+
+
+def test_waits_are_at_least_what_the_server_asks(
+    fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.configure(faults={"429-after": 1}, max_faults_per_request=3, retry_after=20)
+    clock = Clock(monkeypatch)
+    assert said(Run(tmp_path)(*requests(1))) == right(requests(1))
+    assert [wait for wait in clock.waits if wait] == [20, 20, 20]
+    assert clock.now == 1060
+    clock.waits.clear()
+    fake.configure(retry_after=10_000)
+    (answer,) = Run(tmp_path)(*requests(1, sample=7, temperature=0.5))
+    assert isinstance(answer, Failure), "nobody waits for hours: call_seconds is 600"
+    assert clock.now < 1060 + 600
+
+
+def test_waits_double_with_jitter(fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.configure(faults={"500": 1})
+    clock = Clock(monkeypatch)
+    drawn: list[float] = []
+    monkeypatch.setattr(random, "uniform", lambda low, high: drawn.append(high) or (low + high) / 2)
+    run = Run(tmp_path, tries=9, first_wait=1.0)
+    run(*requests(1))
+    assert [wait for wait in clock.waits if wait] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert drawn[:8] == [2, 4, 8, 16, 32, 64, 120, 120]
+
+
+def test_concurrency_settles_near_what_the_server_bears(fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(max_in_flight=8, latency=0.06)
+    asked = requests(300)
+    run = Run(tmp_path)
+    assert said(run(*asked)) == right(asked)
+    (limit,) = run.client._limits.values()
+    assert 3 <= limit.limit <= 12, "it began with 16, and might have had 100"
+    calls = fake.calls()
+    late = [call["in_flight"] for call in calls[len(calls) // 2 :]]
+    assert max(late) <= 13
+    assert sum(late) / len(late) > 4
+    assert sum(call["status"] == 429 for call in calls) < 0.2 * len(calls)
+
+
+def test_concurrency_grows_to_its_setting_where_nothing_objects(fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(latency=0.2)
+    Run(tmp_path, concurrency=40)(*requests(180))
+    assert 32 < max(call["in_flight"] for call in fake.calls()) <= 40
+
+
+def paid(fake: JudgeServer, model: str) -> float:
+    """What the fake was asked and has said, counted by its rule of four characters a token, in USD."""
+    bodies, total = fake.bodies(), 0.0
+    for call in fake.calls():
+        if call["completed"]:
+            messages = conversation(bodies[call["body"]])
+            asked = usage.count("".join(message["content"] for message in messages))
+            total += asked * TOKEN_USD[model][0] + usage.count(script.answer(messages, {})) * TOKEN_USD[model][1]
+    return total
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+def test_a_budget_is_never_passed_and_nothing_is_paid_twice(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(latency=0.002, faults={"500": 0.1, "429": 0.1})
+    asked = requests(120, model)
+    whole = 120 * (3 * TOKEN_USD[model][0] + 4 * TOKEN_USD[model][1])
+    limit = 0.4 * whole + (load_prices().bound(asked[0]) or 0)
+    run = Run(tmp_path, limit)
+    answers = run(*asked)
+    made = [answer for answer in answers if isinstance(answer, Completion)]
+    assert {type(answer) for answer in answers} == {Completion, BudgetReached}
+    assert 0.4 * whole <= paid(fake, model) <= limit
+    assert run.client.budget.spent == pytest.approx(paid(fake, model))
+    again = Run(tmp_path, None)
+    assert said(again(*asked)) == right(asked)
+    assert again.client.tally.cached == len(made)
+    assert sum(call["completed"] for call in fake.calls()) == 120

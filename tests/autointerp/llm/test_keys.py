@@ -1,0 +1,134 @@
+"""Keys: where they are looked for, to whom they are sent, and that they do not show themselves."""
+
+import asyncio
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autointerp.asking import Completion, Message, Request
+from autointerp.config import Runtime
+from autointerp.llm import keys, specs
+from autointerp.llm.keys import Secret
+from autointerp.llm.providers import CallError
+from autointerp.llm.session import make_provider
+from sae.errors import UserError
+from tests.fakes import JudgeServer
+
+KEY = "sk-company-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No keys but the test's own, and a working directory without .env."""
+    for variable in (*keys.VARIABLES.values(), "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[JudgeServer]:
+    with JudgeServer() as server:
+        yield server
+
+
+def ask(model: str) -> Completion:
+    async def once() -> Completion:
+        judge = make_provider(model, Runtime())
+        try:
+            completion: Completion = await judge.complete(Request(model, (Message("user", "hello"),), 10))
+            return completion
+        finally:
+            await judge.close()
+
+    return asyncio.run(once())
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+def test_the_environment_comes_before_the_dotenv_file(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, variable = specs.parse(f"{provider}/m"), keys.VARIABLES[provider]
+    with pytest.raises(UserError) as caught:
+        keys.find(spec)
+    assert variable in str(caught.value)
+    assert ".env" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    others = "".join(f"{other}=other\n" for other in keys.VARIABLES.values() if other != variable)
+    Path(".env").write_text(others)
+    with pytest.raises(UserError, match=variable):
+        keys.find(spec)
+    Path(".env").write_text(f"{others}# a comment\nexport {variable}='from file'\n")
+    assert keys.find(spec).reveal() == "from file"
+    monkeypatch.setenv(variable, "")
+    assert keys.find(spec).reveal() == "from file"
+    monkeypatch.setenv(variable, " from environment\n")
+    assert keys.find(spec).reveal() == "from environment"
+
+
+def test_a_server_of_ones_own_gets_no_companys_key(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake lets in exactly one key, so an answer tells which one arrived."""
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.setenv(name, KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/elsewhere")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {KEY}\nX-Account: {KEY}")
+    model = f"{fake.openai_url}#m"
+    fake.configure(key=keys.NO_KEY)
+    assert ask(model).text == "echo 2cf24dba"
+    assert not [name for name in fake.calls()[-1]["headers"] if "openai" in name or "account" in name]
+    fake.configure(key="my-own")
+    with pytest.raises(CallError, match="AUTOINTERP_API_KEY"):
+        ask(model)
+    monkeypatch.setenv("AUTOINTERP_API_KEY", "my-own")
+    assert ask(model).text == "echo 2cf24dba"
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+def test_a_company_gets_its_own_key(provider: str, fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, variable in keys.VARIABLES.items():
+        monkeypatch.setenv(variable, f"key-of-{name}")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url + "/")
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    fake.configure(key=f"key-of-{provider}")
+    assert ask(f"{provider}/m").text == "echo 2cf24dba"
+
+
+def test_another_address_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider, (variable, usual) in keys.ADDRESSES.items():
+        spec = specs.parse(f"{provider}/m")
+        assert (keys.address(spec), keys.fingerprint(spec)) == (usual, "")
+        monkeypatch.setenv(variable, usual + "/")
+        assert keys.fingerprint(spec) == ""
+        monkeypatch.setenv(variable, "http://localhost:1/v1")
+        assert keys.fingerprint(spec) == "http://localhost:1/v1"
+    assert keys.address(specs.parse("http://localhost:2/v1/#m")) == "http://localhost:2/v1"
+
+
+@pytest.mark.parametrize("place", ["user:pw@", "user@", ":pw@"])
+def test_an_address_with_a_password_is_refused(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider, variable in (("anthropic", "ANTHROPIC_BASE_URL"), ("openai", "OPENAI_BASE_URL")):
+        monkeypatch.setenv(variable, f"http://{place}localhost:1/v1")
+        with pytest.raises(UserError, match=f"{variable}.*password") as caught:
+            keys.address(specs.parse(f"{provider}/m"))
+        assert "pw" not in str(caught.value)
+    with pytest.raises(UserError, match="password") as caught:
+        specs.parse(f"http://{place}localhost:1/v1#m")
+    assert "pw" not in str(caught.value)
+
+
+def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = Secret(KEY)
+    for shown in (f"{secret}", repr(secret), str([secret]), "%s %r" % (secret, {"key": secret})):  # noqa: UP031
+        assert KEY not in shown
+    assert secret.redact(f"bad key {KEY}!") == "bad key [key]!"
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for model, answer in (("anthropic/m", ({},)), ("openai/m", ({}, Request("openai/m", (), 1)))):
+        judge = make_provider(model, Runtime())
+        assert KEY not in f"{judge} {vars(judge)}"
+        with pytest.raises(CallError) as caught:
+            judge.read(*answer)
+        lines = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+        assert KEY not in "".join(lines)
+        asyncio.run(judge.close())

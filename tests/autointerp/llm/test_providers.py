@@ -1,0 +1,283 @@
+"""The providers through the real SDKs: what is sent, what is read back, and what each fault becomes."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+
+from autointerp.asking import Completion, Message, Request
+from autointerp.config import Runtime
+from autointerp.llm import specs
+from autointerp.llm.providers import CallError
+from autointerp.llm.providers import openai as chat
+from autointerp.llm.session import make_provider
+from tests.fakes import JudgeServer, script
+from tests.fakes.settings import Fault
+
+HELLO = "echo 2cf24dba"
+"""The default script's answer to "hello"."""
+SCHEMA = (
+    '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false}'
+)
+TURNS = (
+    Message("system", "rules"), Message("user", "example"), Message("assistant", "shown"), Message("user", "hello"),
+)  # fmt: skip
+OUTCOMES: dict[str, str] = {
+    "429": "rate_limit", "429-after": "rate_limit", "529": "rate_limit",
+    "500": "transient", "503": "transient", "timeout": "transient", "drop": "transient", "half": "transient",
+    "garbage": "transient",
+    "slow": "stop", "shape": "stop", "length": "length", "refusal": "refusal",
+}  # fmt: skip
+"""By fault: the kind of the CallError, or why the completion ended."""
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[JudgeServer]:
+    with JudgeServer(prompt_cache="real", retry_after=2.5) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def environment(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.configure(faults={}, credit=None, models=None, latency=0)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url)
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
+        monkeypatch.setenv(variable, "test-key")
+
+
+@pytest.fixture(params=["anthropic", "openai", "compatible"])
+def model(request: pytest.FixtureRequest, fake: JudgeServer) -> str:
+    return f"{fake.openai_url}#m" if request.param == "compatible" else f"{request.param}/m"
+
+
+def ask(request: Request, seconds: float = 10.0) -> Completion:
+    """One attempt."""
+
+    async def once() -> Completion:
+        async with aclosing(_Closing(make_provider(request.model, Runtime(attempt_seconds=seconds)))) as held:
+            completion: Completion = await held.judge.complete(request)
+            return completion
+
+    return asyncio.run(once())
+
+
+class _Closing:
+    def __init__(self, judge: Any) -> None:
+        self.judge = judge
+
+    async def aclose(self) -> None:
+        await self.judge.close()
+
+
+def refused(request: Request, **more: float) -> CallError:
+    with pytest.raises(CallError) as caught:
+        ask(request, **more)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 450
+    assert str(caught.value).startswith(request.model)
+    return caught.value
+
+
+def sent(fake: JudgeServer) -> Any:
+    """The last call's body."""
+    return fake.bodies()[fake.calls()[-1]["body"]]
+
+
+def hello(model: str, **more: Any) -> Request:
+    return Request(model, (Message("user", "hello"),), 100, **more)
+
+
+@pytest.mark.parametrize("fault", get_args(Fault))
+def test_every_fault_becomes_what_it_is(fault: str, model: str, fake: JudgeServer) -> None:
+    fake.configure(faults={fault: 1}, latency=0.001)
+    wanted = OUTCOMES[fault]
+    if wanted in ("transient", "rate_limit"):
+        error = refused(hello(model), seconds=0.3 if fault == "timeout" else 10)
+        assert (error.kind, error.retry_after) == (wanted, 2.5 if fault == "429-after" else None)
+        return
+    completion = ask(hello(model))
+    assert completion.stop == wanted
+    assert completion.usage.calls == 1
+    assert (completion.text == HELLO) == (fault == "slow")
+
+
+def test_what_no_waiting_mends_is_fatal(model: str, fake: JudgeServer) -> None:
+    for settings in ({"credit": 0, "credit_style": "400"}, {"credit": 0, "credit_style": "402"}, {"models": ["other"]}):
+        fake.configure(**{"credit": None, "models": None} | settings)
+        assert refused(hello(model)).kind == "fatal"
+    nobody = "http://127.0.0.1:9/v1#m"
+    assert refused(hello(nobody)).kind == "transient"
+
+
+def test_a_request_that_is_wrong_is_rejected(model: str) -> None:
+    assert refused(Request(model, (), 100)).kind == "rejected"
+
+
+def test_what_anthropic_is_sent(fake: JudgeServer) -> None:
+    completion = ask(Request("anthropic/m", TURNS, 50, schema=SCHEMA, static=3))
+    assert sent(fake) == {
+        "model": "m",
+        "max_tokens": 50,
+        "system": [{"type": "text", "text": "rules"}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "example"}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": "shown", "cache_control": {"type": "ephemeral"}}],
+            },
+            {"role": "user", "content": [{"type": "text", "text": "hello"}]},
+        ],
+        "output_config": {"format": {"type": "json_schema", "schema": json.loads(SCHEMA)}},
+    }
+    assert (completion.text, completion.stop) == (HELLO, "stop")
+    ask(Request("anthropic/m", TURNS, 50, static=1))
+    assert sent(fake)["system"] == [{"type": "text", "text": "rules", "cache_control": {"type": "ephemeral"}}]
+    ask(Request("anthropic/m", TURNS, 50))
+    assert "cache_control" not in json.dumps(sent(fake))
+
+
+@pytest.mark.parametrize(("provider", "limit"), [("openai", "max_completion_tokens"), ("compatible", "max_tokens")])
+def test_what_openai_and_others_are_sent(provider: str, limit: str, fake: JudgeServer) -> None:
+    model = "openai/m" if provider == "openai" else f"{fake.openai_url}#m"
+    ask(Request(model, TURNS, 50, static=3))
+    plain = {
+        "model": "m",
+        "messages": [{"role": turn.role, "content": turn.content} for turn in TURNS],
+        limit: 50,
+    }
+    assert sent(fake) == plain
+    ask(Request(model, TURNS, 50, temperature=0.0, top_logprobs=99, schema=SCHEMA))
+    schema = {"name": "answer", "strict": True, "schema": json.loads(SCHEMA)}
+    assert sent(fake) == plain | {
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 20,
+        "response_format": {"type": "json_schema", "json_schema": schema},
+    }
+
+
+def test_what_anthropic_does_not_offer_is_fatal_without_a_call(fake: JudgeServer) -> None:
+    before = len(fake.calls())
+    for more, advice in (
+        ({"top_logprobs": 5}, "simulating.method=text"),
+        ({"slots": (0,)}, "simulating.method=text"),
+        ({"temperature": 1.0}, "temperatures null"),
+    ):
+        error = refused(hello("anthropic/m", **more))
+        assert error.kind == "fatal"
+        assert advice in str(error)
+    assert len(fake.calls()) == before
+
+
+def test_tokens_from_the_prompt_cache_are_counted_once() -> None:
+    """Tokens of the fake: four characters each; OpenAI's cache holds whole blocks of 128, from 1024 on."""
+    long = (Message("system", "s" * 8000), Message("user", "u" * 400))
+    request = Request("anthropic/cached", long, 10, static=1)
+    first, second = ask(request).usage, ask(request).usage
+    assert (first.tokens_in, first.cache_read, first.cache_write) == (2100, 0, 2000)
+    assert (second.tokens_in, second.cache_read, second.cache_write) == (2100, 2000, 0)
+    assert first.tokens_out == len(HELLO) // 4 + 1
+    first, second = (ask(replace(request, model="openai/cached")).usage for _ in range(2))
+    assert (first.tokens_in, first.cache_read) == (2100, 0)
+    assert (second.tokens_in, second.cache_read) == (2100, 2100 // 128 * 128)
+
+
+def test_logprobs_of_the_answer_are_read_back(fake: JudgeServer) -> None:
+    for model in ("openai/m", f"{fake.openai_url}#m"):
+        completion = ask(hello(model, top_logprobs=5))
+        assert completion.text == HELLO == "".join(item.token for item in completion.logprobs)
+        offset = 0
+        for item in completion.logprobs:
+            everything = script.top_logprobs([], HELLO, offset, item.token)
+            best = sorted(everything, key=lambda token: -everything[token])[:5]
+            assert dict(item.top) == {token: everything[token] for token in {*best, item.token}}
+            offset += len(item.token)
+        assert ask(hello(model)).logprobs == ()
+
+
+PROMPT = "Einführung 日本:\nthe\tunknown\nstone\tunknown\n"
+SLOTS = tuple(place for place in range(len(PROMPT)) if PROMPT.startswith("unknown", place))
+
+
+def test_logprobs_at_the_slots_of_a_prompt_are_read_back(fake: JudgeServer) -> None:
+    request = Request(f"{fake.openai_url}#m", (Message("user", PROMPT),), 1, top_logprobs=11, slots=SLOTS)
+    completion = ask(request)
+    assert (completion.text, completion.stop, completion.logprobs) == ("", "stop", ())
+    assert len(SLOTS) == 2
+    for slot, found in zip(SLOTS, completion.slots, strict=True):
+        numbers = script.prompt_logprobs(PROMPT, slot, "unknown")
+        assert {token: found[token] for token in numbers} == numbers
+    assert completion.usage.tokens_in == -(-len(PROMPT) // 4)
+    inside = refused(replace(request, slots=(SLOTS[0], SLOTS[1] + 1)))
+    assert inside.kind == "rejected"
+    assert f"offset {SLOTS[1] + 1}" in str(inside)
+
+
+def test_a_server_that_does_not_echo_is_refused(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = chat.echo_parameters
+    request = Request(f"{fake.openai_url}#m", (Message("user", PROMPT),), 1, top_logprobs=5, slots=SLOTS)
+    for lost in ("echo", "logprobs"):
+        monkeypatch.setattr(chat, "echo_parameters", lambda *given, lost=lost: honest(*given) | {lost: None})
+        error = refused(request)
+        assert error.kind == "fatal"
+        assert "simulating.method=text" in str(error)
+
+
+WHOLE: dict[str, Any] = {
+    "choices": [{"finish_reason": "stop", "message": {"content": "so"}, "text": "p", "logprobs": None}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "content": [{"type": "text", "text": "so"}],
+    "stop_reason": "end_turn",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {}, [], "so", None, 7, WHOLE | {"choices": [], "content": [{}]}, WHOLE | {"choices": None, "content": None},
+        WHOLE | {"choices": [{"finish_reason": "stop", "message": None}], "usage": None},
+        WHOLE | {"choices": [{"finish_reason": "stop", "message": "so"}], "usage": "1"},
+        WHOLE | {"choices": [None], "usage": []},
+    ],
+)  # fmt: skip
+def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: JudgeServer) -> None:
+    """Proxies send such."""
+    claude, gpt = (make_provider(model, Runtime()) for model in ("anthropic/m", "openai/m"))
+    request = hello("openai/m")
+    for read in (
+        lambda: claude.read(answer),
+        lambda: gpt.read(answer, request),
+        lambda: gpt.read_echo(answer, request),
+    ):
+        with pytest.raises(CallError) as caught:
+            read()
+        assert caught.value.kind == "transient"
+    asyncio.run(claude.close())
+    asyncio.run(gpt.close())
+
+
+def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: JudgeServer) -> None:
+    judge = make_provider("openai/m", Runtime())
+    usage = WHOLE["usage"]
+    with pytest.raises(CallError, match=r"method=text") as caught:
+        judge.read(WHOLE, hello("openai/m", top_logprobs=5))
+    assert caught.value.kind == "fatal"
+    for end, stop in (("content_filter", "refusal"), ("length", "length")):
+        cut = WHOLE | {"choices": [{"finish_reason": end, "message": {"content": None}}]}
+        found = judge.read(cut, hello("openai/m", top_logprobs=5))
+        assert (found.text, found.stop, found.usage.tokens_in) == ("", stop, usage["prompt_tokens"])
+    with pytest.raises(CallError, match="tool_calls") as caught:
+        judge.read(WHOLE | {"choices": [{"finish_reason": "tool_calls", "message": {}}]}, hello("openai/m"))
+    assert caught.value.kind == "rejected"
+    assert judge.read({"choices": WHOLE["choices"]}, hello("openai/m")).usage.tokens_in == 0
+    asyncio.run(judge.close())
+
+
+def test_specs_say_who_is_asked() -> None:
+    assert specs.parse("openai/ft:m/x").model == "ft:m/x"
+    assert (spec := specs.parse("https://h:1/v1/?a=b#org/m")).model == "org/m"
+    assert spec.base_url == "https://h:1/v1/?a=b"

@@ -1,0 +1,275 @@
+"""Whole runs with judges against the fake server: faults change nothing, nothing is paid twice, keys stay secret."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR, Bench
+
+FAULTS = {
+    "429": 0.04, "429-after": 0.03, "500": 0.04, "503": 0.02, "529": 0.03, "drop": 0.04, "half": 0.03, "garbage": 0.03,
+    "timeout": 0.005, "slow": 0.005, "refusal": 0.01, "length": 0.01, "shape": 0.01,
+}  # fmt: skip
+"""30% of all answers."""
+VALUES = ("explanation", "simulations", "scores", "judgements")
+
+
+def test_faults_change_no_value(bench: Bench) -> None:
+    clean = bench.run("clean", "--features", 14, cache="a")
+    assert clean.returncode == 0, clean.stderr
+    assert len(bench.server.calls()) > 2000
+    before = len(bench.server.calls())
+    bench.server.configure(faults=FAULTS, latency=0.01, retry_after=0.05, hang=30)
+    shutil.copytree(bench.folder / "clean", bench.folder / "faulty")
+    for name in ("results.jsonl", "leaderboard.json"):
+        (bench.folder / "faulty" / name).unlink()
+    about = json.loads((bench.folder / "faulty" / "run.json").read_text())
+    (bench.folder / "faulty" / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
+    patience = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=1.5")
+    done = bench.run("faulty", "--features", 14, *patience, cache="b")
+    assert done.returncode == 0, done.stderr
+    calls = bench.server.calls()[before:]
+    assert sum(call["fault"] is not None for call in calls) / len(calls) > 0.2
+    assert max(Counter(call["body"] for call in calls).values()) <= 8
+    truth, found = bench.results("clean"), bench.results("faulty")
+    assert set(found) == set(truth)
+    assert {row["status"] for row in found.values()} <= {"ok", "undefined", "error"}
+    unharmed = [name for name, row in found.items() if not row["errors"]]
+    assert len(unharmed) > 0.9 * len(truth)
+    for name in unharmed:
+        assert [found[name][part] for part in VALUES] == [truth[name][part] for part in VALUES]
+        if not found[name]["control_errors"]:
+            assert found[name]["control"] == truth[name]["control"]
+    for name, row in found.items():
+        for scorer in row["errors"]:
+            assert not [score for score in row["scores"] if score.split("/")[0] == scorer], name
+
+
+def test_a_rerun_makes_no_calls(bench: Bench) -> None:
+    assert bench.run("one").returncode == 0
+    count = len(bench.server.calls())
+    again = bench.run("two")
+    assert again.returncode == 0, again.stderr
+    assert len(bench.server.calls()) == count
+    assert bench.files("two") == bench.files("one")
+    estimate = bench.run("three", "--dry-run")
+    assert "| 0     |" in estimate.stdout, estimate.stdout
+    assert len(bench.server.calls()) == count
+
+
+def test_a_dry_run_counts_the_calls_that_are_then_made(bench: Bench) -> None:
+    estimate = bench.run("one", "--dry-run")
+    assert estimate.returncode == 0, estimate.stderr
+    rows = [line.split("|")[1:-1] for line in estimate.stdout.splitlines() if line.startswith("| ")][1:]
+    counted = {row[0].strip(): int(row[2].replace(",", "")) for row in rows}
+    assert not bench.server.calls()
+    assert bench.run("one").returncode == 0
+    made = Counter(call["path"] for call in bench.server.calls())
+    assert made["/v1/messages"] == counted["explain"]
+    assert made["/v1/chat/completions"] == pytest.approx(counted["simulate"] + counted["detection"], rel=0.02)
+
+
+def test_kill_and_resume_pays_for_nothing_twice(bench: Bench) -> None:
+    """SIGKILL at random points, three times; then the files are the undisturbed run's."""
+    bench.server.configure(latency=0.05)
+    assert bench.run("whole", cache="a").returncode == 0
+    rng, kills, first = random.Random(0), [], len(bench.server.calls())
+    for _ in range(3):
+        process = subprocess.Popen(
+            bench.command("killed"), cwd=bench.folder, env=bench.environment("b"),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        target = len(bench.server.calls()) + rng.randrange(60, 150)
+        while len(bench.server.calls()) < target and process.poll() is None:
+            time.sleep(0.02)
+        kills.append(time.time())
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    done = bench.run("killed", cache="b")
+    assert done.returncode == 0, done.stderr
+    assert bench.files("killed") == bench.files("whole")
+    by_body: dict[str, list[Any]] = {}
+    for call in bench.server.calls()[first:]:
+        by_body.setdefault(call["body"], []).append(call)
+    for calls in by_body.values():
+        for call in calls[:-1]:
+            # Asked again: only if the answer was on its way, or not stored yet, when a kill came.
+            late = [kill for kill in kills if call["received"] < kill and kill - call["answered"] < 0.3]
+            assert late or not call["completed"], call
+    repeated = sum(len(calls) > 1 for calls in by_body.values())
+    assert repeated < 0.5 * len(by_body)
+
+
+def test_no_key_is_ever_written(bench: Bench) -> None:
+    """Everything a run writes, logs of all libraries at debug level and an error that echoes the key included."""
+    bench.server.configure(faults={"500": 0.05, "garbage": 0.05})
+    code = (
+        "import logging; logging.basicConfig(level=logging.DEBUG, filename='debug.log'); "
+        "from autointerp.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, *bench.command("out")[3:]]
+    environment = bench.environment("cache") | {"ANTHROPIC_LOG": "debug", "OPENAI_LOG": "debug"}
+    done = subprocess.run(command, cwd=bench.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "HTTP Request" in (bench.folder / "debug.log").read_text()
+    bench.server.configure(key="another", echo_key=True)
+    refused = bench.run("fresh", cache="other", ANTHROPIC_LOG="debug", OPENAI_LOG="debug")
+    assert refused.returncode == 2
+    said = [line for line in refused.stderr.splitlines() if line.startswith("autointerp:")]
+    assert len(said) == 1
+    assert "check ANTHROPIC_API_KEY" in said[0]
+    written = [done.stdout, done.stderr, refused.stdout, refused.stderr]
+    assert not [text for text in written if KEY in text]
+    places = [path for path in bench.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert not places
+
+
+def test_missing_keys_are_one_line_before_anything_slow(bench: Bench) -> None:
+    began = time.monotonic()
+    done = bench.run("out", ANTHROPIC_API_KEY="")
+    assert (done.returncode, done.stderr.strip().count("\n")) == (2, 0), done.stderr
+    assert "anthropic/claude-haiku-4-5 needs a key: set ANTHROPIC_API_KEY" in done.stderr
+    assert time.monotonic() - began < 20
+    (bench.folder / ".env").write_text(f"ANTHROPIC_API_KEY={KEY}\n")
+    assert bench.run("out", ANTHROPIC_API_KEY="").returncode == 0
+
+
+def test_credit_exhausted_in_the_middle_stops_at_once_and_resumes(bench: Bench) -> None:
+    bench.server.configure(credit=150, latency=0.01)
+    stopped = bench.run("out", "--set", "runtime.concurrency=20")
+    assert stopped.returncode == 2
+    assert "no credit is left: top it up, then run the same command" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    calls = bench.server.calls()
+    assert sum(call["completed"] for call in calls) == 150
+    assert len(calls) < 150 + 2 * 20
+    bench.server.configure(credit=None)
+    assert bench.run("out").returncode == 0
+    completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
+    assert set(completed.values()) == {1}
+
+
+def test_a_hopeless_run_is_stopped_with_everything_kept(bench: Bench) -> None:
+    bench.server.configure(faults={"shape": 1.0})
+    stopped = bench.run("out", "--fail-on-error", 0.1)
+    assert stopped.returncode == 1
+    assert "2 of 18 results are errors, more than --fail-on-error 0.1 allows" in stopped.stderr
+    assert "everything is kept" in stopped.stderr
+    assert len(bench.results("out")) >= 2
+    bench.server.configure(faults={})
+    other = bench.run("out", cache="fresh")
+    assert other.returncode == 0, other.stderr
+    assert not [row for row in bench.results("out").values() if row["errors"]]
+
+
+def test_the_budget_is_never_passed_and_a_new_one_goes_on(bench: Bench) -> None:
+    spent: list[float] = []
+    while (stopped := bench.run("out", "--max-cost", "0.02")).returncode and len(spent) < 9:
+        assert stopped.returncode == 1, stopped.stderr
+        assert "stopped before a call that could pass --max-cost 0.02" in stopped.stderr
+        spent.append(float(stopped.stderr.split("--max-cost 0.02: $")[1].split(" ")[0]))
+    assert stopped.returncode == 0, stopped.stderr
+    assert len(spent) > 1
+    assert all(0.01 < amount <= 0.02 for amount in spent)
+    completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
+    assert set(completed.values()) == {1}
+    totals = json.loads((bench.folder / "out" / "run.json").read_text())["totals"]
+    board = json.loads((bench.folder / "out" / "leaderboard.json").read_text())
+    assert totals["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in board if row["scorer"] == "detection"))
+    assert totals["cost_usd"] > sum(spent)
+    assert totals["calls"] == pytest.approx(len(completed), rel=0.02)  # a few texts are asked for two features
+    mystery = f"{bench.server.openai_url}#mystery"
+    unknown = bench.run("other", "--features", 4, "--max-cost", 1, "--explainer", mystery)
+    assert unknown.returncode == 2
+    assert "no price is known for" in unknown.stderr
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(bench: Bench) -> None:
+    bench.server.configure(latency=0.2)
+    process = subprocess.Popen(
+        bench.command("out"), cwd=bench.folder, env=bench.environment("cache"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while len(bench.server.calls()) < 120:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "never retrieved" not in said
+    bench.server.configure(latency=0)
+    assert bench.run("out").returncode == 0
+    completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
+    assert sum(count > 1 for count in completed.values()) <= 100  # those under way when it was pressed
+
+
+def test_two_processes_share_cache_and_run_folder(bench: Bench) -> None:
+    bench.server.configure(latency=0.05)
+    processes = [
+        subprocess.Popen(
+            bench.command(out), cwd=bench.folder, env=bench.environment("cache"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for out in ("same", "same", "apart")
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert sorted(codes[:2]) == [0, 2], said
+    assert "another process is working on" in said[codes[:2].index(2)]
+    assert codes[2] == 0, said[2]
+    assert bench.files("same") == bench.files("apart")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--explainer", "anthropic/"], "unknown judge 'anthropic/'; write anthropic/MODEL"),
+        (["--simulator", "claude"], "unknown simulator 'claude'; write anthropic/MODEL"),
+        (["--simulator", "rules"], "writes prose, which the simulator `rules` cannot read"),
+        (["--simulator", "anthropic/x", "--set", "simulating.method=logprobs"], "set simulating.method=text"),
+        (["--simulator", "openai/x", "--set", "simulating.method=all_at_once"], "cannot simulate by all_at_once"),
+        (["--explainer", "http://user:pw@host/v1#m"], "must not hold a password"),
+        (["--explainer", "http://127.0.0.1:1/v1"], "write http://host:port/v1#MODEL"),
+        (["--set", "sampling.score.inactive=0"], "detection needs texts on which features are silent"),
+        (["--scorers", "detecting"], "scorers.0"),
+        (["--set", "explaining.styl=tokens"], "did you mean explaining.style"),
+        (["--set", "runtime.prices=absent.yaml"], "cannot read the prices absent.yaml"),
+    ],
+)
+def test_mistakes_with_judges_are_one_line(bench: Bench, flags: list[str], said: str) -> None:
+    done = bench.run("out", *flags)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert done.stderr.strip().count("\n") == 0, done.stderr
+    assert not bench.server.calls()
+
+
+def test_results_say_what_was_asked_and_what_it_cost(bench: Bench) -> None:
+    assert bench.run("out").returncode == 0
+    about = json.loads((bench.folder / "out" / "run.json").read_text())
+    assert {label.split("@")[0] for label in about["prompts"]} == {
+        "explainer/tokens", "simulator/lines", "scorer/detection", "again",
+    }  # fmt: skip
+    assert about["inputs"]["judges"] == [[EXPLAINER], [SIMULATOR]]
+    board = json.loads((bench.folder / "out" / "leaderboard.json").read_text())
+    assert {row["explainer"] for row in board} == {EXPLAINER}
+    assert {row["simulator"] for row in board} == {SIMULATOR}
+    assert {row["scorer"]: row["chance"] for row in board}["detection"] == 0.5
+    for row in bench.results("out").values():
+        assert row["usage"]["cost_usd"] > 0
+        assert row["usage"]["calls"] >= 21
+        assert row["explanation"]["prompt"].startswith("explainer/tokens@")
+
+
+def test_sampled_fixture_is_a_run_that_has_not_begun(sampled: Path) -> None:
+    assert json.loads((sampled / "run.json").read_text())["status"] == "scoring"
+    assert not (sampled / "results.jsonl").exists()

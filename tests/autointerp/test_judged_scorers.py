@@ -1,0 +1,284 @@
+"""Scorers that show texts to a judge: their numbers against scikit-learn, and no cue but the feature itself."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from autointerp import config, scorers
+from autointerp.asking import (
+    Answer,
+    Completion,
+    EmbeddingRequest,
+    Question,
+    Request,
+    TokenLogprobs,
+    Vectors,
+    answered_by,
+)
+from autointerp.config import Judging, Records, Sampling
+from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
+from autointerp.scorers import Scored, Scorer
+
+EXPLAINED = Explanation("the names of rivers", "p", "m")
+ACTIVE_SOURCES: tuple[Source, ...] = ("top", "quantile", "importance")
+
+
+def record(name: str, activations: Sequence[float], source: Source) -> ActivationRecord:
+    """Every token says whose it is, and where."""
+    return ActivationRecord(tuple(f" {name}_{i}" for i in range(len(activations))), tuple(activations), 0, source)
+
+
+def feature(index: int, n_active: int = 10, n_silent: int = 10) -> FeatureRecord:
+    """Active texts a0, a1, ..., silent ones q0, q1, ..., and two random ones that no judge should be shown."""
+    rng = np.random.default_rng(index)
+    active = []
+    for n in range(n_active):
+        values = rng.exponential(1.0, 12) * (rng.random(12) < 0.3)
+        values[rng.integers(12)] += 0.1
+        active.append(record(f"a{n}", values.tolist(), ACTIVE_SOURCES[n % 3]))
+    silent = [record(f"q{n}", [0.0] * 12, "inactive") for n in range(n_silent)]
+    random = [record("r0", [1.0] * 12, "random"), record("r1", [0.0] * 12, "random")]
+    score = (*random, *active, *silent)
+    explain = (record("seen", [1.0, 0.0], "top"), record("hushed", [0.0, 0.0], "inactive"))
+    return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1)
+
+
+def make(name: str, judging: Judging | None = None, seed: int = 0, score: Records | None = None) -> Scorer:
+    sampling = Sampling(explain=Records(top=1, inactive=1), score=score or Records(top=10, inactive=10))
+    judged = config.Config(simulator="openai/m", judging=judging or Judging(), seed=seed, sampling=sampling)
+    return scorers.make(name, judged)
+
+
+def texts_of(request: Question) -> list[str]:
+    assert isinstance(request, Request)
+    return re.findall(r"^Text \d+: (.*)$", request.messages[-1].content, re.MULTILINE)
+
+
+def owner(text: str) -> str:
+    (name,) = set(re.findall(r"(\w+)_\d+", text))
+    return str(name)
+
+
+def marks(text: str) -> tuple[int, ...]:
+    return tuple(int(place) for run in re.findall("<<(.*?)>>", text) for place in re.findall(r"_(\d+)", run))
+
+
+def judge(sure: Callable[[str], float]) -> Callable[[Question], Completion]:
+    """Says 1 for texts whose owner it is surer than half about, with log-probabilities."""
+
+    def answer(question: Question) -> Completion:
+        pieces, sep = [TokenLogprobs('{"answers": [', {})], ""
+        for text in texts_of(question):
+            p = sure(owner(text))
+            top = {f"{sep}1": math.log(0.9 * p), f"{sep}0": math.log(0.9 * (1 - p)), "?": math.log(0.1)}
+            pieces.append(TokenLogprobs(f"{sep}{int(p > 0.5)}", top))
+            sep = ", "
+        pieces.append(TokenLogprobs("]}", {}))
+        return Completion("".join(piece.token for piece in pieces), logprobs=tuple(pieces))
+
+    return answer
+
+
+def asked(scorer: Scorer, of: FeatureRecord) -> list[Question]:
+    questions: list[Question] = []
+
+    def answer(question: Question) -> Answer:
+        questions.append(question)
+        return Vectors(((1.0,),) * len(question.texts)) if isinstance(question, EmbeddingRequest) else question.example
+
+    answered_by(scorer.score(of, EXPLAINED), answer)
+    return questions
+
+
+@pytest.mark.parametrize("name", ["detection", "fuzzing"])
+@pytest.mark.parametrize("seed", range(10))
+def test_numbers_are_scikit_learns(name: str, seed: int) -> None:
+    """On random judgements, with ties among the probabilities and classes of other sizes."""
+    one = feature(seed, n_active=9, n_silent=14)
+    rng = np.random.default_rng(seed)
+    sure = {r.tokens[0].split("_")[0].strip(): float(rng.choice([0.1, 0.3, 0.6, 0.7, 0.9])) for r in one.score}
+    found = answered_by(make(name, Judging(logprobs=True)).score(one, EXPLAINED), judge(sure.__getitem__))
+    names = [f"a{n}" for n in range(9)] + [f"q{n}" for n in range(14)]
+    true, probability = [n[0] == "a" for n in names], [sure[n] for n in names]
+    said = [p > 0.5 for p in probability]
+    assert found.scores == {
+        name: pytest.approx(metrics.balanced_accuracy_score(true, said)),
+        f"{name}/precision": pytest.approx(metrics.precision_score(true, said)),
+        f"{name}/recall": pytest.approx(metrics.recall_score(true, said)),
+        f"{name}/f1": pytest.approx(metrics.f1_score(true, said)),
+        f"{name}/auroc": pytest.approx(metrics.roc_auc_score(true, probability)),
+    }
+    kept = {owner(" ".join(one.score[j.record].tokens)): (j.answer, j.probability) for j in found.judgements}
+    assert kept == {n: (int(sure[n] > 0.5), pytest.approx(sure[n])) for n in names}
+
+
+def test_saying_always_the_same_gets_the_chances() -> None:
+    scorer = make("detection", Judging(logprobs=True), score=Records(top=4, quantile=2, inactive=14))
+    found = answered_by(scorer.score(feature(0, 6, 14), EXPLAINED), judge(lambda name: 0.8))
+    chances = dict(scorer.chances)
+    assert chances.pop("detection/recall") is None
+    assert {name: found.scores[name] for name in chances} == pytest.approx(chances)
+    nothing = answered_by(scorer.score(feature(0, 6, 14), EXPLAINED), judge(lambda name: 0.2)).scores
+    assert (nothing["detection"], nothing["detection/precision"], nothing["detection/f1"]) == (0.5, None, 0.0)
+
+
+def test_a_probability_that_does_not_exist_leaves_only_the_auroc_undefined() -> None:
+    def answer(question: Question) -> Completion:
+        given = judge(lambda name: 0.9 if name[0] == "a" else 0.1)(question)
+        first = replace(given.logprobs[1], top={"?": 0.0})
+        return replace(given, logprobs=(given.logprobs[0], first, *given.logprobs[2:]))
+
+    scores = answered_by(make("detection", Judging(logprobs=True)).score(feature(0), EXPLAINED), answer).scores
+    assert (scores["detection"], scores["detection/auroc"]) == (1.0, None)
+
+
+@pytest.mark.parametrize("name", ["detection", "fuzzing", "intruder", "embedding", "example_embedding"])
+def test_labels_come_from_the_activations(name: str) -> None:
+    """What only its source calls active or silent is not shown; if a class is then empty, nobody is asked."""
+    wrong = (record("w0", [0.0] * 12, "top"), record("w1", [0.0, 0.1] * 6, "inactive"))
+    questions = asked(make(name), replace(feature(0), score=feature(0).score + wrong))
+    lines = [text for q in questions for text in (q.texts if isinstance(q, EmbeddingRequest) else texts_of(q))]
+    shown = {match.group(1) for text in lines if (match := re.search(r"([a-z]+\d+)_\d", text))}
+    assert {item[0] for item in shown} == {"a", "q"}
+    for n_active, n_silent in ((10, 0), (0, 10)):
+        some = replace(feature(0, n_active, n_silent), score=feature(0, n_active, n_silent).score + wrong)
+        assert not asked(make(name), some)
+        scores = answered_by(make(name).score(some, EXPLAINED), judge(lambda name: 0.5)).scores
+        assert set(scores) == set(make(name).chances)
+        assert not [value for value in scores.values() if value is not None]
+
+
+@pytest.mark.parametrize(("n_active", "n_silent"), [(12, 12), (15, 10), (6, 20)])
+def test_fuzzing_marks_right_or_like_another_text_so_that_marks_alone_tell_nothing(
+    n_active: int, n_silent: int
+) -> None:
+    one = feature(1, n_active, n_silent)
+    shown = [text for question in asked(make("fuzzing"), one) for text in texts_of(question)]
+    found = {owner(text): marks(text) for text in shown}
+    assert len(shown) == len(found) == n_active + n_silent
+    right = {f"a{n}": tuple(np.flatnonzero(one.score[2 + n].activations).tolist()) for n in range(n_active)}
+    assert {name: places for name, places in found.items() if name[0] == "a"} == right
+    lent = Counter(places for name, places in found.items() if name[0] == "q")
+    shares = {name: lent[places] for name, places in right.items()}
+    assert len(set(right.values())) == n_active, "else shares could not be told apart"
+    assert sum(shares.values()) == n_silent
+    assert set(shares.values()) <= {n_silent // n_active, -(-n_silent // n_active)}
+    middle = np.average(range(n_active), weights=[shares[f"a{n}"] for n in range(n_active)])
+    assert middle == pytest.approx((n_active - 1) / 2, abs=0.5), "strong and weak texts lend alike"
+
+
+def test_order_depends_on_seed_and_feature_alone_and_tells_nothing() -> None:
+    scorer = make("detection")
+    alone = asked(scorer, feature(3))
+    for other in range(3):
+        asked(scorer, feature(other))
+    assert asked(scorer, feature(3)) == alone
+    assert asked(make("detection", seed=1), feature(3)) != alone
+    assert asked(scorer, replace(feature(3), feature=FeatureId("e", 3))) != alone
+    assert [len(texts_of(question)) for question in alone] == [5, 5, 5, 5]
+    assert [len(texts_of(q)) for q in asked(make("detection", Judging(texts=8)), feature(3))] == [8, 8, 4]
+    first = sum(owner(texts_of(asked(scorer, feature(n))[0])[0])[0] == "a" for n in range(200))
+    assert stats.binomtest(first, 200, 0.5).pvalue > 0.001
+
+
+def find_intruder(question: Question) -> Completion:
+    names = [owner(text) for text in texts_of(question)]
+    return Completion(json.dumps({"intruder": 1 + next(i for i, name in enumerate(names) if name[0] == "q")}))
+
+
+def test_an_intruder_stands_among_texts_of_one_strength() -> None:
+    """Marked like one of them; the questions go through all strengths."""
+    one = feature(2, n_active=48)
+    ranks = np.argsort(np.argsort([-max(r.activations) for r in one.score[2:50]]))
+    centres = []
+    for question in asked(make("intruder"), one):
+        texts = texts_of(question)
+        assert sorted(owner(text)[0] for text in texts) == ["a"] * 4 + ["q"]
+        fellows = {int(owner(text)[1:]): marks(text) for text in texts if owner(text)[0] == "a"}
+        (strange,) = [marks(text) for text in texts if owner(text)[0] == "q"]
+        assert strange in fellows.values()
+        assert all(np.flatnonzero(one.score[2 + n].activations).tolist() == list(m) for n, m in fellows.items())
+        among = sorted(int(ranks[n]) for n in fellows)
+        assert among[-1] - among[0] == 3, "48 texts make 12 groups of 4"
+        centres.append(among[0])
+    assert len(centres) == len(set(centres)) == 5
+    assert min(centres) < 10
+    assert max(centres) >= 36
+    assert answered_by(make("intruder").score(one, EXPLAINED), find_intruder).scores == {"intruder": 1.0}
+
+
+@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize("blind", ["always the first", "at random"])
+def test_blind_judges_find_one_intruder_in_n(n: int, blind: str) -> None:
+    scorer, rng = make("intruder", Judging(intruder_texts=n)), np.random.default_rng(0)
+
+    def guess(question: Question) -> Completion:
+        return Completion(json.dumps({"intruder": 1 if blind == "always the first" else int(rng.integers(1, n + 1))}))
+
+    found = [answered_by(scorer.score(feature(i), EXPLAINED), guess) for i in range(200)]
+    hits = sum(judgement.answer for scored in found for judgement in scored.judgements)
+    assert stats.binomtest(hits, 5 * 200, 1 / n).pvalue > 0.001
+    assert scorer.chances == {"intruder": 1 / n}
+
+
+def test_too_few_texts_for_one_intruder_question_are_undefined() -> None:
+    assert asked(make("intruder"), feature(0, n_active=4))
+    assert not asked(make("intruder"), feature(0, n_active=3))
+    assert answered_by(make("intruder").score(feature(0, 3), EXPLAINED), find_intruder).scores == {"intruder": None}
+
+
+Embed = Callable[[str], Sequence[float]]
+
+
+def embedded(name: str, of: FeatureRecord, embed: Embed) -> Scored:
+    def answer(question: Question) -> Answer:
+        assert isinstance(question, EmbeddingRequest)
+        return Vectors(tuple(tuple(embed(text)) for text in question.texts))
+
+    return answered_by(make(name).score(of, EXPLAINED), answer)
+
+
+@pytest.mark.parametrize("name", ["embedding", "example_embedding"])
+@pytest.mark.parametrize(("active", "wanted"), [("a", 1.0), ("q", 0.0), ("none", 0.5)])
+def test_planted_vectors_are_separated(name: str, active: str, wanted: float) -> None:
+    """Lengths do not count: texts of the wrong side have much longer vectors."""
+
+    def embed(text: str) -> Sequence[float]:
+        plain = text.replace("<<", "").strip()
+        return (1.0, 0.1) if plain.startswith(("the names", "seen", active)) else (5.0, 50.0)
+
+    assert embedded(name, feature(0), embed).scores == {name: wanted}
+
+
+def test_embedding_scores_are_cosines_and_their_auroc() -> None:
+    one, rng = feature(0, 8, 13), np.random.default_rng(0)
+    vectors: dict[str, list[float]] = {}
+
+    def embed(text: str) -> list[float]:
+        return vectors.setdefault(text, rng.normal(size=3).tolist())
+
+    def cosine(a: str, b: str) -> float:
+        return float(np.dot(vectors[a], vectors[b]) / np.linalg.norm(vectors[a]) / np.linalg.norm(vectors[b]))
+
+    scores = embedded("embedding", one, embed).scores
+    texts = [text for text in vectors if text != EXPLAINED.text]
+    near = [cosine(EXPLAINED.text, text) for text in texts]
+    assert scores == {"embedding": pytest.approx(metrics.roc_auc_score([t[0] == "a" for t in texts], near))}
+    assert not any("<<" in text for text in texts)
+    vectors.clear()
+    scores = embedded("example_embedding", one, embed).scores
+    (active,), (silent,) = [[t for t in vectors if word in t] for word in ("seen", "hushed")]
+    texts = [text for text in vectors if text not in (active, silent)]
+    near = [cosine(text, active) - cosine(text, silent) for text in texts]
+    assert len(texts) == 21
+    assert all("<<" in text for text in vectors)
+    true = [owner(text)[0] == "a" for text in texts]
+    assert scores == {"example_embedding": pytest.approx(metrics.roc_auc_score(true, near))}

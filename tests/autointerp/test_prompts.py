@@ -1,0 +1,200 @@
+"""Prompts: every shipped one renders, labels follow their texts, and nobody is shown an activation he must predict."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from autointerp import config, explainers, layout, prompts, scorers, shipped
+from autointerp.asking import Answer, Asking, EmbeddingRequest, Question, Request, Vectors, answered_by
+from autointerp.prompts import Prompt
+from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
+from sae.errors import UserError
+
+NAMES = sorted(
+    path.relative_to(shipped.shipped_folder("prompts")).with_suffix("").as_posix()
+    for path in shipped.shipped_folder("prompts").rglob("*.yaml")
+)
+EXPLAINED = Explanation("the names of rivers", "p", "m")
+
+
+def record(name: str, activations: Sequence[float], source: Source) -> ActivationRecord:
+    words = tuple(f" {name}{place}" for place in range(len(activations)))
+    return ActivationRecord(words, tuple(activations), 0, source)
+
+
+def feature() -> FeatureRecord:
+    explain = (record("seen", (0, 5, 0, 0), "top"), record("hushed", (0, 0, 0, 0), "inactive"))
+    score = [record(f"asked{n}x", (0.0, 2.5, n + 1, 0), "top") for n in range(6)]
+    score += [record(f"quiet{n}x", (0, 0, 0, 0), "inactive") for n in range(6)]
+    return FeatureRecord(
+        FeatureId("d", 3), explain, tuple(score), 0.1, 5.0, (0,) * 64, 1.0, 0.1, (" promoted", "\u2028")
+    )
+
+
+def asked(asking: Asking[object]) -> list[Question]:
+    """All that is asked if every answer is well-formed."""
+    questions = []
+
+    def answer(question: Question) -> Answer:
+        questions.append(question)
+        return Vectors(((1.0,),) * len(question.texts)) if isinstance(question, EmbeddingRequest) else question.example
+
+    answered_by(asking, answer)
+    return questions
+
+
+def text_of(questions: Sequence[Question]) -> str:
+    """Everything in them that a judge sees."""
+    lines: list[str] = []
+    for question in questions:
+        lines += question.texts if isinstance(question, EmbeddingRequest) else [m.content for m in question.messages]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_prompt_loads_and_is_known_by_the_hash_of_its_text(name: str) -> None:
+    prompt = prompts.load(name)
+    text = (shipped.shipped_folder("prompts") / f"{name}.yaml").read_text("utf-8")
+    assert prompt.values == yaml.safe_load(text)
+    assert prompt.full_text.startswith(text)
+    assert prompt.label.startswith(f"{name}@")
+    assert len({prompts.load(other).label for other in NAMES}) == len(NAMES)
+
+
+EXPLAINING = [
+    {"style": style, "contrast": contrast, "logits": logits}
+    for style, contrast, logits in itertools.product(("tokens", "highlighted"), (False, True), (False, True))
+]
+
+
+@pytest.mark.parametrize("settings", EXPLAINING, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_explaining_prompts_show_what_was_asked_for_and_no_score_record(settings: dict[str, object]) -> None:
+    """Shown in full, for its few-shots too: with contrast the silent texts, with logits the promoted tokens."""
+    judged = config.Config(simulator="openai/m", explaining=config.Explaining(**settings))
+    explainer = explainers.make("openai/m", judged)
+    (question,) = asked(explainer.explain(feature()))
+    assert isinstance(question, Request)
+    shots, text = text_of([replace(question, messages=question.messages[:-1])]), question.messages[-1].content
+    assert "seen1" in text
+    assert ("hushed" in text) is ("certainty" in shots) is settings["contrast"]
+    assert ("promoted" in text) is ("tonight" in shots) is settings["logits"]
+    assert ("<< seen1>>" in text) is ("<< sunset>>" in shots) is (settings["style"] == "highlighted")
+    assert "{" not in text.replace("{}", "")
+    other = replace(feature(), score=(record("else", (7, 7, 7), "top"),))
+    assert asked(explainer.explain(other)) == [question]
+
+
+JUDGED = (
+    ("hf/m", "simulation", "auto"),
+    ("openai/m", "simulation", "logprobs"),
+    ("openai/m", "simulation", "text"),
+    ("hf/m", "simulation", "text"),
+    ("openai/m", "detection", "auto"),
+    ("openai/m", "embedding", "auto"),
+)
+
+
+@pytest.mark.parametrize(("judge", "name", "method"), JUDGED)
+def test_no_judge_is_shown_activations_of_score_records(judge: str, name: str, method: str) -> None:
+    """Two features with the same texts and other activations, active on other tokens, are asked about alike."""
+    sampling = config.Sampling(score=config.Records(top=6, inactive=6))
+    simulating = config.Simulating(method=method)
+    settings = config.Config(simulator=judge, simulating=simulating, sampling=sampling)
+    scorer = scorers.make(name, settings)
+    one = feature()
+    others = [replace(r, activations=tuple(reversed([3 * value for value in r.activations]))) for r in one.score]
+    questions = asked(scorer.score(one, EXPLAINED))
+    assert questions == asked(scorer.score(replace(one, score=tuple(others)), EXPLAINED))
+    text = text_of(questions)
+    assert EXPLAINED.text in text
+    assert all(word.strip() in text for r in one.score if r.source == "top" for word in r.tokens)
+    assert all(part not in text for part in ("seen", "promoted", "2.5", "<<"))
+
+
+@pytest.mark.parametrize("name", ["fuzzing", "intruder", "example_embedding"])
+def test_marks_say_where_and_not_how_strongly(name: str) -> None:
+    sampling = config.Sampling(explain=config.Records(top=1, inactive=1), score=config.Records(top=6, inactive=6))
+    scorer = scorers.make(name, config.Config(simulator="openai/m", sampling=sampling))
+    one = feature()
+    louder = [replace(r, activations=tuple(3 * value for value in r.activations)) for r in one.score]
+    questions = asked(scorer.score(one, EXPLAINED))
+    assert questions == asked(scorer.score(replace(one, score=tuple(louder)), EXPLAINED))
+    assert "asked0x1 asked0x2>>" in text_of(questions)
+    assert (EXPLAINED.text in text_of(questions)) is (name == "fuzzing")
+
+
+def own_prompts(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "prompts").mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / "prompts" / f"{name}.yaml").write_text(text)
+    prompts.load.cache_clear()
+
+
+def test_the_label_changes_with_the_text_and_with_its_few_shots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = []
+    for system, shots in (("Say.", "features: []"), ("Say!", "features: []"), ("Say.", "features: [ ]")):
+        own_prompts(tmp_path, monkeypatch, mine=f"few_shot: shots\nsystem: {system}", shots=shots)
+        labels.append(prompts.load("mine").label)
+    own_prompts(tmp_path, monkeypatch, mine="few_shot: shots\nsystem: Say.", shots="features: []")
+    assert prompts.load("mine").label == labels[0]
+    assert len(set(labels)) == 3
+
+
+def test_a_text_moved_from_the_prompt_to_its_few_shots_is_another_prompt() -> None:
+    assert Prompt("p", "ab", {}, "c").label != Prompt("p", "a", {}, "bc").label
+
+
+def test_mistakes_in_a_prompt_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = Prompt(
+        "mine", "", {"user": "{{ explanation }} {{ wrong }}", "loop": "{% for x in y %}", "if": "{% if z %}{% endif %}"}
+    )
+    for part, said in (("user", "wrong"), ("loop", "template"), ("if", "z"), ("absent", "absent")):
+        with pytest.raises(UserError, match=said):
+            prompt.render(part, explanation="birds")
+    own_prompts(tmp_path, monkeypatch, broken="a: [", listed="- a", orphan="few_shot: nowhere")
+    (tmp_path / "prompts" / "latin.yaml").write_bytes("a: é".encode("latin-1"))
+    for name, said in (("broken", "not YAML"), ("listed", "mapping"), ("latin", "not YAML"), ("orphan", "nowhere")):
+        with pytest.raises(UserError, match=said):
+            prompts.load(name)
+    with pytest.raises(UserError, match="scorer/fuzzing"):
+        prompts.load("scorer/fuzing")
+
+
+def test_templates_are_filled_in_literally() -> None:
+    """Nothing is escaped, filled-in text is no template, and a final line break is its author's choice."""
+    prompt = Prompt("mine", "", {"a": "<{{ x }}>\n", "b": "<{{ x }}>"})
+    assert prompt.render("a", x="&<{{ x }}") == "<&<{{ x }}>\n"
+    assert prompt.render("b", x="&") == "<&>"
+
+
+def test_a_conversation_is_static_but_for_its_last_turn() -> None:
+    prompt = Prompt("p", "", {"system": "At most {{ n }}.", "user": "{{ text }}?", "assistant": "{{ reply }}!"})
+    turns = prompt.conversation([({"text": "a"}, {"reply": "b"})], {"text": "c", "n": 5})
+    assert [(turn.role, turn.content) for turn in turns] == [
+        ("system", "At most 5."), ("user", "a?"), ("assistant", "b!"), ("user", "c?"),
+    ]  # fmt: skip
+
+
+def test_the_few_shots_answers_are_readable_by_the_parsers_they_teach() -> None:
+    from autointerp import answers
+    from autointerp.simulators.generated import GeneratedSimulator
+
+    (shot, *_), explanation = layout.shots(prompts.load("simulator/lines").few_shot), EXPLAINED
+    for logprobs, structured in ((True, False), (False, False), (False, True)):
+        simulator = GeneratedSimulator("openai/m", config.Simulating(), logprobs, structured)
+        (question,) = asked(simulator.simulate(explanation, [(" a",)]))
+        assert isinstance(question, Request)
+        taught, tokens = question.messages[2].content, shot.active[0].tokens
+        numbers = (
+            answers.token_json(taught, tokens)
+            if structured
+            else [number.value for number in answers.token_lines(taught, tokens)]
+        )
+        assert tuple(numbers) == layout.levels(shot.active)[0]
