@@ -168,6 +168,8 @@ def embed(request: EmbeddingRequest) -> Asking[tuple[tuple[float, ...], ...]]:
     if isinstance(answer, Failure):
         raise AnswerError(answer.reason)
     assert isinstance(answer, Vectors), "an embedding request was answered by something else"
+    if len(answer.vectors) != len(request.texts):
+        raise AnswerError(f"{len(answer.vectors)} vectors for {len(request.texts)} texts")
     return answer.vectors
 
 

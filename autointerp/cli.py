@@ -174,6 +174,18 @@ def _print_outcome(finished: Any) -> None:
     click.echo()
     click.echo(scores_table(rows))
     click.echo(f"\nEverything is in {finished.path}; the other tables in {finished.path / 'leaderboard.md'}")
+    totals = about["totals"]
+    if totals["calls"]:
+        cost = "unknown" if totals["cost_usd"] is None else f"${totals['cost_usd']:.4f}"
+        click.echo(
+            f"the answers behind it: {totals['calls']:,} calls, {totals['tokens_in']:,} tokens in, "
+            f"{totals['tokens_out']:,} out, {cost} when they were made"
+        )
+    if totals["error"]:
+        click.echo(
+            f"{totals['error']} of its results are errors (autointerp show says why); the same command with another "
+            "--out asks for those again and takes the rest from the cache"
+        )
     click.echo(f"next: autointerp show {finished.path}")
 
 

@@ -49,13 +49,12 @@ def _rank(score: float | None) -> float:
 def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: bool) -> list[str]:
     lines = [f"{feature.feature}   density {feature.density:.5f}   largest activation {feature.max_activation:.3g}", ""]
     for result in results:
-        scores = "  ".join(f"{name.split('/')[1]} {number(value)}" for name, value in result.scores.items())
-        text = visible(result.explanation.text) if result.explanation else "-"
-        lines += [f"{result.explainer} ({result.status}{': ' + result.error if result.error else ''})  {scores}"]
-        lines += [f"  {text if len(text) < 1000 else text[:1000] + ' ...'}", ""]
+        lines += _explained(result)
     lines.append("explained from")
     lines += [f"  {record.source:10} {shaded(record, feature.max_activation, colour)}" for record in feature.explain]
-    lines += ["", "scored on: true activations, then those predicted from the first explanation"]
+    if feature.promoted:
+        lines += ["", "promotes " + " ".join(repr(token) for token in feature.promoted)]
+    lines += ["", "scored on: true activations, then what was predicted or judged from the first explanation"]
     predicted = {item.record: item.predicted for item in results[0].simulations} if results else {}
     for place, record in enumerate(feature.score):
         lines.append(f"  {record.source:10} {shaded(record, feature.max_activation, colour)}")
@@ -63,7 +62,28 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
             values = tuple(value or 0.0 for value in predicted[place])  # what does not exist is not shaded
             guess = ActivationRecord(record.tokens, values, record.document, record.source)
             lines.append(f"  {'predicted':10} {shaded(guess, 10.0, colour)}")
+        lines += _judged(results[0], place) if results else []
     return lines
+
+
+def _explained(result: FeatureResult) -> list[str]:
+    """One explanation with its scores, and the reasons of those that are errors."""
+    scores = "  ".join(f"{name.removeprefix('simulation/')} {number(value)}" for name, value in result.scores.items())
+    text = visible(result.explanation.text) if result.explanation else "-"
+    errors = [f"  {name}: error: {visible(reason)}" for name, reason in result.errors.items()]
+    shown = text if len(text) < 1000 else text[:1000] + " ..."
+    return [f"{result.explainer} ({result.status})  {scores}", f"  {shown}", *errors, ""]
+
+
+def _judged(result: FeatureResult, place: int) -> list[str]:
+    """What each judging scorer said of one record."""
+    return [
+        f"  {'judged':10} {scorer}: {item.answer}"
+        + ("" if item.probability is None else f" (probability of 1: {item.probability:.2f})")
+        for scorer, items in result.judgements.items()
+        for item in items
+        if item.record == place
+    ]
 
 
 def shaded(record: ActivationRecord, highest: float, colour: bool) -> str:

@@ -6,8 +6,9 @@ under way finds it again; whatever a batch brought goes to the cache, and only t
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,13 +18,14 @@ from autointerp.llm.cache import canonical, is_clean, key_of
 from autointerp.llm.client import Client
 from autointerp.llm.providers import CallError
 from autointerp.llm.providers import batches as apis
-from autointerp.llm.providers.batches import Batches, Outcome
+from autointerp.llm.providers.batches import Batches, Lost, Outcome
 from sae.errors import UserError
 from sae.files import sha256_of, write_atomic
 
 T = TypeVar("T")
 SUBMISSIONS = 3
 """How often a request is submitted if its batches end without doing it."""
+log = logging.getLogger(__name__)
 NOT_DONE = CallError("transient", "not among its batch's results")
 
 
@@ -50,12 +52,17 @@ class Ledger:
     def drop(self, entry: Entry) -> None:
         self._path(entry).unlink(missing_ok=True)
 
-    def entries(self, judge: str) -> Iterator[Entry]:
-        for path in sorted(self._folder.glob("*.json")):
+    def entries(self, judge: str) -> list[Entry]:
+        found = map(self._read, sorted(self._folder.glob("*.json")))
+        return [entry for entry in found if entry is not None and entry.judge == judge]
+
+    @staticmethod
+    def _read(path: Path) -> Entry | None:
+        try:
             values = json.loads(path.read_text("utf-8"))
-            entry = Entry(**values | {"keys": tuple(values["keys"])})
-            if entry.judge == judge:
-                yield entry
+        except FileNotFoundError:  # struck off by another process just now
+            return None
+        return Entry(**values | {"keys": tuple(values["keys"])})
 
     def _path(self, entry: Entry) -> Path:
         return self._folder / f"{entry.tag}.json"
@@ -181,17 +188,33 @@ class Desk:
         if batch is None:  # it was never submitted
             self._ledger.drop(entry)
             return {}
-        self._ledger.write(replace(entry, batch=batch))
+        entry = replace(entry, batch=batch)
+        self._ledger.write(entry)
+        wanted = {key: requests[key] for key in entry.keys if key in requests}
+        try:
+            await self._end_of(api, entry, batch)
+            outcomes = await self._persistently(lambda: api.results(batch, wanted))
+        except Lost as error:
+            log.warning("autointerp: %s; its requests are submitted again", error)
+            outcomes = {}
+        for key, outcome in outcomes.items():
+            self._keep(key, wanted[key], outcome)
+        # What it brought for requests that are not wanted now stays there for a run that wants them.
+        if not outcomes or all(key in wanted or self._client.known(key) for key in entry.keys):
+            self._ledger.drop(entry)
+        return outcomes
+
+    async def _end_of(self, api: Batches, entry: Entry, batch: str) -> None:
+        """Wait until it has ended. Raises UserError if the provider refused it."""
         while not (state := await self._persistently(lambda: api.progress(batch))).ended:
             self._client.tally.waiting = f"batch {batch}: {state.done:,} of {state.total:,} done"
             await asyncio.sleep(self._poll_seconds)
         self._client.tally.waiting = ""
-        wanted = {key: requests[key] for key in entry.keys if key in requests}
-        outcomes = await self._persistently(lambda: api.results(batch, wanted))
-        for key, outcome in outcomes.items():
-            self._keep(key, wanted[key], outcome)
-        self._ledger.drop(entry)
-        return outcomes
+        if state.refused:
+            self._ledger.drop(entry)
+            raise UserError(
+                f"{entry.judge}: batch {batch} was refused: {state.refused}; mend it, then run the same command"
+            )
 
     def _keep(self, key: str, request: Request, outcome: Outcome) -> None:
         self._client.tally.calls += 1
@@ -202,16 +225,21 @@ class Desk:
                 self._client.cache.put(key, form, outcome)
 
     def _answer(self, request: Request, outcome: Outcome) -> Answer:
-        if isinstance(outcome, CallError):
-            return Failure(str(outcome))
-        return self._client.priced(request, outcome)
+        """The answer to be given. Raises UserError if no request can be answered until the user does something."""
+        if not isinstance(outcome, CallError):
+            return self._client.priced(request, outcome)
+        if outcome.kind == "fatal":
+            raise UserError(str(outcome))
+        return Failure(str(outcome))
 
     async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
             return await self._client.persistently(attempt)
+        except Lost:
+            raise
         except CallError as error:
             raise UserError(f"{error}; what is submitted goes on, the same command picks it up") from error
 
 
 def _is_open(outcome: Outcome | None) -> bool:
-    return outcome is None or (isinstance(outcome, CallError) and outcome.kind != "rejected")
+    return outcome is None or (isinstance(outcome, CallError) and outcome.kind in ("transient", "rate_limit"))

@@ -31,6 +31,7 @@ LONGEST_WAIT = 60.0
 class Patience:
     """How hard one call is tried: at most `tries` attempts of `attempt_seconds` each within `call_seconds`.
 
+    Waiting for one of the endpoint's places is not in them: a long queue is no reason to give up.
     first_wait: seconds before the second attempt, on average; it doubles from there.
     """
 
@@ -38,6 +39,20 @@ class Patience:
     call_seconds: float = 600.0
     attempt_seconds: float = 120.0
     first_wait: float = 1.0
+
+
+class Deadline:
+    """When one call is given up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        return self._at - time.monotonic()
+
+    def extend(self, seconds: float) -> None:
+        self._at += seconds
 
 
 @dataclass
@@ -101,7 +116,7 @@ class Client:
             ended.exception()  # seen, even if whoever asked is gone
 
     async def drain(self, seconds: float) -> None:
-        """Let calls under way bring their answers, for which money is owed; no other begins, and none is tried again."""
+        """Let calls under way bring their answers, for which money is owed; none begins, and none is tried again."""
         self._stopped = self._stopped or UserError("the run was stopped")
         if self._under_way:
             await asyncio.wait(list(self._under_way.values()), timeout=seconds)
@@ -130,20 +145,20 @@ class Client:
 
     async def _with_patience(self, question: Question) -> Answer:
         """An answer, or a failure, which is an answer too. Raises UserError if it is fatal."""
-        began = time.monotonic()
+        deadline = Deadline(self._patience.call_seconds)
         try:
-            return await self.persistently(lambda: self._attempt(question, began))
+            return await self.persistently(lambda: self._attempt(question, deadline), deadline)
         except CallError as error:
             self.tally.failures += 1
             log.info("no answer: %s", error)
             return Failure(str(error))
 
-    async def persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def persistently(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline | None = None) -> T:
         """Try until it succeeds or patience ends. Raises the last CallError, or UserError if one is fatal."""
+        ends = deadline or Deadline(self._patience.call_seconds)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_is_worth_another_try),
-            stop=tenacity.stop_after_attempt(self._patience.tries)
-            | tenacity.stop_before_delay(self._patience.call_seconds),
+            stop=lambda state: state.attempt_number >= self._patience.tries or state.upcoming_sleep >= ends.left,
             wait=self._wait,
             before_sleep=self._note_retry,
             reraise=True,
@@ -156,14 +171,14 @@ class Client:
                 raise self._stopped from error
             raise
 
-    async def _attempt(self, question: Question, began: float) -> Answer:
+    async def _attempt(self, question: Question, deadline: Deadline) -> Answer:
         provider = self._provider_of(question)
-        limit = self._limit(provider.endpoint)
+        limit, queued = self._limit(provider.endpoint), time.monotonic()
         async with limit.slot() as started:
             if self._stopped:
                 raise self._stopped
-            left = began + self._patience.call_seconds - time.monotonic()
-            seconds = min(self._patience.attempt_seconds, max(left, 0.001)) if provider.hurried else None
+            deadline.extend(started - queued)
+            seconds = min(self._patience.attempt_seconds, deadline.left) if provider.hurried else None
             try:
                 async with asyncio.timeout(seconds):
                     answer = await _call(provider, question)

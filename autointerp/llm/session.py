@@ -91,27 +91,32 @@ class Session:
             tick()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """On this session's loop; in a thread of its own if the caller already runs a loop (a notebook)."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            self._runner.run(work)
-            return
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(self._runner.run, work).result()
+        """On this session's loop."""
+        _apart(lambda: self._runner.run(work))
 
     def __enter__(self) -> "Session":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._run(self._close())
-        self._runner.close()
+        _apart(self._runner.close)
         gc.unfreeze()
 
     async def _close(self) -> None:
         await self.client.close()
         for provider in self._providers.values():
             await provider.close()
+
+
+def _apart(work: Callable[[], None]) -> None:
+    """Here, or in a thread of its own if the caller already runs a loop (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        work()
+        return
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(work).result()
 
 
 def make_provider(model: str, runtime: Runtime) -> "Provider | Any":

@@ -59,6 +59,14 @@ def test_every_list_of_tokens_comes_back_with_its_numbers_and_their_places(
     assert [number.start for number in found] == wanted
 
 
+@always_the_same
+@given(pairs, st.sampled_from(["", " ", "  "]), st.sampled_from(["", " ", "\r"]))
+def test_spaces_around_numbers_do_not_move_their_places(annotated: Pairs, before: str, after: str) -> None:
+    tokens, numbers = unzipped(annotated)
+    text = layout.token_lines(tokens, [f"{before}{number}{after}" for number in numbers])
+    check_spans(answers.token_lines(text, tokens), text, numbers)
+
+
 def dropped(annotated: Pairs, place: int) -> Pairs:
     return annotated[:place] + annotated[place + 1 :]
 
@@ -274,7 +282,7 @@ def test_expected_values_by_hand() -> None:
     """Tokens that merge the tab or the line break with a number, that split 10, or that offer no number at all."""
     answer = completion(
         ("a", {"a": 1.0}), ("\t7", {"\t7": 0.6, "\t3": 0.2, "7": 0.1, " 7": 0.1}), ("\nb\t", {"\nb\t": 1.0}),
-        ("5\n", {"5\n": 0.5, "6\n": 0.5, "9": 0.4}), ("c\t", {"c\t": 1.0}), ("1", {"1": 0.75, "2": 0.25}),
+        ("5\n", {"5\n": 0.5, "6\n": 0.5, "9": 0.4, "9,": 0.4}), ("c\t", {"c\t": 1.0}), ("1", {"1": 0.75, "2": 0.25}),
         ("0", {"0": 0.9, "\n": 0.1}), ("\nd\t", {"\nd\t": 1.0}), ("4", {"?": 0.9}),
     )  # fmt: skip
     numbers = answers.token_lines(answer.text, ["a", "b", "c", "d"])

@@ -16,12 +16,23 @@ OTHER: dict[str, Any] = {
     "subject.toy.n_layers": 7, "subject.toy.steps": 7, "subject.toy.batch": 7,
     "dictionaries.train": [{"name": "other", "k": 3}], "dictionaries.baselines": ["pca"],
     "dictionaries.fit_vectors": 9, "sampling.features": 7, "sampling.tokens": 7, "sampling.fragment": 7,
-    "explainers": ["rules-2"], "simulator": "other",
+    "explainers": ["rules-2"], "simulator": "other", "scorers": ["detection"], "controls": 0.5,
+    "explaining.style": "highlighted", "explaining.contrast": True, "explaining.logits": True,
+    "explaining.candidates": 3, "explaining.max_words": 7, "explaining.max_tokens": 7, "explaining.temperature": 0.5,
+    "simulating.method": "text", "simulating.top_logprobs": 7, "simulating.samples": 7,
+    "simulating.reasoning_tokens": 7, "simulating.temperature": 0.5, "judging.texts": 7, "judging.logprobs": True,
+    "judging.intruders": 7, "judging.intruder_texts": 7, "judging.reasoning_tokens": 7, "judging.temperature": 0.5,
+    "judging.embedder": "other",
 } | {
     f"sampling.{side}.{source}": 77
     for side in ("explain", "score") for source in ("top", "quantile", "importance", "random", "inactive")
 }  # fmt: skip
-RUNTIME = {"name": "other", "runtime.device": "cuda", "runtime.batch_blocks": 3, "runtime.out": "elsewhere"}
+RUNTIME: dict[str, Any] = {
+    "name": "other", "runtime.device": "cuda", "runtime.batch_blocks": 3, "runtime.out": "elsewhere",
+    "runtime.concurrency": 3, "runtime.tries": 3, "runtime.call_seconds": 3, "runtime.attempt_seconds": 3,
+    "runtime.first_wait": 3, "runtime.max_cost": 3, "runtime.fail_on_error": 0.5, "runtime.batch": True,
+    "runtime.poll_seconds": 3, "runtime.prices": "mine.yaml",
+}  # fmt: skip
 
 
 def test_every_field_has_exactly_one_role() -> None:
@@ -87,7 +98,7 @@ def test_configs_are_found_by_path_here_and_shipped(tmp_path: Path, monkeypatch:
 
 def test_all_shipped_configs_load() -> None:
     names = [path.stem for path in shipped_folder("eval_configs").glob("*.yaml")]
-    assert {"demo", "dictionary", "smoke"} <= set(names)
+    assert {"demo", "dictionary", "judged", "smoke"} <= set(names)
     for name in names:
         config.load(name)
 

@@ -89,8 +89,12 @@ def test_tokens_look_the_same_in_marked_text_and_in_its_pairs() -> None:
 
 @pytest.mark.parametrize("style", ["tokens", "highlighted"])
 def test_contrast_and_logits_are_shown_only_if_asked_for(style: str) -> None:
-    """Silent texts are never among the excerpts, and do not count as excerpts in which few tokens are active."""
-    one = feature(record("a", [3.0, 2.0]), *[record(f"quiet{n}x", [0.0] * 9, "inactive") for n in range(3)])
+    """What was chosen as silent is never among the excerpts, nor counted there; what merely is silent is."""
+    one = feature(
+        record("a", [3.0, 2.0]),
+        record("still", [0.0, 0.0], "random"),
+        *[record(f"quiet{n}x", [0.0] * 9, "inactive") for n in range(3)],
+    )
     plain = shown(Explaining(style=style), one)
     assert "quiet" not in plain
     assert "rivers" not in plain
@@ -98,6 +102,8 @@ def test_contrast_and_logits_are_shown_only_if_asked_for(style: str) -> None:
     full = shown(Explaining(style=style, contrast=True, logits=True), one)
     before, _, after = full.partition("silent throughout")
     assert "quiet" not in before
+    assert (" still0\t0\n" in before) is (style == "tokens")
+    assert "still" not in after
     assert all(f" quiet{n}x8" in after for n in range(3))
     assert "\t0" not in after
     assert "' rivers', '\\n'\n" in after

@@ -66,7 +66,7 @@ def test_its_shuffled_explanation_scores_nothing(planted_run: package.Run) -> No
 def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     assert {path.name for path in smoke.iterdir()} == FILES
     about = json.loads((smoke / "run.json").read_text())
-    assert about["schema_version"] == 1
+    assert about["schema_version"] == 2
     assert about["status"] == "complete"
     for key in (
         "identity",
@@ -237,9 +237,11 @@ def test_an_empty_folder_stays_empty_after_a_mistake(tmp_path: Path) -> None:
     assert (done.returncode, "not empty and not a run folder" in done.stderr) == (2, True), done.stderr
 
 
-def test_failures_are_counted_and_never_scored(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_are_counted_and_never_scored(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulator that cannot read some explanations: those are errors, in no mean, in every count."""
-    from autointerp import config, leaderboard, pipeline
+    from autointerp import config, leaderboard
+    from autointerp.method import Method
+    from autointerp.pipeline import Offline, Work
     from autointerp.simulators import rules as simulator
 
     original = simulator.RulesSimulator.simulate
@@ -251,13 +253,14 @@ def test_failures_are_counted_and_never_scored(smoke: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(simulator.RulesSimulator, "simulate", moody)
     folder = RunFolder(smoke)
-    results = [
-        r for rs in pipeline.evaluate_all(folder.read_features(), config.load("smoke"), lambda *_: False) for r in rs
-    ]
-    errors = [result for result in results if result.status == "error"]
+    chosen = config.load("smoke", {"runtime.fail_on_error": 1.0})
+    work = Work(folder.read_features(), chosen, Method.of(chosen), [])
+    work.explain(Offline(), Silent(""))
+    work.evaluate(Offline(), Silent(""), lambda results: None)
+    errors = [result for result in work.results() if result.status == "error"]
     assert errors
     assert all(not result.scores and result.error == "no answer" for result in errors)
-    rows = leaderboard.make_rows(folder.about, folder.densities(), results)
+    rows = leaderboard.make_rows(folder.about, folder.densities(), work.results(), Method.of(chosen).chances)
     assert sum(row["n_error"] for row in rows if row["scorer"] == "simulation/top") == len(errors)
     for row in rows:
         assert row["n_ok"] + row["n_undefined"] + row["n_error"] == 12

@@ -2,18 +2,22 @@
 
 import itertools
 import random
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from autointerp import rules
+from autointerp.asking import Asking, answered_by
+from autointerp.config import Config
 from autointerp.explainers import make
 from autointerp.explainers.rules import Candidates, learn
-from autointerp.records import ActivationRecord, AnswerError
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 from autointerp.rules import KINDS, Predictor, Rule
 from autointerp.simulators.rules import RulesSimulator
 from sae.errors import UserError
 
+T = TypeVar("T")
 AWKWARD = (
     '"',
     "\\",
@@ -35,6 +39,16 @@ AWKWARD = (
 
 def record(tokens: list[str], activations: list[float]) -> ActivationRecord:
     return ActivationRecord(tuple(tokens), tuple(activations), 0, "top")
+
+
+def alone(asking: Asking[T]) -> T:
+    """Driven by nobody: the rules ask nothing."""
+    return answered_by(asking, lambda question: pytest.fail(f"asked {question}"))
+
+
+def explained(spec: str, records: list[ActivationRecord]) -> Explanation:
+    feature = FeatureRecord(FeatureId("d", 0), tuple(records), (), 0.1, 1.0, (), 1.0, 0.0)
+    return alone(make(spec, Config()).explain(feature))
 
 
 def random_rules(seed: int) -> list[Rule]:
@@ -136,26 +150,26 @@ def test_planted_rules_are_found_and_named() -> None:
         )
         for tokens in texts
     ]
-    explanation = make("rules-2").explain(records)
+    explanation = explained("rules-2", records)
     assert explanation.text == 'Active on the token "z" (4.3); the token "x" right after "y" (10.0).'
-    predicted = RulesSimulator().simulate(explanation, [tuple("yxaz")])
+    predicted = alone(RulesSimulator().simulate(explanation, [tuple("yxaz")]))
     assert predicted == [(0.0, 10.0, 0.0, 4.3)]
 
 
 def test_token_table_is_every_tokens_mean() -> None:
-    explanation = make("token-table").explain([record(["a", "b", "a", "c"], [4.0, 1.0, 2.0, 0.0])])
+    explanation = explained("token-table", [record(["a", "b", "a", "c"], [4.0, 1.0, 2.0, 0.0])])
     assert explanation.text == 'Active on the token "a" (7.5); the token "b" (2.5).'
 
 
 def test_a_silent_feature_gets_an_explanation_that_predicts_nothing() -> None:
-    explanation = make("rules-5").explain([record(["a", "b"], [0.0, 0.0])])
-    assert RulesSimulator().simulate(explanation, [("a", "b")]) == [(0.0, 0.0)]
+    explanation = explained("rules-5", [record(["a", "b"], [0.0, 0.0])])
+    assert alone(RulesSimulator().simulate(explanation, [("a", "b")])) == [(0.0, 0.0)]
 
 
 @pytest.mark.parametrize("spec", ["rules-0", "rules-x", "gpt", "token"])
 def test_unknown_explainers_are_refused(spec: str) -> None:
     with pytest.raises(UserError, match="known: rules-N"):
-        make(spec)
+        make(spec, Config())
 
 
 def test_the_wording_says_the_window_that_the_code_uses() -> None:

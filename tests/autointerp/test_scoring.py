@@ -19,7 +19,7 @@ def random_records() -> tuple[list[ActivationRecord], list[Simulation]]:
 
 def test_pooling_equals_scipy_over_the_concatenation() -> None:
     records, simulations = random_records()
-    scores = simulation.score(records, simulations)
+    scores = simulation.slices(records, simulations)
     for name, places in (("top_and_random", range(10)), ("top", range(5)), ("random", range(5, 10))):
         true = np.concatenate([records[i].activations for i in places])
         predicted = np.concatenate([simulations[i].predicted for i in places])
@@ -30,7 +30,7 @@ def test_pooled_is_not_the_mean_of_records() -> None:
     """Two records, each perfectly predicted within itself but at the wrong level, do not score 1."""
     records = [ActivationRecord(("a", "b"), pair, 0, "top") for pair in ((0.0, 1.0), (9.0, 10.0))]
     simulations = [Simulation(0, (9.0, 10.0)), Simulation(1, (0.0, 1.0))]
-    assert simulation.score(records, simulations)["simulation/top"] < 0  # type: ignore[operator]
+    assert simulation.slices(records, simulations)["simulation/top"] < 0  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(("true", "predicted"), [([0, 0, 0], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([], []), ([1], [2])])

@@ -16,6 +16,7 @@ import httpx2
 import openai
 
 from autointerp.asking import Completion, Request
+from autointerp.llm import faults
 from autointerp.llm.providers import CallError
 from autointerp.llm.providers import anthropic as messages
 from autointerp.llm.providers import openai as chat
@@ -27,13 +28,21 @@ Outcome = Completion | CallError
 """What became of one request: rejected for good, or (transient) not done and to be submitted again."""
 
 
+class Lost(CallError):
+    """A batch that its provider does not know, or not any more: deleted, archived, or another account's."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("rejected", message)
+
+
 @dataclass(frozen=True)
 class Progress:
-    """ended: no result will be added."""
+    """ended: no result will be added. refused: why the provider did not even begin."""
 
     ended: bool
     done: int
     total: int
+    refused: str = ""
 
 
 class Batches(Protocol):
@@ -49,10 +58,12 @@ class Batches(Protocol):
         """A batch that was submitted, but whose id was lost before it could be written down."""
         ...
 
-    async def progress(self, batch: str) -> Progress: ...
+    async def progress(self, batch: str) -> Progress:
+        """How far it is. Raises Lost."""
+        ...
 
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
-        """What an ended batch brought, for those of its requests that are asked about."""
+        """What an ended batch brought, for those of its requests that are asked about. Raises Lost."""
         ...
 
 
@@ -86,15 +97,17 @@ class AnthropicBatches:
         return None
 
     async def progress(self, batch: str) -> Progress:
-        async with _faults(self._judge):
+        async with _faults(self._judge, batch):
             found = await self._api.retrieve(batch)
+        if found.archived_at:
+            raise Lost(f"{self._judge.spec.text}: the results of batch {batch} are gone")
         counts = found.request_counts
         done = counts.succeeded + counts.errored + counts.canceled + counts.expired
         return Progress(found.processing_status == "ended", done, done + counts.processing)
 
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
         outcomes: dict[str, Outcome] = {}
-        async with _faults(self._judge):
+        async with _faults(self._judge, batch):
             async for item in await self._api.results(batch):
                 if item.custom_id in requests:
                     outcomes[item.custom_id] = self._outcome(item.to_dict(mode="json")["result"])
@@ -105,8 +118,10 @@ class AnthropicBatches:
             return in_batch(self._judge.read, result["message"])
         reason = json.dumps(result.get("error", {}))
         if result["type"] == "errored" and "invalid_request" in reason:
-            return CallError("rejected", f"{self._judge.spec.text}: {reason}")
-        return CallError("transient", f"{self._judge.spec.text}: {result['type']} in its batch {reason}")
+            return CallError("rejected", f"{self._judge.spec.text}: {faults.one_line(reason)}")
+        return CallError(
+            "transient", f"{self._judge.spec.text}: {result['type']} in its batch {faults.one_line(reason)}"
+        )
 
 
 class OpenAIBatches:
@@ -137,26 +152,29 @@ class OpenAIBatches:
     async def find(self, tag: str, count: int, since: float) -> str | None:
         async with _faults(self._judge):
             page = await self._sdk.batches.list(limit=50)
-        return next((batch.id for batch in page.data if (batch.metadata or {}).get(TAG) == tag), None)
+        ours = (batch for batch in page.data if (batch.metadata or {}).get(TAG) == tag)
+        # An older one of the same requests has ended without doing them.
+        return next((batch.id for batch in ours if batch.created_at >= since - CLOCK_SKEW), None)
 
     async def progress(self, batch: str) -> Progress:
-        async with _faults(self._judge):
+        async with _faults(self._judge, batch):
             found = await self._sdk.batches.retrieve(batch)
         counts = found.request_counts
         done, total = (counts.completed + counts.failed, counts.total) if counts else (0, 0)
         if found.status == "failed":
             problems = found.errors.data if found.errors and found.errors.data else []
             said = "; ".join(str(problem.message) for problem in problems)
-            raise CallError("fatal", f"{self._judge.spec.text}: batch {batch} was refused: {said}")
+            return Progress(True, done, total, faults.one_line(said) or "no reason given")
         return Progress(found.status in ("completed", "expired", "cancelled"), done, total)
 
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
         outcomes: dict[str, Outcome] = {}
-        async with _faults(self._judge):
+        async with _faults(self._judge, batch):
             found = await self._sdk.batches.retrieve(batch)
             for file in filter(None, (found.output_file_id, found.error_file_id)):
                 content = await self._sdk.files.content(file)
-                for line in map(json.loads, content.text.splitlines()):
+                # Not splitlines: U+2028 and its like may stand inside a JSON string.
+                for line in map(json.loads, filter(None, content.content.split(b"\n"))):
                     if line["custom_id"] in requests:
                         outcomes[line["custom_id"]] = self._outcome(line, requests[line["custom_id"]])
         return outcomes
@@ -168,7 +186,7 @@ class OpenAIBatches:
             return in_batch(lambda body: self._judge.read(body, request), response["body"])
         reason = json.dumps(error or response.get("body"))
         kind = "rejected" if status and 400 <= status < 500 and status not in (408, 409, 429) else "transient"
-        return CallError(kind, f"{self._judge.spec.text}: {reason}")  # type: ignore[arg-type]  # narrowed above
+        return CallError(kind, f"{self._judge.spec.text}: {faults.one_line(reason)}")  # type: ignore[arg-type]  # narrowed above
 
 
 def in_batch(read: Any, body: Any) -> Outcome:
@@ -181,11 +199,13 @@ def in_batch(read: Any, body: Any) -> Outcome:
 
 
 @asynccontextmanager
-async def _faults(judge: messages.AnthropicJudge | chat.OpenAIJudge) -> AsyncIterator[None]:
-    """The SDKs' exceptions as CallErrors."""
+async def _faults(judge: messages.AnthropicJudge | chat.OpenAIJudge, batch: str | None = None) -> AsyncIterator[None]:
+    """The SDKs' exceptions as CallErrors; batch: the one that a call is about."""
     try:
         yield
     except (anthropic.APIError, openai.APIError, httpx2.HTTPError, ValueError) as error:
+        if batch and isinstance(error, anthropic.NotFoundError | openai.NotFoundError):
+            raise Lost(f"{judge.spec.text}: there is no batch {batch}") from error
         raise judge.fault(error) from error
 
 

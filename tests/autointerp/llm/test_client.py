@@ -2,14 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from autointerp.asking import Answer, Completion, Failure, Message, Question, Request
+from autointerp.asking import Completion, Failure, Message, Question, Request
 from autointerp.config import Runtime
 from autointerp.llm import client as clients
 from autointerp.llm import limits
@@ -21,6 +21,7 @@ from sae.errors import UserError
 from tests.fakes import JudgeServer, script, usage
 from tests.fakes.anthropic_api import conversation
 
+T = TypeVar("T")
 CLAUDE, GPT = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
 TOKEN_USD = {CLAUDE: (1e-6, 5e-6), GPT: (0.15e-6, 0.6e-6)}
 """In and out, by the shipped list."""
@@ -37,31 +38,42 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
 
 
 class Run:
-    """A client for both judges over one cache folder, as one invocation makes it; asks all it is given at once."""
+    """One invocation's client for both judges over a cache folder; asks all it is given at once."""
 
     def __init__(self, folder: Path, most_usd: float | None = None, concurrency: int = 100, **patience: Any) -> None:
-        self._providers = {model: make_provider(model, Runtime()) for model in (CLAUDE, GPT)}
-        self.client = Client(
-            lambda question: self._providers[question.model],
-            AnswerCache(folder),
-            load_prices(),
-            Budget(most_usd),
-            Patience(**{"first_wait": 0.0} | patience),
-            concurrency,
-        )
+        self._judges: dict[str, Any] = {}
+        cache, budget = AnswerCache(folder), Budget(most_usd)
+        kept = Patience(**{"first_wait": 0.0} | patience)
+        self.client = Client(self.judge, cache, load_prices(), budget, kept, concurrency)
+
+    def judge(self, question: Question) -> Any:
+        if question.model not in self._judges:
+            self._judges[question.model] = make_provider(question.model, Runtime())
+        return self._judges[question.model]
 
     def __call__(self, *questions: Question) -> list[Any]:
-        return asyncio.run(self._answers(questions))
+        """Answers and exceptions, each in its question's place."""
 
-    async def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
-        answers = await asyncio.gather(*map(self.client.answer, questions), return_exceptions=True)
-        for provider in self._providers.values():
-            await provider.close()
-        self.client.cache.close()
-        return answers
+        async def gathered() -> list[Any]:
+            return await asyncio.gather(*map(self.client.answer, questions), return_exceptions=True)
+
+        return self.do(gathered())
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end of an invocation."""
+
+        async def whole() -> T:
+            try:
+                return await work
+            finally:
+                for judge in self._judges.values():
+                    await judge.close()
+                self.client.cache.close()
+
+        return asyncio.run(whole())
 
 
-def requests(count: int, model: str = GPT, **more: Any) -> list[Request]:
+def requests(model: str, count: int = 6, **more: Any) -> list[Request]:
     return [Request(model, (Message("user", f"question {number}"),), 60, **more) for number in range(count)]
 
 
@@ -76,7 +88,7 @@ def right(asked: Sequence[Request]) -> list[str]:
 
 def test_identical_questions_at_once_are_one_call_and_later_none(fake: JudgeServer, tmp_path: Path) -> None:
     fake.configure(latency=0.05)
-    asked = [*requests(5, CLAUDE), *requests(5, GPT)]
+    asked = [*requests(CLAUDE, 5), *requests(GPT, 5)]
     run = Run(tmp_path)
     first = run(*(asked * 4))
     assert said(first) == right(asked) * 4
@@ -86,14 +98,14 @@ def test_identical_questions_at_once_are_one_call_and_later_none(fake: JudgeServ
     assert (len(fake.calls()), again.client.tally.calls, again.client.tally.cached) == (10, 0, 10)
     assert again.client.tally.paid.cost_usd == 0
     assert sum(answer.usage.cost_usd for answer in first[:10]) == pytest.approx(run.client.tally.paid.cost_usd)
-    Run(tmp_path)(*requests(2, sample=1))
+    Run(tmp_path)(*requests(GPT, 2, sample=1))
     assert len(fake.calls()) == 12
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "529", "429", "drop", "half", "garbage"])
 def test_passing_faults_are_tried_again(fault: str, fake: JudgeServer, tmp_path: Path) -> None:
     fake.configure(faults={fault: 1}, max_faults_per_request=3)
-    asked = [*requests(3, CLAUDE), *requests(3, GPT)]
+    asked = [*requests(CLAUDE, 3), *requests(GPT, 3)]
     run = Run(tmp_path, tries=4)
     assert said(run(*asked)) == right(asked)
     assert (run.client.tally.calls, run.client.tally.retries) == (24, 18)
@@ -101,7 +113,7 @@ def test_passing_faults_are_tried_again(fault: str, fake: JudgeServer, tmp_path:
 
 def test_patience_ends_in_a_failure_that_is_not_kept(fake: JudgeServer, tmp_path: Path) -> None:
     fake.configure(faults={"503": 1})
-    asked = [*requests(2, CLAUDE), *requests(2, GPT)]
+    asked = [*requests(CLAUDE, 2), *requests(GPT, 2)]
     run = Run(tmp_path, tries=3)
     answers = run(*asked)
     assert all(isinstance(answer, Failure) and "503" in answer.reason for answer in answers)
@@ -112,15 +124,24 @@ def test_patience_ends_in_a_failure_that_is_not_kept(fake: JudgeServer, tmp_path
 
 def test_a_call_that_hangs_ends_with_its_patience(fake: JudgeServer, tmp_path: Path) -> None:
     fake.configure(faults={"timeout": 1})
-    (answer,) = Run(tmp_path, attempt_seconds=0.1, call_seconds=0.25)(*requests(1))
+    (answer,) = Run(tmp_path, attempt_seconds=0.1, call_seconds=0.25)(*requests(GPT, 1))
     assert isinstance(answer, Failure)
     assert "no answer in time" in answer.reason
     assert 1 <= len(fake.calls()) <= 3
 
 
+def test_a_long_queue_is_no_reason_to_give_up(fake: JudgeServer, tmp_path: Path) -> None:
+    fake.configure(max_in_flight=3, latency=0.05)
+    asked = requests(GPT, 100)
+    run = Run(tmp_path, call_seconds=1.0, tries=50)
+    assert said(run(*asked)) == right(asked)
+    took = [call["answered"] for call in fake.calls()]
+    assert max(took) - min(took) > 1.3, "the queue was too short to tell anything"
+
+
 def test_a_rejected_question_is_asked_once(fake: JudgeServer, tmp_path: Path) -> None:
     bad = Request(GPT, (), 10)
-    answers = Run(tmp_path)(bad, *requests(1))
+    answers = Run(tmp_path)(bad, *requests(GPT, 1))
     assert isinstance(answers[0], Failure)
     assert isinstance(answers[1], Completion)
     assert len(fake.calls()) == 2
@@ -129,7 +150,7 @@ def test_a_rejected_question_is_asked_once(fake: JudgeServer, tmp_path: Path) ->
 def test_what_the_user_must_mend_stops_all(fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "old-key")
     fake.configure(latency=0.01)
-    answers = Run(tmp_path, concurrency=4)(*requests(40))
+    answers = Run(tmp_path, concurrency=4)(*requests(GPT, 40))
     assert {type(answer) for answer in answers} == {UserError}
     assert all("OPENAI_API_KEY" in str(answer) and "\n" not in str(answer) for answer in answers)
     assert len(fake.calls()) <= 8, "calls went on after the key was refused"
@@ -138,7 +159,7 @@ def test_what_the_user_must_mend_stops_all(fake: JudgeServer, tmp_path: Path, mo
 @pytest.mark.parametrize("fault", ["refusal", "length"])
 def test_what_is_not_whole_is_paid_but_not_kept(fault: str, fake: JudgeServer, tmp_path: Path) -> None:
     fake.configure(faults={fault: 1})
-    asked = [*requests(1, CLAUDE), *requests(1, GPT)]
+    asked = [*requests(CLAUDE, 1), *requests(GPT, 1)]
     for number in (1, 2):
         run = Run(tmp_path)
         answers = run(*asked)
@@ -150,7 +171,7 @@ def test_what_is_not_whole_is_paid_but_not_kept(fault: str, fake: JudgeServer, t
 def test_a_whole_text_is_kept_however_odd(fake: JudgeServer, tmp_path: Path) -> None:
     """It was paid for, and would be said again."""
     fake.configure(faults={"shape": 1})
-    asked = requests(1)
+    asked = requests(GPT, 1)
     odd = Run(tmp_path)(*asked)
     assert said(odd) != right(asked)
     fake.configure(faults={})
@@ -180,12 +201,12 @@ def test_waits_are_at_least_what_the_server_asks(
 ) -> None:
     fake.configure(faults={"429-after": 1}, max_faults_per_request=3, retry_after=20)
     clock = Clock(monkeypatch)
-    assert said(Run(tmp_path)(*requests(1))) == right(requests(1))
+    assert said(Run(tmp_path)(*requests(GPT, 1))) == right(requests(GPT, 1))
     assert [wait for wait in clock.waits if wait] == [20, 20, 20]
     assert clock.now == 1060
     clock.waits.clear()
     fake.configure(retry_after=10_000)
-    (answer,) = Run(tmp_path)(*requests(1, sample=7, temperature=0.5))
+    (answer,) = Run(tmp_path)(*requests(GPT, 1, sample=7, temperature=0.5))
     assert isinstance(answer, Failure), "nobody waits for hours: call_seconds is 600"
     assert clock.now < 1060 + 600
 
@@ -194,16 +215,21 @@ def test_waits_double_with_jitter(fake: JudgeServer, tmp_path: Path, monkeypatch
     fake.configure(faults={"500": 1})
     clock = Clock(monkeypatch)
     drawn: list[float] = []
-    monkeypatch.setattr(random, "uniform", lambda low, high: drawn.append(high) or (low + high) / 2)
+
+    def middle(low: float, high: float) -> float:
+        drawn.append(high)
+        return (low + high) / 2
+
+    monkeypatch.setattr(random, "uniform", middle)
     run = Run(tmp_path, tries=9, first_wait=1.0)
-    run(*requests(1))
+    run(*requests(GPT, 1))
     assert [wait for wait in clock.waits if wait] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert drawn[:8] == [2, 4, 8, 16, 32, 64, 120, 120]
 
 
 def test_concurrency_settles_near_what_the_server_bears(fake: JudgeServer, tmp_path: Path) -> None:
-    fake.configure(max_in_flight=8, latency=0.06)
-    asked = requests(300)
+    fake.configure(max_in_flight=8, latency=0.04)
+    asked = requests(GPT, 300)
     run = Run(tmp_path)
     assert said(run(*asked)) == right(asked)
     (limit,) = run.client._limits.values()
@@ -217,7 +243,7 @@ def test_concurrency_settles_near_what_the_server_bears(fake: JudgeServer, tmp_p
 
 def test_concurrency_grows_to_its_setting_where_nothing_objects(fake: JudgeServer, tmp_path: Path) -> None:
     fake.configure(latency=0.2)
-    Run(tmp_path, concurrency=40)(*requests(180))
+    Run(tmp_path, concurrency=40)(*requests(GPT, 180))
     assert 32 < max(call["in_flight"] for call in fake.calls()) <= 40
 
 
@@ -235,7 +261,7 @@ def paid(fake: JudgeServer, model: str) -> float:
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
 def test_a_budget_is_never_passed_and_nothing_is_paid_twice(model: str, fake: JudgeServer, tmp_path: Path) -> None:
     fake.configure(latency=0.002, faults={"500": 0.1, "429": 0.1})
-    asked = requests(120, model)
+    asked = requests(model, 120)
     whole = 120 * (3 * TOKEN_USD[model][0] + 4 * TOKEN_USD[model][1])
     limit = 0.4 * whole + (load_prices().bound(asked[0]) or 0)
     run = Run(tmp_path, limit)

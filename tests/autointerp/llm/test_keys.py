@@ -4,6 +4,7 @@ import asyncio
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,7 @@ def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for model, answer in (("anthropic/m", ({},)), ("openai/m", ({}, Request("openai/m", (), 1)))):
-        judge = make_provider(model, Runtime())
+        judge: Any = make_provider(model, Runtime())
         assert KEY not in f"{judge} {vars(judge)}"
         with pytest.raises(CallError) as caught:
             judge.read(*answer)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -59,19 +58,14 @@ def ask(request: Request, seconds: float = 10.0) -> Completion:
     """One attempt."""
 
     async def once() -> Completion:
-        async with aclosing(_Closing(make_provider(request.model, Runtime(attempt_seconds=seconds)))) as held:
-            completion: Completion = await held.judge.complete(request)
+        judge = make_provider(request.model, Runtime(attempt_seconds=seconds))
+        try:
+            completion: Completion = await judge.complete(request)
             return completion
+        finally:
+            await judge.close()
 
     return asyncio.run(once())
-
-
-class _Closing:
-    def __init__(self, judge: Any) -> None:
-        self.judge = judge
-
-    async def aclose(self) -> None:
-        await self.judge.close()
 
 
 def refused(request: Request, **more: float) -> CallError:
@@ -224,8 +218,11 @@ def test_a_server_that_does_not_echo_is_refused(fake: JudgeServer, monkeypatch: 
     for lost in ("echo", "logprobs"):
         monkeypatch.setattr(chat, "echo_parameters", lambda *given, lost=lost: honest(*given) | {lost: None})
         error = refused(request)
-        assert error.kind == "fatal"
-        assert "simulating.method=text" in str(error)
+        assert (error.kind, "simulating.method=text" in str(error)) == ("fatal", True)
+    judge: Any = make_provider(request.model, Runtime())
+    with pytest.raises(CallError, match="does not echo"):
+        judge.read_echo({"choices": [{"text": PROMPT}]}, request)
+    asyncio.run(judge.close())
 
 
 WHOLE: dict[str, Any] = {
@@ -246,22 +243,19 @@ WHOLE: dict[str, Any] = {
 )  # fmt: skip
 def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: JudgeServer) -> None:
     """Proxies send such."""
-    claude, gpt = (make_provider(model, Runtime()) for model in ("anthropic/m", "openai/m"))
-    request = hello("openai/m")
-    for read in (
-        lambda: claude.read(answer),
-        lambda: gpt.read(answer, request),
-        lambda: gpt.read_echo(answer, request),
-    ):
+    claude: Any = make_provider("anthropic/m", Runtime())
+    gpt: Any = make_provider("openai/m", Runtime())
+    asked = hello("openai/m")
+    for read, arguments in ((claude.read, ()), (gpt.read, (asked,)), (gpt.read_echo, (asked,))):
         with pytest.raises(CallError) as caught:
-            read()
+            read(answer, *arguments)
         assert caught.value.kind == "transient"
     asyncio.run(claude.close())
     asyncio.run(gpt.close())
 
 
 def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: JudgeServer) -> None:
-    judge = make_provider("openai/m", Runtime())
+    judge: Any = make_provider("openai/m", Runtime())
     usage = WHOLE["usage"]
     with pytest.raises(CallError, match=r"method=text") as caught:
         judge.read(WHOLE, hello("openai/m", top_logprobs=5))

@@ -87,9 +87,9 @@ class Tokens:
         return self._text([*before[-4:], token])[len(self._text(before[-4:])) :]
 
     def _dialogue(self, messages: Sequence[Message]) -> list[int]:
-        """The messages in the chat template, of which alone special tokens count.
+        """The messages in the chat template; special tokens count in its own markup, not in contents.
 
-        transformers has sanitize_control_tokens for it, which all but its latest versions ignore without a word.
+        transformers' sanitize_control_tokens does the same, but older versions that we allow ignore it in silence.
         """
         said = [replace(message, content=self._fenced(message.content)) for message in messages]
         first, *others = FENCED.split(self._templated(said))  # markup and contents, a name, markup and contents, ...

@@ -1,0 +1,99 @@
+"""Every way to explain, simulate and score, run whole from Python through the real SDKs and a model in this process."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import autointerp as package
+from sae.errors import UserError
+from sae.progress import Silent
+from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR
+from tests.fakes import JudgeServer
+
+SMALL = {
+    "sampling.features": 2, "sampling.explain.inactive": 3, "sampling.score.inactive": 5, "sampling.score.quantile": 4,
+    "dictionaries.baselines": ["neurons"],
+}  # fmt: skip
+COMPATIBLE = "{url}#local"
+METHODS: dict[str, dict[str, Any]] = {
+    "all at once, from an echoing server": {"simulator": COMPATIBLE, "simulating.method": "all_at_once"},
+    "lines with log-probabilities": {"simulator": SIMULATOR, "simulating.samples": 2},
+    "structured text": {"simulator": EXPLAINER},
+    "compatible server, text": {"simulator": COMPATIBLE},
+    "highlighted, with everything": {
+        "simulator": SIMULATOR, "explaining.style": "highlighted", "explaining.contrast": True,
+        "explaining.logits": True, "explaining.candidates": 2,
+    },
+    "judges with log-probabilities": {
+        "simulator": SIMULATOR, "scorers": ["detection", "fuzzing"], "judging.logprobs": True, "controls": 0.5,
+    },
+    "without explanations": {"simulator": EXPLAINER, "scorers": ["intruder"], "judging.intruder_texts": 3},
+}  # fmt: skip
+
+
+@pytest.fixture
+def judged(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> JudgeServer:
+    for variable, value in (("ANTHROPIC_BASE_URL", server.url), ("OPENAI_BASE_URL", server.openai_url)):
+        monkeypatch.setenv(variable, value)
+    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
+        monkeypatch.setenv(variable, KEY)
+    return server
+
+
+def run(changes: dict[str, Any], out: Path) -> package.Run:
+    return package.run("smoke", SMALL | {"explainers": [EXPLAINER]} | changes, out=out, report=Silent)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_ends_without_an_error(method: str, judged: JudgeServer, tmp_path: Path) -> None:
+    changes = METHODS[method] | {"simulator": METHODS[method]["simulator"].format(url=judged.openai_url)}
+    done = run(changes, tmp_path / "run")
+    results = done.results
+    assert len(results) == 4
+    assert set(results.status) <= {"ok", "undefined"}
+    scorers = changes.get("scorers", ["simulation"])
+    assert {name.split("/")[0] for name in done.leaderboard().scorer} == set(scorers)
+    assert (results.status == "ok").any()
+
+
+def test_explanation_free_scores_do_not_depend_on_the_explainer(judged: JudgeServer, tmp_path: Path) -> None:
+    changes = {"simulator": EXPLAINER, "scorers": ["simulation", "intruder"], "judging.intruder_texts": 3}
+    two = run(changes | {"explainers": [EXPLAINER, SIMULATOR]}, tmp_path / "two").leaderboard()
+    assert set(two[two.scorer == "intruder"].explainer) == {EXPLAINER}
+    assert set(two[two.scorer == "simulation/top"].explainer) == {EXPLAINER, SIMULATOR}
+
+
+def test_rules_explain_and_a_language_model_simulates(judged: JudgeServer, tmp_path: Path) -> None:
+    done = run({"explainers": ["rules-5"], "simulator": SIMULATOR}, tmp_path / "run")
+    assert set(done.results.status) <= {"ok", "undefined"}
+    assert {call["path"] for call in judged.calls()} == {"/v1/chat/completions"}
+
+
+def test_a_notebook_that_runs_a_loop_of_its_own(judged: JudgeServer, tmp_path: Path) -> None:
+    async def cell() -> package.Run:
+        return run({"simulator": SIMULATOR}, tmp_path / "run")
+
+    assert len(asyncio.run(cell()).results) == 4
+
+
+def test_batches_give_the_same_results_at_half_the_price(judged: JudgeServer, tmp_path: Path) -> None:
+    changes = {"simulator": SIMULATOR, "scorers": ["simulation", "detection"], "runtime.poll_seconds": 0.05}
+    judged.configure(batch_seconds=0.2)
+    batch = run(changes | {"runtime.batch": True}, tmp_path / "batch")
+    live = [call for call in judged.calls() if call["path"] in ("/v1/messages", "/v1/chat/completions")]
+    assert not live
+    package.api.answers().clear()
+    direct = run(changes, tmp_path / "direct")
+    same = [name for name in batch.results.columns if name != "cost_usd"]
+    assert batch.results[same].equals(direct.results[same])
+    assert batch.results.cost_usd.sum() == pytest.approx(direct.results.cost_usd.sum() / 2)
+
+
+def test_an_unknown_embedder_is_one_line(judged: JudgeServer, tmp_path: Path) -> None:
+    changes = {"simulator": SIMULATOR, "scorers": ["embedding"], "judging.embedder": str(tmp_path / "absent")}
+    with pytest.raises(UserError) as caught:
+        run(changes, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
