@@ -248,8 +248,7 @@ def test_a_budget_splits_a_stage_into_batches_that_it_bears(model: str, fake: Ju
 def test_what_no_request_can_mend_is_not_paid_three_times(
     fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = requests(GPT, top_logprobs=5)
-    honest = chat.parameters
+    asked, honest = requests(GPT, top_logprobs=5), chat.parameters
     silent = {"logprobs": False, "top_logprobs": None}
     monkeypatch.setattr(chat, "parameters", lambda *given: honest(*given) | silent)
     with pytest.raises(UserError, match=r"simulating\.method=text"):
@@ -274,8 +273,7 @@ def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: JudgeServer,
 def test_a_batch_that_is_gone_is_submitted_anew(model: str, fake: JudgeServer, tmp_path: Path) -> None:
     """Deleted, or another account's."""
     asked, run = requests(model), Run(tmp_path)
-    entry = batches.Entry(model, "tag", tuple(map(run.desk._key, asked)), 0.0, "batch_gone")
-    run.desk._ledger.write(entry)
+    run.desk._ledger.write(batches.Entry(model, "tag", tuple(map(run.desk._key, asked)), 0.0, "batch_gone"))
     assert said(run(*asked)) == right(asked)
     assert ledger(tmp_path) == []
 
