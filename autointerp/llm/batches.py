@@ -111,10 +111,12 @@ class Desk:
                 missing.setdefault(question.model, {})[key] = question
             else:
                 live.append(question)
-        for judge, requests in missing.items():
-            outcomes = await self._submitted(judge, requests)
+        batches, replies = await asyncio.gather(
+            asyncio.gather(*(self._submitted(judge, requests) for judge, requests in missing.items())),
+            asyncio.gather(*map(self._client.answer, live)),
+        )
+        for outcomes, requests in zip(batches, missing.values(), strict=True):
             found |= {requests[key]: self._answer(requests[key], outcome) for key, outcome in outcomes.items()}
-        replies = await asyncio.gather(*map(self._client.answer, live))
         return found | dict(zip(live, replies, strict=True))
 
     def _key(self, question: Question) -> str:

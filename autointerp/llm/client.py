@@ -15,7 +15,7 @@ import tenacity
 
 from autointerp.asking import Answer, Completion, EmbeddingRequest, Failure, Question, Request, Usage, Vectors
 from autointerp.llm.cache import AnswerCache, canonical, is_clean, key_of
-from autointerp.llm.limits import AdaptiveLimit
+from autointerp.llm.limits import Limits
 from autointerp.llm.money import Budget, Prices
 from autointerp.llm.providers import CallError, Provider
 from autointerp.llm.providers.embedder import Embedder
@@ -77,13 +77,12 @@ class Client:
         prices: Prices,
         budget: Budget,
         patience: Patience,
-        concurrency: int,
+        limits: Limits,
     ) -> None:
         self.tally = Tally()
         self.cache, self.prices, self.budget = cache, prices, budget
         self._provider_of = providers
-        self._patience, self._concurrency = patience, concurrency
-        self._limits: dict[str, AdaptiveLimit] = {}
+        self._patience, self._limits = patience, limits
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
         self._stopped: UserError | None = None
 
@@ -173,8 +172,8 @@ class Client:
 
     async def _attempt(self, question: Question, deadline: Deadline) -> Answer:
         provider = self._provider_of(question)
-        limit, queued = self._limit(provider.endpoint), time.monotonic()
-        async with limit.slot() as started:
+        limit, queued = self._limits.of(provider.endpoint), time.monotonic()
+        async with limit.desk() as started:
             if self._stopped:
                 raise self._stopped
             deadline.extend(started - queued)
@@ -192,11 +191,6 @@ class Client:
                 self.tally.calls += 1
             limit.succeeded()
             return answer
-
-    def _limit(self, endpoint: str) -> AdaptiveLimit:
-        if endpoint not in self._limits:
-            self._limits[endpoint] = AdaptiveLimit(self._concurrency)
-        return self._limits[endpoint]
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Exponential with full jitter, but never less than the provider asked for."""

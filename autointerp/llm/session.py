@@ -15,6 +15,7 @@ from autointerp.config import Runtime
 from autointerp.llm import specs
 from autointerp.llm.cache import AnswerCache
 from autointerp.llm.client import Client, Patience, Tally
+from autointerp.llm.limits import Limits
 from autointerp.llm.money import Budget, load_prices
 from autointerp.llm.providers import Provider
 from sae.errors import UserError
@@ -33,18 +34,18 @@ class Session:
     def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
         self._runtime = runtime
         self._providers: dict[str, Any] = {}
-        prices = load_prices(runtime.prices)
+        prices, limits = load_prices(runtime.prices), Limits(runtime.concurrency)
         for model in models:
             if runtime.max_cost is not None and model not in prices:
                 raise UserError(f"no price is known for {model}, so --max-cost cannot be kept: {prices.advice(model)}")
-            self._providers[model] = make_provider(model, runtime)
+            self._providers[model] = make_provider(model, runtime, limits)
         self.client = Client(
             self.provider_of,
             AnswerCache(cache),
             prices,
             Budget(runtime.max_cost),
             Patience(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
-            runtime.concurrency,
+            limits,
         )
         self._runner = asyncio.Runner()
         # What is loaded by now (SDKs, records) stays: full collections need not look through it between answers.
@@ -119,7 +120,7 @@ def _apart(work: Callable[[], None]) -> None:
         thread.submit(work).result()
 
 
-def make_provider(model: str, runtime: Runtime) -> "Provider | Any":
+def make_provider(model: str, runtime: Runtime, limits: Limits) -> "Provider | Any":
     """The provider of a judge's or an embedder's spec; SDKs and torch load only here."""
     if model.startswith("embedding/"):
         from autointerp.llm.providers.embedder import Embedder
@@ -133,10 +134,10 @@ def make_provider(model: str, runtime: Runtime) -> "Provider | Any":
     if spec.provider == "anthropic":
         from autointerp.llm.providers.anthropic import AnthropicJudge
 
-        return AnthropicJudge(spec, runtime.attempt_seconds)
+        return AnthropicJudge(spec, runtime.attempt_seconds, limits)
     from autointerp.llm.providers.openai import OpenAIJudge
 
-    return OpenAIJudge(spec, runtime.attempt_seconds)
+    return OpenAIJudge(spec, runtime.attempt_seconds, limits)
 
 
 async def drive_live(

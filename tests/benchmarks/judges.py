@@ -2,25 +2,25 @@
 
     python tests/benchmarks/judges.py
 
-A fake server on loopback, in its own process, answers after 200 ms; 100 calls are under way at once, so that 500 calls
-a second are ideal, unless one core cannot do them: then 1 / (CPU seconds a call) is. Not a test: it asserts nothing.
+A fake server on loopback, in its own process, answers after 200 ms; 100 calls may be under way at once, so that 500 a
+second are ideal. One core allows 100 / (0.2 s + its own seconds a call), and never more than one call in those seconds.
+Not a test: it asserts nothing.
 """
 
-import asyncio
 import logging
 import os
 import resource
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from autointerp.asking import Completion, Message, Question, Request
+from autointerp.asking import Completion, Message, Request, ask_once
 from autointerp.config import Runtime
-from autointerp.llm.session import Session
+from autointerp.llm.session import Session, drive_live
 from tests.fakes import JudgeServer
 
-CALLS, CONCURRENCY, LATENCY = 4000, 100, 0.2
+CALLS, CONCURRENCY, LATENCY = 6000, 100, 0.2
 
 
 def requests(model: str, count: int, first: int = 0) -> list[Request]:
@@ -33,18 +33,25 @@ def requests(model: str, count: int, first: int = 0) -> list[Request]:
     ]
 
 
-async def timed(session: Session, questions: list[Question]) -> tuple[float, float]:
-    """Wall and CPU seconds of this process for all answers, so many at once."""
-    gate = asyncio.Semaphore(CONCURRENCY)
+class Measured(NamedTuple):
+    """calls a second between a tenth and nine tenths of the answers, and CPU seconds of this process for each."""
 
-    async def one(question: Question) -> None:
-        async with gate:
-            answer = await session.client.answer(question)
-        assert isinstance(answer, Completion), answer
+    rate: float
+    cpu: float
 
-    before, began = cpu(), time.perf_counter()
-    await asyncio.gather(*map(one, questions))
-    return time.perf_counter() - began, cpu() - before
+
+def drive(session: Session, asked: list[Request]) -> Measured:
+    """As a run drives its features."""
+    ends: list[float] = []
+
+    def done(place: int, answer: Completion) -> None:
+        ends.append(time.perf_counter())
+
+    before = cpu()
+    askings = [ask_once(request, lambda completion: completion) for request in asked]
+    session._run(drive_live(askings, done, session.client.answer, 2 * CONCURRENCY))
+    first, last = len(ends) // 10, 9 * len(ends) // 10
+    return Measured((last - first) / (ends[last] - ends[first]), (cpu() - before) / len(ends))
 
 
 def cpu() -> float:
@@ -55,14 +62,13 @@ def cpu() -> float:
 def measure(model: str) -> None:
     runtime = Runtime(concurrency=CONCURRENCY)
     with tempfile.TemporaryDirectory() as folder, Session([model], runtime, Path(folder)) as session:
-        run: Any = session._runner.run
-        run(timed(session, list(requests(model, 400, CALLS))))  # connections, slow start
-        wall, spent = run(timed(session, list(requests(model, CALLS))))
-        ideal = min(CONCURRENCY / LATENCY, CALLS / spent)
-        print(f"{model}: {CALLS / wall:.0f} calls/s, {1000 * spent / CALLS:.2f} ms CPU a call, ", end="")
-        print(f"{wall and CALLS / wall / ideal:.1%} of the ideal {ideal:.0f} (one core: {CALLS / spent:.0f})")
-        wall, spent = run(timed(session, list(requests(model, CALLS))))
-        print(f"    cached: {CALLS / wall:.0f} answers/s, {1000 * spent / CALLS:.2f} ms CPU each")
+        drive(session, requests(model, 400, CALLS))  # connections, slow start
+        live = drive(session, requests(model, CALLS))
+        ideal = min(CONCURRENCY / (LATENCY + live.cpu), 1 / live.cpu)
+        print(f"{model}: {live.rate:.0f} calls/s, {1000 * live.cpu:.2f} ms CPU a call, ", end="")
+        print(f"{live.rate * LATENCY / CONCURRENCY:.1%} of 500, {live.rate / ideal:.1%} of what one core allows")
+        cached = drive(session, requests(model, CALLS))
+        print(f"    cached: {cached.rate:.0f} answers/s, {1000 * cached.cpu:.2f} ms CPU each")
 
 
 def main() -> None:

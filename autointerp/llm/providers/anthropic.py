@@ -11,7 +11,9 @@ import httpx2
 
 from autointerp.asking import Completion, Request, StopReason, Usage
 from autointerp.llm import faults, keys
+from autointerp.llm.limits import Limits
 from autointerp.llm.providers import CallError
+from autointerp.llm.providers.gate import Gate
 from autointerp.llm.specs import JudgeSpec
 from sae.files import sha256_of
 
@@ -21,21 +23,26 @@ STOPS: dict[str | None, StopReason] = {
 }  # fmt: skip
 
 
+class _Http(Gate, anthropic.DefaultAioHttpClient):
+    """aiohttp takes half the CPU of the SDK's usual transport."""
+
+
 class AnthropicJudge:
     """`anthropic/MODEL`. Tokens have no log-probabilities there."""
 
     hurried = True
 
-    def __init__(self, spec: JudgeSpec, seconds: float) -> None:
+    def __init__(self, spec: JudgeSpec, seconds: float, limits: Limits) -> None:
         self.spec = spec
         self._secret = keys.find(spec)
         url = keys.address(spec)
-        http = anthropic.DefaultAioHttpClient(timeout=seconds)  # half the CPU of the usual transport
+        http = _Http(timeout=seconds)
         self.sdk = anthropic.AsyncAnthropic(
             api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds, http_client=http
         )
         self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
         self.fingerprint = keys.fingerprint(spec)
+        http.limit = limits.of(self.endpoint)
 
     async def complete(self, request: Request) -> Completion:
         try:

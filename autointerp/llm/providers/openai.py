@@ -11,7 +11,9 @@ import openai
 
 from autointerp.asking import Completion, Request, StopReason, TokenLogprobs, Usage
 from autointerp.llm import faults, keys
+from autointerp.llm.limits import Limits
 from autointerp.llm.providers import CallError
+from autointerp.llm.providers.gate import Gate
 from autointerp.llm.specs import JudgeSpec
 from sae.files import sha256_of
 
@@ -20,22 +22,27 @@ MOST_LOGPROBS = 20
 STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 
 
+class _Http(Gate, openai.DefaultAioHttpClient):
+    """aiohttp takes half the CPU of the SDK's usual transport."""
+
+
 class OpenAIJudge:
     """`openai/MODEL` or `http://host:port/v1#MODEL`."""
 
     hurried = True
 
-    def __init__(self, spec: JudgeSpec, seconds: float) -> None:
+    def __init__(self, spec: JudgeSpec, seconds: float, limits: Limits) -> None:
         self.spec = spec
         self._secret = keys.find(spec)
         url = keys.address(spec)
-        http = openai.DefaultAioHttpClient(timeout=seconds)  # half the CPU of the usual transport
+        http = _Http(timeout=seconds)
         with keys.only_for(spec):
             self.sdk = openai.AsyncOpenAI(
                 api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds, http_client=http
             )
         self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
         self.fingerprint = keys.fingerprint(spec)
+        http.limit = limits.of(self.endpoint)
 
     async def complete(self, request: Request) -> Completion:
         try:

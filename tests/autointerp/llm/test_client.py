@@ -15,6 +15,7 @@ from autointerp.llm import client as clients
 from autointerp.llm import limits
 from autointerp.llm.cache import AnswerCache
 from autointerp.llm.client import Client, Patience
+from autointerp.llm.limits import Limits
 from autointerp.llm.money import Budget, BudgetReached, load_prices
 from autointerp.llm.session import make_provider
 from sae.errors import UserError
@@ -44,11 +45,12 @@ class Run:
         self._judges: dict[str, Any] = {}
         cache, budget = AnswerCache(folder), Budget(most_usd)
         kept = Patience(**{"first_wait": 0.0} | patience)
-        self.client = Client(self.judge, cache, load_prices(), budget, kept, concurrency)
+        self.limits = Limits(concurrency)
+        self.client = Client(self.judge, cache, load_prices(), budget, kept, self.limits)
 
     def judge(self, question: Question) -> Any:
         if question.model not in self._judges:
-            self._judges[question.model] = make_provider(question.model, Runtime())
+            self._judges[question.model] = make_provider(question.model, Runtime(), self.limits)
         return self._judges[question.model]
 
     def __call__(self, *questions: Question) -> list[Any]:
@@ -232,7 +234,7 @@ def test_concurrency_settles_near_what_the_server_bears(fake: JudgeServer, tmp_p
     asked = requests(GPT, 300)
     run = Run(tmp_path)
     assert said(run(*asked)) == right(asked)
-    (limit,) = run.client._limits.values()
+    (limit,) = run.limits._limits.values()
     assert 3 <= limit.limit <= 12, "it began with 16, and might have had 100"
     calls = fake.calls()
     late = [call["in_flight"] for call in calls[len(calls) // 2 :]]

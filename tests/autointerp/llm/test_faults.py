@@ -12,6 +12,7 @@ from autointerp.asking import Message, Request
 from autointerp.config import Runtime
 from autointerp.llm import faults, keys, specs
 from autointerp.llm.keys import Secret
+from autointerp.llm.limits import Limits
 from autointerp.llm.providers import CallError
 from autointerp.llm.session import make_provider
 from tests.fakes import JudgeServer
@@ -138,7 +139,7 @@ def test_no_rubbish_breaks_the_reading_of_headers() -> None:
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_a_key_that_the_server_repeats_is_not_shown(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask(model: str) -> None:
-        judge = make_provider(model, Runtime())
+        judge = make_provider(model, Runtime(), Limits(100))
         try:
             await judge.complete(Request(model, (Message("user", "hello"),), 10))
         finally:

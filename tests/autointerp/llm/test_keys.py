@@ -12,6 +12,7 @@ from autointerp.asking import Completion, Message, Request
 from autointerp.config import Runtime
 from autointerp.llm import keys, specs
 from autointerp.llm.keys import Secret
+from autointerp.llm.limits import Limits
 from autointerp.llm.providers import CallError
 from autointerp.llm.session import make_provider
 from sae.errors import UserError
@@ -36,7 +37,7 @@ def fake() -> Iterator[JudgeServer]:
 
 def ask(model: str) -> Completion:
     async def once() -> Completion:
-        judge = make_provider(model, Runtime())
+        judge = make_provider(model, Runtime(), Limits(100))
         try:
             completion: Completion = await judge.complete(Request(model, (Message("user", "hello"),), 10))
             return completion
@@ -126,7 +127,7 @@ def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for model, answer in (("anthropic/m", ({},)), ("openai/m", ({}, Request("openai/m", (), 1)))):
-        judge: Any = make_provider(model, Runtime())
+        judge: Any = make_provider(model, Runtime(), Limits(100))
         assert KEY not in f"{judge} {vars(judge)}"
         with pytest.raises(CallError) as caught:
             judge.read(*answer)

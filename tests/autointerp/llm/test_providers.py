@@ -11,6 +11,7 @@ import pytest
 from autointerp.asking import Completion, Message, Request
 from autointerp.config import Runtime
 from autointerp.llm import specs
+from autointerp.llm.limits import Limits
 from autointerp.llm.providers import CallError
 from autointerp.llm.providers import openai as chat
 from autointerp.llm.session import make_provider
@@ -58,7 +59,7 @@ def ask(request: Request, seconds: float = 10.0) -> Completion:
     """One attempt."""
 
     async def once() -> Completion:
-        judge = make_provider(request.model, Runtime(attempt_seconds=seconds))
+        judge = make_provider(request.model, Runtime(attempt_seconds=seconds), Limits(100))
         try:
             completion: Completion = await judge.complete(request)
             return completion
@@ -219,7 +220,7 @@ def test_a_server_that_does_not_echo_is_refused(fake: JudgeServer, monkeypatch: 
         monkeypatch.setattr(chat, "echo_parameters", lambda *given, lost=lost: honest(*given) | {lost: None})
         error = refused(request)
         assert (error.kind, "simulating.method=text" in str(error)) == ("fatal", True)
-    judge: Any = make_provider(request.model, Runtime())
+    judge: Any = make_provider(request.model, Runtime(), Limits(100))
     with pytest.raises(CallError, match="does not echo"):
         judge.read_echo({"choices": [{"text": PROMPT}]}, request)
     asyncio.run(judge.close())
@@ -243,8 +244,8 @@ WHOLE: dict[str, Any] = {
 )  # fmt: skip
 def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: JudgeServer) -> None:
     """Proxies send such."""
-    claude: Any = make_provider("anthropic/m", Runtime())
-    gpt: Any = make_provider("openai/m", Runtime())
+    claude: Any = make_provider("anthropic/m", Runtime(), Limits(100))
+    gpt: Any = make_provider("openai/m", Runtime(), Limits(100))
     asked = hello("openai/m")
     for read, arguments in ((claude.read, ()), (gpt.read, (asked,)), (gpt.read_echo, (asked,))):
         with pytest.raises(CallError) as caught:
@@ -255,7 +256,7 @@ def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: JudgeServer) ->
 
 
 def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: JudgeServer) -> None:
-    judge: Any = make_provider("openai/m", Runtime())
+    judge: Any = make_provider("openai/m", Runtime(), Limits(100))
     usage = WHOLE["usage"]
     with pytest.raises(CallError, match=r"method=text") as caught:
         judge.read(WHOLE, hello("openai/m", top_logprobs=5))

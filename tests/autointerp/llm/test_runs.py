@@ -16,17 +16,19 @@ import pytest
 from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR, Bench
 
 FAULTS = {
-    "429": 0.04, "429-after": 0.03, "500": 0.04, "503": 0.02, "529": 0.03, "drop": 0.04, "half": 0.03, "garbage": 0.03,
-    "timeout": 0.005, "slow": 0.005, "refusal": 0.01, "length": 0.01, "shape": 0.01,
+    "429": 0.04, "429-after": 0.03, "500": 0.04, "503": 0.02, "529": 0.03, "drop": 0.04, "half": 0.03, "garbage": 0.04,
+    "timeout": 0.005, "slow": 0.005, "refusal": 0.01, "length": 0.01,
 }  # fmt: skip
-"""30% of all answers."""
+"""30% of all answers. Not `shape`: nobody can tell that a whole explanation lacks its last word."""
+FEATURES = 15
+"""Of each dictionary: more than 2,000 calls."""
 VALUES = ("explanation", "simulations", "scores", "judgements")
 
 
 def test_faults_change_no_value(bench: Bench) -> None:
-    clean = bench.run("clean", "--features", 14, cache="a")
+    clean = bench.run("clean", "--features", FEATURES, cache="a")
     assert clean.returncode == 0, clean.stderr
-    assert len(bench.server.calls()) > 2000
+    assert len(bench.server.calls()) >= 2000
     before = len(bench.server.calls())
     bench.server.configure(faults=FAULTS, latency=0.01, retry_after=0.05, hang=30)
     shutil.copytree(bench.folder / "clean", bench.folder / "faulty")
@@ -35,7 +37,7 @@ def test_faults_change_no_value(bench: Bench) -> None:
     about = json.loads((bench.folder / "faulty" / "run.json").read_text())
     (bench.folder / "faulty" / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
     patience = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=1.5")
-    done = bench.run("faulty", "--features", 14, *patience, cache="b")
+    done = bench.run("faulty", "--features", FEATURES, *patience, cache="b")
     assert done.returncode == 0, done.stderr
     calls = bench.server.calls()[before:]
     assert sum(call["fault"] is not None for call in calls) / len(calls) > 0.2
