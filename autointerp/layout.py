@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from autointerp.records import ActivationRecord
@@ -40,13 +41,16 @@ def plain(tokens: Sequence[str]) -> str:
 
 
 def marked(tokens: Sequence[str], chosen: Iterable[int]) -> str:
-    """The text on one line with the tokens at these positions marked, neighbours under one pair of marks."""
+    """The text on one line with the tokens at these positions marked, neighbours under one pair of marks.
+
+    Signs in the text that look like marks get a backslash, as `visible` gives to nothing else before a < or >.
+    """
     positions = set(chosen)
     pieces = []
-    for place, token in enumerate(tokens):
-        opens = place in positions and place - 1 not in positions
-        closes = place in positions and place + 1 not in positions
-        pieces.append((OPEN if opens else "") + visible(token) + (CLOSE if closes else ""))
+    for inside, run in groupby(range(len(tokens)), positions.__contains__):
+        text = visible("".join(tokens[place] for place in run))
+        text = text.replace(OPEN, "\\" + OPEN).replace(CLOSE, "\\" + CLOSE)
+        pieces.append(f"{OPEN}{text}{CLOSE}" if inside else text)
     return "".join(pieces).strip()
 
 

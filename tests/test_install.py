@@ -28,6 +28,12 @@ def test_wheel_carries_prompts_and_configs_and_runs(smoke: Path, tmp_path: Path)
         [script, "run", "smoke", "--out", "r"], cwd=elsewhere, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    judged = [script, "run", "smoke", "--explainer", "anthropic/claude-haiku-4-5", "--simulator", "openai/gpt-4o-mini"]
+    dry = subprocess.run(
+        [*judged, "--features", "1", "--dry-run"], cwd=elsewhere, env=environment, capture_output=True, text=True
+    )
+    assert dry.returncode == 0, dry.stderr
+    assert "| simulate | openai/gpt-4o-mini" in dry.stdout, "the wheel lacks prices or prompts"
     for name in ("leaderboard.json", "results.jsonl", "records.parquet"):
         assert (elsewhere / "r" / name).read_bytes() == (smoke / name).read_bytes()
 

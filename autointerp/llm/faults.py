@@ -38,8 +38,14 @@ def status_error(
     return CallError(kind, f"{spec.text}: HTTP {status}: {said}", retry_after(headers))
 
 
-def broken(spec: JudgeSpec, secret: Secret, what: str) -> CallError:
-    """The error for a call that brought no whole answer: a timeout, a dropped connection, half a body."""
+def broken(spec: JudgeSpec, secret: Secret, what: str | Exception) -> CallError:
+    """The error for a call that brought no whole answer: a timeout, a dropped connection, half a body.
+
+    An SDK's exception says little more than "Connection error."; why is in its cause.
+    """
+    if isinstance(what, Exception):
+        cause = what.__cause__ or what
+        what = f"{type(what).__name__}: {what}" if cause is what else f"{type(what).__name__}: {cause!r}"
     return CallError("transient", f"{spec.text}: {one_line(secret.redact(what))}")
 
 

@@ -1,7 +1,7 @@
 """Intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does the feature not belong to?
 
-n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text marked where one
-of them is. No explanation is involved: the score is the feature's, not a sentence's. Chance is 1 / n.
+n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text marked where some
+active text is. No explanation is involved: the score is the feature's, not a sentence's. Chance is 1 / n.
 """
 
 import json
@@ -53,7 +53,9 @@ class IntruderScorer:
         """All random choices are made here, at once: they do not depend on the order of answers."""
         chosen = [int(place) for place in rng.choice(group, fellows, replace=False)]
         intruder = int(rng.choice(shown.silent))
-        like = shown.records[int(rng.choice(chosen))]
+        # Marked like an active text that is not shown, if there is one: no mark is where another one is.
+        lender = [place for place in shown.active if place not in chosen] or chosen
+        like = shown.records[int(rng.choice(lender))]
         texts = [layout.marked(shown.records[place].tokens, active_tokens(shown.records[place])) for place in chosen]
         seat = int(rng.integers(self._settings.intruder_texts))
         texts.insert(seat, marked_like(shown.records[intruder], like))

@@ -57,7 +57,7 @@ class AnthropicJudge:
             body = error.response.text or error.message
             status, headers = error.status_code, error.response.headers
             return faults.status_error(self.spec, self._secret, keys.VARIABLES["anthropic"], status, body, headers)
-        return faults.broken(self.spec, self._secret, f"{type(error).__name__}: {error}")
+        return faults.broken(self.spec, self._secret, error)
 
     def read(self, message: Any) -> Completion:
         """A message's JSON, live or from a batch. Raises CallError if it is not whole."""

@@ -61,7 +61,7 @@ class OpenAIJudge:
             status, headers = error.status_code, error.response.headers
             variable = keys.VARIABLES[self.spec.provider]
             return faults.status_error(self.spec, self._secret, variable, status, body, headers)
-        return faults.broken(self.spec, self._secret, f"{type(error).__name__}: {error}")
+        return faults.broken(self.spec, self._secret, error)
 
     def read(self, answer: Any, request: Request) -> Completion:
         """A chat completion's JSON, live or from a batch. Raises CallError if it is not whole."""

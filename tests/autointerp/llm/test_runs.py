@@ -16,7 +16,7 @@ import pytest
 from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR, Bench
 
 FAULTS = {
-    "429": 0.04, "429-after": 0.03, "500": 0.04, "503": 0.02, "529": 0.03, "drop": 0.04, "half": 0.03, "garbage": 0.04,
+    "429": 0.01, "429-after": 0.01, "500": 0.06, "503": 0.04, "529": 0.01, "drop": 0.05, "half": 0.05, "garbage": 0.04,
     "timeout": 0.005, "slow": 0.005, "refusal": 0.01, "length": 0.01,
 }  # fmt: skip
 """30% of all answers. Not `shape`: nobody can tell that a whole explanation lacks its last word."""
