@@ -1,5 +1,6 @@
 """Progress of long work: one live line on a terminal, a plain line now and then elsewhere. Imports nothing heavy."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class Progress:
             self._shown = now
             rate = done / (now - self._started)
             left = (total - done) / rate if rate else 0.0
-            self._write(f"{self._title}: {done:,}/{total:,}, {rate:,.0f}/s, {left:.0f} s left", self._note)
+            self._write(f"{self._title}: {done:,}/{total:,}, {rate:,.0f}/s, {left:.0f} s left", self._note, self._live)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -44,8 +45,11 @@ class Progress:
         if self._live:
             self._stream.write("\n")
 
-    def _write(self, text: str, note: str) -> None:
+    def _write(self, text: str, note: str, passing: bool = False) -> None:
+        """A line; a passing one is cut to the terminal's width: a longer one would not be overwritten by the next."""
         line = f"{text}, {note}" if note else text
+        if passing:
+            line = line[: shutil.get_terminal_size().columns - 1]
         self._stream.write(f"\r\033[K{line}" if self._live else f"{line}\n")
         self._stream.flush()
 
@@ -56,7 +60,7 @@ class Silent(Progress):
     def update(self, done: int, total: int, note: str | None = None) -> None:
         pass
 
-    def _write(self, text: str, note: str) -> None:
+    def _write(self, text: str, note: str, passing: bool = False) -> None:
         pass
 
 

@@ -31,7 +31,7 @@ class Secret:
 
     def redact(self, text: str) -> str:
         """The text without the key: some servers echo it in their errors."""
-        return text.replace(self._value, "[key]") if len(self._value) >= 4 else text
+        return text if self._value == NO_KEY else text.replace(self._value, "[key]")
 
     def __repr__(self) -> str:
         return "Secret()"

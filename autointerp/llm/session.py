@@ -62,10 +62,10 @@ class Session:
         """Calls, tokens and money of this invocation."""
         tally, paid = self.tally, self.tally.paid
         cost = "price unknown" if paid.cost_usd is None else f"${paid.cost_usd:.4f}"
-        said = [f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
+        said = [cost, f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
         said += [f"{tally.retries:,} tried again"] if tally.retries else []
         said += [f"{tally.failures:,} failed"] if tally.failures else []
-        said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", cost, tally.waiting]
+        said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", tally.waiting]
         return ", ".join(filter(None, said))
 
     def resolve(self, askings: Sequence[Asking[T]], done: Done[T], tick: Callable[[], None]) -> None:

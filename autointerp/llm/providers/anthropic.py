@@ -10,12 +10,10 @@ import anthropic
 import httpx2
 
 from autointerp.asking import Completion, Request, StopReason, Usage
-from autointerp.llm import faults, keys
-from autointerp.llm.limits import Limits
 from autointerp.llm.providers import CallError
 from autointerp.llm.providers.gate import Gate
+from autointerp.llm.providers.hosted import HostedJudge
 from autointerp.llm.specs import JudgeSpec
-from sae.files import sha256_of
 
 STOPS: dict[str | None, StopReason] = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
@@ -27,22 +25,13 @@ class _Http(Gate, anthropic.DefaultAioHttpClient):
     """aiohttp takes half the CPU of the SDK's usual transport."""
 
 
-class AnthropicJudge:
+class AnthropicJudge(HostedJudge):
     """`anthropic/MODEL`. Tokens have no log-probabilities there."""
 
-    hurried = True
-
-    def __init__(self, spec: JudgeSpec, seconds: float, limits: Limits) -> None:
-        self.spec = spec
-        self._secret = keys.find(spec)
-        url = keys.address(spec)
-        http = _Http(timeout=seconds)
-        self.sdk = anthropic.AsyncAnthropic(
-            api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds, http_client=http
-        )
-        self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
-        self.fingerprint = keys.fingerprint(spec)
-        http.limit = limits.of(self.endpoint)
+    sdk: anthropic.AsyncAnthropic
+    Http = _Http
+    StatusError = anthropic.APIStatusError
+    SDK = anthropic.AsyncAnthropic
 
     async def complete(self, request: Request) -> Completion:
         try:
@@ -51,27 +40,16 @@ class AnthropicJudge:
         except (anthropic.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
 
-    def fault(self, error: Exception) -> CallError:
-        """The SDK's exception as one of ours."""
-        if isinstance(error, anthropic.APIStatusError):
-            body = error.response.text or error.message
-            status, headers = error.status_code, error.response.headers
-            return faults.status_error(self.spec, self._secret, keys.VARIABLES["anthropic"], status, body, headers)
-        return faults.broken(self.spec, self._secret, error)
-
     def read(self, message: Any) -> Completion:
         """A message's JSON, live or from a batch. Raises CallError if it is not whole."""
         try:
             stop, usage = message["stop_reason"], usage_of(message["usage"])
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
         except (AttributeError, KeyError, TypeError) as error:
-            raise faults.broken(self.spec, self._secret, f"an answer that is no message ({error!r})") from error
+            raise self.broken(f"an answer that is no message ({error!r})") from error
         if stop not in STOPS:
             raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")
         return Completion(text, STOPS[stop], usage)
-
-    async def close(self) -> None:
-        await self.sdk.close()
 
 
 def parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:

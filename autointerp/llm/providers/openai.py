@@ -10,12 +10,10 @@ import httpx2
 import openai
 
 from autointerp.asking import Completion, Request, StopReason, TokenLogprobs, Usage
-from autointerp.llm import faults, keys
-from autointerp.llm.limits import Limits
 from autointerp.llm.providers import CallError
 from autointerp.llm.providers.gate import Gate
+from autointerp.llm.providers.hosted import HostedJudge
 from autointerp.llm.specs import JudgeSpec
-from sae.files import sha256_of
 
 MOST_LOGPROBS = 20
 """The API's limit for generated tokens."""
@@ -26,23 +24,13 @@ class _Http(Gate, openai.DefaultAioHttpClient):
     """aiohttp takes half the CPU of the SDK's usual transport."""
 
 
-class OpenAIJudge:
+class OpenAIJudge(HostedJudge):
     """`openai/MODEL` or `http://host:port/v1#MODEL`."""
 
-    hurried = True
-
-    def __init__(self, spec: JudgeSpec, seconds: float, limits: Limits) -> None:
-        self.spec = spec
-        self._secret = keys.find(spec)
-        url = keys.address(spec)
-        http = _Http(timeout=seconds)
-        with keys.only_for(spec):
-            self.sdk = openai.AsyncOpenAI(
-                api_key=self._secret.reveal(), base_url=url, max_retries=0, timeout=seconds, http_client=http
-            )
-        self.endpoint = f"{url} {sha256_of([self._secret.reveal().encode()])[:8]}"
-        self.fingerprint = keys.fingerprint(spec)
-        http.limit = limits.of(self.endpoint)
+    sdk: openai.AsyncOpenAI
+    Http = _Http
+    StatusError = openai.APIStatusError
+    SDK = openai.AsyncOpenAI
 
     async def complete(self, request: Request) -> Completion:
         try:
@@ -54,15 +42,6 @@ class OpenAIJudge:
         except (openai.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
 
-    def fault(self, error: Exception) -> CallError:
-        """The SDK's exception as one of ours."""
-        if isinstance(error, openai.APIStatusError):
-            body = error.response.text or error.message
-            status, headers = error.status_code, error.response.headers
-            variable = keys.VARIABLES[self.spec.provider]
-            return faults.status_error(self.spec, self._secret, variable, status, body, headers)
-        return faults.broken(self.spec, self._secret, error)
-
     def read(self, answer: Any, request: Request) -> Completion:
         """A chat completion's JSON, live or from a batch. Raises CallError if it is not whole."""
         try:
@@ -70,7 +49,7 @@ class OpenAIJudge:
             stop, refusal = choice["finish_reason"], choice["message"].get("refusal")
             text, logprobs = choice["message"].get("content") or "", _logprobs(choice)
         except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise faults.broken(self.spec, self._secret, f"an answer that is no completion ({error!r})") from error
+            raise self.broken(f"an answer that is no completion ({error!r})") from error
         if refusal:
             return Completion(refusal, "refusal", usage)
         if stop not in STOPS:
@@ -86,7 +65,7 @@ class OpenAIJudge:
             # llama.cpp's server does not echo, and does not say so.
             echoed, found = choice["text"].startswith(request.messages[0].content), choice.get("logprobs")
         except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise faults.broken(self.spec, self._secret, f"an answer that is no completion ({error!r})") from error
+            raise self.broken(f"an answer that is no completion ({error!r})") from error
         if not echoed or not found or not found.get("text_offset") or not found.get("top_logprobs"):
             raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulating.method=text")
         places = {offset: place for place, offset in reversed(list(enumerate(found["text_offset"])))}
@@ -96,9 +75,6 @@ class OpenAIJudge:
             raise CallError("rejected", f"{self.spec.text}: {where}")
         slots = tuple(dict(found["top_logprobs"][places[slot]] or {}) for slot in request.slots)
         return Completion("", "stop", usage, slots=slots)
-
-    async def close(self) -> None:
-        await self.sdk.close()
 
 
 def parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
