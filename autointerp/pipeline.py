@@ -6,7 +6,7 @@ Needs no torch: sampling is behind its room's door, and so are the language mode
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -180,6 +180,33 @@ def unharmed(folder: RunFolder) -> list[FeatureResult]:
     return [result for result in folder.results() if not result.errors and not result.control_errors]
 
 
+Key = tuple[int, str]
+"""A feature's place among the records, and an explainer's name."""
+
+
+class ByFeature:
+    """Holds results back until a feature's are all there: putting them on disk takes as long for one as for all."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._held: dict[int, dict[Key, FeatureResult | None]] = {}
+        for key in keys:
+            self._held.setdefault(key[0], {})[key] = None
+
+    def add(self, key: Key, result: FeatureResult) -> dict[Key, FeatureResult]:
+        """All results of the feature, in the keys' order, if this was the last one; else none."""
+        held = self._held[key[0]]
+        held[key] = result
+        found = {other: value for other, value in held.items() if value is not None}
+        if len(found) < len(held):
+            return {}
+        del self._held[key[0]]
+        return found
+
+    def rest(self) -> dict[Key, FeatureResult]:
+        """Whatever is held."""
+        return {key: value for held in self._held.values() for key, value in held.items() if value is not None}
+
+
 class Work:
     """Features times explainers: what is finished, what is explained, what is left."""
 
@@ -219,16 +246,22 @@ class Work:
     def evaluate(self, resolver: Resolver, progress: Progress, append: Callable[[list[FeatureResult]], None]) -> None:
         """Score every unfinished feature. Raises Hopeless as soon as too many errors are certain."""
         askings = [method.evaluate(self._case(place, name)) for place, name in self._pending]
-        errors = ended = 0
         allowed = math.floor(self._config.runtime.fail_on_error * len(self._all()))
+        held = ByFeature(self._pending)
+        errors = ended = 0
+
+        def write(ready: Mapping[Key, FeatureResult]) -> None:
+            if ready:
+                append(list(ready.values()))
+                self._finished.update(ready)
 
         def done(number: int, result: FeatureResult) -> None:
             nonlocal errors, ended
-            append([result])
-            self._finished[self._pending[number]] = result
             ended += 1
             errors += bool(result.errors)
+            write(held.add(self._pending[number], result))
             if errors > allowed:
+                write(held.rest())
                 raise Hopeless(_hopeless(result, errors, len(self._all()), self._config.runtime.fail_on_error))
 
         def tick() -> None:

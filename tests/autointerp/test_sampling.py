@@ -149,6 +149,11 @@ class _CountingSubject:
     def token_strings(self) -> list[str]:
         return ["a", "b", "c", "d", "e", "�"]
 
+    def logits_of(self, hook_point: str, directions_FD: torch.Tensor) -> torch.Tensor:
+        """Dimension v promotes token v + 1, and all later ones less and less."""
+        decay_DV = torch.tensor([[0.5 ** (t - v - 1) if t > v else 0.0 for t in range(6)] for v in range(6)])
+        return directions_FD @ decay_DV
+
 
 def prepared(n_documents: int, seed: int = 0) -> Any:
     from sae.corpus import to_blocks
@@ -174,6 +179,11 @@ def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
     chosen = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
     ready = prepared(n_documents)
     return replay(ready, select.select(ready, chosen, Silent), chosen, Silent), ready
+
+
+def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:
+    sample, _ = sample_all(4)
+    assert {feature.feature.index: feature.promoted[:2] for feature in sample.features}[1] == ("c", "d")
 
 
 def test_records_are_true_disjoint_and_verified() -> None:

@@ -50,6 +50,23 @@ def test_losses_equal_hugging_faces_and_replacing_changes_them(
     assert not torch.allclose(subject.losses(ids_NC, hook, lambda x: x + 1), subject.losses(ids_NC))
 
 
+def test_logits_of_directions_equal_products_of_hugging_faces_weights(planted: Path, subject: Subject) -> None:
+    model = AutoModelForCausalLM.from_pretrained(planted / "model")
+    block, W_U = model.transformer.h[0], model.lm_head.weight.detach().T
+    directions = torch.randn((3, 16), generator=torch.Generator().manual_seed(1))
+    wide = torch.randn((3, block.mlp.c_proj.weight.shape[0]), generator=torch.Generator().manual_seed(2))
+    expected = {
+        "blocks.0.hook_resid_post": directions @ W_U,
+        "hook_embed": directions @ W_U,
+        "blocks.0.attn.hook_z": directions @ block.attn.c_proj.weight.detach() @ W_U,
+        "blocks.0.mlp.hook_post": wide @ block.mlp.c_proj.weight.detach() @ W_U,
+    }
+    for hook, logits in expected.items():
+        found = subject.logits_of(hook, wide if "mlp" in hook else directions)
+        torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
+    assert subject.logits_of("blocks.0.hook_in", directions) is None
+
+
 def test_activations_do_not_depend_on_padding_or_batch(subject: Subject, ids_NC: torch.Tensor) -> None:
     whole = subject.activations(ids_NC, "blocks.0.mlp.hook_post")
     padded = ids_NC.clone()
