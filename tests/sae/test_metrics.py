@@ -1,5 +1,6 @@
 """Metrics against values that can be worked out by hand."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,3 +38,69 @@ def test_recovered_is_one_for_a_perfect_and_zero_for_a_zero_dictionary(planted: 
     d = x_BD.shape[1]
     nothing = Dictionary("zero", "sae", torch.zeros(d, 4), torch.zeros(4), torch.zeros(4, d), torch.zeros(d))
     assert metrics.cross_entropy(nothing, against).recovered == pytest.approx(0.0, abs=1e-6)
+
+
+def test_recovered_from_mean(planted: object) -> None:
+    """1 for a perfect dictionary, 0 for one that says the mean; not measured unless a mean is given."""
+    from pathlib import Path
+
+    from sae.subject import boot
+
+    subject = boot(str(Path(str(planted)) / "model"), prepend_bos=False)
+    ids_NC = torch.randint(1, 20, (40, 32), generator=torch.Generator().manual_seed(0))
+    hook = "blocks.0.hook_resid_post"
+    x_BD = subject.activations(ids_NC, hook).flatten(0, 1)
+    mean_D = metrics.mean_activation(subject, hook, ids_NC)
+    torch.testing.assert_close(mean_D, x_BD.double().mean(0))
+    against = metrics.baseline(subject, hook, ids_NC, mean_D)
+    assert metrics.cross_entropy(baselines.pca(x_BD), against).recovered_from_mean == pytest.approx(1.0, abs=1e-3)
+    d = x_BD.shape[1]
+    constant = Dictionary("mean", "sae", torch.zeros(d, 4), torch.zeros(4), torch.zeros(4, d), mean_D.float())
+    said = metrics.cross_entropy(constant, against)
+    assert said.recovered_from_mean == pytest.approx(0.0, abs=1e-5)
+    assert said.recovered != pytest.approx(0.0, abs=1e-3)
+    assert metrics.CrossEntropy(clean=1.0, reconstructed=1.0, zeroed=2.0).recovered_from_mean is None
+    assert metrics.CrossEntropy(1.0, 1.0, zeroed=2.0, averaged=1.0).recovered_from_mean is None
+
+
+def counted(acts_BF: torch.Tensor, size: int) -> metrics.Density:
+    firing = metrics.Firing(acts_BF.shape[1])
+    for part_BF in acts_BF.split(size):
+        firing.add(part_BF)
+    return firing.density()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_streamed_density_is_the_whole_one(size: int) -> None:
+    x_BD = torch.randn(1000, 6, generator=torch.Generator().manual_seed(0)) - torch.arange(6)
+    dictionary = baselines.neurons(x_BD)
+    found = counted(dictionary.encode(x_BD), size)
+    assert torch.equal(found.density_F, metrics.density(dictionary, x_BD))
+    assert found.dead == metrics.reconstruction(dictionary, x_BD).dead
+    assert found.tokens == 1000
+
+
+def test_histogram_by_hand_and_against_numpy() -> None:
+    density_F = torch.tensor([0.0, 1.0, 0.5, 0.1, 0.02, 0.001], dtype=torch.float64)
+    coarse = metrics.Density(density_F, 1000).histogram(per_decade=1)
+    assert coarse == metrics.Histogram([-3.0, -2.0, -1.0, 0.0], [1, 1, 3])
+    random_F = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 4
+    fine = metrics.Density(random_F, 10**7).histogram(per_decade=5)
+    expected, _ = np.histogram(np.log10(random_F.numpy()).clip(-7), np.linspace(-7, 0, 36))
+    assert fine.counts == expected.tolist()
+    assert sum(fine.counts) == 500
+
+
+def test_every_living_feature_is_in_a_bin() -> None:
+    for tokens in (1, 3, 10, 999, 1000, 1001, 2**40):
+        density_F = torch.tensor([0, 1, tokens], dtype=torch.float64) / tokens
+        assert sum(metrics.Density(density_F, tokens).histogram().counts) == 2
+
+
+def test_ultralow_is_apart_from_dead_and_undefined_on_few_tokens() -> None:
+    density_F = torch.tensor([0.0, 5e-7, 1e-6, 0.1], dtype=torch.float64)
+    found = metrics.Density(density_F, 2_000_000)
+    assert (found.dead, found.ultralow) == (0.25, 0.25)
+    assert metrics.Density(density_F, 1_000_000).ultralow is None
+    with pytest.raises(ValueError, match="no tokens"):
+        metrics.Firing(3).density()

@@ -1,0 +1,187 @@
+"""Similarities against numpy and scipy on small data, against planted truths, and whatever the chunks and batches."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from scipy.stats import pearsonr
+from torch import Tensor
+
+from sae import similarity
+from sae.similarity import Correlation, Nearest, Similarity
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def correlated(a_BF: Tensor, b_BG: Tensor, size: int = 100, chunk: int = 4) -> Similarity:
+    """Streamed in batches of some size."""
+    sums = Correlation(a_BF.shape[1], b_BG.shape[1])
+    for part_BF, part_BG in zip(a_BF.split(size), b_BG.split(size), strict=True):
+        sums.add(part_BF, part_BG)
+    return sums.nearest(chunk)
+
+
+def assert_nearest(found: Nearest, matrix: np.ndarray) -> None:
+    assert found.similarity_F.numpy() == pytest.approx(matrix.max(1), abs=1e-12)
+    assert found.match_F.tolist() == matrix.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_max_cosine_is_scipys(chunk: int) -> None:
+    a_FD, b_GD = randn(11, 5), randn(7, 5, seed=1)
+    expected = 1 - cdist(a_FD.numpy(), b_GD.numpy(), "cosine")
+    found = similarity.max_cosine(a_FD, b_GD, chunk)
+    assert_nearest(found.a_to_b, expected)
+    assert_nearest(found.b_to_a, expected.T)
+    assert found.a_to_b.mean == pytest.approx(expected.max(1).mean())
+    assert found.b_to_a.mean == pytest.approx(expected.max(0).mean())
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_max_cosine_within_is_scipys_without_the_diagonal(chunk: int) -> None:
+    w_FD = randn(11, 5)
+    expected = 1 - cdist(w_FD.numpy(), w_FD.numpy(), "cosine")
+    np.fill_diagonal(expected, -np.inf)
+    found = similarity.max_cosine_within(w_FD, chunk)
+    assert_nearest(found, expected)
+    quantiles = found.quantiles((0.1, 0.5))
+    assert quantiles == pytest.approx(dict(zip((0.1, 0.5), np.quantile(expected.max(1), (0.1, 0.5)), strict=True)))
+
+
+def test_a_permuted_and_rescaled_copy_is_the_same() -> None:
+    w_FD, order = randn(9, 6).float(), torch.randperm(9, generator=torch.Generator().manual_seed(2))
+    found = similarity.max_cosine(w_FD, 3 * w_FD[order], chunk=4)
+    assert (found.a_to_b.mean, found.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
+    assert found.b_to_a.match_F.tolist() == order.tolist()
+    acts_BF = randn(300, 9).relu()
+    found = correlated(acts_BF, 5 * acts_BF[:, order] + 7)
+    assert (found.a_to_b.mean, found.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
+    assert found.b_to_a.match_F.tolist() == order.tolist()
+
+
+def test_negated_directions_do_not_match() -> None:
+    eye_FD = torch.eye(5)
+    assert similarity.max_cosine(eye_FD, -eye_FD).a_to_b.mean == 0
+    assert similarity.max_cosine(eye_FD[:1], -eye_FD[:1]).a_to_b.mean == -1
+    assert similarity.max_cosine(eye_FD, torch.cat([eye_FD, -eye_FD])).a_to_b.mean == 1
+
+
+def test_mmcs_depends_on_its_direction() -> None:
+    eye_FD = torch.eye(4)
+    found = similarity.max_cosine(eye_FD[:2], eye_FD)
+    assert (found.a_to_b.mean, found.b_to_a.mean) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_duplicated_features_are_each_others_nearest(chunk: int) -> None:
+    w_FD = torch.cat([torch.eye(4), torch.eye(4)[:2]])
+    found = similarity.max_cosine_within(w_FD, chunk)
+    assert found.similarity_F.tolist() == [1, 1, 0, 0, 1, 1]
+    assert [found.match_F[index] for index in (0, 1, 4, 5)] == [4, 5, 0, 1]
+
+
+def test_zero_directions_have_no_cosine() -> None:
+    w_FD = torch.eye(3)
+    w_FD[1] = 0
+    found = similarity.max_cosine(w_FD, torch.eye(3), chunk=2)
+    assert found.a_to_b.similarity_F.isnan().tolist() == [False, True, False]
+    assert found.a_to_b.match_F.tolist() == [0, -1, 2]
+    assert (found.a_to_b.mean, found.a_to_b.undefined) == (1.0, 1)
+    assert found.b_to_a.similarity_F.tolist() == [1, 0, 1]
+    alone = similarity.max_cosine_within(torch.ones(1, 3))
+    assert (alone.mean, alone.quantiles(), alone.undefined) == (None, {}, 1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 500])
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_universality_is_scipys_however_batched_and_chunked(size: int, chunk: int) -> None:
+    a_BF, b_BG = randn(500, 11).relu(), (randn(500, 6) + randn(500, 6, seed=1)).relu()
+    expected = np.array([[pearsonr(a, b).statistic for b in b_BG.T.numpy()] for a in a_BF.T.numpy()])
+    found = correlated(a_BF, b_BG, size, chunk)
+    assert_nearest(found.a_to_b, expected)
+    assert_nearest(found.b_to_a, expected.T)
+
+
+def test_batches_longer_than_the_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_BF, b_BG = randn(50, 3), randn(50, 4, seed=1)
+    whole = correlated(a_BF, b_BG)
+    monkeypatch.setattr(similarity, "ROWS", 8)
+    torch.testing.assert_close(correlated(a_BF, b_BG).a_to_b.similarity_F, whole.a_to_b.similarity_F)
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_constant_features_have_no_correlation(size: int) -> None:
+    """Nor are they anyone's nearest, though every other correlation is negative."""
+    a_B1 = randn(100, 1).float()
+    constant_B1 = torch.full((100, 1), 0.1)
+    found = correlated(torch.cat([a_B1, constant_B1], 1), torch.cat([constant_B1, -a_B1, 0 * a_B1], 1), size)
+    assert found.a_to_b.similarity_F[0] == pytest.approx(-1)
+    assert found.a_to_b.similarity_F.isnan().tolist() == [False, True]
+    assert found.a_to_b.match_F.tolist() == [1, -1]
+    assert found.b_to_a.match_F.tolist() == [-1, 0, -1]
+    assert (found.a_to_b.undefined, found.b_to_a.undefined) == (1, 2)
+
+
+def test_a_mean_far_from_zero_costs_no_digits() -> None:
+    a_BF, b_BG = randn(400, 3), randn(400, 4, seed=1)
+    near, far = correlated(a_BF, b_BG), correlated(a_BF + 2.0**24, b_BG - 2.0**26)
+    torch.testing.assert_close(far.a_to_b.similarity_F, near.a_to_b.similarity_F, rtol=0, atol=1e-7)
+
+
+def test_a_feature_active_once_is_not_constant() -> None:
+    """Wherever it is: also on the first token, from which differences are taken."""
+    for at in (0, 57):
+        a_BF = torch.zeros(10_000, 2)
+        a_BF[at, 0] = 1e3
+        found = correlated(a_BF, a_BF, size=999)
+        assert found.a_to_b.similarity_F[0] == pytest.approx(1, abs=1e-9)
+        assert found.a_to_b.undefined == 1
+
+
+def test_a_slice_of_a_is_a_slice_of_the_result() -> None:
+    a_BF, b_BG = randn(200, 8), randn(200, 5, seed=1)
+    whole, part = correlated(a_BF, b_BG).a_to_b, correlated(a_BF[:, 2:5], b_BG).a_to_b
+    torch.testing.assert_close(part.similarity_F, whole.similarity_F[2:5])
+    assert torch.equal(part.match_F, whole.match_F[2:5])
+
+
+def test_no_tokens_and_empty_batches() -> None:
+    sums = Correlation(2, 3)
+    sums.add(torch.zeros(0, 2), torch.zeros(0, 3))
+    assert sums.nearest().a_to_b.mean is None
+    a_BF = randn(20, 2)
+    sums.add(a_BF, a_BF[:, [0, 1, 0]])
+    assert sums.nearest().a_to_b.mean == pytest.approx(1)
+
+
+def test_a_caller_may_reuse_its_buffers() -> None:
+    a_BF, b_BG = randn(60, 3) + 5, randn(60, 4, seed=1)
+    sums, buffer_BF = Correlation(3, 4), torch.empty(20, 3, dtype=torch.float64)
+    for part_BF, part_BG in zip(a_BF.split(20), b_BG.split(20), strict=True):
+        sums.add(buffer_BF.copy_(part_BF), part_BG)
+    assert torch.equal(buffer_BF, a_BF[40:])
+    torch.testing.assert_close(sums.nearest().a_to_b.similarity_F, correlated(a_BF, b_BG).a_to_b.similarity_F)
+
+
+def test_parameters_leave_no_graph_behind() -> None:
+    a_BF = randn(20, 2).requires_grad_()
+    sums = Correlation(2, 2)
+    sums.add(a_BF, a_BF)
+    assert not any(value.requires_grad for value in vars(sums).values() if isinstance(value, Tensor))
+    assert not sums.nearest().a_to_b.similarity_F.requires_grad
+    assert not similarity.max_cosine_within(a_BF).similarity_F.requires_grad
+
+
+def test_what_has_no_meaning_is_refused() -> None:
+    with pytest.raises(ValueError, match="width 3 and 4"):
+        similarity.max_cosine(torch.ones(2, 3), torch.ones(2, 4))
+    with pytest.raises(ValueError, match="directions of b are not all finite"):
+        similarity.max_cosine(torch.ones(2, 3), torch.full((2, 3), torch.nan))
+    with pytest.raises(ValueError, match="nothing to compare"):
+        similarity.max_cosine(torch.ones(2, 3), torch.ones(0, 3))
+    with pytest.raises(ValueError, match="not aligned"):
+        Correlation(2, 2).add(torch.ones(4, 2), torch.ones(5, 2))
+    with pytest.raises(ValueError, match="activations of a are not all finite"):
+        correlated(torch.tensor([[1.0], [torch.inf]]), torch.ones(2, 1))
