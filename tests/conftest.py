@@ -1,6 +1,7 @@
 """Shared fixtures: no network, a cache of the test session's own, a planted model, one finished smoke run."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +37,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["AUTOINTERP_CACHE"]
     else:
         os.environ["AUTOINTERP_CACHE"] = before
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn`: whoever runs the tests in the background may have told them to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def autointerp(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

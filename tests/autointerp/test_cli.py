@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PLANTED_SETTINGS, autointerp
+from tests.conftest import PLANTED_SETTINGS, autointerp, heed_interrupts
 
 SETTINGS = [argument for setting in PLANTED_SETTINGS for argument in ("--set", setting)]
 
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
 
     process = subprocess.Popen(
         [sys.executable, "-m", "autointerp", "run", "smoke", "--seed", "9", "--out", "r"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     time.sleep(4)
     process.send_signal(signal.SIGINT)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR, Bench
+from tests.conftest import heed_interrupts
 
 FAULTS = {
     "429": 0.01, "429-after": 0.01, "500": 0.06, "503": 0.04, "529": 0.01, "drop": 0.05, "half": 0.05, "garbage": 0.04,
@@ -199,7 +200,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(bench: Bench) -> None
     bench.server.configure(latency=0.2)
     process = subprocess.Popen(
         bench.command("out"), cwd=bench.folder, env=bench.environment("cache"),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     while len(bench.server.calls()) < 120:
         time.sleep(0.01)
