@@ -59,6 +59,23 @@ class TopK:
 
 
 @dataclass(frozen=True)
+class GroupMax:
+    """The largest pre-activation of each of k contiguous groups of features, rectified (sparsify's `groupmax`)."""
+
+    k: int
+    name: ClassVar[str] = "groupmax"
+
+    def __call__(self, pre_BF: Tensor) -> Tensor:
+        grouped_BKG = pre_BF.unflatten(-1, (self.k, -1))
+        values_BK1, places_BK1 = grouped_BKG.max(-1, keepdim=True)
+        return torch.zeros_like(grouped_BKG).scatter_(-1, places_BK1, values_BK1.relu()).flatten(-2)
+
+    def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
+        """The selected columns [B, S] of `self(pre_BF)`."""
+        return self(pre_BF)[:, features_S]
+
+
+@dataclass(frozen=True)
 class JumpReLU:
     """pre where pre > max(0, threshold), else 0 (Rajamanoharan et al. 2024); also BatchTopK at inference."""
 
@@ -89,8 +106,10 @@ class Gated:
         return Gated(self.b_gate_F[features_S], self.r_mag_F[features_S], self.b_mag_F[features_S])
 
 
-Activation = ReLU | TopK | JumpReLU | Gated
-"""From pre-activations [B, F] to features [B, F] >= 0; all but TopK treat every feature by itself."""
+EPSILON = {"constant_norm_rescale": 0.0, "layer_norm": 1e-5}
+"""Added to a vector's scale when it is normalised, but not when that is undone (SAELens and OpenAI alike)."""
+Activation = ReLU | TopK | GroupMax | JumpReLU | Gated
+"""From pre-activations [B, F] to features [B, F] >= 0; all but TopK and GroupMax treat every feature by itself."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +160,7 @@ class Dictionary:
         Where features do not depend on each other only the selected ones are computed.
         """
         activation = self.activation
-        if isinstance(activation, TopK):
+        if isinstance(activation, TopK | GroupMax):
             return lambda x_BD: activation.selected(self._pre(x_BD), features_S)
         W_DS, b_S = self.W_enc_DF[:, features_S].contiguous(), self.b_enc_F[features_S]
         selected = activation.select(features_S)
@@ -169,13 +188,13 @@ class Dictionary:
     def _centred(self, x_BD: Tensor) -> Tensor:
         if self.normalisation != "none":
             centre_B1, scale_B1 = self._statistics(x_BD)
-            x_BD = (x_BD - centre_B1) / scale_B1
+            x_BD = (x_BD - centre_B1) / (scale_B1 + EPSILON[self.normalisation])
         return x_BD - self.b_dec_D if self.subtract_b_dec else x_BD
 
     def _statistics(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """Centre and scale of each vector, as SAELens normalises: x -> (x - centre) / scale."""
+        """Centre and scale of each vector."""
         if self.normalisation == "layer_norm":
-            return x_BD.mean(-1, keepdim=True), x_BD.std(-1, keepdim=True) + 1e-5
+            return x_BD.mean(-1, keepdim=True), x_BD.std(-1, keepdim=True)
         norm_B1 = x_BD.norm(dim=-1, keepdim=True)
         return torch.zeros_like(norm_B1), norm_B1 / self.d_in**0.5
 

@@ -1,7 +1,7 @@
 """Dictionaries on disk: `load` recognises whose format a path holds; one file per library.
 
-`peek` and `recognise` read only JSON and need no torch, so that a command line can check a path before it loads
-anything. Nothing is ever unpickled.
+`recognise` looks at names only and `peek` reads little, mostly JSON, so that a command line can check a path before
+it loads anything. Nothing is ever unpickled: PyTorch's files are read as plain tensors or refused.
 """
 
 from __future__ import annotations
@@ -16,13 +16,24 @@ from sae.formats.header import Header
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
 
-FORMATS = {"dictionary.json": "own", "cfg.json": "saelens"}
-"""The file that gives a format away, and the module that reads it."""
+FORMATS = {
+    "dictionary.json": "own",
+    "sae.safetensors": "sparsify",
+    "cfg.json": "saelens",
+    "params.npz": "gemma_scope",
+    "ae.pt": "dictionary_learning",
+}
+"""The file that gives a folder's format away, and the module that reads it; the first that is there decides."""
 
 
 def recognise(path: str | Path) -> tuple[Path, str]:
-    """The folder a dictionary is in and the name of its format's module. Raises UserError if there is none."""
+    """Where a dictionary is and the name of its format's module. Raises UserError if there is none.
+
+    It is a folder, or for OpenAI's sparse_autoencoder a file.
+    """
     given = Path(path).expanduser()
+    if given.is_file() and given.suffix == ".pt" and given.name not in FORMATS:
+        return given, "openai"
     folder = given.parent if given.is_file() else given
     if not folder.is_dir():
         raise UserError(f"dictionary {path}: no such file or folder")
@@ -30,8 +41,9 @@ def recognise(path: str | Path) -> tuple[Path, str]:
         if (folder / marker).is_file():
             return folder, module
     raise UserError(
-        f"dictionary {path}: not a format known here; give a folder with dictionary.json (ours) or cfg.json and "
-        "sae_weights.safetensors (SAELens)"
+        f"dictionary {path}: not a format known here; give a folder with dictionary.json (ours), cfg.json and "
+        "sae_weights.safetensors (SAELens), cfg.json and sae.safetensors (sparsify), config.json and ae.pt "
+        "(dictionary_learning) or params.npz (Gemma Scope), or a file LAYER.pt (OpenAI)"
     )
 
 

@@ -58,9 +58,47 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
+def read_torch(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote of a state dict: tensors in fp32, plain values as they are.
+
+    Raises UserError if the file is missing, damaged, or holds anything that would have to be unpickled.
+    """
+    from zipfile import is_zipfile
+
+    import torch
+    from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
+
+    if not is_zipfile(path):
+        raise UserError(f"cannot read {path}: not a file of PyTorch 1.6 or later, or a damaged one")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        raise UserError(f"cannot read {path} as plain tensors: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not hold a state dict")
+    return {name: value.float() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
+
+
 def fitting(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
     """tensors[name] if it has that shape. Raises UserError with both shapes otherwise."""
     tensor: Tensor = require(tensors, name, path)
     if tuple(tensor.shape) != shape:
         raise UserError(f"{path}: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
     return tensor
+
+
+def without_scaling(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same tensors. Raises UserError if features would still have to be scaled."""
+    scaling = tensors.get("scaling_factor")
+    if scaling is not None and not bool((scaling == 1).all()):
+        raise UserError(
+            f"{path}: scaling_factor is not all ones (an unfinished finetuning); fold it with SAELens first"
+        )
+    return tensors
+
+
+def fitting_k(k: Any, n_features: int, path: Path) -> int:
+    """k if so many features can be kept. Raises UserError otherwise."""
+    if not 1 <= int(k) <= n_features:
+        raise UserError(f"{path}: k is {k}, expected 1 to {n_features} (the number of features)")
+    return int(k)

@@ -7,7 +7,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sae.dictionary import Activation, Dictionary, Gated, JumpReLU, ReLU, TopK
+from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, ReLU, TopK
 from sae.errors import UserError
 from sae.files import make_folder_atomic
 from sae.formats.header import Header, fitting, read_json, read_tensors, require
@@ -97,6 +97,8 @@ def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]
             about["k"] = k
             if scale_F is not None:
                 tensors["scale"] = scale_F
+        case GroupMax(k=k):
+            about["k"] = k
         case JumpReLU(threshold_F=threshold_F):
             tensors["threshold"] = threshold_F
         case Gated(b_gate_F=b_gate_F, r_mag_F=r_mag_F, b_mag_F=b_mag_F):
@@ -111,6 +113,8 @@ def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path:
         case "topk":
             scale_F = fitting(tensors, "scale", (m,), path) if "scale" in tensors else None
             return TopK(require(about, "k", path), scale_F)
+        case "groupmax":
+            return GroupMax(require(about, "k", path))
         case "jumprelu":
             return JumpReLU(fitting(tensors, "threshold", (m,), path))
         case "gated":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, read_json, read_tensors, require
+from sae.formats.header import Header, fitting, read_json, read_tensors, require, without_scaling
 
 ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
@@ -39,7 +39,7 @@ def load(folder: Path) -> Any:
     from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
-    tensors = _without_scaling(read_tensors(path), path)
+    tensors = without_scaling(read_tensors(path), path)
     d, m = header.d_in, header.n_features
     W_dec_FD = fitting(tensors, "W_dec", (m, d), path)
     gated = config["architecture"] == "gated"
@@ -119,12 +119,3 @@ def _activation(config: dict[str, Any], tensors: dict[str, Any], W_dec_FD: Any, 
             raise UserError(
                 f"{path.parent / ABOUT}: architecture {other!r} is not supported (standard, topk, jumprelu, gated are)"
             )
-
-
-def _without_scaling(tensors: dict[str, Any], path: Path) -> dict[str, Any]:
-    scaling = tensors.get("scaling_factor")
-    if scaling is not None and not bool((scaling == 1).all()):
-        raise UserError(
-            f"{path}: scaling_factor is not all ones (an unfinished finetuning); fold it with SAELens first"
-        )
-    return tensors

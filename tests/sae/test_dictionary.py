@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sae.dictionary import Dictionary, Gated, JumpReLU, ReLU, TopK
+from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, ReLU, TopK
 
 D, M, B = 6, 20, 50
 
@@ -30,6 +30,7 @@ ACTIVATIONS = [
     TopK(4, torch.rand(M, generator=torch.Generator().manual_seed(2)) + 0.5),
     JumpReLU(torch.linspace(-1, 3, M)),
     Gated(torch.linspace(-2, 2, M), torch.linspace(-1, 1, M), torch.linspace(2, -2, M)),
+    GroupMax(5),
 ]
 
 
@@ -52,6 +53,18 @@ def test_topk_keeps_exactly_the_largest(x_BD: torch.Tensor) -> None:
         for feature in range(M):
             expected = max(0.0, float(pre[feature])) if feature in largest else 0.0
             assert float(row[feature]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_groupmax_keeps_the_largest_of_each_group(x_BD: torch.Tensor) -> None:
+    dictionary = random_dictionary(GroupMax(5))
+    features_BF = dictionary.encode(x_BD)
+    pre_BF = (x_BD - dictionary.b_dec_D) @ dictionary.W_enc_DF + dictionary.b_enc_F
+    for row, pre in zip(features_BF, pre_BF, strict=True):
+        for first in range(0, M, M // 5):
+            group = [float(value) for value in pre[first : first + M // 5]]
+            for place, value in enumerate(group):
+                expected = max(0.0, value) if value == max(group) else 0.0
+                assert float(row[first + place]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_jumprelu_and_gated_per_element(x_BD: torch.Tensor) -> None:

@@ -102,6 +102,38 @@ def test_saelens_files_that_do_not_fit_are_refused(
         formats.load(folder)
 
 
+FILES = {
+    "own": ["dictionary.json", "dictionary.safetensors"],
+    "saelens": ["cfg.json", "sae_weights.safetensors"],
+    "sparsify": ["cfg.json", "sae.safetensors"],
+    "dictionary_learning": ["config.json", "ae.pt"],
+    "gemma_scope": ["params.npz"],
+}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_formats_are_not_confused(module: str, tmp_path: Path) -> None:
+    """A folder is recognised by its own files, whichever of them is given."""
+    for name in FILES[module]:
+        (tmp_path / name).touch()
+    for given in (tmp_path, *(tmp_path / name for name in FILES[module])):
+        assert formats.recognise(given) == (tmp_path, module)
+
+
+def test_a_single_pytorch_file_is_openais(tmp_path: Path) -> None:
+    (tmp_path / "6.pt").touch()
+    assert formats.recognise(tmp_path / "6.pt") == (tmp_path / "6.pt", "openai")
+    with pytest.raises(UserError, match=r"a file LAYER\.pt"):
+        formats.recognise(tmp_path)
+
+
+def test_a_file_of_another_library_is_refused(tmp_path: Path) -> None:
+    """dictionary_learning's intermediate files lie without a config and have other names than OpenAI's."""
+    torch.save({"encoder.weight": torch.zeros(M, D), "bias": torch.zeros(D)}, tmp_path / "ae_500.pt")
+    with pytest.raises(UserError, match="lacks 'pre_bias'; it may be incomplete or of another library"):
+        formats.load(tmp_path / "ae_500.pt")
+
+
 def test_what_is_no_dictionary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         formats.peek(tmp_path / "absent")

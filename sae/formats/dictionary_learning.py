@@ -1,0 +1,160 @@
+"""The folders of `dictionary_learning` (Marks, Karvonen, Mueller): `config.json` and `ae.pt`, a plain state dict.
+
+Read from the library's `dictionary.py`, `trainers/*.py` and `utils.load_dictionary`, version 0.1.0. Any normalisation
+of the training data is already folded into the biases. Knows nothing of the intermediate files in `checkpoints/`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae.errors import UserError
+from sae.formats.header import Header, fitting, fitting_k, read_json, read_torch, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Activation, Dictionary
+
+ABOUT, WEIGHTS = "config.json", "ae.pt"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one class of the library names its tensors and treats its input."""
+
+    b_dec: str
+    linear: bool = True
+    """Weights are those of `nn.Linear` (`encoder.weight [m, d]`), not `W_enc [d, m]`."""
+    subtract_b_dec: bool = True
+
+
+LAYOUTS = {
+    "AutoEncoder": Layout("bias"),
+    "AutoEncoderNew": Layout("decoder.bias", subtract_b_dec=False),
+    "GatedAutoEncoder": Layout("decoder_bias"),
+    "AutoEncoderTopK": Layout("b_dec"),
+    "BatchTopKSAE": Layout("b_dec"),
+    "MatryoshkaBatchTopKSAE": Layout("b_dec", linear=False),
+    "JumpReluAutoEncoder": Layout("b_dec", linear=False, subtract_b_dec=False),
+}
+
+
+def peek(folder: Path) -> Header:
+    trainer, path = _trainer(folder), folder / ABOUT
+    return Header(
+        name=folder.resolve().name,
+        d_in=require(trainer, "activation_dim", path),
+        n_features=require(trainer, "dict_size", path),
+        hook_point=_hook_point(trainer),
+        model=trainer.get("lm_name") or None,
+    )
+
+
+def load(folder: Path) -> Dictionary:
+    from sae.dictionary import Dictionary
+
+    trainer, header, path = _trainer(folder), peek(folder), folder / WEIGHTS
+    tensors = _state(path)
+    layout, d, m = LAYOUTS[trainer["dict_class"]], header.d_in, header.n_features
+    W_enc_DF, b_enc_F, W_dec_FD = _weights(trainer["dict_class"], tensors, d, m, path)
+    dictionary = Dictionary(
+        name=header.name,
+        kind="sae",
+        W_enc_DF=W_enc_DF,
+        b_enc_F=b_enc_F,
+        W_dec_FD=W_dec_FD,
+        b_dec_D=fitting(tensors, layout.b_dec, (d,), path),
+        activation=_activation(trainer, tensors, m, path),
+        subtract_b_dec=layout.subtract_b_dec,
+        hook_point=header.hook_point,
+        model=header.model,
+        metadata={"dictionary_learning": trainer},
+    )
+    return _with_unit_decoder(dictionary) if trainer["dict_class"] == "AutoEncoder" else dictionary
+
+
+def _trainer(folder: Path) -> dict[str, Any]:
+    """The config's account of the autoencoder, its class one that is known here."""
+    path = folder / ABOUT
+    config = read_json(path)
+    trainer = require(config, "trainer", path)
+    if not isinstance(trainer, dict):
+        raise UserError(f"{path}: 'trainer' is not a JSON object")
+    name = require(trainer, "dict_class", path)
+    if str(name) not in LAYOUTS:
+        raise UserError(f"{path}: dict_class {name!r} is not supported ({', '.join(LAYOUTS)} are)")
+    if (config.get("buffer") or {}).get("io") == "in_and_out":
+        raise UserError(f"{path}: buffer.io is in_and_out; transcoders are not supported, autoencoders are")
+    return trainer
+
+
+def _hook_point(trainer: dict[str, Any]) -> str | None:
+    """The output of a block, under the name that the library's users give it; None for any other module."""
+    place = re.fullmatch(r"resid_post_layer_(\d+)", trainer.get("submodule_name") or "")
+    return f"blocks.{int(place[1])}.hook_resid_post" if place else None
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """The state dict; an interrupted run leaves it beside its optimiser's, under "ae"."""
+    values = read_torch(path)
+    inner = values.get("ae")
+    return {name: tensor.float() for name, tensor in inner.items()} if isinstance(inner, dict) else values
+
+
+def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """W_enc_DF, b_enc_F, W_dec_FD."""
+    if not LAYOUTS[name].linear:
+        W_enc_DF, W_dec_FD = fitting(tensors, "W_enc", (d, m), path), fitting(tensors, "W_dec", (m, d), path)
+        return W_enc_DF, fitting(tensors, "b_enc", (m,), path), W_dec_FD
+    W_enc_DF = fitting(tensors, "encoder.weight", (m, d), path).T.contiguous()
+    gated = name == "GatedAutoEncoder"  # its biases are the activation's
+    b_enc_F = W_enc_DF.new_zeros(m) if gated else fitting(tensors, "encoder.bias", (m,), path)
+    return W_enc_DF, b_enc_F, fitting(tensors, "decoder.weight", (d, m), path).T.contiguous()
+
+
+def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path) -> Activation:
+    from sae.dictionary import Gated, JumpReLU, ReLU, TopK
+
+    match trainer["dict_class"]:
+        case "GatedAutoEncoder":
+            b_gate_F, r_mag_F, b_mag_F = (
+                fitting(tensors, name, (m,), path) for name in ("gate_bias", "r_mag", "mag_bias")
+            )
+            return Gated(b_gate_F, r_mag_F, b_mag_F)
+        case "AutoEncoderTopK":
+            return TopK(_k(trainer, tensors, m, path))
+        case "BatchTopKSAE" | "MatryoshkaBatchTopKSAE":
+            # below zero (the library's -1: never set) it lets every positive value through, there as here
+            return JumpReLU(fitting(tensors, "threshold", (), path).expand(m))
+        case "JumpReluAutoEncoder":
+            return JumpReLU(fitting(tensors, "threshold", (m,), path))
+        case _:
+            return ReLU()
+
+
+def _k(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path) -> int:
+    """The k that config and weights agree on."""
+    told, saved = require(trainer, "k", path.parent / ABOUT), int(fitting(tensors, "k", (), path))
+    if told != saved:
+        raise UserError(f"{path}: k is {saved}, but {ABOUT} says {told}; they are not of one autoencoder")
+    return fitting_k(saved, m, path)
+
+
+def _with_unit_decoder(dictionary: Dictionary) -> Dictionary:
+    """The same function with decoder rows of norm 1, as the library loads an AutoEncoder: features take the scale."""
+    import torch
+
+    norms_F = dictionary.W_dec_FD.norm(dim=1)
+    norms_F = norms_F.where(norms_F > 0, 1.0)
+    if torch.allclose(norms_F, torch.ones_like(norms_F)):
+        return dictionary
+    return replace(
+        dictionary,
+        W_enc_DF=dictionary.W_enc_DF * norms_F,
+        b_enc_F=dictionary.b_enc_F * norms_F,
+        W_dec_FD=dictionary.W_dec_FD / norms_F[:, None],
+    )

@@ -1,0 +1,80 @@
+"""OpenAI's `sparse_autoencoder` (Gao et al. 2024): one state dict per layer of GPT-2 small, `{layer}.pt`.
+
+Read from the library's `model.py` and `paths.py`. The file says what the activation is; which place of the model it
+reads is told only by the release's folder names (`resid_post_mlp_v5_32k/autoencoders/6.pt`), where the path has them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae.errors import UserError
+from sae.formats.header import Header, fitting, fitting_k, read_torch, require
+
+if TYPE_CHECKING:
+    from sae.dictionary import Activation, Dictionary
+
+HOOK_POINTS = {
+    "mlp_post_act": "mlp.hook_post",
+    "resid_delta_attn": "hook_attn_out",
+    "resid_post_attn": "hook_resid_mid",
+    "resid_delta_mlp": "hook_mlp_out",
+    "resid_post_mlp": "hook_resid_post",
+}
+PLACE = re.compile(rf"/(({'|'.join(HOOK_POINTS)})(?:_v\w+)?)/autoencoders/(\d+)\.pt$")
+
+
+def peek(path: Path) -> Header:
+    return _header(path, read_torch(path))
+
+
+def load(path: Path) -> Dictionary:
+    from sae.dictionary import Dictionary, TopK
+
+    values = read_torch(path)
+    header = _header(path, values)
+    d, m = header.d_in, header.n_features
+    activation = _activation(values, m, path)
+    return Dictionary(
+        name=header.name,
+        kind="sae",
+        W_enc_DF=fitting(values, "encoder.weight", (m, d), path).T.contiguous(),
+        b_enc_F=fitting(values, "latent_bias", (m,), path),
+        W_dec_FD=fitting(values, "decoder.weight", (d, m), path).T.contiguous(),
+        b_dec_D=fitting(values, "pre_bias", (d,), path),
+        activation=activation,
+        normalisation="layer_norm" if isinstance(activation, TopK) else "none",  # the library decides it so
+        hook_point=header.hook_point,
+        model=header.model,
+    )
+
+
+def _header(path: Path, values: dict[str, Any]) -> Header:
+    place = PLACE.search(path.absolute().as_posix())
+    return Header(
+        name=f"{place[1]}-{place[3]}" if place else path.stem,
+        d_in=require(values, "pre_bias", path).numel(),
+        n_features=require(values, "latent_bias", path).numel(),
+        hook_point=f"blocks.{place[3]}.{HOOK_POINTS[place[2]]}" if place else None,
+        model="gpt2" if place else None,
+    )
+
+
+def _activation(values: dict[str, Any], m: int, path: Path) -> Activation:
+    from sae.dictionary import ReLU, TopK
+
+    match values.get("activation", "ReLU"):
+        case "ReLU":
+            return ReLU()
+        case "TopK":
+            options = require(values, "activation_state_dict", path)
+            after = options.get("postact_fn")
+            if after != "ReLU":
+                raise UserError(
+                    f"{path}: postact_fn {after!r} is not supported (ReLU is); features must not be negative"
+                )
+            return TopK(fitting_k(require(options, "k", path), m, path))
+        case other:
+            raise UserError(f"{path}: activation {other!r} is not supported (ReLU, TopK are)")

@@ -1,0 +1,94 @@
+"""EleutherAI's `sparsify`: one folder per hook point, `cfg.json` and `sae.safetensors`.
+
+Read from the library's `sparse_coder.py` and `fused_encoder.py`, version 1.3.3. The hook point is the folder's name,
+a module of the Hugging Face model; the model is named by the run's `config.json` in the folder above, if it is there.
+Knows nothing of transcoders: what they decode to is not what they read.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae.errors import UserError
+from sae.formats.header import Header, fitting, fitting_k, read_json, read_tensors, require
+
+if TYPE_CHECKING:
+    from sae.dictionary import Activation, Dictionary
+
+ABOUT, WEIGHTS, RUN = "cfg.json", "sae.safetensors", "config.json"
+HOOK_POINTS = {"": "hook_resid_post", ".mlp.act": "mlp.hook_post"}
+"""What a module of block L is called by TransformerLens; of the others the place depends on the model."""
+
+UNSUPPORTED = {
+    "transcode": "a transcoder decodes to another place than it reads",
+    "skip_connection": "a transcoder's linear map past the features is no part of a dictionary",
+    "signed": "features must not be negative",
+}
+"""Options of cfg.json that a dictionary cannot express (`signed` is of older versions)."""
+
+
+def peek(folder: Path) -> Header:
+    config, place = _config(folder), folder.resolve()
+    d, run = require(config, "d_in", folder / ABOUT), place.parent / RUN
+    return Header(
+        name=place.name,
+        d_in=d,
+        n_features=config.get("num_latents") or d * require(config, "expansion_factor", folder / ABOUT),
+        hook_point=_hook_point(place.name),
+        model=read_json(run).get("model") if run.is_file() else None,
+    )
+
+
+def load(folder: Path) -> Dictionary:
+    from sae.dictionary import Dictionary
+
+    config, header, path = _config(folder), peek(folder), folder / WEIGHTS
+    d, m = header.d_in, header.n_features
+    tensors = read_tensors(path)
+    return Dictionary(
+        name=header.name,
+        kind="sae",
+        W_enc_DF=fitting(tensors, "encoder.weight", (m, d), path).T.contiguous(),
+        b_enc_F=fitting(tensors, "encoder.bias", (m,), path),
+        W_dec_FD=fitting(tensors, "W_dec", (m, d), path),
+        b_dec_D=fitting(tensors, "b_dec", (d,), path),
+        activation=_activation(config, m, folder / ABOUT),
+        hook_point=header.hook_point,
+        model=header.model,
+        metadata={"sparsify": config},
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """cfg.json. Raises UserError for the options that a dictionary cannot express."""
+    path = folder / ABOUT
+    config = read_json(path)
+    for option, why in UNSUPPORTED.items():
+        if config.get(option):
+            raise UserError(f"{path}: {option} is on, which is not supported: {why}")
+    return config
+
+
+def _activation(config: dict[str, Any], m: int, path: Path) -> Activation:
+    from sae.dictionary import GroupMax, TopK
+
+    k = fitting_k(require(config, "k", path), m, path)
+    match config.get("activation", "topk"):
+        case "topk":
+            return TopK(k)
+        case "groupmax" if m % k == 0:
+            return GroupMax(k)
+        case "groupmax":
+            raise UserError(
+                f"{path}: groupmax needs groups of one size, but {m} features are not a multiple of k = {k}"
+            )
+        case other:
+            raise UserError(f"{path}: activation {other!r} is not supported (topk, groupmax are)")
+
+
+def _hook_point(module: str) -> str | None:
+    """`layers.10` (or `h.10`) is the output of block 10."""
+    found = re.fullmatch(r"(?:layers|h)\.(\d+)(.*)", module)
+    return f"blocks.{found[1]}.{HOOK_POINTS[found[2]]}" if found and found[2] in HOOK_POINTS else None
