@@ -23,6 +23,8 @@ from sae.errors import UserError
 T = TypeVar("T")
 Done = Callable[[int, T], None]
 """Told the place and the value of each asking as it ends."""
+RARE_COLLECTIONS = (3000, 20, 50)
+"""gc's thresholds while answers come in."""
 TICK_SECONDS = 0.2
 DRAIN_SECONDS = 20.0
 """How long calls under way may still bring their paid answers when a run is stopped."""
@@ -48,8 +50,11 @@ class Session:
             limits,
         )
         self._runner = asyncio.Runner()
-        # What is loaded by now (SDKs, records) stays: full collections need not look through it between answers.
+        # A collection between two answers holds all others up: it need not look through what is loaded by now (SDKs,
+        # records), and comes more rarely.
+        self._thresholds = gc.get_threshold()
         gc.freeze()
+        gc.set_threshold(*RARE_COLLECTIONS)
 
     def provider_of(self, question: Question) -> Any:
         return self._providers[question.model]
@@ -101,6 +106,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._run(self._close())
         _apart(self._runner.close)
+        gc.set_threshold(*self._thresholds)
         gc.unfreeze()
 
     async def _close(self) -> None:

@@ -35,8 +35,9 @@ class AnthropicJudge(HostedJudge):
 
     async def complete(self, request: Request) -> Completion:
         try:
-            response = await self.sdk.messages.with_raw_response.create(**parameters(self.spec, request))
-            return self.read(json.loads(response.http_response.content))
+            body = parameters(self.spec, request)
+            response = await self.sdk.post("/v1/messages", cast_to=httpx2.Response, body=body)
+            return self.read(json.loads(response.content))
         except (anthropic.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
 

@@ -35,10 +35,12 @@ class OpenAIJudge(HostedJudge):
     async def complete(self, request: Request) -> Completion:
         try:
             if request.slots:
-                echoed = await self.sdk.completions.with_raw_response.create(**echo_parameters(self.spec, request))
-                return self.read_echo(json.loads(echoed.http_response.content), request)
-            chat = await self.sdk.chat.completions.with_raw_response.create(**parameters(self.spec, request))
-            return self.read(json.loads(chat.http_response.content), request)
+                body = echo_parameters(self.spec, request)
+                echoed = await self.sdk.post("/completions", cast_to=httpx2.Response, body=body)
+                return self.read_echo(json.loads(echoed.content), request)
+            body = parameters(self.spec, request)
+            chat = await self.sdk.post("/chat/completions", cast_to=httpx2.Response, body=body)
+            return self.read(json.loads(chat.content), request)
         except (openai.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
 
