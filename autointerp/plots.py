@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from autointerp.leaderboard import SLICES
+from autointerp.scorers.simulation import SLICES
 from sae.files import write_atomic_with
 
 COLOURS = {
