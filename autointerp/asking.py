@@ -7,7 +7,7 @@ disk, no clock.
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from autointerp.records import AnswerError
 
@@ -190,6 +190,21 @@ def _whole(completion: Completion, request: Request) -> Completion:
     return completion
 
 
+@dataclass(frozen=True)
+class Ended(Generic[T]):
+    """An asking has returned this."""
+
+    value: T
+
+
+def step(asking: Asking[T], answers: tuple[Answer, ...] | None) -> tuple[Question, ...] | Ended[T]:
+    """What an asking wants to know next, given the last round's answers (None: it begins), or that it has ended."""
+    try:
+        return asking.send(answers)  # type: ignore[arg-type]  # None starts a generator
+    except StopIteration as stop:
+        return Ended(stop.value)
+
+
 def attempt(asking: Asking[T]) -> Asking[T | AnswerError]:
     """The same, with AnswerError as an outcome beside others."""
     try:
@@ -206,10 +221,11 @@ def together(askings: Iterable[Asking[T]]) -> Asking[list[T]]:
     while True:
         asked: dict[int, tuple[Question, ...]] = {}
         for place, given in answers.items():
-            try:
-                asked[place] = waiting[place].send(given)  # type: ignore[arg-type]  # None starts a generator
-            except StopIteration as stop:
-                results[place] = stop.value
+            questions = step(waiting[place], given)
+            if isinstance(questions, Ended):
+                results[place] = questions.value
+            else:
+                asked[place] = questions
         if not asked:
             return [results[place] for place in range(len(waiting))]
         replies = yield tuple(question for questions in asked.values() for question in questions)
@@ -225,22 +241,15 @@ def metered(asking: Asking[T]) -> Generator[tuple[Question, ...], tuple[Answer, 
     """The same with its usage; wrap `attempt` in it, so that failures are metered as well."""
     usage = Usage()
     answers: tuple[Answer, ...] | None = None
-    while True:
-        try:
-            questions = asking.send(answers)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration as stop:
-            return stop.value, usage
+    while not isinstance(questions := step(asking, answers), Ended):
         answers = yield questions
         usage = sum((answer.usage for answer in answers), usage)
+    return questions.value, usage
 
 
 def answered_by(asking: Asking[T], answer: Callable[[Question], Answer]) -> T:
     """Drive one asking with a plain function: for dry runs, tests, and whoever asks nobody."""
     answers: tuple[Answer, ...] | None = None
-    while True:
-        try:
-            questions = asking.send(answers)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+    while not isinstance(questions := step(asking, answers), Ended):
         answers = tuple(answer(question) for question in questions)
+    return questions.value

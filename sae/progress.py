@@ -33,8 +33,8 @@ class Progress:
         if now - self._shown >= (LIVE_INTERVAL if self._live else PLAIN_INTERVAL):
             self._shown = now
             rate = done / (now - self._started)
-            left = (total - done) / rate if rate else 0.0
-            self._write(f"{self._title}: {done:,}/{total:,}, {rate:,.0f}/s, {left:.0f} s left", self._note, self._live)
+            speed = f", {rate:,.0f}/s, {(total - done) / rate:.0f} s left" if rate else ""
+            self._write(f"{self._title}: {done:,}/{total:,}{speed}", self._note, self._live)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

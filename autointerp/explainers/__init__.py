@@ -49,7 +49,7 @@ def _language_model(spec: str, config: Config) -> Explainer:
     from autointerp.explainers.best_of import BestOf
     from autointerp.explainers.language_model import LanguageModelExplainer
 
-    specs.parse(spec)
+    specs.refuse_temperature(specs.parse(spec), config.explaining.temperature, "explaining.temperature")
     if config.simulator == "rules":
         raise UserError(f"explainer {spec} writes prose, which the simulator `rules` cannot read; give --simulator")
     explainer = LanguageModelExplainer(spec, config.explaining)

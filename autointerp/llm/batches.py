@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autointerp.asking import Answer, Asking, Completion, Failure, Question, Request
+from autointerp.asking import Answer, Asking, Completion, Ended, Failure, Question, Request, step
 from autointerp.llm.cache import canonical, is_clean, key_of
 from autointerp.llm.client import Client
 from autointerp.llm.providers import CallError
@@ -81,10 +81,11 @@ async def drive_in_batches(
     while answers:
         asked: dict[int, tuple[Question, ...]] = {}
         for place, given in answers.items():
-            try:
-                asked[place] = askings[place].send(given)  # type: ignore[arg-type]  # None starts a generator
-            except StopIteration as stop:
-                done(place, stop.value)
+            questions = step(askings[place], given)
+            if isinstance(questions, Ended):
+                done(place, questions.value)
+            else:
+                asked[place] = questions
         found = await desk.answers(question for questions in asked.values() for question in questions)
         answers = {place: tuple(found[question] for question in questions) for place, questions in asked.items()}
 

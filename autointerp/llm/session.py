@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autointerp.asking import Answer, Asking, Question
+from autointerp.asking import Answer, Asking, Ended, Question, step
 from autointerp.config import Runtime
 from autointerp.llm import specs
 from autointerp.llm.cache import AnswerCache
@@ -167,13 +167,9 @@ async def drive_live(
 async def drive(asking: Asking[T], answer: Callable[[Question], Awaitable[Answer]]) -> T:
     """One asking to its end; the questions of a round at once."""
     answers: tuple[Answer, ...] | None = None
-    while True:
-        try:
-            questions = asking.send(answers)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+    while not isinstance(questions := step(asking, answers), Ended):
         answers = tuple(await asyncio.gather(*map(answer, questions)))
+    return questions.value
 
 
 async def _forever(tick: Callable[[], None]) -> None:

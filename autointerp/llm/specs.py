@@ -49,6 +49,12 @@ def parse(text: str) -> JudgeSpec:
     raise UserError(f"unknown judge {text!r}; write {FORMS}")
 
 
+def refuse_temperature(judge: JudgeSpec, temperature: float | None, field: str) -> None:
+    """Raises UserError if a judge is given a temperature that its API does not take."""
+    if judge.provider == "anthropic" and temperature is not None:
+        raise UserError(f"{judge.text} takes no temperature; set {field}=null")
+
+
 def is_spec(text: str) -> bool:
     """Whether a name is meant as a language model judge."""
     return text.startswith(("anthropic/", "openai/", "hf/", "http://", "https://"))

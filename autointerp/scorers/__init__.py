@@ -62,6 +62,7 @@ def make(name: str, config: Config) -> Scorer:
     if not specs.is_spec(config.simulator):
         raise UserError(f"{name} asks a language model; give --simulator {specs.FORMS.rsplit(', or', 1)[0]}")
     judge = specs.parse(config.simulator)
+    specs.refuse_temperature(judge, config.judging.temperature, "judging.temperature")
     if name == "intruder":
         return IntruderScorer(judge, config.judging, config.seed)
     if config.judging.logprobs and judge.provider == "anthropic":

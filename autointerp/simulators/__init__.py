@@ -41,6 +41,7 @@ def make(spec: str, settings: Simulating) -> Simulator:
     if not specs.is_spec(spec):
         raise UserError(f"unknown simulator {spec!r}; write {specs.FORMS}")
     judge = specs.parse(spec)
+    specs.refuse_temperature(judge, settings.temperature, "simulating.temperature")
     method = settings.method if settings.method != "auto" else _best(judge)
     if method == "all_at_once":
         _check(judge.provider in ("hf", "compatible"), spec, method, "hf/... or http://... with echo")

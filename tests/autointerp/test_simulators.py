@@ -189,7 +189,8 @@ BOTH = Sampling(explain=Records(top=4, inactive=2), score=Records(top=4, inactiv
 @pytest.mark.parametrize("candidates", [1, 3])
 def test_examples_suit_the_explainers(judge: str, max_words: int, candidates: int) -> None:
     for style in ("tokens", "highlighted"):
-        explaining = Explaining(style=style, max_words=max_words, candidates=candidates, temperature=1)
+        warmth = None if judge.startswith("anthropic") else 1.0  # which takes none
+        explaining = Explaining(style=style, max_words=max_words, candidates=candidates, temperature=warmth)
         explainer = explainers.make(judge, Config(simulator=judge, explaining=explaining, sampling=BOTH))
         asks_once_each(explainer.explain(feature()))
 

@@ -242,6 +242,8 @@ def test_two_processes_share_cache_and_run_folder(bench: Bench) -> None:
         (["--simulator", "openai/x", "--set", "simulating.method=all_at_once"], "cannot simulate by all_at_once"),
         (["--explainer", "http://user:pw@host/v1#m"], "must not hold a password"),
         (["--explainer", "http://127.0.0.1:1/v1"], "write http://host:port/v1#MODEL"),
+        (["--set", "explaining.temperature=1"], "takes no temperature; set explaining.temperature=null"),
+        (["--set", "judging.temperature=0", "--simulator", "anthropic/x"], "set judging.temperature=null"),
         (["--set", "sampling.score.inactive=0"], "detection needs texts on which features are silent"),
         (["--scorers", "detecting"], "scorers.0"),
         (["--set", "explaining.styl=tokens"], "did you mean explaining.style"),
