@@ -108,8 +108,8 @@ def estimate(config: str | Config, report: Report | None = None) -> Estimator:
 
 def answers() -> AnswerCache:
     """The paid answers that are kept."""
-    from autointerp.config import cache_folder
     from autointerp.llm.cache import AnswerCache
+    from sae.settings import cache_folder
 
     return AnswerCache(cache_folder())
 

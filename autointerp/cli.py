@@ -1,33 +1,17 @@
 """The command line: parse, call the library function of the same name, print. Imports nothing heavy at the top."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sae.errors import UserError
+from sae.commands import Commands
 
 
-class _Commands(click.Group):
-    """Prints a user's mistake in one line with its status (2); Ctrl-C ends with 130; a bug keeps its traceback."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except UserError as error:
-            click.echo(f"autointerp: {error}", err=True)
-            raise SystemExit(error.status) from error
-        except KeyboardInterrupt:
-            click.echo("\nautointerp: stopped; the same command goes on from here", err=True)
-            sys.stdout.flush()
-            # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries
-            # are imported), CPython 3.11 ends with signal 2 whatever the program asks for.
-            os._exit(130)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    "autointerp", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="autointerp")
 def main() -> None:
     """Measure how interpretable the features of a language model's dictionary are.
@@ -53,7 +37,11 @@ def main() -> None:
 @click.option(
     "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
 )
-@click.option("--baselines", metavar="LIST", help="From neurons,pca,ica,random,random_matched; 'none' for none.")
+@click.option(
+    "--baselines",
+    metavar="LIST",
+    help="From neurons,pca,ica,nmf,random,random_matched, or the k largest of each vector: pca-top32; 'none' for none.",
+)
 @click.option(
     "--explainer", metavar="SPEC", help="rules-N, token-table, or a judge (below); replaces the config's list."
 )
@@ -89,11 +77,12 @@ def run(
       hf/NAME|DIR               in this process
     """
     from autointerp import api
-    from autointerp.config import load, parse_settings
+    from autointerp.config import load
     from autointerp.store import RunFolder
+    from sae.settings import parse_settings
 
     name = config or _usual_config(bool(dictionaries), flags["simulator"])
-    changes = _changes(flags) | parse_settings(settings)
+    changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
     chosen = load(name, changes)

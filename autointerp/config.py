@@ -6,17 +6,17 @@ Every field is annotated with the role it has in a run's identity: IDENTITY (its
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field
 
-from autointerp import shipped
-from sae.errors import UserError, near
+from sae.errors import near
+from sae.settings import Section, read, sections_in
+from sae.settings import build as build_section
+from sae.training.recipes import AnyRecipe
 
 
 class Role(Enum):
@@ -30,11 +30,7 @@ class Role(Enum):
 I, C, R = Role.IDENTITY, Role.CONTENT, Role.RUNTIME  # noqa: E741
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Corpus(_Section):
+class Corpus(Section):
     source: Annotated[str, C] = "stdlib"
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
     held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
@@ -45,7 +41,7 @@ class Corpus(_Section):
     """The corpus is read until it has given this many tokens."""
 
 
-class Toy(_Section):
+class Toy(Section):
     vocabulary: Annotated[int, I, Field(ge=300)] = 2048
     d_model: Annotated[int, I, Field(gt=0)] = 128
     d_mlp: Annotated[int, I, Field(gt=0)] = 512
@@ -56,7 +52,7 @@ class Toy(_Section):
     """Blocks a step."""
 
 
-class Subject(_Section):
+class Subject(Section):
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
     hook_point: Annotated[str | None, C] = None
@@ -66,29 +62,43 @@ class Subject(_Section):
     toy: Toy = Toy()
 
 
-class Train(_Section):
-    """A TopK autoencoder to train (Gao et al. 2024)."""
-
-    name: Annotated[str, I]
-    expansion: Annotated[float, I, Field(gt=0)] = 4
-    k: Annotated[int, I, Field(gt=0)] = 16
-    steps: Annotated[int, I, Field(gt=0)] = 150
-    batch: Annotated[int, I, Field(gt=0)] = 4096
+BASELINES = ("neurons", "pca", "ica", "nmf", "random", "random_matched")
 
 
-Baseline = Literal["neurons", "pca", "ica", "random", "random_matched"]
+def base_and_k(baseline: str) -> tuple[str, int | None]:
+    """("pca", 32) of `pca-top32`, ("pca", None) of `pca`."""
+    found = re.fullmatch(r"(.+)-top([1-9][0-9]*)", baseline)
+    return (found[1], int(found[2])) if found else (baseline, None)
 
 
-class Dictionaries(_Section):
+def _known_baseline(baseline: str) -> str:
+    base, k = base_and_k(baseline)
+    if base == "random_matched" and k:
+        raise ValueError("random_matched has no top-k version: it is as sparse as the dictionary it is matched to")
+    if base not in BASELINES:
+        examples = [f"{name}-top32" for name in BASELINES if name != "random_matched"]
+        raise ValueError(f"unknown baseline {baseline!r}{near(baseline, [*BASELINES, *examples])}")
+    return baseline
+
+
+Baseline = Annotated[str, AfterValidator(_known_baseline)]
+
+
+class Dictionaries(Section):
     load: Annotated[tuple[str, ...], C] = ()
     """Folders of trained dictionaries, ours or SAELens'."""
-    train: tuple[Train, ...] = ()
+    train: Annotated[tuple[AnyRecipe, ...], I] = ()
+    """Recipes of autoencoders to train here, all at once; `sae train` is for long trainings."""
+    steps: Annotated[int, I, Field(gt=0)] = 150
+    batch: Annotated[int, I, Field(gt=0)] = 4096
+    """Activation vectors of a training step."""
     baselines: Annotated[tuple[Baseline, ...], I] = ("neurons", "pca", "ica", "random", "random_matched")
+    """Also `nmf`; and, but for the last, the k largest features of each vector alone: `pca-top32`."""
     fit_vectors: Annotated[int, I, Field(gt=1)] = 32_768
-    """Activation vectors that PCA, ICA and the density matching learn from."""
+    """Activation vectors that PCA, ICA, NMF and the density matching learn from."""
 
 
-class Records(_Section):
+class Records(Section):
     """How many records of each source one side of a feature gets."""
 
     top: Annotated[int, I, Field(ge=0)] = 0
@@ -98,7 +108,7 @@ class Records(_Section):
     inactive: Annotated[int, I, Field(ge=0)] = 0
 
 
-class Sampling(_Section):
+class Sampling(Section):
     features: Annotated[int, I, Field(gt=0)] = 100
     """Features of each dictionary, drawn from those that are active often enough."""
     tokens: Annotated[int | None, I, Field(gt=0)] = None
@@ -109,7 +119,7 @@ class Sampling(_Section):
     score: Records = Records(top=5, random=5)
 
 
-class Explaining(_Section):
+class Explaining(Section):
     """How language models explain; the rules have no settings."""
 
     style: Annotated[Literal["tokens", "highlighted"], I] = "tokens"
@@ -128,7 +138,7 @@ class Explaining(_Section):
     """Null: the provider's default (a model in this process: 0)."""
 
 
-class Simulating(_Section):
+class Simulating(Section):
     """How language models simulate."""
 
     method: Annotated[Literal["auto", "all_at_once", "logprobs", "text"], I] = "auto"
@@ -144,7 +154,7 @@ class Simulating(_Section):
 ScorerName = Literal["simulation", "detection", "fuzzing", "intruder", "example_embedding", "embedding"]
 
 
-class Judging(_Section):
+class Judging(Section):
     """How the scorers other than simulation judge."""
 
     texts: Annotated[int, I, Field(gt=0)] = 5
@@ -161,7 +171,7 @@ class Judging(_Section):
     """A sentence-transformers model, by name or directory, for the embedding scorers."""
 
 
-class Runtime(_Section):
+class Runtime(Section):
     device: Annotated[str, R] = "auto"
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
@@ -187,7 +197,7 @@ class Runtime(_Section):
     """A file with prices of your own, over the shipped ones."""
 
 
-class Config(_Section):
+class Config(Section):
     name: Annotated[str, R] = "run"
     seed: Annotated[int, I] = 0
     corpus: Corpus = Corpus()
@@ -210,7 +220,7 @@ class Config(_Section):
     def identity_fields(self) -> dict[str, Any]:
         """The values of all IDENTITY fields, by dotted name."""
         roles = field_roles(Config)
-        return {name: value for name, value in _leaves(self) if roles[_unindexed(name)] is I}
+        return {name: value for name, value in _leaves(self) if roles[name] is I}
 
 
 def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
@@ -223,60 +233,32 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
     Raises:
         UserError: no such config, not YAML, an unknown key (with the near one), or a value of the wrong kind.
     """
-    path = shipped.find("eval_configs", name_or_path, ".yaml")
-    try:
-        values = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} does not hold a mapping of settings")
+    path, values = read(name_or_path)
     return build({"name": path.stem} | values, changes or {}, str(path))
 
 
 def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Config:
     """Validate. Raises UserError in one line."""
-    for name, value in changes.items():
-        values = _changed(values, name.split("."), value)
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(error)}") from error
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """`a.b=value` strings, values in YAML. Raises UserError if one has no `=` or no value that can be read."""
-    parsed = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: write it as name=value, for example sampling.features=50")
-        try:
-            parsed[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting}: the value is not YAML; quote it or close its brackets") from error
-    return parsed
+    return build_section(Config, values, changes, where)
 
 
 def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
-    """The role of every leaf field, by dotted name. Raises TypeError if one has none or several."""
+    """The role of every leaf field, by dotted name; sections that have one of their own are leaves.
+
+    Raises TypeError if a field has none or several.
+    """
     roles: dict[str, Role] = {}
     for name, info in section.model_fields.items():
-        inner = _section_of(info.annotation)
-        if inner:
-            roles |= field_roles(inner, f"{prefix}{name}.")
-            continue
+        inner = sections_in(info.annotation)
         found = [item for item in info.metadata if isinstance(item, Role)]
+        if inner and not found:
+            for choice in inner:
+                roles |= field_roles(choice, f"{prefix}{name}.")
+            continue
         if len(found) != 1:
             raise TypeError(f"config field {prefix}{name} has {len(found)} roles; give it one of I, C, R")
         roles[prefix + name] = found[0]
     return roles
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
 
 
 def _leaves(section: BaseModel, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -284,36 +266,8 @@ def _leaves(section: BaseModel, prefix: str = "") -> Iterable[tuple[str, Any]]:
         value = getattr(section, name)
         if isinstance(value, BaseModel):
             yield from _leaves(value, f"{prefix}{name}.")
-        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
-            for number, item in enumerate(value):
-                yield from _leaves(item, f"{prefix}{name}.{number}.")
-        elif not (isinstance(value, tuple) and _section_of(type(section).model_fields[name].annotation)):
-            yield prefix + name, list(value) if isinstance(value, tuple) else value
-
-
-def _unindexed(name: str) -> str:
-    return ".".join(part for part in name.split(".") if not part.isdigit())
-
-
-def _changed(values: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    if len(path) == 1:
-        return values | {path[0]: value}
-    inner = values.get(path[0])
-    return values | {path[0]: _changed(inner if isinstance(inner, dict) else {}, path[1:], value)}
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = list(field_roles(Config))
-        return f"unknown key {name!r}{near(name, [*known, *{key.split('.')[0] for key in known}])}"
-    return f"{name}: {problem['msg'].lower()} (got {problem['input']!r})"
-
-
-def cache_folder() -> Path:
-    """Where subjects, dictionaries and answers are kept between runs: AUTOINTERP_CACHE, or the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    chosen = os.environ.get("AUTOINTERP_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("autointerp")
+        elif isinstance(value, tuple):
+            plain = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
+            yield prefix + name, plain
+        else:
+            yield prefix + name, value

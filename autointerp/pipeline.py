@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autointerp import identity, leaderboard, method
 from autointerp.asking import Asking, Usage, answered_by
-from autointerp.config import Config, cache_folder
+from autointerp.config import Config
 from autointerp.method import Case, Explained, Method
 from autointerp.records import Explanation, FeatureRecord, FeatureResult
 from autointerp.sampling import inputs, sample
@@ -22,6 +22,7 @@ from autointerp.store import RunFolder
 from sae.errors import UserError
 from sae.files import sha256_of
 from sae.progress import Progress, Report
+from sae.settings import cache_folder
 
 if TYPE_CHECKING:
     from autointerp.llm.estimate import Estimator

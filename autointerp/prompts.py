@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from autointerp import shipped
 from autointerp.asking import Message
 from sae.errors import UserError
+from sae.shipped import find
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def again(reason: str) -> str:
 
 
 def _read(name: str) -> tuple[str, Mapping[str, Any]]:
-    path = shipped.find("prompts", name, ".yaml")
+    path = find("prompts", name, ".yaml")
     try:
         text = path.read_text("utf-8")
         values = yaml.safe_load(text)

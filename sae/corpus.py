@@ -18,10 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae.errors import UserError, near
+from sae.files import sha256_of
 
 IGNORED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+CHARACTERS_PER_TOKEN = 8
+"""More than a token has on average in any tokenizer: how much text is read for so many tokens."""
 SECTION_CHARACTERS = 4_000
 """A text file is cut at blank lines into documents of about this size, so that it can be split by document."""
+ROWS_AT_ONCE = 1_000
+"""Documents of a parquet file that are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def read_documents(spec: str, max_characters: int | None = None) -> list[Documen
     """
     found: list[Document] = []
     total = 0
-    for document in _source(spec):
+    for document in documents(spec):
         if document.text.strip():
             found.append(document)
             total += len(document.text)
@@ -83,11 +88,32 @@ def read_documents(spec: str, max_characters: int | None = None) -> list[Documen
     return found
 
 
-def _source(spec: str) -> Iterator[Document]:
+def usable_documents(spec: str, max_tokens: int) -> list[Document]:
+    """As much of a corpus as it takes to have so many tokens, in any tokenizer."""
+    return read_documents(spec, CHARACTERS_PER_TOKEN * max_tokens)
+
+
+def content_hash(spec: str, max_tokens: int) -> str:
+    """The hash of that text; of a hub dataset, its name, so that it is not fetched twice."""
+    if spec.startswith("hf:"):
+        return spec
+    return sha256_of(document.text.encode("utf-8", "surrogatepass") for document in usable_documents(spec, max_tokens))
+
+
+def documents(spec: str, start: int = 0) -> Iterator[Document]:
+    """All documents of a corpus from number `start` on, blank ones too, read one after the other as they are asked for.
+
+    Only a text file is read whole: a corpus larger than memory is a `.jsonl`, a `.parquet`, a dataset or a folder.
+    Raises UserError if the spec names nothing readable, at the latest when the unreadable document is reached.
+    """
+    if spec.startswith("hf:"):
+        return _hugging_face(spec, start)
+    return islice(_local(spec), start, None)
+
+
+def _local(spec: str) -> Iterator[Document]:
     if spec == "stdlib":
         return _stdlib()
-    if spec.startswith("hf:"):
-        return _hugging_face(spec)
     name, _, column = spec.partition("#")
     path = Path(name).expanduser()
     if path.is_dir():
@@ -152,9 +178,21 @@ def _read_text(path: Path) -> str:
         raise UserError(f"cannot read {path} as UTF-8 text: {error}; convert it first") from error
 
 
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines, read as they are asked for and cut at newlines only: JSON may hold U+2028 and its like."""
+    number = 0
+    try:
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield number, line.decode("utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path}:{number} as UTF-8 text: {error}; convert it first") from error
+
+
 def _jsonl(path: Path, column: str) -> Iterator[Document]:
-    lines = _read_text(path).split("\n")  # not splitlines(): JSON strings may hold U+2028 and its like
-    for number, line in enumerate(lines, start=1):
+    for number, line in _lines(path):
         if line.strip():
             yield Document(f"{path.name}:{number}", _json_text(path, number, line, column))
 
@@ -182,23 +220,24 @@ def _parquet(path: Path, column: str) -> Iterator[Document]:
         hint = near(column, table.schema_arrow.names)
         raise UserError(f"{path} has no column {column!r}{hint}; choose one with {path.name}#COLUMN")
     number = 0
-    for batch in table.iter_batches(columns=[column]):
+    for batch in table.iter_batches(ROWS_AT_ONCE, columns=[column]):
         for text in batch.column(0).to_pylist():
             yield Document(f"{path.name}:{number}", str(text or ""))
             number += 1
 
 
-def _hugging_face(spec: str) -> Iterator[Document]:
+def _hugging_face(spec: str, start: int) -> Iterator[Document]:
     name, _, column = spec.removeprefix("hf:").partition("#")
     column = column or "text"
     try:
         import datasets
     except ImportError as error:
         raise UserError(f"corpus {spec} needs the datasets library: pip install 'autointerp[datasets]'") from error
-    for number, row in enumerate(datasets.load_dataset(name, split="train", streaming=True)):
+    rows = datasets.load_dataset(name, split="train", streaming=True)
+    for number, row in enumerate(rows.skip(start) if start else rows, start):
         if column not in row:
             raise UserError(f"dataset {name} has no column {column!r}{near(column, sorted(row))}")
-        yield Document(f"{name}:{number}", row[column])
+        yield Document(f"{name}:{number}", str(row[column] or ""))
 
 
 def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None) -> Blocks:

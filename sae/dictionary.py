@@ -1,6 +1,6 @@
 """A dictionary: activations of a language model rewritten as non-negative features.
 
-Sparse autoencoders and baselines (neurons, PCA, ICA, random directions) are one kind of thing here: an affine
+Sparse autoencoders and baselines (neurons, PCA, ICA, NMF, random directions) are one kind of thing here: an affine
 encoder, an activation function, an affine decoder. This file knows nothing about files, training or language models.
 
 Shape suffixes: B activation vectors, D their width (d_in), F features, S selected features.
@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+
+from sae import nnls
 
 Kind = Literal["sae", "neurons", "pca", "ica", "nmf", "random", "random_matched"]
 Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
@@ -106,10 +108,30 @@ class Gated:
         return Gated(self.b_gate_F[features_S], self.r_mag_F[features_S], self.b_mag_F[features_S])
 
 
+@dataclass(frozen=True)
+class NonNegative:
+    """The weights h >= 0 that minimise |x - h W|^2, where pre = x W' and gram = W W' (NMF's parts W).
+
+    With `k`, only the k largest weights are kept, as they are: they are not fitted again without the others.
+    """
+
+    gram_FF: Tensor
+    k: int | None = None
+    name: ClassVar[str] = "non_negative"
+
+    def __call__(self, pre_BF: Tensor) -> Tensor:
+        weights_BF = nnls.solve(pre_BF, self.gram_FF)
+        return weights_BF if self.k is None else TopK(self.k)(weights_BF)
+
+    def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
+        """The selected columns [B, S] of `self(pre_BF)`: all weights are found together."""
+        return self(pre_BF)[:, features_S]
+
+
 EPSILON = {"constant_norm_rescale": 0.0, "layer_norm": 1e-5}
 """Added to a vector's scale when it is normalised, but not when that is undone (SAELens and OpenAI alike)."""
-Activation = ReLU | TopK | GroupMax | JumpReLU | Gated
-"""From pre-activations [B, F] to features [B, F] >= 0; all but TopK and GroupMax treat every feature by itself."""
+Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative
+"""From pre-activations [B, F] to features [B, F] >= 0; those with `select` treat every feature by itself."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +182,7 @@ class Dictionary:
         Where features do not depend on each other only the selected ones are computed.
         """
         activation = self.activation
-        if isinstance(activation, TopK | GroupMax):
+        if isinstance(activation, TopK | GroupMax | NonNegative):
             return lambda x_BD: activation.selected(self._pre(x_BD), features_S)
         W_DS, b_S = self.W_enc_DF[:, features_S].contiguous(), self.b_enc_F[features_S]
         selected = activation.select(features_S)

@@ -14,6 +14,8 @@ from sae.dictionary import Dictionary
 from sae.subject import Replace, Subject, batches
 
 BLOCKS_AT_ONCE = 32
+ELEMENTS = 2**26
+"""Features of how many tokens, times features, are held at once: 256 MiB."""
 ULTRALOW = 1e-6
 """Features active on fewer tokens than this share, but on some, are of ultralow density (Towards Monosemanticity)."""
 
@@ -59,7 +61,7 @@ class CrossEntropy:
 
     def _recovered(self, ablated: float) -> float | None:
         harm = ablated - self.clean
-        return None if harm == 0 else 1 - (self.reconstructed - self.clean) / harm
+        return None if harm <= 0 else 1 - (self.reconstructed - self.clean) / harm
 
 
 @dataclass(frozen=True)
@@ -124,36 +126,118 @@ class Firing:
         return Density(self.counts_F.double() / self.tokens, self.tokens)
 
 
+class Spread:
+    """Mean and variation of a stream of activation vectors, in double precision on their device.
+
+    Batches are merged by their means (Chan, Golub and LeVeque 1979) on differences from the first vector: neither a
+    mean far from zero nor a huge first vector costs digits, and vectors that are all equal vary by exactly zero.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def add(self, x_BD: Tensor) -> None:
+        """Count activation vectors [B, D]."""
+        if not len(x_BD):
+            return
+        if not self.tokens:
+            self._first_D = x_BD[0].double()
+            self._offset_D = torch.zeros_like(self._first_D)
+            self._variation = self._square = self._first_D.new_zeros(())
+        self._square = self._square + x_BD.double().square().sum()
+        difference_BD = x_BD.double() - self._first_D
+        offset_D = difference_BD.mean(0)
+        moved_D, total = offset_D - self._offset_D, self.tokens + len(x_BD)
+        between = moved_D.square().sum() * (self.tokens * len(x_BD) / total)
+        self._variation = self._variation + (difference_BD - offset_D).square().sum() + between
+        self._offset_D = self._offset_D + moved_D * (len(x_BD) / total)
+        self.tokens = total
+
+    @property
+    def mean_D(self) -> Tensor:
+        """Mean vector [D]."""
+        return self._first_D + self._offset_D
+
+    @property
+    def variation(self) -> float:
+        """sum |x - mean x|^2 over all tokens and dimensions."""
+        return float(self._variation)
+
+    @property
+    def mean_square(self) -> float:
+        """Mean of |x|^2 over the tokens."""
+        return float(self._square) / self.tokens
+
+
+class Fidelity:
+    """What a dictionary makes of a stream of activation vectors: who fires, and how far the reconstruction is off."""
+
+    def __init__(self, dictionary: Dictionary, rows: int | None = None) -> None:
+        self.dictionary = dictionary
+        device = dictionary.W_enc_DF.device
+        self.firing = Firing(dictionary.n_features, device)
+        self._rows = rows or rows_at_once(dictionary.n_features)
+        self._residual = self._square = torch.zeros((), dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, x_BD: Tensor) -> None:
+        """Count activation vectors [B, D]."""
+        for part_BD in x_BD.split(self._rows):
+            features_BF = self.dictionary.encode(part_BD)
+            self.firing.add(features_BF)
+            x_hat_BD = self.dictionary.decode(features_BF, part_BD).double()
+            self._residual = self._residual + (part_BD - x_hat_BD).square().sum()
+            self._square = self._square + x_hat_BD.square().sum()
+
+    @property
+    def mean_squared_error(self) -> float:
+        """Mean of |x - x_hat|^2 over the tokens."""
+        return float(self._residual) / self.firing.tokens
+
+    @property
+    def mean_square(self) -> float:
+        """Mean of |x_hat|^2 over the tokens."""
+        return float(self._square) / self.firing.tokens
+
+    def reconstruction(self, spread: Spread) -> Reconstruction:
+        """L0, FVU and dead share, given the spread of the same vectors."""
+        return Reconstruction(
+            l0=float(self.firing.counts_F.sum()) / self.firing.tokens,
+            fvu=float(self._residual) / spread.variation if spread.variation > 0 else None,
+            dead=self.firing.density().dead,
+            tokens=self.firing.tokens,
+        )
+
+
+def rows_at_once(n_features: int) -> int:
+    """How many tokens' features fit into what may be held at once."""
+    return max(1, min(4096, ELEMENTS // n_features))
+
+
 @torch.no_grad()
 def density(dictionary: Dictionary, x_BD: Tensor, rows: int = 4096) -> Tensor:
     """Share of the vectors on which each feature is active, [F], in double precision."""
-    counts_F = torch.zeros(dictionary.n_features, dtype=torch.float64, device=x_BD.device)
+    firing = Firing(dictionary.n_features, x_BD.device)
     for part_BD in x_BD.split(rows):
-        counts_F += (dictionary.encode(part_BD) > 0).sum(0)
-    return counts_F / len(x_BD)
+        firing.add(dictionary.encode(part_BD))
+    return firing.density().density_F
 
 
-@torch.no_grad()
 def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int = 4096) -> Reconstruction:
     """L0, FVU and dead share on activation vectors [B, D]."""
-    counts_F = torch.zeros(dictionary.n_features, dtype=torch.float64, device=x_BD.device)
-    residual = torch.zeros((), dtype=torch.float64, device=x_BD.device)
+    spread, fidelity = Spread(), Fidelity(dictionary, rows)
     for part_BD in x_BD.split(rows):
-        features_BF = dictionary.encode(part_BD)
-        counts_F += (features_BF > 0).sum(0)
-        residual += (part_BD - dictionary.decode(features_BF, part_BD)).double().square().sum()
-    total = (x_BD - x_BD.mean(0)).double().square().sum()
-    return Reconstruction(
-        l0=float(counts_F.sum() / len(x_BD)),
-        fvu=float(residual / total) if total > 0 else None,
-        dead=float((counts_F == 0).double().mean()),
-        tokens=len(x_BD),
-    )
+        spread.add(part_BD)
+        fidelity.add(part_BD)
+    return fidelity.reconstruction(spread)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Blocks and the losses on them that every dictionary's is compared with."""
+    """Blocks and the losses on them that every dictionary's is compared with.
+
+    length_N: how many tokens of each block are real; None: all of them.
+    """
 
     subject: Subject
     hook_point: str
@@ -161,37 +245,53 @@ class Baseline:
     clean: float
     zeroed: float
     averaged: float | None = None
+    length_N: Tensor | None = None
 
 
-def baseline(subject: Subject, hook_point: str, ids_NC: Tensor, mean_D: Tensor | None = None) -> Baseline:
-    """Measure the untouched and the zero-ablated loss of some blocks of ids; with `mean_D` the mean-ablated one too."""
-    clean, zeroed = _loss(subject, hook_point, ids_NC, None), _loss(subject, hook_point, ids_NC, torch.zeros_like)
-    if mean_D is None:
-        return Baseline(subject, hook_point, ids_NC, clean, zeroed)
-    averaged = _loss(subject, hook_point, ids_NC, lambda x_NCD: mean_D.to(x_NCD).expand_as(x_NCD))
-    return Baseline(subject, hook_point, ids_NC, clean, zeroed, averaged)
+def baseline(
+    subject: Subject,
+    hook_point: str,
+    ids_NC: Tensor,
+    mean_D: Tensor | None = None,
+    length_N: Tensor | None = None,
+) -> Baseline:
+    """Measure the untouched and the zero-ablated loss of some blocks of ids; with `mean_D` the mean-ablated one too.
+
+    A beginning-of-sequence token that the subject prepends is never ablated.
+    """
+
+    def loss(replace: Replace | None) -> float:
+        return _loss(subject, hook_point, ids_NC, replace, length_N)
+
+    averaged = None if mean_D is None else loss(lambda x_NCD: mean_D.to(x_NCD).expand_as(x_NCD))
+    return Baseline(subject, hook_point, ids_NC, loss(None), loss(torch.zeros_like), averaged, length_N)
 
 
 def mean_activation(subject: Subject, hook_point: str, ids_NC: Tensor) -> Tensor:
-    """Mean activation [D] over every token of some blocks, for the mean ablation; summed in double precision."""
-    total = torch.zeros((), dtype=torch.float64, device=ids_NC.device)
+    """Mean activation [D] over every token of some blocks, for the mean ablation; in double precision."""
+    spread = Spread()
     for part_NC in batches(ids_NC, BLOCKS_AT_ONCE):
-        total = total + subject.activations(part_NC, hook_point).double().sum((0, 1))
-    return total / ids_NC.numel()
+        spread.add(subject.activations(part_NC, hook_point).flatten(0, 1))
+    return spread.mean_D
 
 
 def cross_entropy(dictionary: Dictionary, against: Baseline) -> CrossEntropy:
     """Loss with the activations replaced by the dictionary's reconstruction, beside the baseline's."""
-    reconstructed = _loss(
-        against.subject,
-        against.hook_point,
-        against.ids_NC,
-        lambda x_NCD: dictionary.reconstruct(x_NCD.flatten(0, 1).float()).view_as(x_NCD),
-    )
+    rows = rows_at_once(dictionary.n_features)
+
+    def reconstruct(x_NCD: Tensor) -> Tensor:
+        parts = x_NCD.flatten(0, 1).float().split(rows)
+        return torch.cat([dictionary.reconstruct(part_BD) for part_BD in parts]).view_as(x_NCD)
+
+    reconstructed = _loss(against.subject, against.hook_point, against.ids_NC, reconstruct, against.length_N)
     return CrossEntropy(against.clean, reconstructed, against.zeroed, against.averaged)
 
 
-def _loss(subject: Subject, hook_point: str, ids_NC: Tensor, replace: Replace | None) -> float:
-    """Mean over tokens 1..C-1 of each block."""
+def _loss(subject: Subject, hook_point: str, ids_NC: Tensor, replace: Replace | None, length_N: Tensor | None) -> float:
+    """Mean over the real ones of tokens 1..C-1 of each block."""
     parts = [subject.losses(part, hook_point, replace) for part in batches(ids_NC, BLOCKS_AT_ONCE)]
-    return float(torch.cat(parts).mean())
+    losses = torch.cat(parts)
+    if length_N is None:
+        return float(losses.mean())
+    counted = torch.arange(1, ids_NC.shape[1], device=losses.device) < length_N.to(losses.device)[:, None]
+    return float(losses[counted].mean())

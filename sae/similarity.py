@@ -12,6 +12,7 @@ Shape suffixes: B tokens, D width of a direction, F features of A, G features of
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,11 @@ class Nearest:
         values = self._defined.quantile(self._defined.new_tensor(levels)).tolist()
         return dict(zip(levels, values, strict=True))
 
+    def to_json(self) -> dict[str, Any]:
+        """Mean, quantiles by their level (null where there are none) and how many features have no similarity."""
+        quantiles = {str(level): value for level, value in self.quantiles().items()} or None
+        return {"mean": self.mean, "quantiles": quantiles, "undefined": self.undefined}
+
     @cached_property
     def _defined(self) -> Tensor:
         return self.similarity_F[~self.similarity_F.isnan()]
@@ -64,6 +70,26 @@ class Similarity:
 
     a_to_b: Nearest
     b_to_a: Nearest
+
+    def to_json(self) -> dict[str, Any]:
+        return {"a_to_b": self.a_to_b.to_json(), "b_to_a": self.b_to_a.to_json()}
+
+
+def joined(parts: Sequence[Similarity]) -> Similarity:
+    """The whole of consecutive slices of A's features, each compared with all of B's."""
+    sizes = [len(part.a_to_b.match_F) for part in parts]
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    similarity_GT = torch.stack([part.b_to_a.similarity_F for part in parts], 1)
+    match_GT = torch.stack([_moved(part.b_to_a.match_F, by) for part, by in zip(parts, starts, strict=True)], 1)
+    best = similarity_GT.nan_to_num(-torch.inf).max(1)
+    return Similarity(
+        Nearest(*(torch.cat([getattr(part.a_to_b, name) for part in parts]) for name in ("similarity_F", "match_F"))),
+        Nearest(*(values_GT.gather(1, best.indices[:, None]).squeeze(1) for values_GT in (similarity_GT, match_GT))),
+    )
+
+
+def _moved(match_F: Tensor, by: int) -> Tensor:
+    return torch.where(match_F < 0, match_F, match_F + by)
 
 
 @torch.no_grad()
@@ -91,12 +117,23 @@ def max_cosine_within(w_FD: Tensor, chunk: int = CHUNK) -> Nearest:
     return _nearest(tile, len(w_FD), len(w_FD), chunk)
 
 
+@torch.no_grad()
+def paired_cosine(a_FD: Tensor, b_FD: Tensor) -> Nearest:
+    """Cosine of every direction with its own counterpart on the other side, as encoder with decoder."""
+    if a_FD.shape != b_FD.shape:
+        raise ValueError(f"directions {list(a_FD.shape)} and {list(b_FD.shape)} are no pairs")
+    _refuse_non_finite(directions_of_a=a_FD, directions_of_b=b_FD)
+    cosine_F = (_unit(a_FD) * _unit(b_FD)).sum(1).clamp(-1, 1)
+    itself_F = torch.arange(len(cosine_F), device=cosine_F.device)
+    return Nearest(cosine_F, itself_F.masked_fill(cosine_F.isnan(), -1))
+
+
 class Correlation:
     """Pearson correlations of the features of A with those of B, over a stream of tokens that both have seen.
 
     With `nearest`, universality as in Towards Monosemanticity: for every feature of A the largest correlation with a
-    feature of B. Sums only are kept, [F, G] doubles, whatever the number of tokens; a slice of A's features by itself
-    gives the same `a_to_b`, where that is too large.
+    feature of B. Sums only are kept, [F, G] doubles, whatever the number of tokens; where that is too large, slices of
+    A's features by themselves are `joined`.
 
     Activations are summed as differences from the first token's. Correlations do not change by that; but a mean far
     from zero then costs no digits, and the variance of a constant feature is exactly zero.

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LIGHT = {"sae.errors", "sae.files", "sae.progress", "sae.corpus", "sae.formats"}
+LIGHT = {
+    "sae.errors", "sae.files", "sae.progress", "sae.settings", "sae.shipped", "sae.commands", "sae.corpus",
+    "sae.formats", "sae.training.recipes",
+}  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
 IN_PROCESS = (f"{LLM}providers/local", f"{LLM}providers/embedder.py")
@@ -98,11 +101,13 @@ def test_only_the_llm_rooms_call_out() -> None:
 
 
 def test_only_the_llm_rooms_read_keys() -> None:
-    """Elsewhere nothing of the environment is read but where the cache lies."""
-    for path in files("autointerp"):
+    """Elsewhere three files look at the environment: where the cache lies, a library's chatter, what torchrun says."""
+    told = {"sae/settings.py", "sae/subject.py", "sae/training/ranks.py"}
+    for path in files("autointerp") + files("sae"):
         if not place_of(path).startswith(LLM):
-            text = path.read_text("utf-8").replace('os.environ.get("AUTOINTERP_CACHE")', "")
-            assert not re.search(r"\b(environb?|getenvb?)\b", text), f"{path} reads the environment"
+            text = path.read_text("utf-8")
+            forbidden = r"API_?KEY" if place_of(path) in told else r"\b(environb?|getenvb?)\b"
+            assert not re.search(forbidden, text), f"{path} reads the environment"
 
 
 def test_explainers_simulators_scorers_touch_no_disk_network_environment() -> None:
@@ -111,6 +116,10 @@ def test_explainers_simulators_scorers_touch_no_disk_network_environment() -> No
         for path in found:
             used = tops(imports_of(path)) & OUTSIDE
             assert not used, f"{path} imports {used}"
+
+
+def test_the_light_parts_of_sae_load_no_torch() -> None:
+    assert loaded_by(f"import {', '.join(sorted(LIGHT))}", TENSORS | SUBJECTS | CALLS) == "[]"
 
 
 def test_import_and_help_load_nothing_heavy() -> None:

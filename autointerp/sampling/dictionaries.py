@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autointerp.config import Config
+from autointerp.config import Config, base_and_k
 from autointerp.sampling.inputs import Contents
-from sae import baselines, formats, metrics, train
-from sae.corpus import Split
+from sae import baselines, formats, metrics
+from sae.corpus import Blocks, Split
 from sae.dictionary import Dictionary
 from sae.errors import UserError
 from sae.files import sha256_of, write_atomic
 from sae.progress import Report
 from sae.stream import ActivationStream
 from sae.subject import Subject
+from sae.text import Shuffled
+from sae.training.loop import finished, learn
 
 MEASURED_VECTORS = 32_768
 MEASURED_BLOCKS = 256
@@ -71,34 +73,38 @@ class Workshop:
 
     def _trained(self) -> list[Measured]:
         """All autoencoders of the config; those not in the cache are trained together on one stream."""
-        recipes = [
-            train.TopKRecipe(**recipe.model_dump(), seed=self._config.seed)
-            for recipe in self._config.dictionaries.train
-        ]
-        folders = [self._folder(asdict(recipe)) for recipe in recipes]
+        settings, seed = self._config.dictionaries, self._config.seed
+        recipes = [one.model_copy(update={"name": one.label, "seed": seed + one.seed}) for one in settings.train]
+        schedule = [settings.steps, settings.batch]
+        folders = [self._folder([*schedule, recipe.model_dump(mode="json")]) for recipe in recipes]
         missing = [pair for pair in zip(recipes, folders, strict=True) if not pair[1].is_dir()]
-        for size in sorted({recipe.batch for recipe, _ in missing}):
-            group = [(recipe, folder) for recipe, folder in missing if recipe.batch == size]
-            batches = self._stream(self._split.train, 1).batches(size)
-            model = str(self._subject.name)
-            made = train.train([recipe for recipe, _ in group], batches, self._hook_point, model, self._report)
-            for dictionary, (_, folder) in zip(made, group, strict=True):
-                self._save(dictionary, folder)
+        if missing:
+            batches = self._stream(self._split.train, 1).batches(settings.batch)
+            wanted = [recipe for recipe, _ in missing]
+            learners = learn(wanted, settings.steps, batches, self._subject.device, self._report)
+            for learner, (_, folder) in zip(learners, missing, strict=True):
+                self._save(finished(learner).dictionary(self._hook_point, self._subject.name, {}), folder)
         return [self._open(folder) for folder in folders]
 
     def _fitted(self, baseline: str) -> Measured:
+        """A baseline from the cache, or fitted; a top-k version is made of its base, which is fitted once."""
+        base, k = base_and_k(baseline)
+        recipe = [baseline, self._config.dictionaries.fit_vectors]
+        if k:
+            return self._kept(recipe, lambda: baselines.top_k(self._fitted(base).dictionary, k))
         seed = self._config.seed
         makers: dict[str, Callable[[], Dictionary]] = {
             "neurons": lambda: baselines.neurons(self._fit_BD),
             "pca": lambda: baselines.pca(self._fit_BD),
-            "ica": self._ica,
+            "ica": lambda: self._reported("ICA", lambda: baselines.ica(self._fit_BD, seed)),
+            "nmf": lambda: self._reported("NMF", lambda: baselines.nmf(self._fit_BD, seed)),
             "random": lambda: baselines.random_directions(self._fit_BD, seed),
         }
-        return self._kept([baseline, self._config.dictionaries.fit_vectors], makers[baseline])
+        return self._kept(recipe, makers[base])
 
-    def _ica(self) -> Dictionary:
-        with self._report("fitting ICA") as progress:
-            fitted = baselines.ica(self._fit_BD, self._config.seed)
+    def _reported(self, name: str, make: Callable[[], Dictionary]) -> Dictionary:
+        with self._report(f"fitting {name}") as progress:
+            fitted = make()
             progress.update(1, 1, None if fitted.metadata["converged"] else "stopped before it converged")
         return fitted
 
@@ -148,9 +154,10 @@ class Workshop:
     def _digest(self, content: Any) -> str:
         return sha256_of([self._key.encode(), json.dumps(content, sort_keys=True).encode()])[:16]
 
-    def _stream(self, blocks: Any, offset: int) -> ActivationStream:
+    def _stream(self, blocks: Blocks, offset: int) -> ActivationStream:
         seed = 8 * self._config.seed + offset
-        return ActivationStream(self._subject, self._hook_point, blocks, seed, self._config.runtime.batch_blocks)
+        source = Shuffled(blocks, seed)
+        return ActivationStream(self._subject, self._hook_point, source, seed, self._config.runtime.batch_blocks)
 
     @cached_property
     def _fit_BD(self) -> Tensor:

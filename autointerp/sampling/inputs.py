@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
-from sae.corpus import Document, read_documents
+from sae.corpus import content_hash
 from sae.errors import UserError
-from sae.files import sha256_of, sha256_of_path
+from sae.files import sha256_of_path
 from sae.formats import peek, recognise
 from sae.formats.header import Header
 
 TOY = "toy"
-CHARACTERS_PER_TOKEN = 8
-"""More than a token has on average in any tokenizer: how much text is read to get corpus.max_tokens."""
 
 
 def resolve(config: Config) -> Config:
@@ -42,24 +40,12 @@ Contents = dict[str, Any]
 def fingerprint(config: Config) -> Contents:
     """The content behind every CONTENT field of a resolved config, for the run's identity."""
     return {
-        "corpus": corpus_content(config),
+        "corpus": content_hash(config.corpus.source, config.corpus.max_tokens),
         "model": model_content(config),
         "hook_point": config.subject.hook_point,
         "dictionaries": [[peek(path).name, sha256_of_path(recognise(path)[0])] for path in config.dictionaries.load],
         "processing": processing(config),
     }
-
-
-def documents(config: Config) -> list[Document]:
-    """As much of the corpus as can be used."""
-    return read_documents(config.corpus.source, CHARACTERS_PER_TOKEN * config.corpus.max_tokens)
-
-
-def corpus_content(config: Config) -> str:
-    """The hash of the text; of a hub dataset, its name (as of a hub model), so that it is not fetched twice."""
-    if config.corpus.source.startswith("hf:"):
-        return config.corpus.source
-    return sha256_of(document.text.encode("utf-8", "surrogatepass") for document in documents(config))
 
 
 def model_content(config: Config) -> Any:
@@ -91,10 +77,11 @@ def _agreed(headers: list[Header], name: str, flag: str | None) -> Any:
 
 
 def _check_names(config: Config, headers: list[Header]) -> None:
-    names = [header.name for header in headers] + [recipe.name for recipe in config.dictionaries.train]
-    twice = {name for name in names if names.count(name) > 1} | set(names) & {"neurons", "pca", "ica", "random"}
+    names = [header.name for header in headers] + [recipe.label for recipe in config.dictionaries.train]
+    taken = [*names, *config.dictionaries.baselines]
+    twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
-        raise UserError(f"two dictionaries are called {sorted(twice)[0]!r}; rename one's folder")
+        raise UserError(f"two dictionaries are called {twice[0]!r}; rename one's folder, or leave that baseline out")
     if not names and "random_matched" in config.dictionaries.baselines:
         raise UserError("random_matched needs a dictionary to match; give --dictionary PATH, or leave it out")
     if not names and not config.dictionaries.baselines:

@@ -1,7 +1,7 @@
 """The folders of `dictionary_learning` (Marks, Karvonen, Mueller): `config.json` and `ae.pt`, a plain state dict.
 
 Read from the library's `dictionary.py`, `trainers/*.py` and `utils.load_dictionary`, version 0.1.0. Any normalisation
-of the training data is already folded into the biases. Knows nothing of the intermediate files in `checkpoints/`.
+of the training data is already folded into the biases, in the intermediate files `checkpoints/ae_STEP.pt` as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, read_json, read_torch, require
+from sae.formats.header import Header, fitting, fitting_k, in_fp32, read_json, read_torch, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,10 +43,12 @@ LAYOUTS = {
 }
 
 
-def peek(folder: Path) -> Header:
-    trainer, path = _trainer(folder), folder / ABOUT
+def peek(place: Path) -> Header:
+    """Of a folder, or of one file of its `checkpoints`."""
+    path = _config(place)
+    trainer, folder = _trainer(path), path.resolve().parent.name
     return Header(
-        name=folder.resolve().name,
+        name=folder if place.is_dir() else f"{folder}-{place.stem}",
         d_in=require(trainer, "activation_dim", path),
         n_features=require(trainer, "dict_size", path),
         hook_point=_hook_point(trainer),
@@ -54,10 +56,12 @@ def peek(folder: Path) -> Header:
     )
 
 
-def load(folder: Path) -> Dictionary:
+def load(place: Path) -> Dictionary:
     from sae.dictionary import Dictionary
 
-    trainer, header, path = _trainer(folder), peek(folder), folder / WEIGHTS
+    about, header = _config(place), peek(place)
+    trainer = _trainer(about)
+    path = place / WEIGHTS if place.is_dir() else place
     tensors = _state(path)
     layout, d, m = LAYOUTS[trainer["dict_class"]], header.d_in, header.n_features
     W_enc_DF, b_enc_F, W_dec_FD = _weights(trainer["dict_class"], tensors, d, m, path)
@@ -68,7 +72,7 @@ def load(folder: Path) -> Dictionary:
         b_enc_F=b_enc_F,
         W_dec_FD=W_dec_FD,
         b_dec_D=fitting(tensors, layout.b_dec, (d,), path),
-        activation=_activation(trainer, tensors, m, path),
+        activation=_activation(trainer, tensors, m, path, about),
         subtract_b_dec=layout.subtract_b_dec,
         hook_point=header.hook_point,
         model=header.model,
@@ -77,9 +81,21 @@ def load(folder: Path) -> Dictionary:
     return _with_unit_decoder(dictionary) if trainer["dict_class"] == "AutoEncoder" else dictionary
 
 
-def _trainer(folder: Path) -> dict[str, Any]:
+def _config(place: Path) -> Path:
+    """The config of a folder; of a checkpoint, beside it or in the folder above. Raises UserError if there is none."""
+    if place.is_dir():
+        return place / ABOUT
+    for folder in (place.parent, place.resolve().parent.parent):
+        if (folder / ABOUT).is_file():
+            return folder / ABOUT
+    raise UserError(
+        f"{place}: a checkpoint of dictionary_learning needs its {ABOUT}, which is neither beside it nor in the "
+        "folder above; copy it from where the run was saved"
+    )
+
+
+def _trainer(path: Path) -> dict[str, Any]:
     """The config's account of the autoencoder, its class one that is known here."""
-    path = folder / ABOUT
     config = read_json(path)
     trainer = require(config, "trainer", path)
     if not isinstance(trainer, dict):
@@ -102,7 +118,7 @@ def _state(path: Path) -> dict[str, Any]:
     """The state dict; an interrupted run leaves it beside its optimiser's, under "ae"."""
     values = read_torch(path)
     inner = values.get("ae")
-    return {name: tensor.float() for name, tensor in inner.items()} if isinstance(inner, dict) else values
+    return in_fp32(inner) if isinstance(inner, dict) else values
 
 
 def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,7 +132,7 @@ def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> 
     return W_enc_DF, b_enc_F, fitting(tensors, "decoder.weight", (d, m), path).T.contiguous()
 
 
-def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path) -> Activation:
+def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path, about: Path) -> Activation:
     from sae.dictionary import Gated, JumpReLU, ReLU, TopK
 
     match trainer["dict_class"]:
@@ -126,7 +142,7 @@ def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: 
             )
             return Gated(b_gate_F, r_mag_F, b_mag_F)
         case "AutoEncoderTopK":
-            return TopK(_k(trainer, tensors, m, path))
+            return TopK(_k(trainer, tensors, m, path, about))
         case "BatchTopKSAE" | "MatryoshkaBatchTopKSAE":
             # below zero (the library's -1: never set) it lets every positive value through, there as here
             return JumpReLU(fitting(tensors, "threshold", (), path).expand(m))
@@ -136,9 +152,9 @@ def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: 
             return ReLU()
 
 
-def _k(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path) -> int:
+def _k(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path, about: Path) -> int:
     """The k that config and weights agree on."""
-    told, saved = require(trainer, "k", path.parent / ABOUT), int(fitting(tensors, "k", (), path))
+    told, saved = require(trainer, "k", about), int(fitting(tensors, "k", (), path))
     if told != saved:
         raise UserError(f"{path}: k is {saved}, but {ABOUT} says {told}; they are not of one autoencoder")
     return fitting_k(saved, m, path)

@@ -1,16 +1,14 @@
 """Our own format: `dictionary.json` (what it is) and `dictionary.safetensors` (canonical tensors, fp32)."""
 
-import json
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, ReLU, TopK
-from sae.errors import UserError
-from sae.files import make_folder_atomic
-from sae.formats.header import Header, fitting, read_json, read_tensors, require
+from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, Kind, NonNegative, Normalisation, TopK
+from sae.errors import UserError, near
+from sae.formats.header import Header, fitting, fitting_k, read_json, read_tensors, require, write_folder
 
 VERSION = 1
 ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
@@ -18,13 +16,15 @@ ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
 
 def peek(folder: Path) -> Header:
     about = _about(folder)
+    metadata = about.get("metadata", {})
     return Header(
         name=require(about, "name", folder / ABOUT),
         d_in=require(about, "d_in", folder / ABOUT),
         n_features=require(about, "n_features", folder / ABOUT),
         hook_point=about.get("hook_point"),
         model=about.get("model"),
-        prepend_bos=about.get("metadata", {}).get("prepend_bos"),
+        prepend_bos=metadata.get("prepend_bos"),
+        processing=metadata.get("processing", {}),
     )
 
 
@@ -34,14 +34,14 @@ def load(folder: Path) -> Dictionary:
     d, m = header.d_in, header.n_features
     return Dictionary(
         name=header.name,
-        kind=require(about, "kind", folder / ABOUT),
+        kind=_one_of(get_args(Kind), about, "kind", folder / ABOUT),
         W_enc_DF=fitting(tensors, "W_enc", (d, m), path),
         b_enc_F=fitting(tensors, "b_enc", (m,), path),
         W_dec_FD=fitting(tensors, "W_dec", (m, d), path),
         b_dec_D=fitting(tensors, "b_dec", (d,), path),
         activation=_activation(require(about, "activation", folder / ABOUT), tensors, m, path),
         subtract_b_dec=require(about, "subtract_b_dec", folder / ABOUT),
-        normalisation=require(about, "normalisation", folder / ABOUT),
+        normalisation=_one_of(get_args(Normalisation), about, "normalisation", folder / ABOUT),
         hook_point=header.hook_point,
         model=header.model,
         metadata=about.get("metadata", {}),
@@ -49,15 +49,8 @@ def load(folder: Path) -> Dictionary:
 
 
 def save(dictionary: Dictionary, folder: Path) -> None:
-    if folder.exists():
-        raise UserError(f"{folder} is already there; choose another place or remove it")
-
-    def fill(temporary: Path) -> None:
-        tensors, activation = _tensors(dictionary)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / WEIGHTS)
-        (temporary / ABOUT).write_text(json.dumps(_describe(dictionary, activation), indent=1, sort_keys=True))
-
-    make_folder_atomic(folder, fill)
+    tensors, activation = _tensors(dictionary)
+    write_folder(folder, (ABOUT, _describe(dictionary, activation)), (WEIGHTS, tensors))
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -65,6 +58,13 @@ def _about(folder: Path) -> dict[str, Any]:
     if about.get("format_version") != VERSION:
         raise UserError(f"{folder / ABOUT} has format version {about.get('format_version')}; this code reads {VERSION}")
     return about
+
+
+def _one_of(known: tuple[str, ...], about: dict[str, Any], key: str, path: Path) -> Any:
+    value = require(about, key, path)
+    if value not in known:
+        raise UserError(f"{path}: {key} is {value!r}{near(str(value), list(known))}")
+    return value
 
 
 def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]
     tensors = {
         "W_enc": dictionary.W_enc_DF,
         "b_enc": dictionary.b_enc_F,
-        "W_dec": dictionary.W_dec_FD.clone(),  # safetensors refuses tensors that share memory
-        "b_dec": dictionary.b_dec_D.clone(),
+        "W_dec": dictionary.W_dec_FD,
+        "b_dec": dictionary.b_dec_D,
     }
     activation = dictionary.activation
     about: dict[str, Any] = {"name": activation.name}
@@ -103,22 +103,30 @@ def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]
             tensors["threshold"] = threshold_F
         case Gated(b_gate_F=b_gate_F, r_mag_F=r_mag_F, b_mag_F=b_mag_F):
             tensors |= {"b_gate": b_gate_F, "r_mag": r_mag_F, "b_mag": b_mag_F}
+        case NonNegative(gram_FF=gram_FF, k=k):
+            tensors["gram"] = gram_FF
+            about |= {} if k is None else {"k": k}
     return tensors, about
 
 
 def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path: Path) -> Activation:
+    bare = {activation.name: activation for activation in get_args(Activation) if not fields(activation)}
     match about.get("name"):
-        case "relu":
-            return ReLU()
+        case str(name) if name in bare:  # nothing but a name: ReLU and its like
+            made: Activation = bare[name]()
+            return made
         case "topk":
             scale_F = fitting(tensors, "scale", (m,), path) if "scale" in tensors else None
-            return TopK(require(about, "k", path), scale_F)
+            return TopK(fitting_k(require(about, "k", path.parent / ABOUT), m, path.parent / ABOUT), scale_F)
         case "groupmax":
-            return GroupMax(require(about, "k", path))
+            return GroupMax(fitting_k(require(about, "k", path.parent / ABOUT), m, path.parent / ABOUT))
         case "jumprelu":
             return JumpReLU(fitting(tensors, "threshold", (m,), path))
         case "gated":
             b_gate_F, r_mag_F, b_mag_F = (fitting(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag"))
             return Gated(b_gate_F, r_mag_F, b_mag_F)
+        case "non_negative":
+            k = fitting_k(about["k"], m, path.parent / ABOUT) if "k" in about else None
+            return NonNegative(fitting(tensors, "gram", (m, m), path), k)
         case other:
             raise UserError(f"{path.parent / ABOUT}: activation {other!r} is not known to this version")

@@ -1,16 +1,38 @@
 """SAELens' folders, version 6 and before: `cfg.json` and `sae_weights.safetensors`.
 
 Read from the library's `saes/*.py` and `loading/pretrained_sae_loaders.py`, version 6.54. BatchTopK and Matryoshka
-autoencoders are saved by it as `jumprelu`.
+autoencoders are saved by it as `jumprelu`. Saved in version 6's layout; what the library has no architecture for is
+refused. Knows nothing of the model.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, read_json, read_tensors, require, without_scaling
+from sae.formats.header import (
+    Header,
+    fitting,
+    fitting_k,
+    read_json,
+    read_tensors,
+    require,
+    without_scaling,
+    write_folder,
+)
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Activation, Dictionary
+
+VERSION = "6.54.12"
+"""Of the library whose layout is written; it reads anything below 6 as the flat layout before."""
+OURS = "autointerp"
+"""The key of the metadata under which what SAELens has no field for is kept."""
 ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+INSTEAD = 'save it in our own format (format="own") instead'
 PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
 NORMALISATIONS = {
     "none": "none",
@@ -35,7 +57,7 @@ def peek(folder: Path) -> Header:
     )
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path) -> Dictionary:
     from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
@@ -43,9 +65,10 @@ def load(folder: Path) -> Any:
     d, m = header.d_in, header.n_features
     W_dec_FD = fitting(tensors, "W_dec", (m, d), path)
     gated = config["architecture"] == "gated"
+    ours = dict(config["metadata"].pop(OURS, {}))
     return Dictionary(
         name=header.name,
-        kind="sae",
+        kind=ours.pop("kind", "sae"),
         W_enc_DF=fitting(tensors, "W_enc", (d, m), path),
         b_enc_F=W_dec_FD.new_zeros(m) if gated else fitting(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
@@ -55,8 +78,74 @@ def load(folder: Path) -> Any:
         normalisation=_normalisation(config, folder / ABOUT),
         hook_point=header.hook_point,
         model=header.model,
-        metadata={"saelens": config},
+        metadata={"saelens": config} | ours,
     )
+
+
+def save(dictionary: Dictionary, folder: Path) -> None:
+    """Raises UserError where SAELens cannot express the dictionary."""
+    options, tensors = _expressed(dictionary, folder)
+    hook_z = (dictionary.hook_point or "").endswith("hook_z")  # the library flattens its heads
+    config = {
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.n_features,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": dictionary.subtract_b_dec,
+        "normalize_activations": dictionary.normalisation,
+        "reshape_activations": "hook_z" if hook_z else "none",
+        "metadata": _metadata(dictionary),
+    }
+    tensors |= {"W_enc": dictionary.W_enc_DF, "W_dec": dictionary.W_dec_FD, "b_dec": dictionary.b_dec_D}
+    write_folder(folder, (ABOUT, config | options), (WEIGHTS, tensors))
+
+
+def _expressed(dictionary: Dictionary, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The options and the tensors that say the activation in SAELens' terms."""
+    from sae.dictionary import Gated, JumpReLU, ReLU, TopK
+
+    b_enc = {"b_enc": dictionary.b_enc_F}
+    match dictionary.activation:
+        case ReLU():
+            return {"architecture": "standard"}, b_enc
+        case TopK(k=k, scale_F=scale_F):
+            rescale = {"rescale_acts_by_decoder_norm": _by_norms(dictionary, scale_F, folder)}
+            return {"architecture": "topk", "k": k} | rescale, b_enc
+        case JumpReLU(threshold_F=threshold_F):
+            return {"architecture": "jumprelu"}, b_enc | {"threshold": threshold_F}
+        case Gated(b_gate_F=b_gate_F, r_mag_F=r_mag_F, b_mag_F=b_mag_F) if not dictionary.b_enc_F.any():
+            return {"architecture": "gated"}, {"b_gate": b_gate_F, "r_mag": r_mag_F, "b_mag": b_mag_F}
+        case Gated():
+            raise UserError(f"cannot save {folder}: a gated autoencoder of SAELens has no b_enc; {INSTEAD}")
+        case other:
+            raise UserError(f"cannot save {folder}: SAELens has no activation like {other.name}; {INSTEAD}")
+
+
+def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> bool:
+    """Whether top-k is of pre-activations times the decoder's norms. Raises UserError if of other multiples."""
+    import torch
+
+    if scale_F is None:
+        return False
+    if torch.allclose(scale_F, dictionary.W_dec_FD.norm(dim=1), rtol=1e-5, atol=0):
+        return True
+    raise UserError(f"cannot save {folder}: SAELens scales pre-activations by the decoder's norms only; {INSTEAD}")
+
+
+def _metadata(dictionary: Dictionary) -> dict[str, Any]:
+    """What SAELens' own metadata hold; those the dictionary was read with are kept, what is unknown is left out."""
+    ours = dict(dictionary.metadata)
+    origin = (ours.pop("saelens", None) or {}).get("metadata") or {}
+    known = {
+        "model_name": dictionary.model,
+        "hook_name": dictionary.hook_point,
+        "prepend_bos": ours.get("prepend_bos"),
+        "model_from_pretrained_kwargs": ours.get("processing"),
+    }
+    told = {name: value for name, value in known.items() if value is not None}
+    needed: dict[str, Any] = {"sae_lens_training_version": None, "model_from_pretrained_kwargs": {}}
+    layout = {"sae_lens_version": VERSION}  # of the files, whoever trained it
+    return needed | origin | told | layout | {OURS: {"kind": dictionary.kind} | ours}
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -100,7 +189,7 @@ def _normalisation(config: dict[str, Any], path: Path) -> Any:
     return NORMALISATIONS[wanted]
 
 
-def _activation(config: dict[str, Any], tensors: dict[str, Any], W_dec_FD: Any, path: Path) -> Any:
+def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Tensor, path: Path) -> Activation:
     from sae.dictionary import Gated, JumpReLU, ReLU, TopK
 
     m = len(W_dec_FD)
@@ -109,7 +198,8 @@ def _activation(config: dict[str, Any], tensors: dict[str, Any], W_dec_FD: Any, 
             return ReLU()
         case "topk":
             rescale = config.get("rescale_acts_by_decoder_norm", False)
-            return TopK(int(require(config, "k", path.parent / ABOUT)), W_dec_FD.norm(dim=1) if rescale else None)
+            k = fitting_k(require(config, "k", path.parent / ABOUT), m, path.parent / ABOUT)
+            return TopK(k, W_dec_FD.norm(dim=1) if rescale else None)
         case "jumprelu":
             return JumpReLU(fitting(tensors, "threshold", (m,), path))
         case "gated":

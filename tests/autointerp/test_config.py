@@ -7,14 +7,16 @@ import pytest
 
 from autointerp import config
 from autointerp.config import Config, Role, field_roles
-from autointerp.shipped import shipped_folder
 from sae.errors import UserError
+from sae.settings import Section
+from sae.shipped import shipped_folder
 
 OTHER: dict[str, Any] = {
     "seed": 1, "corpus.held_out": 0.5, "corpus.context": 64, "corpus.max_tokens": 5, "subject.prepend_bos": True,
     "subject.toy.vocabulary": 999, "subject.toy.d_model": 7, "subject.toy.d_mlp": 7, "subject.toy.n_heads": 7,
     "subject.toy.n_layers": 7, "subject.toy.steps": 7, "subject.toy.batch": 7,
-    "dictionaries.train": [{"name": "other", "k": 3}], "dictionaries.baselines": ["pca"],
+    "dictionaries.train": [{"architecture": "topk", "name": "other", "k": 3}], "dictionaries.baselines": ["pca"],
+    "dictionaries.steps": 7, "dictionaries.batch": 7,
     "dictionaries.fit_vectors": 9, "sampling.features": 7, "sampling.tokens": 7, "sampling.fragment": 7,
     "explainers": ["rules-2"], "simulator": "other", "scorers": ["detection"], "controls": 0.5,
     "explaining.style": "highlighted", "explaining.contrast": True, "explaining.logits": True,
@@ -37,9 +39,8 @@ RUNTIME: dict[str, Any] = {
 
 def test_every_field_has_exactly_one_role() -> None:
     roles = field_roles(Config)
-    covered = set(OTHER) | {f"dictionaries.train.{name}" for name in ("name", "expansion", "k", "steps", "batch")}
     identity = {name for name, role in roles.items() if role is Role.IDENTITY}
-    assert identity == covered - {"dictionaries.train"}
+    assert identity == set(OTHER)
     assert {name for name, role in roles.items() if role is Role.RUNTIME} == set(RUNTIME)
     assert {name for name, role in roles.items() if role is Role.CONTENT} == {
         "corpus.source", "subject.model", "subject.hook_point", "dictionaries.load",
@@ -47,7 +48,7 @@ def test_every_field_has_exactly_one_role() -> None:
 
 
 def test_a_field_without_a_role_is_refused() -> None:
-    class Forgetful(config._Section):
+    class Forgetful(Section):
         forgotten: int = 0
 
     with pytest.raises(TypeError, match="forgotten has 0 roles"):
@@ -74,7 +75,12 @@ def test_runtime_fields_do_not(name: str) -> None:
         ({"explainer": ["rules-3"]}, "did you mean explainers"),
         ({"sampling.features": "many"}, r"sampling\.features: .*integer.*'many'"),
         ({"sampling.features": 0}, "greater than 0"),
-        ({"dictionaries.baselines": ["neuron"]}, r"dictionaries\.baselines\.0"),
+        ({"dictionaries.baselines": ["neuron"]}, r"dictionaries\.baselines\.0: .*'neuron'; did you mean neurons"),
+        ({"dictionaries.baselines": ["nmf", "pca-top0"]}, r"dictionaries\.baselines\.1: .*did you mean pca-top32"),
+        ({"dictionaries.baselines": ["random_matched-top3"]}, "random_matched has no top-k version"),
+        ({"name.inner": 3}, r"name: .*\{'inner': 3\}"),
+        ({"dictionaries.train.0.kk": 3}, r"unknown key 'dictionaries\.train\.0\.kk'; did you mean k\?"),
+        ({"dictionaries.train.1.k": 3}, r"dictionaries\.train is a list of 1, .* no item '1'"),
     ],
 )
 def test_mistakes_are_one_line_with_the_near_name(changes: dict[str, Any], said: str) -> None:
@@ -103,11 +109,6 @@ def test_all_shipped_configs_load() -> None:
         config.load(name)
 
 
-def test_settings_from_strings() -> None:
-    assert config.parse_settings(["a.b=3", "c=[x, y]", "d=true"]) == {"a.b": 3, "c": ["x", "y"], "d": True}
-    with pytest.raises(UserError, match="write it as name=value"):
-        config.parse_settings(["a.b"])
-    with pytest.raises(UserError, match="the value is not YAML"):
-        config.parse_settings(["a.b=["])
-    with pytest.raises(UserError, match="name: "):
-        config.load("demo", {"name.inner": 3})
+def test_an_item_of_a_list_is_changed_by_its_number() -> None:
+    (trained,) = config.load("demo", {"dictionaries.train.0.k": 3}).dictionaries.train
+    assert (trained.name, trained.k) == ("topk_4x", 3)

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from autointerp import layout, shipped
+from autointerp import layout
 from autointerp.records import ActivationRecord
+from sae import shipped
 
 always_the_same = settings(database=None, deadline=None, derandomize=True)
 word = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<>"), max_size=4)

@@ -294,7 +294,7 @@ def test_merging_runs_of_one_name_and_of_other_explainers(smoke: Path, tmp_path:
 
 
 def test_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autointerp.config import cache_folder
+    from sae.settings import cache_folder
 
     monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "here"))
     assert cache_folder() == tmp_path / "here"

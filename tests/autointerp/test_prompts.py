@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autointerp import config, explainers, layout, prompts, scorers, shipped
+from autointerp import config, explainers, layout, prompts, scorers
 from autointerp.asking import Answer, Asking, EmbeddingRequest, Question, Request, Vectors, answered_by
 from autointerp.prompts import Prompt
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
+from sae import shipped
 from sae.errors import UserError
 
 NAMES = sorted(

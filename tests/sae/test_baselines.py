@@ -1,12 +1,17 @@
 """Baselines against scikit-learn and against what they promise."""
 
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA, FastICA
+from sklearn.decomposition import NMF, PCA, FastICA
+from sklearn.exceptions import ConvergenceWarning
 
 from sae import baselines, metrics
 from sae.dictionary import Dictionary
+from sae.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +24,12 @@ def x_BD() -> torch.Tensor:
 def halves(codes: np.ndarray) -> torch.Tensor:
     """Signed coordinates as two rectified halves."""
     return torch.from_numpy(np.concatenate([codes, -codes], 1).clip(0)).float()
+
+
+def fvu(dictionary: Dictionary, x_BD: torch.Tensor) -> float:
+    found = metrics.reconstruction(dictionary, x_BD).fvu
+    assert found is not None
+    return found
 
 
 def test_pca_equals_scikit_learn(x_BD: torch.Tensor) -> None:
@@ -37,7 +48,7 @@ def test_ica_equals_scikit_learn(x_BD: torch.Tensor) -> None:
 @pytest.mark.parametrize("make", [baselines.pca, lambda x: baselines.ica(x, 0)], ids=["pca", "ica"])
 def test_complete_bases_reconstruct(make: object, x_BD: torch.Tensor) -> None:
     dictionary: Dictionary = make(x_BD)  # type: ignore[operator]
-    assert metrics.reconstruction(dictionary, x_BD).fvu < 1e-5
+    assert fvu(dictionary, x_BD) < 1e-5
 
 
 def test_ica_leaves_out_dead_neurons(x_BD: torch.Tensor) -> None:
@@ -51,6 +62,90 @@ def test_ica_says_whether_it_converged(x_BD: torch.Tensor) -> None:
     assert (stopped["converged"], stopped["iterations"]) == (False, baselines.ICA_ITERATIONS)
     assert ended["converged"]
     assert ended["iterations"] < baselines.ICA_ITERATIONS
+
+
+PARTS_KD = np.kron(np.eye(6), np.ones((1, 3))) * np.random.default_rng(1).uniform(0.5, 1.5, (6, 18))
+"""Planted parts: six, of three dimensions each."""
+
+
+@pytest.fixture(scope="module")
+def made_of_parts_BD() -> torch.Tensor:
+    """Sums of few parts, moved below zero by another amount in each dimension but the first ones."""
+    rng = np.random.default_rng(2)
+    weights = rng.exponential(size=(2000, 6)) * (rng.random((2000, 6)) < 0.4)
+    return torch.from_numpy(weights @ PARTS_KD - np.linspace(0, 2, 18).clip(0.3) + 0.3).float()
+
+
+def test_nmf_equals_scikit_learn(made_of_parts_BD: torch.Tensor) -> None:
+    x_BD = made_of_parts_BD + torch.rand(2000, 18, generator=torch.Generator().manual_seed(0))
+    fitted = baselines.nmf(x_BD, 3, components=8)
+    shift_D = x_BD.numpy().min(0).clip(max=0)
+    model = NMF(8, init="nndsvd", max_iter=baselines.NMF_ITERATIONS, random_state=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x_BD.numpy() - shift_D)
+        lengths = np.linalg.norm(model.components_, axis=1)
+        model.components_ = model.components_.astype(float)
+        model.set_params(tol=1e-12, max_iter=5000)
+        reference = model.transform(x_BD.double().numpy() - shift_D) * lengths
+    torch.testing.assert_close(fitted.encode(x_BD), torch.from_numpy(reference).float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(fitted.W_dec_FD.norm(dim=1), torch.ones(8))
+
+
+def test_nmf_finds_planted_parts_again(made_of_parts_BD: torch.Tensor) -> None:
+    fitted = baselines.nmf(made_of_parts_BD, 0, components=6)
+    likeness = fitted.W_dec_FD.numpy() @ (PARTS_KD / np.linalg.norm(PARTS_KD, axis=1, keepdims=True)).T
+    assert likeness.max(0).min() > 0.99
+    assert fvu(fitted, made_of_parts_BD) < 0.01
+    torch.testing.assert_close(fitted.b_dec_D, made_of_parts_BD.amin(0).clamp(max=0))
+    assert (fitted.encode(made_of_parts_BD - 5) >= 0).all()
+
+
+def test_nmf_has_half_the_directions_and_says_whether_it_converged(made_of_parts_BD: torch.Tensor) -> None:
+    dead_BD = torch.cat([made_of_parts_BD, torch.zeros(len(made_of_parts_BD), 3)], 1)
+    fitted = baselines.nmf(dead_BD, 0)
+    assert fitted.n_features == 3  # of the six directions that carry variance
+    noise_BD = torch.rand(300, 40, generator=torch.Generator().manual_seed(0))
+    stopped = baselines.nmf(noise_BD, 0).metadata
+    assert (stopped["converged"], stopped["iterations"]) == (False, baselines.NMF_ITERATIONS)
+    assert baselines.nmf(made_of_parts_BD, 0, components=6).metadata["converged"]
+
+
+MAKERS: dict[str, Callable[[torch.Tensor], Dictionary]] = {
+    "neurons": baselines.neurons,
+    "pca": baselines.pca,
+    "ica": lambda x: baselines.ica(x, 0),
+    "nmf": lambda x: baselines.nmf(x, 0),
+    "random": lambda x: baselines.random_directions(x, 0),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_top_k_keeps_the_largest_features(name: str, x_BD: torch.Tensor) -> None:
+    base: Dictionary = MAKERS[name](x_BD)
+    kept = baselines.top_k(base, 3)
+    assert (kept.name, kept.kind, kept.metadata) == (f"{name}-top3", base.kind, base.metadata)
+    every_BF, kept_BF = base.encode(x_BD[:300]), kept.encode(x_BD[:300])
+    assert (every_BF > 0).sum(1).max() > 3
+    for every, row in zip(every_BF.tolist(), kept_BF.tolist(), strict=True):
+        third = sorted(every)[-3]
+        assert row == pytest.approx([value if value >= third else 0.0 for value in every], abs=1e-6, rel=1e-6)
+
+
+def test_top_k_of_pca_is_the_largest_coordinates_by_magnitude(x_BD: torch.Tensor) -> None:
+    codes = PCA(svd_solver="covariance_eigh").fit(x_BD.double().numpy()).transform(x_BD.double().numpy())
+    smallest_first = np.argsort(np.abs(codes), axis=1)
+    np.put_along_axis(codes, smallest_first[:, :-2], 0.0, axis=1)
+    torch.testing.assert_close(
+        baselines.top_k(baselines.pca(x_BD), 2).encode(x_BD), halves(codes), atol=2e-3, rtol=1e-4
+    )
+
+
+def test_top_k_refuses_what_it_cannot_keep(x_BD: torch.Tensor) -> None:
+    with pytest.raises(UserError, match="neurons-top13: neurons has only 12 features"):
+        baselines.top_k(baselines.neurons(x_BD), 13)
+    with pytest.raises(ValueError, match="topk has no top-k version"):
+        baselines.top_k(baselines.top_k(baselines.neurons(x_BD), 3), 2)
 
 
 def test_neurons_equal_the_raw_activations(x_BD: torch.Tensor) -> None:

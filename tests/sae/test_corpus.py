@@ -53,6 +53,7 @@ def test_jsonl_parquet_folder_and_text(tmp_path: Path) -> None:
     [
         ("x.jsonl", b'{"text": "a"}\nnot json\n', "x.jsonl:2 is not JSON"),
         ("x.jsonl", b'{"texts": "a"}\n', "did you mean texts?"),
+        ("x.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "x.jsonl:2 as UTF-8"),
         ("x.parquet", b"nonsense", "cannot read"),
         ("x.txt", b"\xff\xfe\xfa", "as UTF-8"),
         ("x.txt", b"  \n", "has no text"),
@@ -79,6 +80,35 @@ def test_hugging_face_datasets_are_streamed(tmp_path: Path) -> None:
     assert [d.text for d in corpus.read_documents(f"hf:{tmp_path}#body", max_characters=12)] == ["body 0", "body 1"]
     with pytest.raises(UserError, match="has no column 'texts'; did you mean text"):
         texts(f"hf:{tmp_path}#texts")
+
+
+def test_documents_are_read_as_they_are_asked_for_and_from_any_number(tmp_path: Path) -> None:
+    """What comes after the wanted document may be unreadable: nobody looks at it."""
+    (tmp_path / "x.jsonl").write_bytes(b'{"text": "one"}\r\n\r\n{"text": "two"}\n \nnot json\n\xff\n')
+    lazy = corpus.documents(str(tmp_path / "x.jsonl"))
+    assert [next(lazy).text, next(lazy).text] == ["one", "two"]
+    with pytest.raises(UserError, match=r"x\.jsonl:5 is not JSON"):
+        next(lazy)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_text(name)
+    (tmp_path / "x.txt").write_text("a<|endoftext|> <|endoftext|>b<|endoftext|>c")
+    for spec in (str(folder), str(tmp_path / "x.txt"), "stdlib"):
+        whole = list(corpus.documents(spec))
+        assert list(corpus.documents(spec, 2)) == whole[2:]
+        assert list(corpus.documents(spec, len(whole))) == []
+
+
+def test_rows_of_parquet_files_are_numbered_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas
+
+    monkeypatch.setattr(corpus, "ROWS_AT_ONCE", 4)
+    pandas.DataFrame({"text": [f"row {i}" if i % 3 else None for i in range(10)]}).to_parquet(tmp_path / "x.parquet")
+    whole = list(corpus.documents(str(tmp_path / "x.parquet")))
+    assert [document.name for document in whole] == [f"x.parquet:{i}" for i in range(10)]
+    assert [document.text for document in whole] == [f"row {i}" if i % 3 else "" for i in range(10)]
+    assert list(corpus.documents(str(tmp_path / "x.parquet"), 5)) == whole[5:]
 
 
 def test_missing_path_and_missing_column(tmp_path: Path) -> None:

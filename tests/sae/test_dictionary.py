@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
 
-from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, ReLU, TopK
+from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, NonNegative, ReLU, TopK
 
 D, M, B = 6, 20, 50
 
@@ -24,6 +26,12 @@ def x_BD() -> torch.Tensor:
     return torch.randn(B, D, generator=torch.Generator().manual_seed(1)) * 3 + 1
 
 
+def gram_of(width: int, features: int = M) -> torch.Tensor:
+    """The inner products of some non-negative parts."""
+    parts_FD = torch.rand(features, width, generator=torch.Generator().manual_seed(5)) ** 4
+    return parts_FD @ parts_FD.T
+
+
 ACTIVATIONS = [
     ReLU(),
     TopK(5),
@@ -31,6 +39,8 @@ ACTIVATIONS = [
     JumpReLU(torch.linspace(-1, 3, M)),
     Gated(torch.linspace(-2, 2, M), torch.linspace(-1, 1, M), torch.linspace(2, -2, M)),
     GroupMax(5),
+    NonNegative(gram_of(2 * M)),
+    NonNegative(gram_of(2 * M), 3),
 ]
 
 
@@ -82,10 +92,48 @@ def test_jumprelu_and_gated_per_element(x_BD: torch.Tensor) -> None:
         assert float(out[f]) == pytest.approx(magnitude if open_gate else 0.0, rel=1e-5)
 
 
+@pytest.mark.parametrize("features", [1, 20, 70])  # one block of unknowns, and several
+def test_non_negative_equals_scipys_least_squares(features: int) -> None:
+    generator = torch.Generator().manual_seed(6)
+    parts_FD = torch.rand(features, 2 * features, generator=generator) ** 2
+    parts_FD[-1] *= features > 1  # a part of zeros explains nothing
+    x_BD = torch.randn(30, 2 * features, generator=generator) + 0.5
+    found_BF = NonNegative(parts_FD @ parts_FD.T)(x_BD @ parts_FD.T)
+    expected_BF = np.stack([nnls(parts_FD.double().numpy().T, x_D.double().numpy())[0] for x_D in x_BD])
+    np.testing.assert_allclose(found_BF, expected_BF, atol=1e-4 * max(1.0, expected_BF.max()))
+
+
+def test_non_negative_solves_each_vector_by_itself() -> None:
+    activation: NonNegative = ACTIVATIONS[6]  # type: ignore[assignment]
+    pre_BF = torch.randn(40, M, generator=torch.Generator().manual_seed(7)) * 5
+    together_BF = activation(pre_BF)
+    alone_BF = torch.cat([activation(pre_1F) for pre_1F in pre_BF.split(1)])
+    torch.testing.assert_close(together_BF, alone_BF, atol=1e-5, rtol=1e-5)
+    assert torch.equal(together_BF, activation(pre_BF))
+    assert activation(pre_BF[:0]).shape == (0, M)
+    assert not activation(-pre_BF.abs()).any()
+
+
+def test_non_negative_keeps_the_largest_weights_as_they_are() -> None:
+    pre_BF = torch.randn(40, M, generator=torch.Generator().manual_seed(8)) * 5
+    all_BF, kept_BF = (activation(pre_BF) for activation in ACTIVATIONS[6:8])  # type: ignore[operator]
+    for every, kept in zip(all_BF.tolist(), kept_BF.tolist(), strict=True):
+        third = sorted(every)[-3]
+        assert kept == [value if value >= third else 0.0 for value in every]
+    assert (all_BF > 0).sum(1).max() > 3
+
+
+def test_a_dictionary_moves_with_its_activations_tensors() -> None:
+    for activation in ACTIVATIONS:
+        moved = random_dictionary(activation).to("meta")
+        for owner in (moved, moved.activation):
+            assert {item.device.type for item in vars(owner).values() if torch.is_tensor(item)} <= {"meta"}
+
+
 def test_normalised_identity_reconstructs_its_input(x_BD: torch.Tensor) -> None:
     """+I and -I as encoder and decoder lose nothing, so undoing the normalisation must give the input back."""
     eye = torch.eye(D)
     both = Dictionary("i", "sae", torch.cat([eye, -eye], 1), torch.zeros(2 * D), torch.cat([eye, -eye]), torch.ones(D))
     for normalisation in ("none", "layer_norm", "constant_norm_rescale"):
-        same = replace(both, normalisation=normalisation)  # type: ignore[arg-type]
+        same = replace(both, normalisation=normalisation)
         torch.testing.assert_close(same.reconstruct(x_BD), x_BD, atol=1e-4, rtol=1e-4)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sae import formats
+from sae.dictionary import JumpReLU
 from sae.errors import UserError
 from tests.sae.test_dictionary import ACTIVATIONS, D, M, random_dictionary
 
@@ -26,6 +27,67 @@ def test_our_format_round_trips(activation: object, tmp_path: Path) -> None:
     assert (loaded.name, loaded.kind, loaded.hook_point, loaded.model) == ("d", "sae", "h", "m")
     with pytest.raises(UserError, match="already there"):
         formats.save(saved, tmp_path / "d")
+
+
+@pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec", "threshold"])
+def test_every_tensor_of_ours_is_checked(name: str, tmp_path: Path) -> None:
+    formats.save(random_dictionary(JumpReLU(torch.zeros(M))), tmp_path / "d")
+    path = tmp_path / "d" / "dictionary.safetensors"
+    tensors = load_file(path)
+    save_file({key: tensor.clone() for key, tensor in tensors.items() if key != name}, path)
+    with pytest.raises(UserError, match=rf"dictionary\.safetensors lacks '{name}'"):
+        formats.load(tmp_path / "d")
+    save_file(tensors | {name: torch.zeros(2, 1)}, path)
+    shape = ", ".join(str(size) for size in tensors[name].shape)
+    with pytest.raises(UserError, match=rf"safetensors: {name} has shape \[2, 1\], expected \[{shape}\]"):
+        formats.load(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format_version": 9}, "has format version 9; this code reads 1"),
+        ({"kind": "sea"}, "kind is 'sea'; did you mean sae"),
+        ({"normalisation": "layernorm"}, "normalisation is 'layernorm'; did you mean layer_norm"),
+        ({"activation": {"name": "tanh"}}, "activation 'tanh' is not known"),
+        ({"activation": {"name": "topk", "k": 0}}, "k is 0, expected 1 to 20"),
+        ({"activation": {"name": "topk", "k": "four"}}, "k is four, expected 1 to 20"),
+        ({"activation": {"name": "topk"}}, r"dictionary\.json lacks 'k'"),
+        ({"n_features": M + 1}, r"W_enc has shape \[6, 20\], expected \[6, 21\]"),
+    ],
+)
+def test_our_json_is_checked(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    formats.save(random_dictionary(), tmp_path / "d")
+    about = tmp_path / "d" / "dictionary.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | changes))
+    with pytest.raises(UserError, match=said):
+        formats.load(tmp_path / "d")
+
+
+def test_metadata_of_ours_are_kept_and_peeked_at(tmp_path: Path) -> None:
+    metadata = {"prepend_bos": True, "processing": {"fold_ln": True}, "note": ["free", {"form": None}]}
+    formats.save(random_dictionary(metadata=metadata), tmp_path / "d")
+    assert formats.load(tmp_path / "d").metadata == metadata
+    header = formats.peek(tmp_path / "d")
+    assert (header.prepend_bos, header.processing) == (True, {"fold_ln": True})
+
+
+def test_a_dictionary_is_converted_with_what_its_header_says(tmp_path: Path) -> None:
+    config = {"architecture": "standard", "metadata": METADATA}
+    source = write_saelens(tmp_path / "gpt2-res", config, saelens_tensors("b_enc"))
+    converted = formats.convert(source, tmp_path / "d")
+    again = formats.load(tmp_path / "d")
+    assert torch.equal(again.encode(X_BD), formats.load(source).encode(X_BD))
+    assert again.metadata == converted.metadata
+    assert (again.name, again.metadata["converted_from"]) == ("gpt2-res", "gpt2-res (saelens)")
+    before, after = formats.peek(source), formats.peek(tmp_path / "d")
+    assert (after.prepend_bos, after.processing) == (before.prepend_bos, before.processing)
+    assert (after.hook_point, after.model) == (before.hook_point, before.model)
+    with pytest.raises(UserError, match="already there"):
+        formats.convert(source, tmp_path / "d")
+    with pytest.raises(UserError, match=r"cannot save as 'sealens'; did you mean saelens\?"):
+        formats.convert(source, tmp_path / "e", format="sealens")
+    assert not (tmp_path / "e").exists()
 
 
 def saelens_tensors(*names: str) -> dict[str, torch.Tensor]:
@@ -127,11 +189,30 @@ def test_a_single_pytorch_file_is_openais(tmp_path: Path) -> None:
         formats.recognise(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "module"),
+    [
+        ("learned_dicts.pt", "learned_dicts.pt", "sparse_coding"),
+        ("learned_dicts.pt", "learned_dicts.pt#3", "sparse_coding"),
+        ("learned_dicts.pt", "", "sparse_coding"),
+        ("any.pt", "any.pt#0", "sparse_coding"),
+        ("ae_1000.pt", "ae_1000.pt", "dictionary_learning"),
+        ("any.pt#0", "any.pt#0", None),
+    ],
+)
+def test_files_are_recognised_by_their_names(name: str, place: str, module: str | None, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    if module is None:
+        with pytest.raises(UserError, match="not a format known here"):
+            formats.recognise(tmp_path / place)
+    else:
+        assert formats.recognise(tmp_path / place) == (tmp_path / name, module)
+
+
 def test_a_file_of_another_library_is_refused(tmp_path: Path) -> None:
-    """dictionary_learning's intermediate files lie without a config and have other names than OpenAI's."""
-    torch.save({"encoder.weight": torch.zeros(M, D), "bias": torch.zeros(D)}, tmp_path / "ae_500.pt")
+    torch.save({"encoder.weight": torch.zeros(M, D), "bias": torch.zeros(D)}, tmp_path / "another.pt")
     with pytest.raises(UserError, match="lacks 'pre_bias'; it may be incomplete or of another library"):
-        formats.load(tmp_path / "ae_500.pt")
+        formats.load(tmp_path / "another.pt")
 
 
 def test_what_is_no_dictionary_is_refused(tmp_path: Path) -> None:

@@ -188,6 +188,30 @@ def test_an_interrupted_run_keeps_its_state_under_ae(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.encode(X_BD), topk(t), atol=1e-5, rtol=1e-5)
 
 
+def test_a_checkpoint_is_read_by_its_file(tmp_path: Path) -> None:
+    """`checkpoints/ae_STEP.pt` with the config of the folder above; the final weights are others."""
+    folder = write(tmp_path / "trainer_0", "AutoEncoderTopK", TENSORS["AutoEncoderTopK"])
+    path = folder / "checkpoints" / "ae_1000.pt"
+    path.parent.mkdir()
+    earlier = TENSORS["AutoEncoderTopK"] | {"encoder.weight": torch.randn(M, D)}
+    torch.save(earlier, path)
+    header, loaded = formats.peek(path), formats.load(path)
+    assert header.name == loaded.name == "trainer_0-ae_1000"
+    assert (header.d_in, header.n_features, loaded.hook_point) == (D, M, "blocks.3.hook_resid_post")
+    torch.testing.assert_close(loaded.encode(X_BD), topk(earlier), atol=1e-5, rtol=1e-5)
+    assert formats.recognise(path) == (path, "dictionary_learning")
+    torch.save(earlier | {"b_dec": torch.zeros(D + 1)}, path)
+    with pytest.raises(UserError, match=r"ae_1000\.pt: b_dec has shape \[7\], expected \[6\]"):
+        formats.load(path)
+
+
+def test_a_checkpoint_without_its_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(TENSORS["AutoEncoder"], tmp_path / "checkpoints" / "ae_500.pt")
+    with pytest.raises(UserError, match=r"ae_500\.pt: a checkpoint of dictionary_learning needs its config\.json"):
+        formats.load(tmp_path / "checkpoints" / "ae_500.pt")
+
+
 def test_half_precision_is_read_as_single(tmp_path: Path) -> None:
     halves = {name: tensor.bfloat16() for name, tensor in TENSORS["JumpReluAutoEncoder"].items()}
     loaded = formats.load(write(tmp_path / "d", "JumpReluAutoEncoder", halves))

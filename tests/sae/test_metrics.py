@@ -30,7 +30,7 @@ def test_recovered_is_one_for_a_perfect_and_zero_for_a_zero_dictionary(planted: 
     from sae.subject import boot
 
     subject = boot(str(Path(str(planted)) / "model"), prepend_bos=False)
-    ids_NC = torch.randint(1, 20, (8, 32), generator=torch.Generator().manual_seed(0))
+    ids_NC = torch.arange(1, 9)[:, None].expand(8, 32)  # an untrained model that shares its embeddings says it again
     hook = "blocks.0.hook_resid_post"
     x_BD = subject.activations(ids_NC, hook).flatten(0, 1)
     against = metrics.baseline(subject, hook, ids_NC)
@@ -47,7 +47,7 @@ def test_recovered_from_mean(planted: object) -> None:
     from sae.subject import boot
 
     subject = boot(str(Path(str(planted)) / "model"), prepend_bos=False)
-    ids_NC = torch.randint(1, 20, (40, 32), generator=torch.Generator().manual_seed(0))
+    ids_NC = torch.arange(1, 9).repeat(5)[:, None].expand(40, 32)  # see above; and more than a batch
     hook = "blocks.0.hook_resid_post"
     x_BD = subject.activations(ids_NC, hook).flatten(0, 1)
     mean_D = metrics.mean_activation(subject, hook, ids_NC)
@@ -61,6 +61,7 @@ def test_recovered_from_mean(planted: object) -> None:
     assert said.recovered != pytest.approx(0.0, abs=1e-3)
     assert metrics.CrossEntropy(clean=1.0, reconstructed=1.0, zeroed=2.0).recovered_from_mean is None
     assert metrics.CrossEntropy(1.0, 1.0, zeroed=2.0, averaged=1.0).recovered_from_mean is None
+    assert metrics.CrossEntropy(1.0, 1.5, zeroed=0.5).recovered is None  # an ablation that helps has no harm to avoid
 
 
 def counted(acts_BF: torch.Tensor, size: int) -> metrics.Density:
@@ -78,6 +79,45 @@ def test_streamed_density_is_the_whole_one(size: int) -> None:
     assert torch.equal(found.density_F, metrics.density(dictionary, x_BD))
     assert found.dead == metrics.reconstruction(dictionary, x_BD).dead
     assert found.tokens == 1000
+
+
+def spread_of(x_BD: torch.Tensor, size: int) -> metrics.Spread:
+    spread = metrics.Spread()
+    for part_BD in x_BD.split(size):
+        spread.add(part_BD)
+    return spread
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_streamed_spread_is_numpys(size: int) -> None:
+    x_BD = torch.randn(1000, 6, generator=torch.Generator().manual_seed(0)) + torch.arange(6)
+    found, x = spread_of(x_BD, size), x_BD.double().numpy()
+    assert found.variation == pytest.approx(1000 * x.var(0).sum(), rel=1e-13)
+    assert found.mean_D.numpy() == pytest.approx(x.mean(0), rel=1e-13)
+    assert found.mean_square == pytest.approx((x**2).sum(1).mean(), rel=1e-13)
+    assert found.tokens == 1000
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_neither_a_far_mean_nor_a_huge_first_vector_costs_digits(size: int) -> None:
+    x_BD = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = 1000 * x_BD.numpy().var(0).sum()
+    assert spread_of(x_BD + 2.0**26, size).variation == pytest.approx(expected, rel=1e-7)
+    x_BD[0] = 1e6
+    assert spread_of(x_BD, size).variation == pytest.approx(1000 * x_BD.numpy().var(0).sum(), rel=1e-13)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_activations_that_are_all_equal_have_no_fvu(size: int) -> None:
+    x_BD = torch.full((10, 2), 0.1)
+    assert spread_of(x_BD, size).variation == 0
+    assert metrics.reconstruction(baselines.neurons(x_BD), x_BD, rows=size).fvu is None
+
+
+def test_rows_at_once_are_bounded() -> None:
+    assert metrics.rows_at_once(8) == 4096
+    assert metrics.rows_at_once(2**20) * 2**20 == metrics.ELEMENTS
+    assert metrics.rows_at_once(2**40) == 1
 
 
 def test_histogram_by_hand_and_against_numpy() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, cosine
 from scipy.stats import pearsonr
 from torch import Tensor
 
@@ -59,6 +59,17 @@ def test_a_permuted_and_rescaled_copy_is_the_same() -> None:
     found = correlated(acts_BF, 5 * acts_BF[:, order] + 7)
     assert (found.a_to_b.mean, found.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
     assert found.b_to_a.match_F.tolist() == order.tolist()
+
+
+def test_paired_cosine_is_scipys() -> None:
+    a_FD, b_FD = randn(7, 5), randn(7, 5, seed=1)
+    b_FD[3], others = 0, [0, 1, 2, 4, 5, 6]
+    found = similarity.paired_cosine(a_FD, b_FD)
+    expected = [1 - cosine(a, b) for a, b in zip(a_FD[others], b_FD[others], strict=True)]
+    assert found.similarity_F[others].tolist() == pytest.approx(expected)
+    assert (found.undefined, found.match_F.tolist()) == (1, [0, 1, 2, -1, 4, 5, 6])
+    with pytest.raises(ValueError, match="no pairs"):
+        similarity.paired_cosine(a_FD, b_FD[1:])
 
 
 def test_negated_directions_do_not_match() -> None:
@@ -145,6 +156,24 @@ def test_a_slice_of_a_is_a_slice_of_the_result() -> None:
     whole, part = correlated(a_BF, b_BG).a_to_b, correlated(a_BF[:, 2:5], b_BG).a_to_b
     torch.testing.assert_close(part.similarity_F, whole.similarity_F[2:5])
     assert torch.equal(part.match_F, whole.match_F[2:5])
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_slices_of_a_join_into_the_whole(size: int) -> None:
+    a_BF, b_BG = randn(200, 8), randn(200, 5, seed=1)
+    a_BF[:, 1], b_BG[:, 2] = 3, 0
+    whole, found = correlated(a_BF, b_BG), similarity.joined([correlated(part, b_BG) for part in a_BF.split(size, 1)])
+    for expected, got in ((whole.a_to_b, found.a_to_b), (whole.b_to_a, found.b_to_a)):
+        torch.testing.assert_close(got.similarity_F, expected.similarity_F, equal_nan=True)
+        assert torch.equal(got.match_F, expected.match_F)
+
+
+def test_what_is_reported() -> None:
+    found = Nearest(torch.tensor([0.0, torch.nan, 1.0]), torch.tensor([0, -1, 1])).to_json()
+    assert (found["mean"], found["undefined"]) == (0.5, 1)
+    assert found["quantiles"] == pytest.approx({"0.05": 0.05, "0.25": 0.25, "0.5": 0.5, "0.75": 0.75, "0.95": 0.95})
+    none = Nearest(torch.tensor([torch.nan]), torch.tensor([-1])).to_json()
+    assert none == {"mean": None, "quantiles": None, "undefined": 1}
 
 
 def test_no_tokens_and_empty_batches() -> None:

@@ -1,0 +1,244 @@
+"""The command line `sae`: parse, call the library, print. Imports nothing heavy at the top."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sae.commands import Commands
+from sae.errors import UserError
+
+if TYPE_CHECKING:
+    from sae.eval_paths import Outcome
+    from sae.info import Account, Weights
+    from sae.training.session import Trained
+
+
+@click.group("sae", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="autointerp")
+def main() -> None:
+    """Train, measure and convert dictionaries of a language model's activations.
+
+    \b
+    sae train [CONFIG]                several dictionaries in one pass over the text; without CONFIG, a toy's
+    sae info PATH                     what a dictionary says of itself, and its weights; no model needed
+    sae eval PATH                     L0, FVU, CE recovered, densities, on text
+    sae eval PATH --against OTHER     and how alike two dictionaries are: MMCS, universality
+    sae convert PATH OUT              any known format into ours or SAELens'
+    """
+
+
+@main.command()
+@click.argument("config", default="toy")
+@click.option("--model", metavar="NAME|DIR", help="Hub name, Hugging Face directory, or toy: trained here.")
+@click.option("--hook", metavar="NAME", help="As blocks.0.mlp.hook_post.")
+@click.option(
+    "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
+)
+@click.option("--steps", type=click.IntRange(1), metavar="N")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the text's split and order.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="K=V", help="Any config field: dictionaries.0.k=16; repeatable."
+)
+@click.option("--out", metavar="DIR", help="Default: trained/NAME here.")
+def train(config: str, settings: tuple[str, ...], **flags: Any) -> None:
+    """Train the dictionaries of a config; the same command resumes a stopped training.
+
+    CONFIG is a YAML file or the name of a shipped recipe. With several GPUs: torchrun --nproc_per_node N -m sae train.
+    """
+    from sae.progress import Progress
+    from sae.settings import parse_settings
+    from sae.training.config import load
+
+    given = {TRAIN_FLAGS[name]: value for name, value in flags.items() if value is not None}
+    chosen = load(config, given | parse_settings(settings, "dictionaries.0.k=16"))
+    from sae.training.session import run
+
+    _print_trained(run(chosen, Progress))
+
+
+TRAIN_FLAGS = {
+    "model": "subject.model",
+    "hook": "subject.hook_point",
+    "corpus": "corpus.source",
+    "steps": "steps",
+    "seed": "seed",
+    "out": "runtime.out",
+}
+"""The config field behind each plain flag."""
+
+
+def _print_trained(trained: Trained) -> None:
+    """The table at the end; a dictionary that could not be finished is a mistake of the config's."""
+    from sae import tables
+
+    about = trained.about
+    click.echo(f"device {about['device']}")
+    click.echo(f"{tables.trained(about['dictionaries'])}\n")
+    click.echo(f"everything is in {trained.folder}; measured on held-out text")
+    for name, problem in about["problems"].items():
+        raise UserError(f"dictionary {name} was not finished: {problem}; then train it to another --out")
+    paths = tuple(str(trained.folder / row["name"]) for row in about["dictionaries"])
+    click.echo(f"next: {_next_run(paths, TRAINED_ON | {'corpus': about['config']['corpus']['source']})}")
+
+
+TRAINED_ON = {"model": None, "hook_point": None}
+"""Our dictionaries say themselves where they belong."""
+allow_pickle = click.option(
+    "--allow-pickle", is_flag=True, help="Open pickles too, by an unpickler that runs nothing of the file."
+)
+
+
+@main.command("eval")
+@click.argument("paths", metavar="PATH ...", nargs=-1, required=True)
+@click.option(
+    "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: what the dictionary says."
+)
+@click.option(
+    "--hook", "hook_point", metavar="NAME", help="As blocks.0.mlp.hook_post; default: what the dictionary says."
+)
+@click.option(
+    "--corpus",
+    metavar="SPEC",
+    default="stdlib",
+    show_default=True,
+    help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME; text not trained on.",
+)
+@click.option(
+    "--tokens", type=click.IntRange(1), metavar="N", default=1_000_000, show_default=True, help="Or all there are."
+)
+@click.option(
+    "--context", type=click.IntRange(2), metavar="N", help="Tokens of a block; default: 128, or what the model sees."
+)
+@click.option("--against", metavar="PATH", help="Compare with this dictionary: MMCS and universality, both ways.")
+@click.option("--against-model", metavar="NAME|DIR", help="Its model; default: what it says, then --model.")
+@click.option("--against-hook", "against_hook_point", metavar="NAME", help="Its hook point; likewise.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Draws the blocks for the CE."
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Default: NAME.metrics.json here."
+)
+@allow_pickle
+def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
+    """Measure dictionaries on text, in any format that is known; print a table and write it as JSON.
+
+    Dictionaries of one model and hook point share one pass of the model.
+    """
+    files = _files(paths, out, settings["allow_pickle"])
+    from sae.eval_paths import Request, eval_paths
+
+    outcomes = eval_paths(Request(paths=paths, **settings))
+    _print_outcomes(outcomes)
+    for outcome, file in zip(outcomes, files, strict=True):
+        outcome.write(file)
+        click.echo(f"all of {outcome.place.header.name} is in {file}")
+    click.echo(f"next: {_next_run(paths, settings)}")
+
+
+def _files(paths: tuple[str, ...], out: Path | None, allow_pickle: bool) -> list[Path]:
+    """Where each dictionary's JSON goes. Raises UserError where two would share a file."""
+    from sae.formats import peek
+    from sae.tables import file_name
+
+    if out and len(paths) > 1:
+        raise UserError(f"--out is one file, but there are {len(paths)} dictionaries; each gets NAME.metrics.json here")
+    files = [out or Path(file_name(peek(path, allow_pickle).name)) for path in paths]
+    twice = [str(file) for file in files if files.count(file) > 1]
+    if twice:
+        raise UserError(f"two dictionaries would be written to {twice[0]}; measure them apart, with --out FILE")
+    return files
+
+
+def _print_outcomes(outcomes: list[Outcome]) -> None:
+    from sae import tables
+
+    text = outcomes[0].text
+    click.echo(f"device {text.device}: {text.device_reason}")
+    for outcome in outcomes:
+        bos = "a BOS token before each block" if outcome.prepend_bos else "no BOS token"
+        click.echo(f"{outcome.place.header.name}: {outcome.place.model} at {outcome.place.hook_point}, {bos}")
+    blocks = outcomes[0].evaluation.loss_blocks
+    click.echo(
+        f"corpus {text.corpus}: {text.tokens:,} tokens in blocks of {text.context}; cross-entropy on {blocks} of them\n"
+    )
+    click.echo(f"{tables.evaluations(outcomes)}\n")
+
+
+def _next_run(paths: tuple[str, ...], settings: dict[str, Any]) -> str:
+    """The command that explains what was measured here, on the same text."""
+    words = ["autointerp", "run"]
+    for path in paths:
+        words += ["--dictionary", path]
+    flags = {"--model": settings["model"], "--hook": settings["hook_point"], "--corpus": settings["corpus"]}
+    for flag, value in flags.items():
+        words += [flag, value] if value and value != "stdlib" else []
+    return shlex.join(words)
+
+
+@main.command()
+@click.argument("path")
+@click.option("--cosines", is_flag=True, help="Also compare every decoder direction with every other.")
+@allow_pickle
+def info(path: str, cosines: bool, allow_pickle: bool) -> None:
+    """Say what a dictionary is: format, size, model, recipe, norms. No model is loaded."""
+    from sae import info as library
+
+    _print_account(library.account(path, allow_pickle))  # before torch is loaded and the weights are read
+    _print_weights(library.weights(path, cosines, allow_pickle))
+    click.echo(f"next: {shlex.join(['sae', 'eval', path])}")
+
+
+def _print_account(account: Account) -> None:
+    from sae import tables
+
+    header = account.header
+    bos = {None: "not said", True: "yes", False: "no"}[header.prepend_bos]
+    rows = {
+        "name": header.name,
+        "format": f"{account.format}, {account.place}",
+        "model": header.model or "not said",
+        "hook point": header.hook_point or "not said",
+        "BOS token in front": bos,
+        "processing of the model": ", ".join(f"{k}={v}" for k, v in header.processing.items()) or "none",
+        "width": f"{header.d_in:,}",
+        "features": f"{header.n_features:,}",
+    }
+    click.echo(tables.listed(rows))
+
+
+def _print_weights(weights: Weights) -> None:
+    from sae import tables
+
+    dictionary, directions = weights.dictionary, weights.directions
+    rows = {
+        "kind": dictionary.kind,
+        "activation": weights.activation,
+        "normalisation of the input": dictionary.normalisation,
+        "weights on disk": ", ".join(weights.stored) or "not said",
+        "decoder norm: smallest, median, largest": tables.spread(directions.decoder_norms),
+        "cosine of encoder and decoder: 5%, median, 95%": tables.nearest(directions.paired),
+    }
+    if directions.nearest:
+        rows["cosine with the nearest other: 5%, median, 95%"] = tables.nearest(directions.nearest)
+    click.echo(tables.listed(rows))
+    if dictionary.metadata:
+        click.echo(f"recorded:\n{tables.listed(dict(tables.recorded(dictionary.metadata)))}")
+
+
+@main.command()
+@click.argument("path")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--format", "format_name", default="own", show_default=True, metavar="NAME", help="own or saelens.")
+@allow_pickle
+def convert(path: str, out: Path, format_name: str, allow_pickle: bool) -> None:
+    """Read a dictionary in any known format and write it to the new folder OUT, in ours or SAELens'."""
+    from sae import formats
+
+    made = formats.convert(path, out, format_name, allow_pickle)
+    click.echo(f"{made.name}: {made.n_features:,} features of width {made.d_in:,} are in {out}")
+    click.echo(f"next: {shlex.join(['sae', 'info', str(out)])}")

@@ -1,0 +1,29 @@
+"""What the command lines have in common: how they end. Knows no command, and imports nothing heavy."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from sae.errors import UserError
+
+
+class Commands(click.Group):
+    """A program, called by the group's name.
+
+    Prints a user's mistake in one line with its status (2); Ctrl-C ends with 130; a bug keeps its traceback.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"{self.name}: {error}", err=True)
+            raise SystemExit(error.status) from error
+        except KeyboardInterrupt:
+            click.echo(f"\n{self.name}: stopped; the same command goes on from here", err=True)
+            sys.stdout.flush()
+            # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries
+            # are imported), CPython 3.11 ends with signal 2 whatever the program asks for.
+            os._exit(130)

@@ -1,0 +1,262 @@
+"""Measures dictionaries on a stretch of text, all those of one hook point in one pass of the language model.
+
+Knows nothing about files, command lines or explanations: it is given a subject, blocks of tokens and dictionaries.
+Whether the dictionaries were trained on that text is the caller's affair.
+
+Shape suffixes: N blocks, C tokens of context, B activation vectors, D their width, F features.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sae import metrics, similarity
+from sae.corpus import Blocks
+from sae.dictionary import Dictionary
+from sae.errors import UserError
+from sae.metrics import CrossEntropy, Density, Fidelity, Histogram, Spread
+from sae.progress import Progress, Report
+from sae.similarity import Nearest
+from sae.subject import Subject
+
+LOSS_BLOCKS = 256
+"""Blocks on which cross-entropy is measured: three forward passes of each, and one more for every dictionary."""
+
+
+class Batch(NamedTuple):
+    """Some blocks: ids [N, C] with their padding, and which tokens are real, [N, C]."""
+
+    ids_NC: Tensor
+    real_NC: Tensor
+
+
+@dataclass(frozen=True)
+class SquaredNorms:
+    """Means over the tokens of |x|^2, |x_hat|^2 and |x - x_hat|^2."""
+
+    activations: float
+    reconstructions: float
+    errors: float
+
+
+@dataclass(frozen=True)
+class Directions:
+    """A dictionary's weights, whatever the text.
+
+    decoder_norms: the smallest, the median and the largest norm of a feature's decoder direction.
+    nearest: of each decoder direction, its largest cosine with another one; None where that was not asked for.
+    paired: of each feature, the cosine of its encoder with its decoder direction.
+    """
+
+    decoder_norms: tuple[float, float, float]
+    nearest: Nearest | None
+    paired: Nearest
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "decoder_norms": dict(zip(("min", "median", "max"), self.decoder_norms, strict=True)),
+            "decoder_max_cosine": self.nearest.to_json() if self.nearest else None,
+            "encoder_decoder_cosine": self.paired.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of one dictionary.
+
+    l0: mean number of active features per token. fvu: sum |x - x_hat|^2 / sum |x - mean x|^2 over all tokens and
+    dimensions; None where the activations do not vary. losses: next-token loss in nats on `loss_blocks` blocks, drawn
+    from the same text; its mean ablation sets every activation to the mean over all `tokens`.
+    """
+
+    name: str
+    kind: str
+    hook_point: str
+    d_in: int
+    n_features: int
+    tokens: int
+    l0: float
+    fvu: float | None
+    squared_norms: SquaredNorms
+    losses: CrossEntropy
+    loss_blocks: int
+    density: Density
+    directions: Directions
+
+    def histogram(self, per_decade: int = 10) -> Histogram:
+        """Features by log10 of their density."""
+        return self.density.histogram(per_decade)
+
+    @property
+    def density_median(self) -> float | None:
+        """Over the features that are active on some token; None if none is."""
+        alive = self.density.density_F[self.density.density_F > 0]
+        return float(alive.quantile(0.5)) if len(alive) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON object; what does not exist is None."""
+        plain = ("name", "kind", "hook_point", "d_in", "n_features", "tokens", "l0", "fvu")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "dead": self.density.dead,
+            "ultralow": self.density.ultralow,
+            "density_median": self.density_median,
+            "density_histogram_log10": asdict(self.histogram()),
+            "ce_recovered": self.losses.recovered,
+            "ce_recovered_from_mean": self.losses.recovered_from_mean,
+            "cross_entropy": asdict(self.losses) | {"blocks": self.loss_blocks},
+            "mean_squared_norms": asdict(self.squared_norms),
+            **self.directions.to_json(),
+        }
+
+
+def evaluate(
+    dictionary: Dictionary,
+    subject: Subject,
+    hook_point: str,
+    blocks: Blocks,
+    report: Report = Progress,
+    seed: int = 0,
+    loss_blocks: int = LOSS_BLOCKS,
+) -> Evaluation:
+    """`evaluate_all` of one dictionary."""
+    return evaluate_all([dictionary], subject, hook_point, blocks, report, seed, loss_blocks)[0]
+
+
+def evaluate_all(
+    dictionaries: Sequence[Dictionary],
+    subject: Subject,
+    hook_point: str,
+    blocks: Blocks,
+    report: Report = Progress,
+    seed: int = 0,
+    loss_blocks: int = LOSS_BLOCKS,
+) -> list[Evaluation]:
+    """Measure dictionaries of one hook point; the model reads every block once, and the loss blocks again.
+
+    Args:
+        blocks: the text; padding is not counted. No more than 32 blocks' activations are held at a time.
+        seed: chooses the blocks on which cross-entropy is measured, `loss_blocks` of them or as many as there are.
+
+    Raises:
+        UserError: a dictionary of another width than the hook point's, text without two tokens in a row, activations
+            or reconstructions that are not finite.
+    """
+    placed = [fitting(dictionary, subject, hook_point) for dictionary in dictionaries]
+    chosen = _loss_blocks(blocks, loss_blocks, seed)
+    spread, fidelities = Spread(), [Fidelity(dictionary) for dictionary in placed]
+    with report(f"measuring tokens at {hook_point}") as progress:
+        for batch in batches_of(blocks, subject.device):
+            x_BD = subject.activations(batch.ids_NC, hook_point)[batch.real_NC]
+            spread.add(x_BD)
+            for fidelity in fidelities:
+                fidelity.add(x_BD)
+            progress.update(spread.tokens, blocks.n_tokens)
+    _refuse_overflow(spread, fidelities, hook_point)
+    losses = _losses(placed, subject, hook_point, chosen, spread.mean_D, report)
+    return [
+        _evaluation(fidelity, spread, measured, len(chosen.ids_NC), hook_point)
+        for fidelity, measured in zip(fidelities, losses, strict=True)
+    ]
+
+
+def fitting(dictionary: Dictionary, subject: Subject, hook_point: str) -> Dictionary:
+    """The dictionary on the subject's device.
+
+    Raises UserError if it reads vectors of another width, or holds weights that are not finite.
+    """
+    width = subject.width(hook_point)
+    if dictionary.d_in != width:
+        raise UserError(
+            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {hook_point} of "
+            f"{subject.name} is {width} wide; give the hook point it was trained on with --hook"
+        )
+    refuse_non_finite(dictionary)
+    return dictionary.to(subject.device)
+
+
+def refuse_non_finite(dictionary: Dictionary) -> None:
+    """Raises UserError for weights that no cosine can be taken of."""
+    if not (dictionary.W_enc_DF.isfinite().all() and dictionary.W_dec_FD.isfinite().all()):
+        raise UserError(f"dictionary {dictionary.name} holds weights that are not finite; its training diverged")
+
+
+def batches_of(blocks: Blocks, device: str) -> Iterator[Batch]:
+    """All blocks in their order, a few at a time."""
+    places_C = torch.arange(blocks.ids_NC.shape[1], device=device)
+    for start in range(0, len(blocks.ids_NC), metrics.BLOCKS_AT_ONCE):
+        rows = slice(start, start + metrics.BLOCKS_AT_ONCE)
+        length_N = torch.from_numpy(blocks.length_N[rows]).to(device)
+        yield Batch(torch.from_numpy(blocks.ids_NC[rows]).long().to(device), places_C < length_N[:, None])
+
+
+def directions(dictionary: Dictionary, cosines: bool = True) -> Directions:
+    """Norms and cosines of a dictionary's weights; `cosines` compares every decoder direction with every other."""
+    norm_F = dictionary.W_dec_FD.norm(dim=1)
+    return Directions(
+        decoder_norms=(float(norm_F.min()), float(norm_F.quantile(0.5)), float(norm_F.max())),
+        nearest=similarity.max_cosine_within(dictionary.W_dec_FD) if cosines else None,
+        paired=similarity.paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD),
+    )
+
+
+def _loss_blocks(blocks: Blocks, wanted: int, seed: int) -> Blocks:
+    """Some blocks that have a token to predict, in the text's order. Raises UserError if none has."""
+    usable = np.flatnonzero(blocks.length_N > 1)
+    if not len(usable):
+        raise UserError("the corpus has no two tokens in a row, so there is no loss to measure; give more text")
+    drawn = np.random.default_rng(seed).choice(usable, min(wanted, len(usable)), replace=False)
+    return blocks.take(np.sort(drawn))
+
+
+def _losses(
+    dictionaries: Sequence[Dictionary],
+    subject: Subject,
+    hook_point: str,
+    blocks: Blocks,
+    mean_D: Tensor,
+    report: Report,
+) -> list[CrossEntropy]:
+    """Of each dictionary; the untouched and the ablated losses are measured once."""
+    ids_NC = torch.from_numpy(blocks.ids_NC).long().to(subject.device)
+    found = []
+    with report(f"cross-entropy on {len(ids_NC)} blocks") as progress:
+        against = metrics.baseline(subject, hook_point, ids_NC, mean_D, torch.from_numpy(blocks.length_N))
+        for number, dictionary in enumerate(dictionaries, start=1):
+            found.append(metrics.cross_entropy(dictionary, against))
+            progress.update(number, len(dictionaries))
+    return found
+
+
+def _evaluation(
+    fidelity: Fidelity, spread: Spread, losses: CrossEntropy, loss_blocks: int, hook_point: str
+) -> Evaluation:
+    dictionary, found = fidelity.dictionary, fidelity.reconstruction(spread)
+    return Evaluation(
+        name=dictionary.name,
+        kind=dictionary.kind,
+        hook_point=hook_point,
+        d_in=dictionary.d_in,
+        n_features=dictionary.n_features,
+        tokens=found.tokens,
+        l0=found.l0,
+        fvu=found.fvu,
+        squared_norms=SquaredNorms(spread.mean_square, fidelity.mean_square, fidelity.mean_squared_error),
+        losses=losses,
+        loss_blocks=loss_blocks,
+        density=fidelity.firing.density(),
+        directions=directions(dictionary),
+    )
+
+
+def _refuse_overflow(spread: Spread, fidelities: Sequence[Fidelity], hook_point: str) -> None:
+    """NaN and infinity would spread through every figure, and JSON has no word for them."""
+    if not np.isfinite(spread.variation):
+        raise UserError(f"the activations at {hook_point} are not all finite; is the model damaged?")
+    for fidelity in fidelities:
+        if not np.isfinite(fidelity.mean_squared_error):
+            raise UserError(f"dictionary {fidelity.dictionary.name}: its reconstructions are not all finite")

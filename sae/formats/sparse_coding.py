@@ -1,0 +1,222 @@
+"""HoagyC's `sparse_coding` (Cunningham et al. 2023): `learned_dicts.pt`, a pickled list of (object, hyperparameters).
+
+Read from the library's `autoencoders/learned_dict.py`, `topk_encoder.py` and `big_sweep.py`. The objects come back as
+bags of attributes: no code of the library is imported, and nothing else that a pickle may ask for is. Here x is
+translated, rotated and scaled within `encode` and back within `decode`, what the library does around them in `predict`.
+Knows nothing of the model, nor of the library's classes whose features are noisy or whose decoder is not affine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae.errors import UserError
+from sae.formats.header import Header, fitting, fitting_k, in_fp32, require, restricted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Activation, Dictionary, Kind
+
+LISTED = 24
+"""So many entries of a file are told before "..."."""
+HOOK_POINTS = {
+    "residual": "hook_resid_post",
+    "resid": "hook_resid_post",
+    "mlp": "mlp.hook_post",
+    "mlpout": "hook_mlp_out",
+}
+PLACE = re.compile(rf"_({'|'.join(HOOK_POINTS)})_l(\d+)_r\d+(?:/|$)")
+"""The release's folders, `tied_residual_l2_r6/_63`: place, layer, features per dimension; `_63` is the chunk."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where one class of the library keeps its encoder."""
+
+    kind: Kind
+    encoder: str | None
+    """The attribute with the encoder's rows [m, d]; None: the coordinates themselves."""
+    bias: str | None = None
+    halves: bool = False
+    """Its coordinates are signed (or already split): two features each, +v and -v."""
+    module: str = "learned_dict"
+
+
+LAYOUTS = {
+    "TiedSAE": Layout("sae", "encoder", "encoder_bias"),
+    "UntiedSAE": Layout("sae", "encoder", "encoder_bias"),
+    "TopKLearnedDict": Layout("sae", "dict", module="topk_encoder"),
+    "RandomDict": Layout("random", "encoder", "encoder_bias"),
+    "IdentityReLU": Layout("neurons", None, "bias"),
+    "IdentityPositive": Layout("neurons", None, halves=True),
+    "Identity": Layout("neurons", None, halves=True),
+    "Rotation": Layout("pca", "matrix", halves=True),  # made by the library's PCA only
+}
+
+
+class Saved:
+    """What is kept of an object in the file: its attributes. A class of its own per class of the library."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+STAND_INS = {f"autoencoders.{layout.module}.{name}": type(name, (Saved,), {}) for name, layout in LAYOUTS.items()}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dictionary of the file."""
+
+    path: Path
+    item: int
+    cls: str
+    attributes: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
+
+    @property
+    def where(self) -> Path:
+        return Path(f"{self.path}#{self.item}")
+
+    @property
+    def told(self) -> str:
+        """`#3 TiedSAE l1_alpha=0.001 dict_size=2048`, on one line whatever the file says."""
+        told = [f"#{self.item}", self.cls, *(f"{name}={value}" for name, value in self.hyperparameters.items())]
+        return " ".join(" ".join(told).split())
+
+
+def peek(path: Path, item: int | None = None) -> Header:
+    return _header(_chosen(path, item))
+
+
+def load(path: Path, item: int | None = None) -> Dictionary:
+    """Entry `item` of the file; without it, the only one there is."""
+    from sae.dictionary import Dictionary
+
+    entry = _chosen(path, item)
+    header, layout = _header(entry), LAYOUTS[entry.cls]
+    d, m = header.d_in, header.n_features
+    W_enc_FD = _encoder(entry)
+    b_enc_F = fitting(entry.attributes, layout.bias, (m,), entry.where) if layout.bias else W_enc_FD.new_zeros(m)
+    W_enc_DF, W_dec_FD, b_dec_D = _with_centring(entry, W_enc_FD, _decoder(entry, W_enc_FD), d)
+    return Dictionary(
+        name=header.name,
+        kind=layout.kind,
+        W_enc_DF=W_enc_DF,
+        b_enc_F=b_enc_F.clone(),  # not a window of the file
+        W_dec_FD=W_dec_FD,
+        b_dec_D=b_dec_D,
+        activation=_activation(entry, m),
+        hook_point=header.hook_point,
+        metadata={"sparse_coding": {"class": entry.cls, "item": entry.item, **entry.hyperparameters}},
+    )
+
+
+def _chosen(path: Path, item: int | None) -> Entry:
+    """Raises UserError that tells the entries if there are several and none is named, or none of that number."""
+    values = restricted(path, STAND_INS, mmap=True)  # a sweep's file holds gigabytes, of which one entry is read
+    entries = [_entry(path, i, value) for i, value in enumerate(values if isinstance(values, list) else [values])]
+    wanted = 0 if item is None and len(entries) == 1 else item
+    if wanted is not None and wanted < len(entries):
+        entry = entries[wanted]
+        return replace(entry, attributes=in_fp32(entry.attributes))
+    told = ", ".join(entry.told for entry in entries[:LISTED]) + (", ..." if len(entries) > LISTED else "")
+    if item is not None:
+        raise UserError(f"{path}#{item}: there is no such entry; the file holds {len(entries)}: {told}")
+    raise UserError(f"{path} holds {len(entries)} dictionaries; choose one as {path.name}#N: {told}")
+
+
+def _entry(path: Path, item: int, value: Any) -> Entry:
+    """A pair of the list, or an object saved by itself."""
+    saved, about = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
+    if not isinstance(saved, Saved) or not isinstance(about, dict):
+        raise UserError(f"{path}#{item} is a {type(saved).__name__}, not a dictionary of sparse_coding")
+    return Entry(path, item, type(saved).__name__, vars(saved), {str(k): _plain(v) for k, v in about.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as JSON holds it."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _header(entry: Entry) -> Header:
+    m, d = _encoder(entry).shape
+    parts = entry.path.resolve().parent.parts
+    chunk = parts[-1] if re.fullmatch(r"_\d+", parts[-1]) else ""
+    folder = f"{parts[-2]}{chunk}" if chunk else parts[-1]
+    place = PLACE.search(f"/{entry.path.resolve().parent.as_posix()}")
+    return Header(
+        name=f"{folder}-{entry.item}" if entry.path.name == "learned_dicts.pt" else f"{entry.path.stem}-{entry.item}",
+        d_in=d,
+        n_features=m,
+        hook_point=f"blocks.{place[2]}.{HOOK_POINTS[place[1]]}" if place else None,
+        model=None,
+    )
+
+
+def _encoder(entry: Entry) -> Tensor:
+    """[m, d], before centring."""
+    import torch
+
+    layout, values = LAYOUTS[entry.cls], entry.attributes
+    name = layout.encoder or "activation_size"
+    rows: Any = require(values, name, entry.where)
+    if layout.encoder is None and isinstance(rows, int):
+        rows = torch.eye(rows)
+    if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
+        raise UserError(f"{entry.where}: {name} is {_told(rows)}, expected a tensor of two dimensions")
+    rows_FD: torch.Tensor = torch.cat([rows, -rows]) if layout.halves else rows
+    tied = entry.cls == "TiedSAE"
+    return _unit(rows_FD) if tied and require(values, "norm_encoder", entry.where) else rows_FD
+
+
+def _told(value: Any) -> str:
+    return f"of shape {list(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
+
+
+def _decoder(entry: Entry, W_enc_FD: Tensor) -> Tensor:
+    """[m, d], before centring is undone; the rows of autoencoders have norm 1."""
+    match entry.cls:
+        case "UntiedSAE":
+            return _unit(fitting(entry.attributes, "decoder", tuple(W_enc_FD.shape), entry.where))
+        case "TiedSAE":
+            return _unit(W_enc_FD)
+        case _:
+            return W_enc_FD.clone()
+
+
+def _unit(rows_FD: Tensor) -> Tensor:
+    norms_F1: Tensor = rows_FD.norm(dim=1, keepdim=True)
+    return rows_FD / norms_F1.clamp(1e-8)
+
+
+def _with_centring(entry: Entry, W_enc_FD: Tensor, W_dec_FD: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
+    """W_enc_DF, W_dec_FD, b_dec_D with TiedSAE's centring, z = (R (x - t)) * s, and its undoing folded in.
+
+    Older files lack its attributes, which then is no centring. R is undone by its transpose, as the library does it.
+    """
+    values, where = entry.attributes, entry.where
+    b_dec_D = W_enc_FD.new_zeros(d)
+    if entry.cls == "TiedSAE":
+        if "center_scale" in values:
+            scale_D = fitting(values, "center_scale", (d,), where)
+            W_enc_FD, W_dec_FD = W_enc_FD * scale_D, W_dec_FD / scale_D
+        if "center_rot" in values:
+            rotation_DD = fitting(values, "center_rot", (d, d), where)
+            W_enc_FD, W_dec_FD = W_enc_FD @ rotation_DD, W_dec_FD @ rotation_DD
+        if "center_trans" in values:
+            b_dec_D = fitting(values, "center_trans", (d,), where).clone()
+    return W_enc_FD.T.contiguous(), W_dec_FD, b_dec_D
+
+
+def _activation(entry: Entry, m: int) -> Activation:
+    from sae.dictionary import ReLU, TopK
+
+    if entry.cls != "TopKLearnedDict":
+        return ReLU()
+    return TopK(fitting_k(require(entry.attributes, "sparsity", entry.where), m, entry.where))

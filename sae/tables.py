@@ -1,0 +1,148 @@
+"""Measurements as aligned text for a terminal, and the names of their files. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sae.eval_paths import Outcome
+    from sae.evaluate import Evaluation
+    from sae.similarity import Nearest
+
+LONGEST = 100
+"""Characters of a recorded value that are shown."""
+NAMES = 46
+"""Characters of a list's names: of all lists alike, since one command prints several."""
+Row = tuple[str, list[str]]
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash for what does not exist."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def aligned(rows: Sequence[Row]) -> str:
+    """Names to the left, columns to the right, each as wide as its widest cell."""
+    width = max(len(name) for name, _ in rows)
+    widths = [max(map(len, column)) for column in zip(*(cells for _, cells in rows), strict=True)]
+    lines = (
+        f"{name:{width}}  " + "  ".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
+        for name, cells in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def trained(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One row a dictionary, from train.json."""
+    head = ["features", "L0", "FVU", "CE recovered", "dead", "ms a step", "MB"]
+    cells = [
+        [
+            f"{row['features']:,}",
+            *(number(row[name]) for name in ("l0", "fvu", "ce_recovered")),
+            share(row["dead"]),
+            *(f"{row[name]:,.0f}" for name in ("ms_per_step", "megabytes")),
+        ]
+        for row in rows
+    ]
+    return aligned([("", head), *((row["name"], line) for row, line in zip(rows, cells, strict=True))])
+
+
+def evaluations(outcomes: Sequence[Outcome]) -> str:
+    """One column a dictionary, with the definitions below."""
+    columns = [list(_evaluation(outcome.evaluation)) + list(_comparison(outcome)) for outcome in outcomes]
+    names = [name for name, _ in columns[0]]
+    decades = sorted({decade for outcome in outcomes for decade in _decades(outcome.evaluation)})
+    rows = [("", [outcome.place.header.name for outcome in outcomes])]
+    rows += [(name, [column[place][1] for column in columns]) for place, name in enumerate(names)]
+    rows += [
+        (f"features of density 1e{low} to 1e{low + 1}", [number(_decades(o.evaluation).get(low, 0)) for o in outcomes])
+        for low in decades
+    ]
+    return aligned(rows) + f"\n\n{DEFINITIONS}"
+
+
+DEFINITIONS = (
+    "L0: active features per token. FVU: sum |x - x_hat|^2 / sum |x - mean x|^2. CE recovered: the share of the loss\n"
+    "that an ablation adds which the reconstruction avoids. Density: share of tokens on which a feature is active;\n"
+    "dead: on none; ultralow: on less than 1e-6 of them, but on some (more than a million tokens can tell)."
+)
+
+
+def _evaluation(found: Evaluation) -> Iterator[tuple[str, str]]:
+    losses, norms, directions = found.losses, found.squared_norms, found.directions
+    yield "features", number(found.n_features)
+    yield "L0", number(found.l0)
+    yield "FVU", number(found.fvu)
+    yield "CE recovered, of zero ablation", number(losses.recovered)
+    yield "CE recovered, of mean ablation", number(losses.recovered_from_mean)
+    yield "cross-entropy (nats): untouched", number(losses.clean)
+    yield "  reconstructed", number(losses.reconstructed)
+    yield "  zero ablation", number(losses.zeroed)
+    yield "  mean ablation", number(losses.averaged)
+    yield "mean |x|^2", number(norms.activations)
+    yield "  |x_hat|^2", number(norms.reconstructions)
+    yield "  |x - x_hat|^2", number(norms.errors)
+    yield "decoder norm: smallest, median, largest", spread(directions.decoder_norms)
+    if directions.nearest:
+        yield "cosine with the nearest other: 5%, median, 95%", nearest(directions.nearest)
+    yield "cosine of encoder and decoder: 5%, median, 95%", nearest(directions.paired)
+    yield "dead", share(found.density.dead)
+    yield "ultralow", share(found.density.ultralow)
+    yield "median density of the others", number(found.density_median)
+
+
+def _comparison(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    found = outcome.comparison
+    if found is None:
+        return
+    name = found.b.dictionary.name
+    yield f"MMCS to {name}", number(found.mmcs.a_to_b.mean if found.mmcs else None)
+    yield "  and back", number(found.mmcs.b_to_a.mean if found.mmcs else None)
+    yield f"universality to {name}: 5%, median, 95%", nearest(found.universality.a_to_b)
+    yield "  and back", nearest(found.universality.b_to_a)
+
+
+def _decades(found: Evaluation) -> dict[int, int]:
+    """Lower log10 border -> features in that factor of ten, from the first that has any."""
+    histogram = found.histogram(per_decade=1)
+    borders = [round(edge) for edge in histogram.edges[:-1]]
+    first = next((place for place, count in enumerate(histogram.counts) if count), len(borders))
+    return dict(list(zip(borders, histogram.counts, strict=True))[first:])
+
+
+def nearest(found: Nearest) -> str:
+    """5%, median and 95% quantile."""
+    quantiles = found.quantiles((0.05, 0.5, 0.95))
+    return spread(tuple(quantiles.values())) if quantiles else "-"
+
+
+def spread(values: Sequence[float]) -> str:
+    return "  ".join(f"{value:.3f}" for value in values)
+
+
+def listed(rows: Mapping[str, str]) -> str:
+    """Names and values, both to the left."""
+    return "\n".join(f"{name:{NAMES}}  {value}" for name, value in rows.items())
+
+
+def recorded(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every leaf of nested metadata under its dotted name, cut where it is long."""
+    for key, value in metadata.items():
+        if isinstance(value, Mapping) and value:
+            yield from recorded(value, f"{prefix}{key}.")
+        else:
+            text = " ".join(str(value).split())
+            yield f"{prefix}{key}", text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def file_name(dictionary: str) -> str:
+    """Where a dictionary's measurements go by default; characters that a file name cannot have are replaced."""
+    return re.sub(r"[^\w.+\[\]-]+", "_", dictionary) + ".metrics.json"

@@ -1,0 +1,171 @@
+"""What every architecture has: parameters, a written gradient of its loss, a dictionary. Knows no optimiser, no data.
+
+Encoder and decoder are both kept with a row per feature, [F, D], so that a few features' weights lie together.
+
+Shape suffixes: B activation vectors, D their width, F features (of this process).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sae.dictionary import Activation
+from sae.errors import UserError
+from sae.training.flat import Flat, Scratch
+from sae.training.ranks import Ranks
+from sae.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how an autoencoder is trained: its width, device, precision of products, memory, processes."""
+
+    d_in: int
+    device: str
+    compute: torch.dtype
+    scratch: Scratch
+    ranks: Ranks
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one batch (this process's part), as tensors on the device.
+
+    Where features are shared, `penalty` and `active` are of this process's features, the others of all.
+    """
+
+    error: Tensor
+    """What the loss has of errors, averaged over the batch."""
+    penalty: Tensor
+    """What it has of sparsity, averaged over the batch."""
+    squared_error: Tensor
+    """Summed over the batch."""
+    active: Tensor
+    """Active features, summed over the batch."""
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss trained on."""
+        return self.error + self.penalty
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A trained encoder and decoder, in the scale trained in; all of them, in whichever processes they were."""
+
+    W_enc_FD: Tensor
+    b_enc_F: Tensor
+    W_dec_FD: Tensor
+    b_dec_D: Tensor
+
+
+class Architecture(ABC):
+    """One kind of autoencoder: `gradients` fills `grads` for a batch, an optimiser then changes `params`.
+
+    `params` are fp32. Where products are computed in another precision they read `low`, a copy that `refresh` renews.
+    """
+
+    unit_rows: ClassVar[str] = "W_dec"
+    """The matrix whose rows are kept at unit norm."""
+
+    def __init__(self, recipe: Recipe, place: Place) -> None:
+        self.recipe, self.place = recipe, place
+        self.n_features = int(recipe.expansion * place.d_in)
+        self.n_local = place.ranks.features_here(self.n_features)
+        self.master = torch.float64 if place.compute == torch.float64 else torch.float32
+        """Precision of the weights, their gradients and all sums over vectors."""
+        self.params = Flat(self.shapes(), place.device, self.master)
+        self.grads = self.params.like()
+        self.low = self.params if place.compute == self.master else self.params.like(place.compute)
+        self.fired_F = torch.zeros(self.n_local, dtype=torch.bool, device=place.device)
+        self.progress = torch.zeros((), device=place.device, dtype=self.master)
+        """Share of the steps done, for penalties that rise."""
+        self.error_weight = 1.0
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        d, f = self.place.d_in, self.n_local
+        return {"W_enc": (f, d), "W_dec": (f, d), "b_enc": (f,), "b_dec": (d,)}
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What must be kept besides the parameters to go on exactly."""
+        return {}
+
+    def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
+        """Unit decoder rows at random, the encoder their transpose, the biases zero and `b_dec_D`."""
+        rows_FD = self._random_rows()
+        self.params["W_dec"].copy_(rows_FD)
+        self.params["W_enc"].copy_(rows_FD)
+        self.params["b_dec"].copy_(b_dec_D)
+        self._set_error_weight(x_BD)
+
+    @abstractmethod
+    def gradients(self, x_BD: Tensor) -> Losses:
+        """Write the loss's gradient into `grads`, and into `fired_F` which features were active on any vector."""
+
+    @abstractmethod
+    def activation(self, scale: float) -> Activation:
+        """The activation function for activations `scale` times those trained on."""
+
+    def weights(self) -> Weights:
+        """Weights of all features."""
+        p, whole = self.params, self.place.ranks.gather_features
+        return Weights(whole(p["W_enc"]), whole(p["b_enc"]), whole(p["W_dec"]), p["b_dec"])
+
+    def refresh(self) -> None:
+        """Bring the copy that products read up to date."""
+        if self.low is not self.params:
+            self.low.buffer.copy_(self.params.buffer)
+
+    def project(self) -> None:
+        """Take from the gradient what would only change the norm of a unit row (Towards Monosemanticity)."""
+        W_FD, grad_FD = self.params[self.unit_rows], self.grads[self.unit_rows]
+        grad_FD.addcmul_(W_FD, (W_FD * grad_FD).sum(1, keepdim=True), value=-1)
+
+    def normalise(self) -> None:
+        """Give the rows unit norm again."""
+        W_FD = self.params[self.unit_rows]
+        W_FD.div_(W_FD.norm(dim=1, keepdim=True))
+
+    @property
+    def bytes(self) -> int:
+        """Memory of parameters and gradients (the optimiser has twice the parameters more)."""
+        low = 0 if self.low is self.params else self.low.bytes
+        return self.params.bytes + self.grads.bytes + low
+
+    def _random_rows(self) -> Tensor:
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        rows_FD = torch.randn((self.n_features, self.place.d_in), generator=generator)
+        return self.place.ranks.own_features(rows_FD / rows_FD.norm(dim=1, keepdim=True))
+
+    def _set_error_weight(self, x_BD: Tensor) -> None:
+        variance = float((x_BD - x_BD.mean(0)).double().square().sum() / len(x_BD))
+        if not variance > 0:
+            raise UserError("the activations do not vary, so there is nothing to learn; is it the right hook point?")
+        weights = {"mean": 1 / x_BD.shape[1], "sum": 1.0, "variance": 1 / variance}
+        self.error_weight = weights[self.recipe.squared_error]
+
+    def _product(self, a: Tensor, b: Tensor, name: str) -> None:
+        """grads[name] = a @ b, without a temporary where the precisions agree."""
+        if a.dtype == self.master:
+            torch.mm(a, b, out=self.grads[name])
+        else:
+            self.grads[name].copy_(a @ b)
+
+    def _rows(self, name: str, x_BD: Tensor, columns: int) -> Tensor:
+        """Working memory [B, columns]."""
+        return self.place.scratch(name, (len(x_BD), columns), x_BD.dtype)
+
+
+def rising(share: float, progress: Tensor) -> Tensor:
+    """0 to 1 over the first `share` of training."""
+    return (progress / share).clamp(max=1.0) if share else torch.ones_like(progress)
+
+
+def rectified(grad_BF: Tensor, f_BF: Tensor) -> Tensor:
+    """The gradient before a ReLU that gave `f_BF`, in place: 0 where it gave 0."""
+    made: Tensor = torch.ops.aten.threshold_backward.grad_input(grad_BF, f_BF, 0.0, grad_input=grad_BF)
+    return made

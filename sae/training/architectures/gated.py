@@ -1,0 +1,85 @@
+"""Gated autoencoders (Rajamanoharan et al. 2024, "Improving Dictionary Learning with Gated Sparse Autoencoders").
+
+A gate and a magnitude share their direction. The gate's rectified values carry the L1 penalty, and learn by an
+auxiliary reconstruction through the decoder as it is, which they do not change.
+
+Shape suffixes: B activation vectors, D their width, F features.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sae.dictionary import Activation, Gated
+from sae.training import recipes
+from sae.training.architectures.base import Architecture, Losses, Weights, rectified, rising
+
+
+class GatedArchitecture(Architecture):
+    """f = [u + b_gate > 0] relu(exp(r_mag) u + b_mag) with u = (x - b_dec) W_enc'; x_hat = f W_dec + b_dec."""
+
+    recipe: recipes.Gated
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        f, d = self.n_local, self.place.d_in
+        return {"W_enc": (f, d), "W_dec": (f, d), "b_gate": (f,), "r_mag": (f,), "b_mag": (f,), "b_dec": (d,)}
+
+    def gradients(self, x_BD: Tensor) -> Losses:
+        p, b = self.low, len(x_BD)
+        z_BD = x_BD - p["b_dec"]
+        u_BF = torch.mm(z_BD, p["W_enc"].T, out=self._rows("u", x_BD, self.n_local))
+        gate_BF = torch.add(u_BF, p["b_gate"], out=self._rows("gate", x_BD, self.n_local)).relu_()
+        f_BF = torch.addcmul(p["b_mag"], u_BF, p["r_mag"].exp(), out=self._rows("f", x_BD, self.n_local)).relu_()
+        f_BF.mul_(gate_BF > 0)
+        error_BD, gate_error_BD = self._error(f_BF, z_BD), self._error(gate_BF, z_BD)
+        losses = self._losses(f_BF, gate_BF, error_BD, gate_error_BD)
+        error_BD.mul_(2 * self.error_weight / b)
+        gate_error_BD.mul_(2 * self.error_weight / b)
+        self._product(f_BF.T, error_BD, "W_dec")
+        magnitude_BF = self._back(error_BD, x_BD.new_zeros(()), f_BF, "magnitude")
+        gate_BF = self._back(gate_error_BD, (self._l1() / b).to(x_BD.dtype), gate_BF, "gate_grad")
+        self._encoder(z_BD, u_BF, magnitude_BF, gate_BF, error_BD)
+        return losses
+
+    def activation(self, scale: float) -> Activation:
+        b_gate_F, r_mag_F, b_mag_F = (
+            self.place.ranks.gather_features(self.params[name]).clone() for name in ("b_gate", "r_mag", "b_mag")
+        )
+        return Gated(b_gate_F * scale, r_mag_F, b_mag_F * scale)
+
+    def weights(self) -> Weights:
+        p, whole = self.params, self.place.ranks.gather_features
+        W_enc_FD = whole(p["W_enc"])
+        return Weights(W_enc_FD, W_enc_FD.new_zeros(len(W_enc_FD)), whole(p["W_dec"]), p["b_dec"])
+
+    def _error(self, f_BF: Tensor, z_BD: Tensor) -> Tensor:
+        return self.place.ranks.sum_over_features(f_BF @ self.low["W_dec"]).sub_(z_BD)
+
+    def _l1(self) -> Tensor:
+        return self.recipe.l1 * rising(self.recipe.l1_warmup, self.progress)
+
+    def _losses(self, f_BF: Tensor, gate_BF: Tensor, error_BD: Tensor, gate_error_BD: Tensor) -> Losses:
+        torch.gt(f_BF.amax(0), 0, out=self.fired_F)
+        squared = error_BD.to(self.master).square().sum()
+        auxiliary = gate_error_BD.to(self.master).square().sum()
+        penalty = self._l1() * gate_BF.sum(dtype=self.master)
+        b = len(f_BF)
+        return Losses(self.error_weight * (squared + auxiliary) / b, penalty / b, squared, f_BF.count_nonzero())
+
+    def _back(self, error_BD: Tensor, penalty: Tensor, active_BF: Tensor, name: str) -> Tensor:
+        """Gradient at what was rectified to `active_BF`."""
+        grad_BF = torch.addmm(penalty, error_BD, self.low["W_dec"].T, out=self._rows(name, error_BD, self.n_local))
+        return rectified(grad_BF, active_BF)
+
+    def _encoder(self, z_BD: Tensor, u_BF: Tensor, magnitude_BF: Tensor, gate_BF: Tensor, error_BD: Tensor) -> None:
+        """Gradients of the encoder and the biases from those at the magnitude and at the gate."""
+        factor_F = self.params["r_mag"].exp()
+        self.grads["b_mag"].copy_(magnitude_BF.sum(0, dtype=self.master))
+        self.grads["b_gate"].copy_(gate_BF.sum(0, dtype=self.master))
+        self.grads["r_mag"].copy_(u_BF.mul_(magnitude_BF).sum(0, dtype=self.master) * factor_F)
+        u_grad_BF = gate_BF.addcmul_(magnitude_BF, factor_F.to(gate_BF.dtype))
+        self._product(u_grad_BF.T, z_BD, "W_enc")
+        summed_F = self.grads["b_gate"] + factor_F * self.grads["b_mag"]
+        through_encoder_D = self.place.ranks.sum_over_features(summed_F @ self.params["W_enc"])
+        torch.sub(error_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])

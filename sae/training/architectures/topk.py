@@ -1,0 +1,166 @@
+"""The TopK family: TopK with AuxK (Gao et al. 2024), BatchTopK and Matryoshka (Bussmann et al. 2024 and 2025).
+
+One product of 2 B D F operations; all others touch the kept features only. Matryoshka's nested reconstructions are sums
+over groups of features, so its list of entries has a row per vector and group; the others have one group.
+
+Shape suffixes: B activation vectors, D their width, F features, K kept per vector, N entries, G groups, R = G B,
+S dead features.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sae.dictionary import Activation, JumpReLU, TopK
+from sae.errors import UserError
+from sae.training import recipes
+from sae.training.architectures.base import Architecture, Losses, Place
+from sae.training.sparse import Entries, Product, Transposed, batch_top_k, by_place, by_row, top_k
+
+MEMORY, SHARE = 100, 0.1
+"""BatchTopK's threshold afterwards is a running mean of the smallest kept activation over the last `SHARE` of the
+batches, at most `MEMORY`: activations shift while they are learnt, so a longer memory of a short training is wrong."""
+FLOOR = 0.95
+"""Share of the last batch's smallest kept activation above which the next batch's are looked for."""
+
+
+class TopKArchitecture(Architecture):
+    """f = the k largest of (x - b_dec) W_enc' + b_enc, rectified; x_hat = f W_dec + b_dec."""
+
+    recipe: recipes.Sparse
+
+    def __init__(self, recipe: recipes.Sparse, place: Place) -> None:
+        super().__init__(recipe, place)
+        if recipe.k > self.n_features:
+            raise UserError(f"dictionary {recipe.label}: k = {recipe.k} of {self.n_features} features; lower k")
+        self.dead_S: Tensor | None = None
+        """Features the auxiliary loss is for, found now and then by whoever counts; None: none."""
+
+    def gradients(self, x_BD: Tensor) -> Losses:
+        p, b = self.low, len(x_BD)
+        z_BD = x_BD - p["b_dec"]
+        pre_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("pre", x_BD, self.n_local))
+        entries = self._entries(pre_BF)
+        decoded = Product.of(entries, p["W_dec"])
+        error_GBD = self._errors(decoded.made_RD, z_BD)
+        squared = error_GBD.to(self.master).square().sum((1, 2))
+        back_RD = self._to_entries(error_GBD * (2 * self.error_weight / (b * len(error_GBD))))
+        values_N = entries.values_N
+        grad_N = decoded.back(back_RD) * (values_N > 0)
+        self._weights(entries, grad_N, back_RD, z_BD)
+        auxiliary = self._auxiliary(pre_BF, z_BD, error_GBD[-1])
+        self._decoder_bias(back_RD[:b])
+        loss = self.error_weight * (squared.mean() + self.recipe.aux * auxiliary) / b
+        return Losses(loss, torch.zeros_like(loss), squared[-1], (values_N > 0).sum())
+
+    def activation(self, scale: float) -> Activation:
+        return TopK(self.recipe.k)
+
+    def _entries(self, pre_BF: Tensor) -> Entries:
+        values_BK, features_BK = top_k(pre_BF, min(self.recipe.k, self.n_local))
+        return by_row(self.place.ranks.kept(values_BK.relu_(), self.recipe.k), features_BK)
+
+    def _errors(self, made_RD: Tensor, z_BD: Tensor) -> Tensor:
+        """x_hat - x of every prefix, the whole dictionary last: [G, B, D]."""
+        made_GBD = made_RD.view(-1, *z_BD.shape)
+        return self.place.ranks.sum_over_features(made_GBD.cumsum(0)).sub_(z_BD)
+
+    def _to_entries(self, error_GBD: Tensor) -> Tensor:
+        """The gradient at each group's own sum: a group takes part in its prefix and in all longer ones."""
+        return error_GBD.flip(0).cumsum(0).flip(0).flatten(0, 1) if len(error_GBD) > 1 else error_GBD[0]
+
+    def _weights(self, entries: Entries, grad_N: Tensor, back_RD: Tensor, z_BD: Tensor) -> None:
+        by_feature = Transposed.of(entries, self.n_local)
+        self.grads["W_dec"].copy_(by_feature.times(entries.values_N, back_RD))
+        self.grads["W_enc"].copy_(by_feature.times(grad_N, z_BD))
+        self.grads["b_enc"].zero_().index_add_(0, entries.features_N, grad_N.to(self.master))
+        active_F = torch.zeros_like(self.grads["b_enc"])
+        active_F.index_add_(0, entries.features_N, (entries.values_N > 0).to(self.master))
+        torch.gt(active_F, 0, out=self.fired_F)
+
+    def _auxiliary(self, pre_BF: Tensor, z_BD: Tensor, error_BD: Tensor) -> Tensor:
+        """Adds the gradients of AuxK and returns its squared error: the dead features explain what is left over."""
+        if self.dead_S is None or not self.recipe.aux:
+            return error_BD.new_zeros(())
+        dead_S, W_dec_SD = self.dead_S, self.low["W_dec"][self.dead_S]
+        k = self.recipe.k_aux or self.place.d_in // 2
+        f_BS = self.place.ranks.kept(largest(pre_BF[:, dead_S], k), k)
+        left_BD = self.place.ranks.sum_over_features(f_BS @ W_dec_SD).add_(error_BD)
+        grad_BD = left_BD * (2 * self.error_weight * self.recipe.aux / len(z_BD))
+        grad_BS = torch.where(f_BS > 0, grad_BD @ W_dec_SD.T, 0)
+        for name, grad in (("W_dec", f_BS.T @ grad_BD), ("W_enc", grad_BS.T @ z_BD), ("b_enc", grad_BS.sum(0))):
+            self.grads[name].index_add_(0, dead_S, grad.to(self.master))
+        return left_BD.to(self.master).square().sum()
+
+    def _decoder_bias(self, grad_BD: Tensor) -> None:
+        """The first group takes part in every prefix, as the bias does."""
+        through_encoder_D = self.place.ranks.sum_over_features(self.grads["b_enc"] @ self.params["W_enc"])
+        torch.sub(grad_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
+
+
+class BatchTopKArchitecture(TopKArchitecture):
+    """f = the k B largest of the whole batch, rectified.
+
+    Where the batch is shared, each process chooses the k B largest of its own part's B vectors: what features compete
+    in is smaller. The threshold follows the mean of the parts' smallest kept activations and is the same everywhere.
+    """
+
+    def __init__(self, recipe: recipes.Sparse, place: Place) -> None:
+        super().__init__(recipe, place)
+        self.threshold = torch.full((), -1.0, device=place.device, dtype=self.master)
+        """Running mean of the smallest kept activation; negative before the first batch."""
+        self.floor, self.seen = torch.zeros_like(self.threshold), torch.zeros_like(self.threshold)
+
+    def state(self) -> Mapping[str, Tensor]:
+        return {"threshold": self.threshold, "floor": self.floor, "seen": self.seen}
+
+    def activation(self, scale: float) -> Activation:
+        return JumpReLU((self.threshold * scale).clamp_min(0).expand(self.n_features).clone())
+
+    def _entries(self, pre_BF: Tensor) -> Entries:
+        b, n = len(pre_BF), min(self.recipe.k * len(pre_BF), pre_BF.numel())
+        values_N, places_N = batch_top_k(pre_BF, n, self.floor)
+        values_N = self.place.ranks.kept(values_N.relu(), self.recipe.k * b)
+        self._note(values_N)
+        return self._listed(values_N, places_N // self.n_local, places_N % self.n_local, b)
+
+    def _listed(self, values_N: Tensor, rows_N: Tensor, features_N: Tensor, b: int) -> Entries:
+        return by_place(values_N, rows_N, features_N, b)
+
+    def _note(self, values_N: Tensor) -> None:
+        """Follow the smallest kept activation, all processes alike."""
+        ranks, smallest = self.place.ranks, torch.where(values_N > 0, values_N, torch.inf).amin().to(self.master)
+        smallest = ranks.least_over_features(smallest)
+        smallest = ranks.average_over_parts(torch.where(smallest.isinf(), 0.0, smallest))
+        self.seen.add_(1)
+        weight = 1 / (self.seen * SHARE).clamp(1, MEMORY)
+        self.threshold.lerp_(smallest, weight)
+        self.floor.copy_(FLOOR * smallest)
+
+
+class MatryoshkaArchitecture(BatchTopKArchitecture):
+    """BatchTopK whose loss is the mean over prefixes of the features, each reconstructing by itself."""
+
+    def __init__(self, recipe: recipes.Matryoshka, place: Place) -> None:
+        super().__init__(recipe, place)
+        if place.ranks.features_here(self.n_features) != self.n_features:
+            raise UserError(f"dictionary {recipe.label}: matryoshka's features cannot be shared; set split: data")
+        ends = [round(share * self.n_features) for share in recipe.prefixes]
+        if 0 in ends or len(set(ends)) < len(ends):
+            raise UserError(
+                f"dictionary {recipe.label}: two prefixes of {self.n_features} features are alike; take fewer"
+            )
+        self.ends_G = torch.tensor(ends, device=place.device)
+
+    def _listed(self, values_N: Tensor, rows_N: Tensor, features_N: Tensor, b: int) -> Entries:
+        group_N = torch.searchsorted(self.ends_G, features_N, right=True)
+        return by_place(values_N, rows_N + b * group_N, features_N, b * len(self.ends_G))
+
+
+def largest(pre_BS: Tensor, k: int) -> Tensor:
+    """The k largest of each row, rectified, the others zero."""
+    if k >= pre_BS.shape[1]:
+        return pre_BS.relu()
+    values_BK, places_BK = pre_BS.topk(k, dim=1, sorted=False)
+    return torch.zeros_like(pre_BS).scatter_(1, places_BK, values_BK.relu())

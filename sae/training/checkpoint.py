@@ -1,0 +1,103 @@
+"""Where a training stands, on disk: whole or absent, the newest only. Knows nothing about what is trained.
+
+Every process writes its own part, `STEP.RANK.safetensors`; when all are there, the first one writes `latest.json`,
+which names the step, and removes older parts. So what `latest.json` names is complete.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from sae.errors import UserError
+from sae.files import write_atomic, write_atomic_with
+from sae.training.loop import Learner
+from sae.training.ranks import Ranks
+
+LATEST = "latest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training, in a folder of its own."""
+
+    folder: Path
+    ranks: Ranks
+
+    @property
+    def step(self) -> int | None:
+        """Steps done at the newest one; None if there is none."""
+        latest = self.folder / LATEST
+        return int(json.loads(latest.read_text("utf-8"))["step"]) if latest.is_file() else None
+
+    def save(self, step: int, learners: Sequence[Learner], position: Any) -> None:
+        """Put down all that the rest of the training depends on; `position` is the next batch's."""
+        tensors = {
+            f"{number}.{name}": tensor.detach().cpu().clone()
+            for number, learner in enumerate(learners)
+            for name, tensor in learner.trainer.tensors().items()
+        }
+        facts = {
+            "step": step,
+            "world": self.ranks.world,
+            "position": position,
+            "learners": [_of(one) for one in learners],
+        }
+        metadata = {"facts": json.dumps(facts)}
+        write_atomic_with(self._part(step), lambda temporary: save_file(tensors, temporary, metadata))
+        self.ranks.barrier()
+        if self.ranks.first:
+            write_atomic(self.folder / LATEST, json.dumps({"step": step}))
+            for old in self.folder.glob("*.safetensors"):
+                if not old.name.startswith(f"{step}."):
+                    old.unlink()
+
+    def position(self) -> Any:
+        """The next batch's position at the newest one; None if there is none.
+
+        Raises UserError if it was made by another number of processes.
+        """
+        if self.step is None:
+            return None
+        facts = self._facts()
+        if facts["world"] != self.ranks.world:
+            raise UserError(
+                f"{self.folder} was written by {facts['world']} process(es), and here are {self.ranks.world}; go on "
+                "with as many"
+            )
+        return facts["position"]
+
+    def restore(self, learners: Sequence[Learner]) -> None:
+        """Set learners to the newest one, if there is one."""
+        if self.step is None:
+            return
+        own = self._facts()["learners"]
+        with safe_open(self._part(self.step), framework="pt") as file:
+            for number, (learner, facts) in enumerate(zip(learners, own, strict=True)):
+                names = learner.trainer.tensors()
+                tensors = {name: file.get_tensor(f"{number}.{name}") for name in names}
+                learner.trainer.restore(tensors, facts["trainer"])
+                learner.seconds, learner.timed_steps = facts["seconds"], facts["timed_steps"]
+                learner.problem = facts["problem"]
+
+    def _facts(self) -> dict[str, Any]:
+        assert self.step is not None
+        with safe_open(self._part(self.step), framework="pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+        return facts
+
+    def _part(self, step: int) -> Path:
+        return self.folder / f"{step}.{self.ranks.rank}.safetensors"
+
+
+def _of(learner: Learner) -> dict[str, Any]:
+    return {
+        "trainer": learner.trainer.facts(),
+        "seconds": learner.seconds,
+        "timed_steps": learner.timed_steps,
+        "problem": learner.problem,
+    }

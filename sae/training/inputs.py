@@ -1,0 +1,102 @@
+"""What a training reads: the subject, booted or trained, the text to train on, the text held out, the stream of both.
+
+Knows nothing about dictionaries.
+"""
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sae import corpus
+from sae.corpus import Blocks, Split
+from sae.errors import UserError
+from sae.files import make_folder_atomic
+from sae.material import Cellar, Text
+from sae.progress import Report
+from sae.settings import cache_folder
+from sae.stream import ActivationStream
+from sae.subject import Subject, boot
+from sae.text import Shuffled, Streamed, TextSource, hold_out
+from sae.toy import ToyRecipe
+from sae.training.config import TrainConfig
+from sae.training.ranks import Ranks
+
+SPLIT_STREAM = 301
+"""Sets this random choice apart from others of the same seed."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A booted subject, what is trained on (this process's share), and what is not."""
+
+    subject: Subject
+    source: TextSource
+    held_out: Blocks
+    stream: ActivationStream
+
+
+def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, ranks: Ranks, report: Report) -> Inputs:
+    """Boot the subject and read or open the text.
+
+    Args:
+        folder: of the training; a toy subject is put into it.
+        dtype: of the activations.
+
+    Raises:
+        UserError: an unknown model or hook point, a context that is too long, too little text.
+    """
+    cellar = Cellar(cache_folder(), report, device)
+    subject = _subject(config, folder, cellar, ranks)
+    subject.width(config.subject.hook_point)  # refuses an unknown hook point before the text is read
+    if config.corpus.context > subject.max_context:
+        raise UserError(
+            f"corpus.context is {config.corpus.context}, but {subject.name} sees at most {subject.max_context} "
+            f"tokens; set corpus.context={subject.max_context}"
+        )
+    share = (ranks.rank, ranks.parts) if ranks.parts > 1 else (0, 1)
+    source, held_out = _text(config, subject, cellar, share)
+    runtime = config.runtime
+    stream = ActivationStream(
+        subject, config.subject.hook_point, source, config.seed, runtime.forward_blocks, config.buffer, dtype
+    )
+    return Inputs(subject, source, held_out, stream)
+
+
+def _subject(config: TrainConfig, folder: Path, cellar: Cellar, ranks: Ranks) -> Subject:
+    wanted = config.subject
+    if wanted.model != "toy":
+        return boot(wanted.model, cellar.device, wanted.prepend_bos)
+    place = folder / "subject"
+    if ranks.first and not place.is_dir():
+        recipe = ToyRecipe(**wanted.toy.model_dump(), context=config.corpus.context)
+        split_by = [SPLIT_STREAM, config.corpus.held_out_tokens, config.seed]
+        made = cellar.toy(recipe, _kept(config), partial(_split, config), split_by)
+        make_folder_atomic(place, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
+    ranks.barrier()
+    return boot(str(place.resolve()), cellar.device, False)
+
+
+def _text(config: TrainConfig, subject: Subject, cellar: Cellar, share: tuple[int, int]) -> tuple[TextSource, Blocks]:
+    wanted = config.corpus
+    if wanted.is_streamed:
+        n_blocks = -(-wanted.held_out_tokens // wanted.context)
+        held = hold_out(wanted.source, subject.token_ids, wanted.context, n_blocks)
+        return Streamed(wanted.source, subject.token_ids, wanted.context, held.n_documents, share), held.blocks
+    split = _split(config, cellar.tokens(subject, _kept(config)))
+    return Shuffled(split.train, config.seed, share), split.held_out
+
+
+def _kept(config: TrainConfig) -> Text:
+    """A corpus that is held in memory."""
+    wanted = config.corpus
+    content = corpus.content_hash(wanted.source, wanted.max_tokens)
+    return Text(wanted.source, wanted.context, wanted.max_tokens, content)
+
+
+def _split(config: TrainConfig, blocks: Blocks) -> Split:
+    share = min(0.5, config.corpus.held_out_tokens / blocks.n_tokens)
+    return corpus.split_blocks(blocks, share, np.random.default_rng([config.seed, SPLIT_STREAM]))

@@ -1,0 +1,180 @@
+"""Several dictionaries trained at once on one stream of activations. Knows nothing about language models or files.
+
+Shape suffixes: B activation vectors, D their width.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae.errors import UserError
+from sae.progress import Report
+from sae.training.architectures.base import Place
+from sae.training.flat import Scratch
+from sae.training.ranks import Ranks
+from sae.training.recipes import Recipe
+from sae.training.resampling import Resampler, due
+from sae.training.trainer import Measured, Trainer
+
+Tell = Callable[[dict[str, Any]], None]
+"""Takes one row of metrics: a dictionary's name, the step, and what was measured of it."""
+MOSTLY_DEAD = 0.9
+
+
+@dataclass
+class Learner:
+    """A trainer in the loop: how long it took, and what is wrong with it."""
+
+    trainer: Trainer
+    seconds: float = 0.0
+    timed_steps: int = 0
+    problem: str | None = None
+    """Set when its loss is no longer finite: it is left out from then on."""
+    last: Measured | None = None
+    warned: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.trainer.recipe.label
+
+    @property
+    def running(self) -> bool:
+        return self.problem is None and not self.trainer.done
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / max(1, self.timed_steps)
+
+
+def enrol(recipes: Sequence[Recipe], steps: int, first_BD: Tensor, place: Place) -> list[Learner]:
+    """A learner for each recipe; all begin from the same batch, the first process's."""
+    first_BD = place.ranks.same(first_BD)
+    return [Learner(Trainer(recipe, steps, first_BD, place)) for recipe in recipes]
+
+
+def learn(
+    recipes: Sequence[Recipe], steps: int, batches: Iterator[Tensor], device: str, report: Report
+) -> list[Learner]:
+    """Train recipes in this process, in single precision, from the beginning to the end."""
+    first_BD = next(batches)
+    place = Place(first_BD.shape[1], device, torch.float32, Scratch(device), Ranks())
+    learners = enrol(recipes, steps, first_BD, place)
+    train(learners, chain([first_BD], batches), report)
+    return learners
+
+
+def finished(learner: Learner) -> Trainer:
+    """Its trainer. Raises UserError if the training went wrong."""
+    if learner.problem:
+        raise UserError(f"dictionary {learner.name} was not finished: {learner.problem}")
+    return learner.trainer
+
+
+@torch.no_grad()
+def train(
+    learners: Sequence[Learner],
+    batches: Iterator[Tensor],
+    report: Report,
+    every: int = 50,
+    tell: Tell = lambda row: None,
+    after_step: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Train all of them, each step on the same batch, until they are done.
+
+    Args:
+        every: steps between two measurements, which wait for the device.
+        after_step: called with the number of steps done.
+    """
+    total, started = max(learner.trainer.steps for learner in learners), time.perf_counter()
+    first = max(learner.trainer.steps_done for learner in learners)
+    with report(f"training {', '.join(learner.name for learner in learners)}"[:100]) as progress:
+        for step in range(first + 1, total + 1):
+            running = [learner for learner in learners if learner.running]
+            if not running:
+                break
+            _resample(running, batches, tell)
+            x_BD = next(batches)
+            measured = step % every == 0 or step == total
+            for learner in running:
+                _step(learner, x_BD, measured, tell)
+            rate = (step - first) * len(x_BD) / (time.perf_counter() - started)
+            progress.update(step - first, total - first, _note(running, rate) if measured else None)
+            after_step(step)
+
+
+def _step(learner: Learner, x_BD: Tensor, measured: bool, tell: Tell) -> None:
+    """On a GPU, where waiting for it would cost, only measured steps are timed."""
+    timed = measured or not x_BD.is_cuda
+    started = _now(x_BD) if timed else 0.0
+    learner.trainer.step(x_BD)
+    if timed:
+        learner.seconds += _now(x_BD) - started
+        learner.timed_steps += 1
+    if measured:
+        _look(learner, learner.trainer.measure(x_BD), tell)
+
+
+def _now(x_BD: Tensor) -> float:
+    if x_BD.is_cuda:
+        torch.cuda.synchronize(x_BD.device)
+    return time.perf_counter()
+
+
+def _look(learner: Learner, found: Measured, tell: Tell) -> None:
+    """Tell what was measured, and notice what has gone wrong."""
+    trainer, learner.last = learner.trainer, found
+    row = {"dictionary": learner.name, "step": trainer.steps_done, "vectors": trainer.vectors}
+    if not math.isfinite(found.loss):
+        learner.problem = f"its loss is {found.loss} at step {trainer.steps_done}: lower lr, or clip the gradient"
+        tell(row | {"status": "error", "problem": learner.problem})
+        return
+    tell(row | {"status": "ok"} | vars(found) | _spent(learner))
+    if found.l0 == 0:
+        _warn(learner, "no feature is active: the sparsity penalty is too strong for this loss scaling", tell)
+    elif found.dead > MOSTLY_DEAD:
+        _warn(learner, f"{found.dead:.0%} of its features are dead", tell)
+
+
+def _spent(learner: Learner) -> dict[str, Any]:
+    return {
+        "lr": float(learner.trainer.adam.rate),
+        "seconds_per_step": learner.seconds_per_step,
+        "megabytes": learner.trainer.bytes / 2**20,
+    }
+
+
+def _warn(learner: Learner, text: str, tell: Tell) -> None:
+    """Once for each kind of trouble."""
+    kind = text.split()[-1]
+    if kind not in learner.warned:
+        learner.warned.add(kind)
+        tell({"dictionary": learner.name, "step": learner.trainer.steps_done, "status": "warning", "problem": text})
+
+
+def _resample(running: Sequence[Learner], batches: Iterator[Tensor], tell: Tell) -> None:
+    """Resample those whose time it is, all from the same inputs."""
+    resamplers = [(learner, Resampler(learner.trainer)) for learner in running if due(learner.trainer)]
+    for number in range(max((resampler.batches_wanted for _, resampler in resamplers), default=0)):
+        x_BD = next(batches)
+        for _, resampler in resamplers:
+            if number < resampler.batches_wanted:
+                resampler.add(x_BD)
+    for learner, resampler in resamplers:
+        row = {"dictionary": learner.name, "step": learner.trainer.steps_done, "status": "resampled"}
+        tell(row | {"features": resampler.finish()})
+
+
+def _note(running: Sequence[Learner], rate: float) -> str:
+    """For the progress line: rate, and of the first dictionaries FVU, L0 and dead share."""
+    said = [
+        f"{found.name} FVU {measured.fvu:.3f} L0 {measured.l0:.1f} dead {measured.dead:.0%}"
+        for found in running[:2]
+        if (measured := found.last) is not None
+    ]
+    return f"{rate:,.0f} vectors/s; " + ", ".join(said)

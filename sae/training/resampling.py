@@ -1,0 +1,102 @@
+"""Resampling of dead features, as the appendix of Towards Monosemanticity has it. Knows nothing about the stream.
+
+1. Which features were active on none of the last `silent_steps` steps. 2. The loss on many inputs. 3. For each dead
+feature one of them, with a probability in proportion to its loss squared. 4. Its decoder row becomes that input at unit
+norm, its encoder row the same at a share of the living rows' mean norm, its bias 0, and Adam forgets all of them.
+
+Several processes draw alike, from the losses of the whole batch and for the dead features of the whole dictionary, so
+that what is drawn does not depend on their number.
+
+Shape suffixes: B activation vectors, D their width, F features, S dead features (of this process), Z of all processes.
+"""
+
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from sae.training import recipes
+from sae.training.architectures.relu import ReLUArchitecture
+from sae.training.trainer import Trainer
+
+
+def due(trainer: Trainer) -> bool:
+    """Whether it is time, before the next step."""
+    recipe = trainer.recipe
+    return isinstance(recipe, recipes.ReLU) and trainer.steps_done in recipe.resampling.steps
+
+
+class Resampler:
+    """Sees `batches_wanted` batches, then `finish` gives every dead feature a new beginning.
+
+    No input is kept but those drawn so far, one for each dead feature. Every batch replaces each of them with the
+    probability that it has in the total of squared losses so far, so that all inputs are drawn in proportion to
+    theirs, with replacement.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        recipe, architecture = trainer.recipe, trainer.architecture
+        assert isinstance(recipe, recipes.ReLU)
+        assert isinstance(architecture, ReLUArchitecture)
+        self._trainer, self._recipe, self._architecture = trainer, recipe, architecture
+        batch = trainer.vectors / trainer.steps_done
+        self.batches_wanted = ceil(recipe.resampling.inputs / batch)
+        ranks = self._ranks = trainer.place.ranks
+        self._dead_F = ranks.gather_features(trainer.silent_F) >= recipe.resampling.silent_steps * batch
+        """Of the whole dictionary."""
+        self.dead_S = ranks.own_features(self._dead_F).nonzero()[:, 0]
+        self._places_S = ranks.own_features(self._dead_F.cumsum(0) - 1)[self.dead_S]
+        """Which of all dead features they are."""
+        seed = (recipe.seed + 1) * 1_000_003 + trainer.steps_done
+        self._generator = torch.Generator().manual_seed(seed)
+        self._chosen_SD = architecture.params.buffer.new_zeros((len(self.dead_S), trainer.place.d_in))
+        self._total = 0.0
+
+    def add(self, x_BD: Tensor) -> None:
+        """Look at more inputs [B, D], in their own scale."""
+        x_BD = self._trainer.scaled(x_BD)
+        weight_B = self._ranks.gather_parts(self.losses(x_BD)).double().square().cpu()
+        weight = float(weight_B.sum())
+        self._total += weight
+        n = int(self._dead_F.sum())
+        if n and self._total > 0:
+            drawn_Z = torch.multinomial(weight_B, n, replacement=True, generator=self._generator)
+            replaced_Z = torch.rand(n, generator=self._generator, dtype=torch.float64) < weight / self._total
+            places_S = self._places_S.cpu()
+            self._replace(x_BD, drawn_Z[places_S], replaced_Z[places_S])
+
+    def _replace(self, x_BD: Tensor, drawn_S: Tensor, replaced_S: Tensor) -> None:
+        """Take what was drawn from this process's part of the batch; of another's, that process does, here it is 0."""
+        here_S = drawn_S - self._ranks.part * len(x_BD)
+        found_S = replaced_S & (here_S >= 0) & (here_S < len(x_BD))
+        self._chosen_SD[replaced_S] = 0
+        self._chosen_SD[found_S] = x_BD[here_S[found_S]].to(self._chosen_SD.dtype)
+
+    def losses(self, x_BD: Tensor) -> Tensor:
+        """The loss of each vector by itself, [B], in the scale trained in."""
+        p, ranks = self._architecture.low, self._ranks
+        z_BD = x_BD - p["b_dec"]
+        f_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T).relu_()
+        error_BD = ranks.sum_over_features(f_BF @ p["W_dec"]) - z_BD
+        penalty_B = ranks.sum_over_features(f_BF.sum(1, dtype=torch.float32))
+        return self._architecture.error_weight * error_BD.float().square().sum(1) + self._recipe.l1 * penalty_B
+
+    def finish(self) -> int:
+        """Begin anew; returns how many features were dead."""
+        n = int(self._dead_F.sum())
+        if n and self._total > 0:
+            self._begin_anew(self._ranks.sum_over_parts(self._chosen_SD))
+        return n
+
+    def _begin_anew(self, chosen_SD: Tensor) -> None:
+        trainer, params, dead_S = self._trainer, self._architecture.params, self.dead_S
+        norms_F = self._ranks.gather_features(params["W_enc"].norm(dim=1))
+        living = norms_F.mean() if bool(self._dead_F.all()) else norms_F[~self._dead_F].mean()
+        unit_SD = chosen_SD / chosen_SD.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        params["W_dec"][dead_S] = unit_SD
+        params["W_enc"][dead_S] = unit_SD * (self._recipe.resampling.encoder_norm * living)
+        params["b_enc"][dead_S] = 0
+        for name in ("W_dec", "W_enc", "b_enc"):
+            trainer.adam.forget(name, dead_S)
+        trainer.silent_F[dead_S] = 0
+        self._architecture.refresh()

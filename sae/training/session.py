@@ -1,0 +1,200 @@
+"""What `sae train` does: a config becomes dictionaries in a folder, and a stopped training is gone on with.
+
+The folder: `train.json` (config, status, versions), `metrics.jsonl`, `checkpoint/`, the toy's `subject/` if there is
+one, and for every dictionary a folder in our format. Knows nothing about printing.
+"""
+
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae import formats
+from sae.corpus import Blocks
+from sae.errors import UserError
+from sae.evaluate import Evaluation, evaluate_all
+from sae.files import write_atomic
+from sae.progress import Report, Silent
+from sae.stream import Batches
+from sae.subject import choose_device
+from sae.training.architectures.base import Place
+from sae.training.checkpoint import Checkpoints
+from sae.training.config import TrainConfig
+from sae.training.flat import Scratch
+from sae.training.inputs import Inputs, prepare
+from sae.training.interrupt import Stop, interrupted
+from sae.training.loop import Learner, enrol, train
+from sae.training.ranks import Ranks, join
+from sae.training.sinks import JsonLines, Sink, WandB, to_all
+
+ABOUT, METRICS = "train.json", "metrics.jsonl"
+VERSION = 1
+"""Of train.json."""
+ASK_EVERY = 16
+"""Steps between two agreements of several processes on whether to stop, each of which waits for all of them."""
+PACKAGES = ("torch", "transformer-lens", "transformers", "safetensors")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training: its folder, and what train.json says."""
+
+    folder: Path
+    about: dict[str, Any]
+
+
+def run(config: TrainConfig, report: Report) -> Trained:
+    """Train a config's dictionaries into its folder, or go on where that folder stands; a complete one is only read.
+
+    Raises UserError: a folder of another config, an unknown model or hook point, too little text, a training whose
+    loss stopped being finite (after the others are finished). KeyboardInterrupt after a checkpoint was written.
+    """
+    folder = Path(config.runtime.out or Path("trained") / config.name)
+    about = _read_about(folder, config)
+    if about.get("status") == "complete":
+        return Trained(folder, about)
+    ranks = join(config.runtime.split)
+    try:
+        return Session(config, folder, ranks, report if ranks.first else Silent).finish()
+    finally:
+        ranks.leave()
+
+
+def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
+    """train.json, if there is one. Raises UserError if it is of another config."""
+    path = folder / ABOUT
+    if not path.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder} is there and no training's; choose another place with --out")
+        return {}
+    about: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    differing = [key for key, value in config.identity().items() if about["config"].get(key) != value]
+    if differing:
+        raise UserError(f"{folder} was trained with other settings ({', '.join(differing)}); choose another --out")
+    return about
+
+
+class Session:
+    """One process's part of a training."""
+
+    def __init__(self, config: TrainConfig, folder: Path, ranks: Ranks, report: Report) -> None:
+        if config.batch % ranks.parts:
+            raise UserError(f"batch {config.batch} cannot be shared evenly by {ranks.parts} processes")
+        self.config, self.folder, self.ranks, self.report = config, folder, ranks, report
+        self.device, self.reason = choose_device(config.runtime.device)
+        self.checkpoints = Checkpoints(folder / "checkpoint", ranks)
+
+    def finish(self) -> Trained:
+        """Train to the end, measure on held-out text, save."""
+        if self.checkpoints.step is None:
+            self._write_about("training", {})
+        inputs = prepare(self.config, self.folder, self.device, self._precision, self.ranks, self.report)
+        size = self.config.batch // self.ranks.parts
+        batches = inputs.stream.batches(size, self.checkpoints.position())
+        first_BD = next(batches)
+        place = Place(first_BD.shape[1], self.device, self._precision, Scratch(self.device), self.ranks)
+        learners = enrol(self.config.dictionaries, self.config.steps, first_BD, place)
+        self.checkpoints.restore(learners)
+        with interrupted() as stop:
+            after_step = self._after_step(learners, batches, stop)
+            every, tell = self.config.runtime.measure_every, self._sink()
+            train(learners, chain([first_BD], batches), self.report, every, tell, after_step)
+        return self._saved(learners, inputs)
+
+    def _after_step(self, learners: Sequence[Learner], batches: Batches, stop: Stop) -> Callable[[int], None]:
+        """Puts the training down now and then, and before an end that was asked for."""
+
+        def after_step(done: int) -> None:
+            stopping = done % (ASK_EVERY if self.ranks.world > 1 else 1) == 0 and self.ranks.any(stop.asked)
+            if stopping or done % self.config.runtime.checkpoint_every == 0:
+                self.checkpoints.save(done, learners, batches.position)
+            if stopping:
+                raise KeyboardInterrupt
+
+        return after_step
+
+    @property
+    def _precision(self) -> torch.dtype:
+        wanted = self.config.runtime.precision
+        automatic = "bfloat16" if self.device.startswith("cuda") else "float32"
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[automatic if wanted == "auto" else wanted]
+
+    def _sink(self) -> Sink:
+        if not self.ranks.first:
+            return to_all([])
+        sinks: list[Sink] = [JsonLines(self.folder / METRICS, self.checkpoints.step or 0)]
+        if self.config.runtime.wandb:
+            sinks.append(WandB(self.config.runtime.wandb, self.folder.name, self.config.model_dump(mode="json")))
+        return to_all(sinks)
+
+    def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:
+        """Every dictionary whose loss stayed finite, with its metrics; then train.json says that all is there."""
+        sound = [learner for learner in learners if learner.problem is None]
+        hook_point, name = self.config.subject.hook_point, inputs.subject.name
+        made = [one.trainer.dictionary(hook_point, name, self._facts(one, inputs)) for one in sound]
+        if not self.ranks.first:
+            return Trained(self.folder, {})
+        found = evaluate_all(made, inputs.subject, hook_point, self._measured(inputs), self.report) if made else []
+        for dictionary, evaluation in zip(made, found, strict=True):
+            measured = replace(dictionary, metadata={**dictionary.metadata, "metrics": evaluation.to_json()})
+            shutil.rmtree(self.folder / dictionary.name, ignore_errors=True)  # of an end that was cut short
+            formats.save(measured, self.folder / dictionary.name)
+        problems = {learner.name: learner.problem for learner in learners if learner.problem}
+        about = self._write_about("complete", {"dictionaries": _summary(sound, found), "problems": problems})
+        shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
+        return Trained(self.folder, about)
+
+    def _measured(self, inputs: Inputs) -> Blocks:
+        """Held-out text, no more than was asked for."""
+        n_blocks = -(-self.config.corpus.held_out_tokens // self.config.corpus.context)
+        return inputs.held_out.take(np.arange(min(n_blocks, len(inputs.held_out.ids_NC))))
+
+    def _facts(self, learner: Learner, inputs: Inputs) -> dict[str, Any]:
+        """What goes into a dictionary's metadata beside its recipe."""
+        return {
+            "prepend_bos": inputs.subject.prepend_bos,
+            "corpus": self.config.corpus.model_dump(mode="json"),
+            "steps": learner.trainer.steps_done,
+            "batch": self.config.batch,
+            "vectors": learner.trainer.vectors,
+            "seed": self.config.seed,
+        }
+
+    def _write_about(self, status: str, results: dict[str, Any]) -> dict[str, Any]:
+        about = {
+            "version": VERSION,
+            "status": status,
+            "config": self.config.model_dump(mode="json"),
+            "device": f"{self.device}: {self.reason}",
+            "processes": self.ranks.world,
+            "python": platform.python_version(),
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        } | results
+        if self.ranks.first:
+            write_atomic(self.folder / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        return about
+
+
+def _summary(learners: Sequence[Learner], found: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """A row per dictionary, for the table at the end."""
+    return [
+        {
+            "name": learner.name,
+            "features": evaluation.n_features,
+            "l0": evaluation.l0,
+            "fvu": evaluation.fvu,
+            "ce_recovered": evaluation.losses.recovered,
+            "dead": evaluation.density.dead,
+            "ms_per_step": 1000 * learner.seconds_per_step,
+            "megabytes": learner.trainer.bytes / 2**20,
+        }
+        for learner, evaluation in zip(learners, found, strict=True)
+    ]

@@ -1,0 +1,186 @@
+"""One dictionary being trained: a step from activations to changed weights, and what is known of it so far.
+
+Knows nothing about where activations come from, files, or the other dictionaries on the same stream. A step waits for
+no result of the device.
+
+Shape suffixes: B activation vectors, D their width, F features, S dead features.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae.dictionary import Dictionary
+from sae.training import recipes
+from sae.training.architectures import build
+from sae.training.architectures.base import Losses, Place
+from sae.training.architectures.topk import TopKArchitecture
+from sae.training.capture import Captured
+from sae.training.flat import Flat
+from sae.training.optimiser import Adam
+
+MEDIAN_ITERATIONS = 30
+LOOK_EVERY = 64
+"""Steps between two looks at which features are dead, each of which waits for the device."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one batch. loss: as trained on. l0: mean active features per vector. fvu: squared error over the batch's
+    variance. dead: share of features silent for `dead_after` vectors, or since the start if fewer were seen."""
+
+    loss: float
+    l0: float
+    fvu: float
+    dead: float
+
+
+class Trainer:
+    """Trains one recipe for a known number of steps.
+
+    Args:
+        first_BD: a batch, for the scale and for the biases and error weights that begin with the data; it must be the
+            same in all processes.
+    """
+
+    def __init__(self, recipe: recipes.Recipe, steps: int, first_BD: Tensor, place: Place) -> None:
+        self.recipe, self.steps, self.place = recipe, steps, place
+        self.scale = float(first_BD.float().square().mean().sqrt()) if recipe.normalise else 1.0
+        self.architecture = build(recipe, place)
+        scaled_BD = first_BD.float() / self.scale
+        self.architecture.initialise(scaled_BD, geometric_median(scaled_BD))
+        self.architecture.refresh()
+        self.adam = Adam(recipe, self.architecture.params, self.architecture.grads, self.architecture.n_features)
+        self.silent_F = torch.zeros(self.architecture.n_local, dtype=torch.long, device=place.device)
+        self.dead_F = torch.zeros(self.architecture.n_local, dtype=torch.bool, device=place.device)
+        self.steps_done = self.vectors = 0
+        self.losses: Losses | None = None
+        self._update = Captured(self._eager, place)
+
+    @property
+    def done(self) -> bool:
+        return self.steps_done >= self.steps
+
+    def step(self, x_BD: Tensor) -> None:
+        """One update on activation vectors [B, D], this process's part of the batch."""
+        done = self.steps_done / self.steps
+        self.adam.set_rate(done)
+        self.architecture.progress.fill_(done)
+        self.losses = self._update(x_BD, replay=not self._revives)
+        self.steps_done += 1
+        self.vectors += len(x_BD) * self.place.ranks.parts
+        if self.steps_done % LOOK_EVERY == 0:
+            self._look_for_dead()
+
+    def _eager(self, x_BD: Tensor) -> Losses:
+        architecture, ranks = self.architecture, self.place.ranks
+        losses = architecture.gradients(self.scaled(x_BD))
+        ranks.average_over_parts(architecture.grads.buffer)
+        architecture.project()
+        if self.recipe.clip is not None:
+            self.adam.clip(ranks.square_norm(architecture.grads))
+        self.adam.step()
+        architecture.normalise()
+        architecture.refresh()
+        ranks.any_fired(architecture.fired_F)
+        self.silent_F.add_(len(x_BD) * ranks.parts).masked_fill_(architecture.fired_F, 0)
+        return losses
+
+    def scaled(self, x_BD: Tensor) -> Tensor:
+        """In the units and the precision trained in."""
+        if self.scale == 1 and x_BD.dtype == self.place.compute:
+            return x_BD
+        scaled_BD = self.place.scratch("x", tuple(x_BD.shape), self.place.compute)
+        return torch.mul(x_BD, 1 / self.scale, out=scaled_BD)
+
+    def measure(self, x_BD: Tensor) -> Measured:
+        """Of the last step, whose batch (this process's part) is given. Waits for the device.
+
+        All processes measure together and get the same: the whole batch's and the whole dictionary's.
+        """
+        assert self.losses is not None, "nothing was trained yet"
+        ranks, losses = self.place.ranks, self.losses
+        own = torch.stack([losses.penalty, losses.active.to(losses.penalty.dtype) / len(x_BD)])
+        penalty, active = ranks.sum_over_features(own)
+        found = [losses.error + penalty, active, losses.squared_error, self._variation(x_BD)]
+        loss, l0, squared, variation = ranks.average_over_parts(torch.stack(found)).tolist()
+        silent_F = ranks.gather_features(self.silent_F)
+        dead = float((silent_F >= min(self.recipe.dead_after, self.vectors)).double().mean())
+        return Measured(loss, l0, squared / variation if variation > 0 else math.nan, dead)
+
+    def _variation(self, x_BD: Tensor) -> Tensor:
+        """Squared distances of these vectors to the whole batch's mean, summed, in the units trained in."""
+        x_BD = x_BD.to(self.architecture.master) / self.scale
+        return (x_BD - self.place.ranks.average_over_parts(x_BD.mean(0))).square().sum()
+
+    def dictionary(self, hook_point: str, model: str, metadata: dict[str, Any]) -> Dictionary:
+        """The autoencoder in the activations' own scale."""
+        weights = self.architecture.weights()
+        return Dictionary(
+            name=self.recipe.label,
+            kind="sae",
+            W_enc_DF=weights.W_enc_FD.T.contiguous(),
+            b_enc_F=weights.b_enc_F * self.scale,
+            W_dec_FD=weights.W_dec_FD.clone(),
+            b_dec_D=weights.b_dec_D * self.scale,
+            activation=self.architecture.activation(self.scale),
+            hook_point=hook_point,
+            model=model,
+            metadata={"recipe": self.recipe.model_dump(mode="json"), "lr": self.adam.peak, "scale": self.scale}
+            | metadata,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that training goes on from, by name."""
+        own = {"params": self.architecture.params.buffer, "silent": self.silent_F, "dead": self.dead_F}
+        return own | self.adam.state() | dict(self.architecture.state())
+
+    def facts(self) -> dict[str, Any]:
+        """What else that is, as plain values."""
+        return {
+            "steps_done": self.steps_done,
+            "vectors": self.vectors,
+            "scale": self.scale,
+            "error_weight": self.architecture.error_weight,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go on from what `tensors` and `facts` gave."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+        self.steps_done, self.vectors, self.scale = facts["steps_done"], facts["vectors"], facts["scale"]
+        self.architecture.error_weight = facts["error_weight"]
+        self.architecture.refresh()
+        self._tell_dead()
+
+    @property
+    def bytes(self) -> int:
+        """Memory this dictionary takes beside the working memory that all share."""
+        moments: list[Flat] = [self.adam.first, self.adam.second]
+        return self.architecture.bytes + sum(moment.bytes for moment in moments)
+
+    @property
+    def _revives(self) -> bool:
+        return isinstance(self.architecture, TopKArchitecture) and self.architecture.dead_S is not None
+
+    def _look_for_dead(self) -> None:
+        self.dead_F.copy_(self.silent_F >= self.recipe.dead_after)
+        self._tell_dead()
+
+    def _tell_dead(self) -> None:
+        """The auxiliary loss's features; if any process has some, all take part in its exchanges."""
+        if isinstance(self.architecture, TopKArchitecture):
+            dead_S = self.dead_F.nonzero()[:, 0]
+            self.architecture.dead_S = dead_S if self.place.ranks.any(len(dead_S) > 0) else None
+
+
+def geometric_median(x_BD: Tensor) -> Tensor:
+    """The point with the least sum of distances to the vectors, by Weiszfeld's iteration, [D]."""
+    median_D = x_BD.mean(0)
+    for _ in range(MEDIAN_ITERATIONS):
+        weight_B1 = 1 / (x_BD - median_D).norm(dim=1, keepdim=True).clamp_min(1e-8)
+        median_D = (weight_B1 * x_BD).sum(0) / weight_B1.sum()
+    return median_D

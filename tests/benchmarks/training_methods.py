@@ -1,0 +1,178 @@
+"""What the training benchmarks time: a shape, a way of training at it, ours of every kind, and how rounds are timed.
+
+Knows nothing about other libraries (`training_peers.py`) or what is printed (`training.py`, `training_gpu.py`).
+
+Shape suffixes: B activation vectors, D their width, F features.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sae.training import recipes
+from sae.training.architectures.base import Place
+from sae.training.flat import Scratch
+from sae.training.ranks import Ranks
+from sae.training.trainer import Trainer
+
+STEPS = 100_000
+"""Of the training that the timed steps are the beginning of: schedules, no end."""
+BATCHES = 4
+CLIP = 1.0
+
+Step = Callable[[Tensor], object]
+
+
+class Shape(NamedTuple):
+    """batch: activation vectors of width d. features: m in the tables. k: active per vector in the TopK family."""
+
+    batch: int
+    d: int
+    features: int
+    k: int = 32
+
+    @property
+    def product(self) -> float:
+        """Floating point operations of one dense product, a multiply-add being two."""
+        return 2.0 * self.batch * self.d * self.features
+
+    @property
+    def sparse(self) -> float:
+        """One dense product; all others, forward and backward, touch the k active features only."""
+        return self.product + 8.0 * self.batch * self.d * self.k
+
+    def __str__(self) -> str:
+        return f"B = {self.batch}, d = {self.d}, m = {self.features}, k = {self.k}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of training. flops: the fewest operations of a step. make: from a first batch to the step function.
+
+    `rival` names which of ours it is compared with; None: it is one of ours.
+    """
+
+    name: str
+    flops: float
+    make: Callable[[Tensor], Step]
+    rival: str | None = None
+
+
+def ours(shape: Shape) -> list[Method]:
+    """Every architecture, with all that a step of `sae train` does, and the gradient clipped."""
+    wide, k = shape.features / shape.d, shape.k
+    floors: list[tuple[recipes.Recipe, float]] = [
+        (recipes.ReLU(expansion=wide, clip=CLIP, l1=0.01), 5 * shape.product),
+        (recipes.Tied(expansion=wide, clip=CLIP, l1=0.01), 5 * shape.product),
+        (recipes.Gated(expansion=wide, clip=CLIP, l1=0.01), 7 * shape.product),
+        (recipes.JumpReLU(expansion=wide, clip=CLIP, l0=0.001), 5 * shape.product),
+        (recipes.TopK(expansion=wide, clip=CLIP, k=k), shape.sparse),
+        (recipes.BatchTopK(expansion=wide, clip=CLIP, k=k), shape.sparse),
+        (recipes.Matryoshka(expansion=wide, clip=CLIP, k=k), shape.sparse),
+    ]
+    return [_our_method(recipe, flops) for recipe, flops in floors]
+
+
+def _our_method(recipe: recipes.Recipe, flops: float) -> Method:
+    return Method(f"ours, {recipe.architecture}", flops, lambda first_BD: our_step([recipe], first_BD))
+
+
+def our_step(wanted: Sequence[recipes.Recipe], first_BD: Tensor) -> Step:
+    """A step of all of them on the same batch, as `sae.training.loop` drives them; bf16 products on a GPU."""
+    device = first_BD.device.type
+    compute = torch.bfloat16 if device == "cuda" else torch.float32
+    place = Place(first_BD.shape[1], device, compute, Scratch(device), Ranks())
+    trainers = [Trainer(recipe, STEPS, first_BD, place) for recipe in wanted]
+
+    @torch.no_grad()
+    def step(x_BD: Tensor) -> None:
+        for trainer in trainers:
+            trainer.step(x_BD)
+
+    return step
+
+
+def activations(shape: Shape, device: str = "cpu") -> list[Tensor]:
+    """Batches like an MLP's after its ReLU, which take turns; bf16 on a GPU, as a subject would give them there."""
+    generator = torch.Generator().manual_seed(0)
+    scale_D = 3 * torch.rand(shape.d, generator=generator)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    return [
+        (torch.randn(shape.batch, shape.d, generator=generator).relu() * scale_D).to(device, dtype)
+        for _ in range(BATCHES)
+    ]
+
+
+class Products:
+    """The three kinds of product in a dense step, to be timed for the rate that bounds it."""
+
+    def __init__(self, shape: Shape, device: str, dtype: torch.dtype) -> None:
+        b, d, f = shape.batch, shape.d, shape.features
+        self._rows_BD, self._out_BD = torch.randn((2, b, d), device=device).to(dtype)
+        self._weights_FD, self._out_FD = torch.randn((2, f, d), device=device).to(dtype)
+        self._f_BF = torch.randn((b, f), device=device).to(dtype)
+        self._out_BF = torch.empty_like(self._f_BF)
+
+    def encode(self) -> None:
+        """Twice in a step: the pre-activations, and the gradient at the features."""
+        torch.mm(self._rows_BD, self._weights_FD.T, out=self._out_BF)
+
+    def decode(self) -> None:
+        """Once."""
+        torch.mm(self._f_BF, self._weights_FD, out=self._out_BD)
+
+    def weigh(self) -> None:
+        """Twice: the gradients of the decoder and of the encoder."""
+        torch.mm(self._f_BF.T, self._rows_BD, out=self._out_FD)
+
+    def seconds(self) -> float:
+        """Of the five products of a step, on the CPU."""
+        return 2 * timed(self.encode) + timed(self.decode) + 2 * timed(self.weigh)
+
+
+def timed(do: Callable[..., object], *arguments: Tensor) -> float:
+    started = time.perf_counter()
+    do(*arguments)
+    return time.perf_counter() - started
+
+
+class Timing(NamedTuple):
+    """Of one step: its seconds, and the rate of products (operations a second) just before and after it."""
+
+    seconds: float
+    rate: float
+
+
+def rounds(methods: Sequence[Method], shape: Shape, count: int) -> dict[str, list[Timing]]:
+    """Timings on the CPU by name: every method in turn, one step a round, the products' rate taken between any two.
+
+    The speed of a shared machine varies over minutes, so only what was measured side by side is ever compared.
+    """
+    batches, products = activations(shape), Products(shape, "cpu", torch.float32)
+    steps = {method.name: method.make(batches[0]) for method in methods}
+    found: dict[str, list[Timing]] = {name: [] for name in steps}
+    for number in range(-1, count):  # the first round makes working memory and is not counted
+        before = products.seconds()
+        for name, step in steps.items():
+            took = timed(step, batches[number % BATCHES])
+            after = products.seconds()
+            if number >= 0:
+                found[name].append(Timing(took, 2 * 5 * shape.product / (before + after)))
+            before = after
+    return found
+
+
+def share_of_rate(timings: Sequence[Timing], flops: float) -> float:
+    """Of the measured rate that a step which needs `flops` operations made use of: the median."""
+    return median(flops / timing.rate / timing.seconds for timing in timings)
+
+
+def ratio(slow: Sequence[Timing], fast: Sequence[Timing]) -> float:
+    """Of their speeds, round by round at the rate of each: the median."""
+    pairs = zip(slow, fast, strict=True)
+    return median(one.seconds * one.rate / (other.seconds * other.rate) for one, other in pairs)

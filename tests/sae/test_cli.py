@@ -1,0 +1,188 @@
+"""The command line `sae` as a user meets it: tables, files, mistakes, and what its help does not load."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from sae import formats, tables
+from sae.cli import main
+from sae.dictionary import Dictionary
+
+HEAVY = {"torch", "numpy", "pydantic", "transformers", "transformer_lens", "scipy", "pandas"}
+
+
+def sae(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would."""
+    command = [sys.executable, "-m", "sae", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def invoked(*arguments: object) -> Result:
+    """The same in this process, which has torch already."""
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a mistake ends with."""
+    done = invoked(*arguments)
+    assert done.exit_code == 2, done.output
+    lines = done.stderr.strip().splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["sae"]
+    return lines[0]
+
+
+def saved(planted: Path, folder: Path, **changes: Any) -> Path:
+    """The words dictionary with some fields changed."""
+    formats.save(Dictionary(**vars(formats.load(planted / "dictionary")) | changes), folder)
+    return folder
+
+
+def test_eval_prints_a_table_and_writes_it(planted: Path, tmp_path: Path) -> None:
+    order = torch.tensor([3, 1, 0, 7, 2, 5, 6, 4])
+    eye = torch.eye(16)[:, order].contiguous()
+    permuted = saved(planted, tmp_path / "p", name="permuted", W_enc_DF=eye, W_dec_FD=eye.T.contiguous())
+    corpus = planted / "corpus.jsonl"
+    options = ["--corpus", corpus, "--tokens", 6000, "--against", permuted]
+    done = sae("eval", planted / "dictionary", permuted, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "words.metrics.json").read_text())
+    assert (written["path"], written["model"]) == (str(planted / "dictionary"), str(planted / "model"))
+    assert (written["corpus"], written["context"], written["tokens"]) == (str(corpus), 32, 6016)
+    assert (written["prepend_bos"], written["hook_point"], written["processing"]) == (False, "hook_embed", {})
+    assert 0.1 < written["l0"] < 0.2
+    assert (written["dead"], written["ultralow"]) == (0, None)
+    assert sum(written["density_histogram_log10"]["counts"]) == written["n_features"] == 8
+    assert written["cross_entropy"]["blocks"] == 188
+    assert written["decoder_norms"] == {"min": 1, "median": 1, "max": 1}
+    assert written["comparison"]["mmcs"]["a_to_b"]["mean"] == 1
+    assert written["comparison"]["universality"]["b_to_a"]["mean"] == pytest.approx(1)
+    other = json.loads((tmp_path / "permuted.metrics.json").read_text())
+    assert {name for name in written if written[name] != other[name]} <= {"path", "name", "comparison"}
+    shown = {line[:49].strip(): line[49:].split() for line in done.stdout.splitlines() if "  " in line}
+    assert shown["L0"] == [tables.number(written["l0"])] * 2
+    assert shown["FVU"] == [tables.number(written["fvu"])] * 2
+    assert "hook_embed, no BOS token" in done.stdout
+    assert "6,016 tokens in blocks of 32; cross-entropy on 188 of them" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last == f"next: autointerp run --dictionary {planted}/dictionary --dictionary {permuted} --corpus {corpus}"
+
+
+def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
+    """Model, hook point and file are then the user's to give."""
+    unnamed = saved(planted, here / "unnamed", model=None, hook_point=None)
+    assert "names no model; give --model" in refused("eval", unnamed)
+    assert "names no hook point; give --hook" in refused("eval", unnamed, "--model", planted / "model")
+    given = ["--model", planted / "model", "--hook", "hook_embed", "--corpus", planted / "corpus.jsonl"]
+    done = invoked("eval", unnamed, *given, "--tokens", 500, "--context", 16, "--out", "a/b.json")
+    assert done.exit_code == 0, done.output
+    written = json.loads(Path("a/b.json").read_text())
+    assert (written["tokens"], written["context"], written["comparison"]) == (512, 16, None)
+    assert f"--model {planted}/model --hook hook_embed" in done.stdout.splitlines()[-1]
+
+
+def test_mistakes_are_one_line(planted: Path, here: Path) -> None:
+    dictionary, corpus = planted / "dictionary", planted / "corpus.jsonl"
+    assert "no such file or folder" in refused("eval", here / "nothing")
+    assert "no such file or folder" in refused("info", here / "nothing")
+    assert "there are 2 dictionaries" in refused("eval", dictionary, dictionary, "--out", "x.json")
+    assert "would be written to words.metrics.json" in refused("eval", dictionary, dictionary)
+    assert "cannot load model" in refused("eval", dictionary, "--model", here / "nothing")
+    assert "has no hook point" in refused("eval", dictionary, "--hook", "blocks.0.nothing", "--corpus", corpus)
+    assert "64 wide" in refused("eval", dictionary, "--hook", "blocks.0.mlp.hook_post", "--corpus", corpus)
+    assert "sees at most 32" in refused("eval", dictionary, "--context", 33, "--corpus", corpus)
+    assert "no such file or folder" in refused("eval", dictionary, "--corpus", here / "nothing")
+    assert "cannot measure on device tpu9" in refused("eval", dictionary, "--device", "tpu9")
+    if not torch.cuda.is_available():
+        assert "cannot measure on device cuda" in refused("eval", dictionary, "--device", "cuda")
+    (here / "blank.txt").write_text("\n\n")
+    assert "has no text" in refused("eval", dictionary, "--corpus", here / "blank.txt")
+    assert not list(here.glob("*.json"))
+    assert invoked("eval").exit_code == 2
+
+
+def test_info_says_what_it_is(planted: Path, here: Path) -> None:
+    made = saved(planted, here / "made", metadata={"recipe": {"k": 32, "note": "x" * 200}, "metrics": {"fvu": 0.25}})
+    done = invoked("info", made, "--cosines")
+    assert done.exit_code == 0, done.output
+    said = dict(line.split("  ", 1) for line in done.stdout.splitlines() if "  " in line)
+    said = {name.strip(): value.strip() for name, value in said.items()}
+    assert said["format"] == f"own, {made}"
+    assert (said["features"], said["width"], said["hook point"]) == ("8", "16", "hook_embed")
+    assert (said["model"], said["BOS token in front"]) == (str(planted / "model"), "not said")
+    assert (said["kind"], said["activation"], said["weights on disk"]) == ("sae", "relu", "F32")
+    assert said["decoder norm: smallest, median, largest"] == "1.000  1.000  1.000"
+    assert said["cosine with the nearest other: 5%, median, 95%"] == "0.000  0.000  0.000"
+    assert (said["recipe.k"], said["metrics.fvu"]) == ("32", "0.25")
+    assert len(said["recipe.note"]) == tables.LONGEST
+    assert done.stdout.splitlines()[-1] == f"next: sae eval {made}"
+
+
+def test_info_refuses_weights_that_are_not_finite(planted: Path, here: Path) -> None:
+    broken = saved(planted, here / "broken", W_dec_FD=torch.full((8, 16), torch.nan))
+    assert "weights that are not finite" in refused("info", broken)
+
+
+@pytest.mark.parametrize("name", ["own", "saelens"])
+def test_convert_writes_what_loads_the_same(planted: Path, here: Path, name: str) -> None:
+    done = invoked("convert", planted / "dictionary", "out", "--format", name)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == "next: sae info out"
+    x_BD = torch.randn(5, 16)
+    before, after = formats.load(planted / "dictionary"), formats.load("out")
+    torch.testing.assert_close(after.reconstruct(x_BD), before.reconstruct(x_BD))
+    assert (after.hook_point, after.model) == (before.hook_point, before.model)
+    assert "already there" in refused("convert", planted / "dictionary", "out", "--format", name)
+    assert "did you mean saelens" in refused("convert", planted / "dictionary", "new", "--format", "saelen")
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    for words in (["--help"], ["eval", "--help"], ["info", "--help"], ["convert", "--help"], ["--version"]):
+        code = f"import sys\nfrom sae.cli import main\nmain({words}, standalone_mode=False)\n"
+        code += f"print(sorted({HEAVY} & set(sys.modules)))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_every_command_has_help() -> None:
+    for command in main.commands.values():
+        assert command.help
+        assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
+    code = (
+        "from sae import cli, info\n"
+        "def struck(*_):\n    raise KeyboardInterrupt\n"
+        "info.account = struck\ncli.main(['info', 'x'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_or_closed_disk_leaves_no_part(planted: Path, here: Path) -> None:
+    if os.geteuid() == 0:
+        blocked = here / "file"
+        blocked.write_text("")  # root may write anywhere, but not below a file
+    else:
+        blocked = here / "closed"
+        blocked.mkdir(mode=0o500)
+    given = ["--corpus", planted / "corpus.jsonl", "--tokens", 100, "--out", blocked / "x" / "y.json"]
+    done = invoked("eval", planted / "dictionary", *given)
+    assert done.exit_code == 2
+    assert "cannot write to" in done.stderr
+    assert "L0" in done.stdout  # what was measured is not lost

@@ -1,0 +1,246 @@
+"""Evaluations and comparisons against numpy, scipy and Hugging Face's own model, on all activations at once."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import pearsonr
+from torch import Tensor
+
+from sae import baselines, compare, evaluate, formats
+from sae.compare import Comparison, Studied
+from sae.corpus import Blocks
+from sae.dictionary import Dictionary
+from sae.errors import UserError
+from sae.eval_paths import read_blocks
+from sae.progress import Silent
+from sae.subject import Subject, boot
+
+HOOK, LATER = "hook_embed", "blocks.0.hook_resid_post"
+CONTEXT = 20
+"""Documents of 96 tokens then end in a padded block."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The planted model, by TransformerLens and by Hugging Face; its text; the words dictionary."""
+
+    root: Path
+    subject: Subject
+    direct: Any
+    blocks: Blocks
+    words: Dictionary
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """All activations at hook_embed, straight from the embedding."""
+        real_NC = np.arange(CONTEXT) < self.blocks.length_N[:, None]
+        table: Tensor = self.direct.transformer.wte.weight.detach().double()
+        return np.asarray(table.numpy()[self.blocks.ids_NC[real_NC]])
+
+
+@pytest.fixture(scope="module")
+def world(planted: Path) -> World:
+    from transformers import GPT2LMHeadModel
+
+    subject = boot(str(planted / "model"))
+    blocks = read_blocks(subject, str(planted / "corpus.jsonl"), 6000, CONTEXT)
+    direct = GPT2LMHeadModel.from_pretrained(planted / "model").eval()
+    return World(planted, subject, direct, blocks, formats.load(planted / "dictionary"))
+
+
+def measured(world: World, dictionary: Dictionary, hook_point: str = HOOK, **options: Any) -> evaluate.Evaluation:
+    return evaluate.evaluate(dictionary, world.subject, hook_point, world.blocks, Silent, **options)
+
+
+def repeating(world: World) -> World:
+    """Every block's first word again and again: an untrained model that shares its embeddings predicts that."""
+    ids_NC = np.repeat(world.blocks.ids_NC[:, :1], CONTEXT, 1)
+    return replace(world, blocks=replace(world.blocks, ids_NC=ids_NC))
+
+
+def loss_of(world: World, embedded: Tensor) -> float:
+    """Cross-entropy by Hugging Face on all blocks, with these vectors instead of the tokens' embeddings."""
+    ids = torch.from_numpy(world.blocks.ids_NC).long()
+    with torch.no_grad():
+        logits = world.direct(inputs_embeds=embedded).logits
+    flat = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
+    counted = torch.arange(1, CONTEXT) < torch.from_numpy(world.blocks.length_N)[:, None]
+    return float(flat[counted].mean())
+
+
+def test_the_planted_dictionary_by_hand(world: World) -> None:
+    found, x = measured(world, world.words), world.x
+    features = x[:, :8].clip(0)
+    x_hat = np.concatenate([features, np.zeros_like(features)], 1)
+    assert found.tokens == len(x) == world.blocks.n_tokens
+    assert 5980 < found.tokens <= 6019
+    assert found.l0 == pytest.approx((features > 0).sum(1).mean())
+    assert found.fvu == pytest.approx(((x - x_hat) ** 2).sum() / ((x - x.mean(0)) ** 2).sum(), rel=1e-6)
+    assert found.density.density_F.numpy() == pytest.approx((features > 0).mean(0))
+    assert (found.density.dead, found.density.ultralow) == (0, None)
+    assert found.density_median == pytest.approx(np.median((features > 0).mean(0)))
+    norms = found.squared_norms
+    expected = [(y**2).sum(1).mean() for y in (x, x_hat, x - x_hat)]
+    assert [norms.activations, norms.reconstructions, norms.errors] == pytest.approx(expected, rel=1e-6)
+    assert sum(found.histogram().counts) == 8
+
+
+def test_losses_are_hugging_faces(world: World) -> None:
+    world = repeating(world)
+    losses = measured(world, world.words, loss_blocks=10**6).losses
+    x = world.direct.transformer.wte.weight.detach()[torch.from_numpy(world.blocks.ids_NC).long()]
+    x_hat = torch.cat([x[..., :8].relu(), torch.zeros_like(x[..., 8:])], -1)
+    mean = torch.from_numpy(world.x.mean(0)).float().expand_as(x)
+    expected = [loss_of(world, each) for each in (x, x_hat, torch.zeros_like(x), mean)]
+    found = [losses.clean, losses.reconstructed, losses.zeroed, losses.averaged]
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert min(expected[2:]) > expected[0]
+    recovered = [1 - (expected[1] - expected[0]) / (ablated - expected[0]) for ablated in expected[2:]]
+    assert [losses.recovered, losses.recovered_from_mean] == pytest.approx(recovered, rel=1e-3)
+
+
+def test_loss_blocks_are_drawn_by_the_seed_and_told(world: World) -> None:
+    some = [measured(world, world.words, seed=seed, loss_blocks=5) for seed in (0, 0, 1)]
+    assert some[0].losses == some[1].losses != some[2].losses
+    assert some[0].loss_blocks == 5
+    assert measured(world, world.words, loss_blocks=10**6).loss_blocks == len(world.blocks.ids_NC)
+
+
+def test_an_identity_recovers_everything(world: World) -> None:
+    world = repeating(world)
+    found = measured(world, baselines.pca(torch.from_numpy(world.x).float()))
+    assert found.fvu == pytest.approx(0, abs=1e-9)
+    assert found.losses.recovered == pytest.approx(1, abs=1e-4)
+    assert found.losses.recovered_from_mean == pytest.approx(1, abs=1e-4)
+
+
+def test_directions_by_hand(world: World) -> None:
+    doubled = replace(world.words, W_dec_FD=2 * world.words.W_dec_FD[torch.tensor([0, 0, 2, 3, 4, 5, 6, 7])])
+    found = evaluate.directions(doubled)
+    assert found.decoder_norms == (2, 2, 2)
+    assert found.nearest is not None
+    assert found.nearest.similarity_F.tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert found.paired.similarity_F.tolist() == [1, 0, 1, 1, 1, 1, 1, 1]
+    assert evaluate.directions(doubled, cosines=False).nearest is None
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many blocks each call of the language model for activations had."""
+    sizes: list[int] = []
+    original = Subject.activations
+
+    def counting(self: Subject, ids_NC: Tensor, hook_point: str) -> Tensor:
+        sizes.append(len(ids_NC))
+        return original(self, ids_NC, hook_point)
+
+    monkeypatch.setattr(Subject, "activations", counting)
+    return sizes
+
+
+def test_several_dictionaries_share_one_pass(world: World, read: list[int]) -> None:
+    pca = baselines.pca(torch.from_numpy(world.x).float())
+    both = evaluate.evaluate_all([world.words, pca], world.subject, HOOK, world.blocks, Silent)
+    assert sum(read) == len(world.blocks.ids_NC) + 2  # and one probe of the width for each
+    assert max(read) <= 32
+    assert [each.to_json() for each in both] == [measured(world, each).to_json() for each in (world.words, pca)]
+
+
+def test_what_cannot_be_measured_is_refused(world: World) -> None:
+    with pytest.raises(UserError, match="does not hold one vector per token"):
+        measured(world, world.words, "blocks.0.attn.hook_pattern")
+    with pytest.raises(UserError, match=r"reads vectors of width 16, but .* 64 wide"):
+        measured(world, world.words, "blocks.0.mlp.hook_post")
+    huge = replace(world.words, W_dec_FD=world.words.W_dec_FD * 3e38)
+    with pytest.raises(UserError, match="words: its reconstructions are not all finite"):
+        measured(world, huge)
+    with pytest.raises(UserError, match="words holds weights that are not finite"):
+        measured(world, replace(world.words, W_enc_DF=world.words.W_enc_DF * torch.nan))
+    single = Blocks(np.zeros((3, 4), np.int32), np.ones(3, np.int32), np.arange(3, dtype=np.int32))
+    with pytest.raises(UserError, match="no two tokens in a row"):
+        evaluate.evaluate(world.words, world.subject, HOOK, single, Silent)
+
+
+def compared(world: World, a: Dictionary, b: Dictionary, at: tuple[str, str] = (HOOK, HOOK)) -> Comparison:
+    sides = (Studied(each, world.subject, hook) for each, hook in zip((a, b), at, strict=True))
+    return compare.compare(*sides, world.blocks, Silent)
+
+
+def test_a_permuted_copy_is_the_same(world: World) -> None:
+    order = torch.tensor([3, 1, 0, 7, 2, 5, 6, 4])
+    words = world.words
+    copy = replace(words, W_enc_DF=words.W_enc_DF[:, order], b_enc_F=words.b_enc_F, W_dec_FD=words.W_dec_FD[order])
+    found = compared(world, words, copy)
+    assert found.mmcs is not None
+    for each in (found.mmcs, found.universality):
+        assert (each.a_to_b.mean, each.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
+        assert each.b_to_a.match_F.tolist() == order.tolist()
+
+
+@pytest.mark.parametrize("pairs", [1, 40, 10**9])
+def test_universality_is_scipys_in_however_many_passes(
+    world: World, read: list[int], monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    monkeypatch.setattr(compare, "PAIRS", pairs)
+    random = baselines.random_directions(torch.from_numpy(world.x).float(), 0)
+    found = compared(world, world.words, random)
+    passes = -(-8 // max(1, pairs // 32))
+    assert sum(read) == passes * len(world.blocks.ids_NC) + 2
+    x_BD = torch.from_numpy(world.x).float()
+    a, b = world.words.encode(x_BD).numpy(), random.encode(x_BD).numpy()
+    expected = np.array([[pearsonr(one, other).statistic for other in b.T] for one in a.T])
+    assert found.universality.a_to_b.similarity_F.numpy() == pytest.approx(expected.max(1), abs=1e-6)
+    assert found.universality.b_to_a.similarity_F.numpy() == pytest.approx(expected.max(0), abs=1e-6)
+    assert found.universality.b_to_a.match_F.tolist() == expected.argmax(0).tolist()
+    assert found.tokens == len(x_BD)
+
+
+def test_two_hook_points_of_one_model(world: World) -> None:
+    """After the block the words are still there, but not alone."""
+    found = compared(world, world.words, world.words, (HOOK, LATER)).universality.a_to_b
+    x_NCD = world.subject.activations(torch.from_numpy(world.blocks.ids_NC).long(), LATER)
+    later_BD = x_NCD[torch.arange(CONTEXT) < torch.from_numpy(world.blocks.length_N)[:, None]]
+    b = world.words.encode(later_BD).numpy()
+    expected = [max(pearsonr(one, other).statistic for other in b.T) for one in world.x[:, :8].T]
+    assert found.similarity_F.numpy() == pytest.approx(np.array(expected), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def other(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wider model with the same tokenizer, whose first dimensions are the same words times ten."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("other")
+    for file in (world.root / "model").glob("tokenizer*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=25, n_positions=32, n_embd=24, n_layer=1, n_head=2))
+    with torch.no_grad():
+        model.transformer.wte.weight[:, :8] = 10 * world.direct.transformer.wte.weight[:, :8]
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_two_models_have_universality_but_no_mmcs(world: World, other: Path) -> None:
+    eye = torch.eye(24)[:, :8].contiguous()
+    wide = Dictionary("wide", "sae", eye, torch.zeros(8), eye.T.contiguous(), torch.zeros(24))
+    sides = Studied(world.words, world.subject, HOOK), Studied(wide, boot(str(other)), HOOK)
+    found = compare.compare(*sides, world.blocks, Silent)
+    assert found.mmcs is None
+    assert found.universality.a_to_b.mean == pytest.approx(1)
+    assert found.universality.a_to_b.match_F.tolist() == list(range(8))
+    said = found.to_json()
+    assert (said["mmcs"], said["b"]["model"]) == (None, str(other))
+
+
+def test_two_models_must_share_their_tokenizer(world: World, other: Path) -> None:
+    subject = boot(str(other))
+    subject.tokenizer.add_tokens(["purple"])
+    with pytest.raises(UserError, match="have different tokenizers"):
+        compare.compare(
+            Studied(world.words, world.subject, HOOK), Studied(world.words, subject, HOOK), world.blocks, Silent
+        )
