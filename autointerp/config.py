@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from sae.errors import near
 from sae.settings import Section, read, sections_in
 from sae.settings import build as build_section
-from sae.training.recipes import AnyRecipe
+from sae.training.recipes import AnyRecipe, Toy
 
 
 class Role(Enum):
@@ -41,17 +41,6 @@ class Corpus(Section):
     """The corpus is read until it has given this many tokens."""
 
 
-class Toy(Section):
-    vocabulary: Annotated[int, I, Field(ge=300)] = 2048
-    d_model: Annotated[int, I, Field(gt=0)] = 128
-    d_mlp: Annotated[int, I, Field(gt=0)] = 512
-    n_heads: Annotated[int, I, Field(gt=0)] = 4
-    n_layers: Annotated[int, I, Field(gt=0)] = 1
-    steps: Annotated[int, I, Field(gt=0)] = 1100
-    batch: Annotated[int, I, Field(gt=0)] = 16
-    """Blocks a step."""
-
-
 class Subject(Section):
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
@@ -59,7 +48,8 @@ class Subject(Section):
     """TransformerLens name, such as blocks.0.mlp.hook_post; null: what the dictionary names."""
     prepend_bos: Annotated[bool | None, I] = None
     """Null: as the dictionary says, else as the model is used to."""
-    toy: Toy = Toy()
+    toy: Annotated[Toy, I] = Toy()
+    """Its seed is added to the run's."""
 
 
 BASELINES = ("neurons", "pca", "ica", "nmf", "random", "random_matched")
@@ -262,12 +252,17 @@ def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
 
 
 def _leaves(section: BaseModel, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Values by dotted name, as plain data; sections with a role of their own whole."""
+    roles = field_roles(type(section))
     for name in type(section).model_fields:
         value = getattr(section, name)
-        if isinstance(value, BaseModel):
+        if isinstance(value, BaseModel) and name not in roles:
             yield from _leaves(value, f"{prefix}{name}.")
-        elif isinstance(value, tuple):
-            plain = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
-            yield prefix + name, plain
         else:
-            yield prefix + name, value
+            yield prefix + name, _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -38,7 +38,7 @@ def main() -> None:
 @click.option(
     "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
 )
-@click.option("--steps", type=click.IntRange(1), metavar="N")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Of training, whatever the config says.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the text's split and order.")
 @click.option(
     "--set", "settings", multiple=True, metavar="K=V", help="Any config field: dictionaries.0.k=16; repeatable."
@@ -76,15 +76,22 @@ def _print_trained(trained: Trained) -> None:
     from sae import tables
 
     about = trained.about
+    if not about:  # the first process prints
+        return
     click.echo(f"device {about['device']}")
     click.echo(f"{tables.trained(about['dictionaries'])}\n")
     click.echo(f"everything is in {trained.folder}; measured on held-out text")
-    for name, problem in about["problems"].items():
-        raise UserError(f"dictionary {name} was not finished: {problem}; then train it to another --out")
+    if about["problems"]:
+        told = "; ".join(f"dictionary {name} was not finished: {said}" for name, said in about["problems"].items())
+        raise UserError(f"{told}; then train to another --out")
     paths = tuple(str(trained.folder / row["name"]) for row in about["dictionaries"])
-    click.echo(f"next: {_next_run(paths, TRAINED_ON | {'corpus': about['config']['corpus']['source']})}")
+    corpus = about["config"]["corpus"]
+    context = f" --set corpus.context={corpus['context']}" if corpus["context"] < DEFAULT_CONTEXT else ""
+    click.echo(f"next: {_next_run(paths, TRAINED_ON | {'corpus': corpus['source']})}{context}")
 
 
+DEFAULT_CONTEXT = 128
+"""Of `autointerp run`; a toy sees no more than it was trained on."""
 TRAINED_ON = {"model": None, "hook_point": None}
 """Our dictionaries say themselves where they belong."""
 allow_pickle = click.option(

@@ -5,7 +5,7 @@ Everything lies in a cache folder under the hash of all it depends on. Knows not
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sae.corpus import Blocks, Document, Split
 from sae.files import sha256_of, write_atomic_with
 from sae.progress import Report
 from sae.subject import Subject, batches
-from sae.toy import ToyRecipe
+from sae.training.recipes import Toy
 
 VERSION = 2
 """Changes whenever something here makes other things of the same input, so that the cache does not serve the old."""
@@ -66,14 +66,14 @@ class Cellar:
         arrays = load_file(path)
         return Blocks(arrays["ids"], arrays["length"], arrays["document"])
 
-    def toy(self, recipe: ToyRecipe, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
+    def toy(self, recipe: Toy, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
         """A toy subject's Hugging Face directory, trained if it is not there yet.
 
         Args:
             split: what is learnt from, and what its losses (in `toy.json`) are measured on.
             split_by: what the split depends on, ready for JSON.
         """
-        folder = self.folder / "subjects" / digest([VERSION, asdict(recipe), text.content, split_by])
+        folder = self.folder / "subjects" / digest([VERSION, recipe.model_dump(), text.content, split_by])
         if not (folder / "toy.json").is_file():
             texts = [document.text for document in text.documents]
             tokenizer = toy.train_tokenizer(texts, recipe.vocabulary)

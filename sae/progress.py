@@ -36,21 +36,23 @@ class Progress:
             speed = f", {rate:,.0f}/s, {(total - done) / rate:.0f} s left" if rate else ""
             self._write(f"{self._title}: {done:,}/{total:,}{speed}", self._note, self._live)
 
+    def say(self, line: str) -> None:
+        """A line of its own that stays; the live line goes on below."""
+        self._write(line, "")
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         seconds = time.monotonic() - self._started
         ending = "stopped after" if error else "done in"
         self._write(f"{self._title}: {ending} {seconds:.1f} s", self._note)
-        if self._live:
-            self._stream.write("\n")
 
     def _write(self, text: str, note: str, passing: bool = False) -> None:
-        """A line; a passing one is cut to the terminal's width: a longer one would not be overwritten by the next."""
+        """A line; a passing one is overwritten by the next, for which it is cut to the terminal's width."""
         line = f"{text}, {note}" if note else text
         if passing:
             line = line[: shutil.get_terminal_size().columns - 1]
-        self._stream.write(f"\r\033[K{line}" if self._live else f"{line}\n")
+        self._stream.write(("\r\033[K" if self._live else "") + line + ("" if passing else "\n"))
         self._stream.flush()
 
 

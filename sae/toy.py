@@ -6,7 +6,6 @@ directory (model and tokenizer), so that it is booted like any other model. Know
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,9 @@ from sae.corpus import Blocks
 from sae.errors import UserError
 from sae.files import make_folder_atomic
 from sae.progress import Report
+from sae.training.recipes import Toy
 
 END_OF_TEXT = "<|endoftext|>"
-
-
-@dataclass(frozen=True)
-class ToyRecipe:
-    """Size and training of the toy; the budget is in steps, so that every machine trains the same model.
-
-    Matrices inside the block are trained with Muon, the rest (embeddings, norms, biases) with AdamW: at this budget
-    that is worth about half a nat against AdamW alone.
-    """
-
-    vocabulary: int = 2048
-    d_model: int = 128
-    d_mlp: int = 512
-    n_heads: int = 4
-    n_layers: int = 1
-    context: int = 128
-    steps: int = 1100
-    batch: int = 16
-    lr: float = 2e-2
-    muon_lr: float = 3e-2
-    seed: int = 0
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
@@ -60,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     return tokenizer
 
 
-def train_toy(blocks: Blocks, recipe: ToyRecipe, report: Report, device: str = "cpu") -> Any:
+def train_toy(blocks: Blocks, recipe: Toy, report: Report, device: str = "cpu") -> Any:
     """Train on full blocks, each epoch in a new random order; returns a `transformers.GPT2LMHeadModel`.
 
     Raises UserError if there are fewer blocks than a batch has.
@@ -72,7 +51,7 @@ def train_toy(blocks: Blocks, recipe: ToyRecipe, report: Report, device: str = "
             f"batch of {recipe.batch}; give more text"
         )
     generator = torch.Generator().manual_seed(recipe.seed)
-    model = _build(recipe).to(device)
+    model = _build(recipe, ids_NC.shape[1]).to(device)
     optimisers = _optimisers(model, recipe)
     with report("training the subject") as progress:
         for step, batch_BC in enumerate(_batches(ids_NC, recipe, generator)):
@@ -90,7 +69,7 @@ def loss(model: Any, ids_BC: Tensor) -> Tensor:
     return cross_entropy(logits_BCV.flatten(0, 1), ids_BC[:, 1:].flatten())
 
 
-def save_toy(folder: Path, model: Any, tokenizer: Any, recipe: ToyRecipe, about: dict[str, Any]) -> None:
+def save_toy(folder: Path, model: Any, tokenizer: Any, recipe: Toy, about: dict[str, Any]) -> None:
     """Write a Hugging Face directory; `about` (corpus, losses) goes into its `toy.json`."""
     from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging
@@ -100,17 +79,17 @@ def save_toy(folder: Path, model: Any, tokenizer: Any, recipe: ToyRecipe, about:
         model.save_pretrained(temporary)
         wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
         wrapped.save_pretrained(temporary)
-        (temporary / "toy.json").write_text(json.dumps({"recipe": vars(recipe)} | about, indent=1))
+        (temporary / "toy.json").write_text(json.dumps({"recipe": recipe.model_dump()} | about, indent=1))
 
     make_folder_atomic(folder, fill)
 
 
-def _build(recipe: ToyRecipe) -> Any:
+def _build(recipe: Toy, context: int) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
         vocab_size=recipe.vocabulary,
-        n_positions=recipe.context,
+        n_positions=context,
         n_embd=recipe.d_model,
         n_inner=recipe.d_mlp,
         n_layer=recipe.n_layers,
@@ -133,7 +112,7 @@ def _build(recipe: ToyRecipe) -> Any:
     return model
 
 
-def _optimisers(model: Any, recipe: ToyRecipe) -> list[torch.optim.Optimizer]:
+def _optimisers(model: Any, recipe: Toy) -> list[torch.optim.Optimizer]:
     named = list(model.named_parameters())
     matrices = [value for name, value in named if value.ndim == 2 and ".h." in name]
     others = [value for name, value in named if not (value.ndim == 2 and ".h." in name)]
@@ -150,7 +129,7 @@ def _set_rate(optimiser: torch.optim.Optimizer, done: float) -> None:
         group["lr"] = factor * group.setdefault("peak_lr", group["lr"])
 
 
-def _batches(ids_NC: Tensor, recipe: ToyRecipe, generator: torch.Generator) -> Iterable[Tensor]:
+def _batches(ids_NC: Tensor, recipe: Toy, generator: torch.Generator) -> Iterable[Tensor]:
     done = 0
     while True:
         for rows in torch.randperm(len(ids_NC), generator=generator).split(recipe.batch):

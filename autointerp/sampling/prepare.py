@@ -17,7 +17,6 @@ from sae.errors import UserError
 from sae.material import Cellar, Text, digest
 from sae.progress import Report
 from sae.subject import Subject, boot, choose_device
-from sae.toy import ToyRecipe
 
 VERSION = 2
 """Changes whenever training or fitting a dictionary changes what it makes, so that the cache does not serve the old."""
@@ -65,7 +64,8 @@ def prepare(config: Config, contents: Contents, cache: Path, report: Report) -> 
 
 def _toy_folder(config: Config, text: Text, cellar: Cellar) -> Path:
     """The toy's Hugging Face directory, trained on the text that is not held out."""
-    recipe = ToyRecipe(**config.subject.toy.model_dump(), context=config.corpus.context, seed=config.seed)
+    toy = config.subject.toy
+    recipe = toy.model_copy(update={"seed": config.seed + toy.seed})
     return cellar.toy(recipe, text, lambda blocks: _split(blocks, config), [config.corpus.held_out, config.seed])
 
 

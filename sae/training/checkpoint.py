@@ -1,16 +1,18 @@
 """Where a training stands, on disk: whole or absent, the newest only. Knows nothing about what is trained.
 
 Every process writes its own part, `STEP.RANK.safetensors`; when all are there, the first one writes `latest.json`,
-which names the step, and removes older parts. So what `latest.json` names is complete.
+which names the step, and removes all else. So what `latest.json` names is complete.
 """
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sae.errors import UserError
@@ -32,7 +34,8 @@ class Checkpoints:
     def step(self) -> int | None:
         """Steps done at the newest one; None if there is none."""
         latest = self.folder / LATEST
-        return int(json.loads(latest.read_text("utf-8"))["step"]) if latest.is_file() else None
+        with self._readable(latest):
+            return int(json.loads(latest.read_text("utf-8"))["step"]) if latest.is_file() else None
 
     def save(self, step: int, learners: Sequence[Learner], position: Any) -> None:
         """Put down all that the rest of the training depends on; `position` is the next batch's."""
@@ -44,6 +47,7 @@ class Checkpoints:
         facts = {
             "step": step,
             "world": self.ranks.world,
+            "parts": self.ranks.parts,
             "position": position,
             "learners": [_of(one) for one in learners],
         }
@@ -52,14 +56,20 @@ class Checkpoints:
         self.ranks.barrier()
         if self.ranks.first:
             write_atomic(self.folder / LATEST, json.dumps({"step": step}))
-            for old in self.folder.glob("*.safetensors"):
-                if not old.name.startswith(f"{step}."):
-                    old.unlink()
+            self._remove_all_but(step)
+
+    def _remove_all_but(self, step: int) -> None:
+        """Older parts, parts that never were complete, and what a kill in the midst of writing left."""
+        for old in self.folder.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            elif old.name != LATEST and not old.name.startswith(f"{step}."):
+                old.unlink()
 
     def position(self) -> Any:
         """The next batch's position at the newest one; None if there is none.
 
-        Raises UserError if it was made by another number of processes.
+        Raises UserError if it was made by another number of processes, or by as many that shared something else.
         """
         if self.step is None:
             return None
@@ -69,26 +79,45 @@ class Checkpoints:
                 f"{self.folder} was written by {facts['world']} process(es), and here are {self.ranks.world}; go on "
                 "with as many"
             )
+        if facts["parts"] != self.ranks.parts:
+            split = "data" if facts["parts"] > 1 else "features"
+            raise UserError(f"{self.folder} was written with runtime.split={split}; go on with that")
         return facts["position"]
 
     def restore(self, learners: Sequence[Learner]) -> None:
         """Set learners to the newest one, if there is one."""
         if self.step is None:
             return
-        own = self._facts()["learners"]
-        with safe_open(self._part(self.step), framework="pt") as file:
-            for number, (learner, facts) in enumerate(zip(learners, own, strict=True)):
-                names = learner.trainer.tensors()
-                tensors = {name: file.get_tensor(f"{number}.{name}") for name in names}
-                learner.trainer.restore(tensors, facts["trainer"])
-                learner.seconds, learner.timed_steps = facts["seconds"], facts["timed_steps"]
-                learner.problem = facts["problem"]
+        with self._opened() as file:
+            kept = [
+                {name: file.get_tensor(f"{number}.{name}") for name in learner.trainer.tensors()}
+                for number, learner in enumerate(learners)
+            ]
+        for learner, tensors, facts in zip(learners, kept, self._facts()["learners"], strict=True):
+            learner.trainer.restore(tensors, facts["trainer"])
+            learner.seconds, learner.timed_steps = facts["seconds"], facts["timed_steps"]
+            learner.problem, learner.warned = facts["problem"], set(facts["warned"])
 
     def _facts(self) -> dict[str, Any]:
-        assert self.step is not None
-        with safe_open(self._part(self.step), framework="pt") as file:
+        with self._opened() as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
         return facts
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        assert self.step is not None
+        path = self._part(self.step)
+        with self._readable(path), safe_open(path, framework="pt") as file:
+            yield file
+
+    @contextmanager
+    def _readable(self, path: Path) -> Iterator[None]:
+        """Raises UserError if what is read is damaged or not there."""
+        try:
+            yield
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"checkpoint {path} is damaged ({reason}); remove {self.folder} to begin anew") from error
 
     def _part(self, step: int) -> Path:
         return self.folder / f"{step}.{self.ranks.rank}.safetensors"
@@ -100,4 +129,5 @@ def _of(learner: Learner) -> dict[str, Any]:
         "seconds": learner.seconds,
         "timed_steps": learner.timed_steps,
         "problem": learner.problem,
+        "warned": sorted(learner.warned),
     }

@@ -1,6 +1,7 @@
 """One YAML file is one training: a subject, a text, and any number of dictionaries. Needs no torch.
 
-An item of `dictionaries` may have a `sweep`, a mapping of settings to lists: it stands for one dictionary each.
+An item of `dictionaries` may have a `sweep`, a mapping of settings to lists: it stands for one dictionary each. Its
+`name`, if it has one, then says which in braces: `{name: "x_lr={lr}", sweep: {lr: [1.0e-3, 1.0e-4]}}`.
 """
 
 from collections.abc import Mapping
@@ -12,12 +13,16 @@ from pydantic import Field, model_validator
 from sae import settings
 from sae.errors import UserError
 from sae.settings import Section
-from sae.training.recipes import AnyRecipe, Count
+from sae.training.recipes import AnyRecipe, Count, Toy
 
 PRESETS = "train/"
 """Where in `eval_configs` the presets lie."""
 RUNTIME = {"runtime", "name"}
 """What may be changed while a stopped training is gone on with."""
+
+
+TAKEN = {"subject", "checkpoint", "train.json", "metrics.jsonl"}
+"""What else lies in a training's folder."""
 
 
 class Corpus(Section):
@@ -35,21 +40,6 @@ class Corpus(Section):
     @property
     def is_streamed(self) -> bool:
         return self.source.startswith("hf:") if self.streamed is None else self.streamed
-
-
-class Toy(Section):
-    """A one-layer transformer as in Towards Monosemanticity, trained here on the corpus."""
-
-    vocabulary: Annotated[int, Field(ge=300)] = 2048
-    d_model: Count = 128
-    d_mlp: Count = 512
-    n_heads: Count = 4
-    n_layers: Count = 1
-    steps: Count = 1100
-    batch: Count = 16
-    """Blocks a step."""
-    seed: int = 0
-    """Two seeds give the two transformers of which universality is measured."""
 
 
 class Subject(Section):
@@ -102,7 +92,10 @@ class TrainConfig(Section):
         labels = [recipe.label for recipe in self.dictionaries]
         twice = [label for label in labels if labels.count(label) > 1]
         if twice:
-            raise ValueError(f"two dictionaries are called {twice[0]!r}; give one a name")
+            raise ValueError(f"two dictionaries are called {twice[0]!r}; give one a name (in a sweep, as x_lr={{lr}})")
+        taken = [label for label in labels if label in TAKEN or not label.strip(".")]
+        if taken:
+            raise ValueError(f"a dictionary cannot be called {taken[0]!r}: its folder lies beside what is called so")
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -116,10 +109,17 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> TrainCo
     Raises UserError: no such config, not YAML, an unknown key (with the near one), or a value of the wrong kind.
     """
     path, values = settings.read(name_or_path, PRESETS)
-    items = values.get("dictionaries")
-    if isinstance(items, list):
-        values = values | {"dictionaries": [expanded for item in items for expanded in _swept(item, str(path))]}
-    return settings.build(TrainConfig, {"name": path.stem} | values, changes or {}, str(path))
+    if "dictionaries" in values:
+        values = values | {"dictionaries": _expanded(values["dictionaries"], str(path))}
+    changed = {
+        name: _expanded(value, "--set dictionaries") if name == "dictionaries" else value
+        for name, value in (changes or {}).items()
+    }
+    return settings.build(TrainConfig, {"name": path.stem} | values, changed, str(path))
+
+
+def _expanded(items: Any, where: str) -> Any:
+    return [one for item in items for one in _swept(item, where)] if isinstance(items, list) else items
 
 
 def _swept(item: Any, where: str) -> list[Any]:
@@ -129,5 +129,14 @@ def _swept(item: Any, where: str) -> list[Any]:
     sweep, rest = item["sweep"], {key: value for key, value in item.items() if key != "sweep"}
     if not isinstance(sweep, dict) or not all(isinstance(values, list) for values in sweep.values()):
         raise UserError(f"{where}: sweep wants a list of values for each setting, for example sweep: {{k: [16, 32]}}")
-    combinations = product(*sweep.values())
-    return [rest | dict(zip(sweep, values, strict=True)) for values in combinations]
+    combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
+    return [rest | values | _named(rest.get("name"), values, where) for values in combinations]
+
+
+def _named(name: Any, values: dict[str, Any], where: str) -> dict[str, str]:
+    if not isinstance(name, str):
+        return {}
+    try:
+        return {"name": name.format(**values)}
+    except (LookupError, ValueError) as error:
+        raise UserError(f"{where}: name {name!r} can have {{{'}, {'.join(values)}}} in it, nothing else") from error

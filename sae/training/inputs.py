@@ -21,7 +21,6 @@ from sae.settings import cache_folder
 from sae.stream import ActivationStream
 from sae.subject import Subject, boot
 from sae.text import Shuffled, Streamed, TextSource, hold_out
-from sae.toy import ToyRecipe
 from sae.training.config import TrainConfig
 from sae.training.ranks import Ranks
 
@@ -69,12 +68,13 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
 def _subject(config: TrainConfig, folder: Path, cellar: Cellar, ranks: Ranks) -> Subject:
     wanted = config.subject
     if wanted.model != "toy":
-        return boot(wanted.model, cellar.device, wanted.prepend_bos)
+        given = Path(wanted.model).expanduser()
+        model = str(given.resolve()) if given.is_dir() else wanted.model  # the dictionaries say where it lies
+        return boot(model, cellar.device, wanted.prepend_bos)
     place = folder / "subject"
     if ranks.first and not place.is_dir():
-        recipe = ToyRecipe(**wanted.toy.model_dump(), context=config.corpus.context)
         split_by = [SPLIT_STREAM, config.corpus.held_out_tokens, config.seed]
-        made = cellar.toy(recipe, _kept(config), partial(_split, config), split_by)
+        made = cellar.toy(wanted.toy, _kept(config), partial(_split, config), split_by)
         make_folder_atomic(place, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
     ranks.barrier()
     return boot(str(place.resolve()), cellar.device, False)

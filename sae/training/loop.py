@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sae.errors import UserError
-from sae.progress import Report
+from sae.progress import Progress, Report
 from sae.training.architectures.base import Place
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
@@ -25,6 +26,8 @@ from sae.training.trainer import Measured, Trainer
 Tell = Callable[[dict[str, Any]], None]
 """Takes one row of metrics: a dictionary's name, the step, and what was measured of it."""
 MOSTLY_DEAD = 0.9
+DIVERGED = 1e6
+"""An FVU that nobody's initial weights have."""
 
 
 @dataclass
@@ -35,7 +38,7 @@ class Learner:
     seconds: float = 0.0
     timed_steps: int = 0
     problem: str | None = None
-    """Set when its loss is no longer finite: it is left out from then on."""
+    """Set when its loss is no longer finite or absurd: it is left out from then on."""
     last: Measured | None = None
     warned: set[str] = field(default_factory=set)
 
@@ -89,23 +92,32 @@ def train(
 
     Args:
         every: steps between two measurements, which wait for the device.
+        tell: takes the rows; what is not an ordinary measurement is also said as a line of the report.
         after_step: called with the number of steps done.
     """
     total, started = max(learner.trainer.steps for learner in learners), time.perf_counter()
     first = max(learner.trainer.steps_done for learner in learners)
     with report(f"training {', '.join(learner.name for learner in learners)}"[:100]) as progress:
+        loud = partial(_tell_and_say, tell, progress)
         for step in range(first + 1, total + 1):
             running = [learner for learner in learners if learner.running]
             if not running:
                 break
-            _resample(running, batches, tell)
             x_BD = next(batches)
             measured = step % every == 0 or step == total
             for learner in running:
-                _step(learner, x_BD, measured, tell)
+                _step(learner, x_BD, measured, loud)
+            _resample([learner for learner in running if learner.running], batches, loud)
             rate = (step - first) * len(x_BD) / (time.perf_counter() - started)
             progress.update(step - first, total - first, _note(running, rate) if measured else None)
             after_step(step)
+
+
+def _tell_and_say(tell: Tell, progress: Progress, row: dict[str, Any]) -> None:
+    tell(row)
+    said = f"{row['features']} dead features begin anew" if row["status"] == "resampled" else row.get("problem")
+    if said:
+        progress.say(f"{row['dictionary']}, step {row['step']}: {said}")
 
 
 def _step(learner: Learner, x_BD: Tensor, measured: bool, tell: Tell) -> None:
@@ -130,15 +142,17 @@ def _look(learner: Learner, found: Measured, tell: Tell) -> None:
     """Tell what was measured, and notice what has gone wrong."""
     trainer, learner.last = learner.trainer, found
     row = {"dictionary": learner.name, "step": trainer.steps_done, "vectors": trainer.vectors}
-    if not math.isfinite(found.loss):
-        learner.problem = f"its loss is {found.loss} at step {trainer.steps_done}: lower lr, or clip the gradient"
+    if not math.isfinite(found.loss) or found.fvu > DIVERGED:
+        learner.problem = f"its loss is {found.loss:.3g} at step {trainer.steps_done}: lower lr, or clip the gradient"
         tell(row | {"status": "error", "problem": learner.problem})
         return
     tell(row | {"status": "ok"} | vars(found) | _spent(learner))
     if found.l0 == 0:
-        _warn(learner, "no feature is active: the sparsity penalty is too strong for this loss scaling", tell)
+        penalised = trainer.recipe.sparsity != "k"
+        remedy = "the sparsity penalty is too strong for this loss scaling" if penalised else "lower lr"
+        _warn(learner, "inactive", f"no feature is active: {remedy}", tell)
     elif found.dead > MOSTLY_DEAD:
-        _warn(learner, f"{found.dead:.0%} of its features are dead", tell)
+        _warn(learner, "dead", f"{found.dead:.0%} of its features are dead", tell)
 
 
 def _spent(learner: Learner) -> dict[str, Any]:
@@ -149,16 +163,15 @@ def _spent(learner: Learner) -> dict[str, Any]:
     }
 
 
-def _warn(learner: Learner, text: str, tell: Tell) -> None:
+def _warn(learner: Learner, kind: str, text: str, tell: Tell) -> None:
     """Once for each kind of trouble."""
-    kind = text.split()[-1]
     if kind not in learner.warned:
         learner.warned.add(kind)
         tell({"dictionary": learner.name, "step": learner.trainer.steps_done, "status": "warning", "problem": text})
 
 
 def _resample(running: Sequence[Learner], batches: Iterator[Tensor], tell: Tell) -> None:
-    """Resample those whose time it is, all from the same inputs."""
+    """Resample those whose time it is, all from the same inputs; before anything is put down of this step."""
     resamplers = [(learner, Resampler(learner.trainer)) for learner in running if due(learner.trainer)]
     for number in range(max((resampler.batches_wanted for _, resampler in resamplers), default=0)):
         x_BD = next(batches)

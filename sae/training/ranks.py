@@ -71,7 +71,7 @@ class Ranks:
 
     def square_norm(self, flat: Flat) -> Tensor:
         """Of a gradient that is complete, whichever process has which part."""
-        return flat.buffer.square().sum()
+        return torch.dot(flat.buffer, flat.buffer)
 
     def kept(self, values: Tensor, k: int) -> Tensor:
         """Of each row's values [..., n] >= 0, those among the k largest of all features' values; the others become 0.
@@ -171,8 +171,8 @@ class FeatureParallel(_Several):
 
     def square_norm(self, flat: Flat) -> Tensor:
         """The decoder bias is in every process and counts once."""
-        whole = flat["b_dec"].square().sum() if "b_dec" in flat.parts else flat.buffer.new_zeros(())
-        return self.sum_over_features(flat.buffer.square().sum() - whole) + whole
+        whole = torch.dot(flat["b_dec"], flat["b_dec"]) if "b_dec" in flat.parts else flat.buffer.new_zeros(())
+        return self.sum_over_features(torch.dot(flat.buffer, flat.buffer) - whole) + whole
 
     def kept(self, values: Tensor, k: int) -> Tensor:
         n = values.shape[-1]

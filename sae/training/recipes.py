@@ -1,4 +1,4 @@
-"""What a dictionary is trained by: one small class per architecture. Needs no torch.
+"""What a dictionary is trained by, one small class per architecture, and what a toy subject is. Needs no torch.
 
 The loss of every recipe is c * |x - x_hat|^2 + sparsity, averaged over the batch, with c by `squared_error`:
 
@@ -18,6 +18,27 @@ from sae.settings import Section
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+
+
+class Toy(Section):
+    """Size and training of a toy subject (`sae/toy.py`); in steps, so that every machine trains the same model.
+
+    Matrices inside the block are trained with Muon, the rest (embeddings, norms, biases) with AdamW: at the default's
+    length that is worth about half a nat against AdamW alone.
+    """
+
+    vocabulary: Annotated[int, Field(ge=300)] = 2048
+    d_model: Count = 128
+    d_mlp: Count = 512
+    n_heads: Count = 4
+    n_layers: Count = 1
+    steps: Count = 1100
+    batch: Count = 16
+    """Blocks a step."""
+    lr: Positive = 2e-2
+    muon_lr: Positive = 3e-2
+    seed: int = 0
+    """Two seeds give the two subjects of which universality is measured."""
 
 
 class Recipe(Section):
@@ -65,7 +86,10 @@ class L1(Recipe):
 
 
 class Resampling(Section):
-    """Dead features begin anew on badly explained inputs (Towards Monosemanticity, appendix on resampling)."""
+    """Dead features begin anew on badly explained inputs (Towards Monosemanticity, appendix on resampling).
+
+    The inputs are taken from the stream, so whatever is trained beside it goes on with later ones.
+    """
 
     steps: tuple[Count, ...] = ()
     """The steps after which it is done."""
@@ -104,9 +128,11 @@ class JumpReLU(Recipe):
     l0: Annotated[float, Field(ge=0)]
     """Coefficient of the number of active features."""
     l0_warmup: Share = 0.1
-    bandwidth: Positive = 0.001
-    threshold: Positive = 0.001
-    """Where all thresholds begin, in the units that are trained in (`normalise`)."""
+    bandwidth: Positive = 0.03
+    """Width of the rectangle around a threshold, in the units trained in. The paper's 0.001 is for vectors of norm 1;
+    `normalise` gives them norm sqrt(d), in which it is 0.001 sqrt(d): 0.03 at d = 900."""
+    threshold: Positive = 0.03
+    """Where all thresholds begin, in the same units; in a short training they cannot rise far."""
 
 
 class Sparse(Recipe):

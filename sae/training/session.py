@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from sae import formats
 from sae.corpus import Blocks
 from sae.errors import UserError
 from sae.evaluate import Evaluation, evaluate_all
-from sae.files import write_atomic
+from sae.files import TEMPORARY, write_atomic
 from sae.progress import Report, Silent
 from sae.stream import Batches
 from sae.subject import choose_device
@@ -31,7 +31,7 @@ from sae.training.config import TrainConfig
 from sae.training.flat import Scratch
 from sae.training.inputs import Inputs, prepare
 from sae.training.interrupt import Stop, interrupted
-from sae.training.loop import Learner, enrol, train
+from sae.training.loop import Learner, Tell, enrol, train
 from sae.training.ranks import Ranks, join
 from sae.training.sinks import JsonLines, Sink, WandB, to_all
 
@@ -45,7 +45,7 @@ PACKAGES = ("torch", "transformer-lens", "transformers", "safetensors")
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training: its folder, and what train.json says."""
+    """What came of a training: its folder, and what train.json says (nothing but in the first of several processes)."""
 
     folder: Path
     about: dict[str, Any]
@@ -59,10 +59,10 @@ def run(config: TrainConfig, report: Report) -> Trained:
     """
     folder = Path(config.runtime.out or Path("trained") / config.name)
     about = _read_about(folder, config)
-    if about.get("status") == "complete":
-        return Trained(folder, about)
-    ranks = join(config.runtime.split)
+    ranks = join(config.runtime.split, config.runtime.device)
     try:
+        if about.get("status") == "complete":
+            return Trained(folder, about if ranks.first else {})
         return Session(config, folder, ranks, report if ranks.first else Silent).finish()
     finally:
         ranks.leave()
@@ -71,15 +71,43 @@ def run(config: TrainConfig, report: Report) -> Trained:
 def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
     """train.json, if there is one. Raises UserError if it is of another config."""
     path = folder / ABOUT
-    if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+    about: Any = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    if not isinstance(about, dict) or about.get("version") != VERSION:
+        if folder.exists() and (not folder.is_dir() or any(not _left_behind(inside) for inside in folder.iterdir())):
             raise UserError(f"{folder} is there and no training's; choose another place with --out")
         return {}
-    about: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    differing = [key for key, value in config.identity().items() if about["config"].get(key) != value]
+    differing = list(differences(about["config"], config.identity()))
     if differing:
         raise UserError(f"{folder} was trained with other settings ({', '.join(differing)}); choose another --out")
     return about
+
+
+def _device(wanted: str) -> tuple[str, str]:
+    """`choose_device`. Raises UserError for one that is not here, or cannot sum in double precision (mps)."""
+    chosen, reason = choose_device(wanted)
+    try:
+        torch.zeros(1, dtype=torch.float64, device=chosen)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"cannot train on device {chosen}: {said}; set runtime.device=cpu") from error
+    return chosen, reason
+
+
+def _left_behind(path: Path) -> bool:
+    """By a kill in the midst of writing."""
+    return path.name.startswith(TEMPORARY)
+
+
+def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
+    """The dotted names of the settings of `after` that were others before, as deep as both go."""
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        before, after = dict(enumerate(before)), dict(enumerate(after))
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        if before != after:
+            yield name
+        return
+    for key, value in after.items():
+        yield from differences(before.get(key), value, f"{name}.{key}" if name else str(key))
 
 
 class Session:
@@ -89,13 +117,23 @@ class Session:
         if config.batch % ranks.parts:
             raise UserError(f"batch {config.batch} cannot be shared evenly by {ranks.parts} processes")
         self.config, self.folder, self.ranks, self.report = config, folder, ranks, report
-        self.device, self.reason = choose_device(config.runtime.device)
+        self.device, self.reason = _device(config.runtime.device)
         self.checkpoints = Checkpoints(folder / "checkpoint", ranks)
 
     def finish(self) -> Trained:
         """Train to the end, measure on held-out text, save."""
         if self.checkpoints.step is None:
             self._write_about("training", {})
+        self._tidy()
+        with to_all(self._sinks()) as tell:
+            return self._finish(tell)
+
+    def _tidy(self) -> None:
+        if self.ranks.first:
+            for path in filter(_left_behind, self.folder.iterdir()):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _finish(self, tell: Tell) -> Trained:
         inputs = prepare(self.config, self.folder, self.device, self._precision, self.ranks, self.report)
         size = self.config.batch // self.ranks.parts
         batches = inputs.stream.batches(size, self.checkpoints.position())
@@ -105,7 +143,7 @@ class Session:
         self.checkpoints.restore(learners)
         with interrupted() as stop:
             after_step = self._after_step(learners, batches, stop)
-            every, tell = self.config.runtime.measure_every, self._sink()
+            every = self.config.runtime.measure_every
             train(learners, chain([first_BD], batches), self.report, every, tell, after_step)
         return self._saved(learners, inputs)
 
@@ -127,13 +165,13 @@ class Session:
         automatic = "bfloat16" if self.device.startswith("cuda") else "float32"
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[automatic if wanted == "auto" else wanted]
 
-    def _sink(self) -> Sink:
+    def _sinks(self) -> list[Sink]:
         if not self.ranks.first:
-            return to_all([])
+            return []
         sinks: list[Sink] = [JsonLines(self.folder / METRICS, self.checkpoints.step or 0)]
         if self.config.runtime.wandb:
             sinks.append(WandB(self.config.runtime.wandb, self.folder.name, self.config.model_dump(mode="json")))
-        return to_all(sinks)
+        return sinks
 
     def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:
         """Every dictionary whose loss stayed finite, with its metrics; then train.json says that all is there."""

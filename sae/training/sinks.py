@@ -1,14 +1,25 @@
 """Where rows of metrics go: a .jsonl file, Weights & Biases. Knows nothing of what was measured."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sae.errors import UserError
+from sae.files import write_atomic
+from sae.training.loop import Tell
 
 Row = dict[str, Any]
-Sink = Callable[[Row], None]
+
+
+class Sink(Protocol):
+    """Takes rows until it is closed."""
+
+    def __call__(self, row: Row) -> None: ...
+
+    def close(self) -> None:
+        """See to it that all rows are where they belong."""
 
 
 class JsonLines:
@@ -16,12 +27,15 @@ class JsonLines:
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept), "utf-8")
+        write_atomic(path, "".join(line + "\n" for line in kept))
         self._stream = path.open("a", encoding="utf-8")
 
     def __call__(self, row: Row) -> None:
         self._stream.write(json.dumps(row) + "\n")
         self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -38,18 +52,29 @@ class WandB:
             import wandb
         except ImportError as error:
             raise UserError("runtime.wandb needs Weights & Biases: pip install 'autointerp[wandb]'") from error
-        self._run = wandb.init(project=project, name=name, config=config, resume="allow", id=name)
+        try:
+            self._run = wandb.init(project=project, name=name, config=config, resume="allow", id=name)
+        except wandb.Error as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"Weights & Biases: {reason} (WANDB_MODE=offline keeps the rows here)") from error
 
     def __call__(self, row: Row) -> None:
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "step"}
         self._run.log({f"{key}/{row['dictionary']}": value for key, value in numbers.items()}, step=row["step"])
 
+    def close(self) -> None:
+        self._run.finish()
 
-def to_all(sinks: Sequence[Sink]) -> Sink:
-    """One that passes a row on to each."""
 
-    def tell(row: Row) -> None:
+@contextmanager
+def to_all(sinks: Sequence[Sink]) -> Iterator[Tell]:
+    """What passes a row on to each; they are closed whatever happens."""
+    with ExitStack() as opened:
         for sink in sinks:
-            sink(row)
+            opened.callback(sink.close)
 
-    return tell
+        def tell(row: Row) -> None:
+            for sink in sinks:
+                sink(row)
+
+        yield tell

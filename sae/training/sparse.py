@@ -50,20 +50,32 @@ def top_k(pre_BF: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def batch_top_k(pre_BF: Tensor, n: int, floor: Tensor) -> tuple[Tensor, Tensor]:
     """Values and flat places [n] of the whole batch's n largest, sorted by place.
 
-    Only what exceeds `floor`, a guess somewhat below the n-th largest, is searched, and at most 3n of it. On a CPU a
-    guess that is too high or too low costs a full search; elsewhere, where looking would mean waiting for the device,
-    it costs a few entries (as many zeros are given for them) until the guess has adapted.
+    Only what exceeds `floor`, a guess somewhat below the n-th largest, is searched. On a CPU a guess that is too high
+    costs a full search. On a GPU, where to look would be to wait for it, at most 3n are searched, and a wrong guess
+    costs a few entries (as many zeros are given for them) until the guess has adapted.
     """
     flat = pre_BF.flatten()
-    above = flat > floor
-    if not pre_BF.is_cuda and not n <= int(above.count_nonzero()) <= 3 * n:
-        found = flat.topk(n, sorted=False)
-        places_N, order_N = found.indices.sort()
-        return found.values[order_N], places_N
-    candidates_C = torch.nonzero_static(above, size=3 * n, fill_value=-1)[:, 0]
-    values_C = flat[candidates_C].masked_fill_(candidates_C < 0, -torch.inf)
-    kept_N = values_C.topk(n, sorted=False).indices.sort().values
-    return values_C[kept_N], candidates_C[kept_N].clamp_min(0)
+    if pre_BF.is_cuda:
+        places_C = torch.nonzero_static(flat > floor, size=3 * n, fill_value=-1)[:, 0]
+        values_C = flat[places_C].masked_fill_(places_C < 0, -torch.inf)
+    else:
+        places_C = _promising(pre_BF, floor)
+        values_C = flat[places_C]
+        if int((values_C > floor).count_nonzero()) < n:
+            values_C, places_C = flat.topk(n, sorted=False)
+    found = values_C.topk(n, sorted=False)
+    places_N, order_N = places_C[found.indices].clamp_min(0).sort()
+    return found.values[order_N], places_N
+
+
+def _promising(pre_BF: Tensor, floor: Tensor) -> Tensor:
+    """Flat places of all members of the groups whose maximum exceeds `floor`."""
+    b, n_features = pre_BF.shape
+    group = GROUP if n_features % GROUP == 0 else 1
+    stride = n_features // group
+    groups_C = (pre_BF.view(b, group, stride).amax(1) > floor).flatten().nonzero()[:, 0]
+    first_C = groups_C // stride * n_features + groups_C % stride
+    return (first_C[:, None] + torch.arange(0, n_features, stride)).flatten()
 
 
 def by_row(values_BK: Tensor, features_BK: Tensor) -> Entries:

@@ -13,8 +13,7 @@ from sae.shipped import shipped_folder
 
 OTHER: dict[str, Any] = {
     "seed": 1, "corpus.held_out": 0.5, "corpus.context": 64, "corpus.max_tokens": 5, "subject.prepend_bos": True,
-    "subject.toy.vocabulary": 999, "subject.toy.d_model": 7, "subject.toy.d_mlp": 7, "subject.toy.n_heads": 7,
-    "subject.toy.n_layers": 7, "subject.toy.steps": 7, "subject.toy.batch": 7,
+    "subject.toy": {"d_model": 7},
     "dictionaries.train": [{"architecture": "topk", "name": "other", "k": 3}], "dictionaries.baselines": ["pca"],
     "dictionaries.steps": 7, "dictionaries.batch": 7,
     "dictionaries.fit_vectors": 9, "sampling.features": 7, "sampling.tokens": 7, "sampling.fragment": 7,

@@ -153,7 +153,7 @@ def main() -> None:
         print(peak_here(asked.memory_of, QUICK if asked.quick else SHAPE))
         return
     absent = dict.fromkeys(PACKAGES, "left out by --no-peers") if asked.no_peers else missing()
-    for module, reason in absent.items():
+    for module, reason in absent.items() if not asked.no_peers else ():
         print(f"not installed: {module} ({reason})")
     if not asked.no_cpu:
         on_cpu(asked.quick, asked.rounds, absent)

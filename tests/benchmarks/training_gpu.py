@@ -24,7 +24,7 @@ A1_ACTIVATIONS = 8.2e9
 
 def milliseconds(do: Callable[[int], object], times: int = STEPS) -> float:
     """Of one call on the device; `do` is given a running number."""
-    blocks = []
+    blocks: list[float] = []
     for _ in range(BLOCKS):
         started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         started.record()

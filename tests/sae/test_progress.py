@@ -6,7 +6,7 @@ import os
 import pytest
 
 from sae import progress
-from sae.progress import Progress
+from sae.progress import Progress, Silent
 
 
 class Terminal(io.StringIO):
@@ -37,3 +37,23 @@ def test_elsewhere_lines_are_plain_and_whole(monkeypatch: pytest.MonkeyPatch) ->
     assert len(lines) == 3
     assert all("\033" not in line and line.endswith("many words ") for line in lines)
     assert lines[-1].startswith("scoring: done in ")
+
+
+def test_what_is_said_stays_above_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LIVE_INTERVAL", 0)
+    stream = Terminal(newline="")
+    with Progress("training", stream) as line:
+        line.update(1, 3)
+        line.say("topk, step 1: no feature is active: lower lr")
+        line.update(2, 3)
+    shown = stream.getvalue().split("\r\033[K")
+    assert [part.endswith("\n") for part in shown[1:]] == [False, True, False, True]
+    assert shown[2] == "topk, step 1: no feature is active: lower lr\n"
+
+
+def test_silent_says_nothing_on_a_terminal() -> None:
+    stream = Terminal(newline="")
+    with Silent("training", stream) as line:
+        line.update(1, 3)
+        line.say("topk, step 1: no feature is active: lower lr")
+    assert stream.getvalue() == ""

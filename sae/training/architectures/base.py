@@ -6,8 +6,9 @@ Shape suffixes: B activation vectors, D their width, F features (of this process
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -35,7 +36,7 @@ class Place:
 class Losses:
     """Of one batch (this process's part), as tensors on the device.
 
-    Where features are shared, `penalty` and `active` are of this process's features, the others of all.
+    Where features are shared, `penalty` and `features` are of this process's features, the others of all.
     """
 
     error: Tensor
@@ -44,8 +45,13 @@ class Losses:
     """What it has of sparsity, averaged over the batch."""
     squared_error: Tensor
     """Summed over the batch."""
-    active: Tensor
-    """Active features, summed over the batch."""
+    features: Tensor
+    """The features' values, in any shape; what it holds is undefined after the next step of any dictionary."""
+
+    @property
+    def active(self) -> Tensor:
+        """Active features, summed over the batch; counted when asked for."""
+        return positive(self.features)
 
     @property
     def loss(self) -> Tensor:
@@ -123,7 +129,9 @@ class Architecture(ABC):
     def project(self) -> None:
         """Take from the gradient what would only change the norm of a unit row (Towards Monosemanticity)."""
         W_FD, grad_FD = self.params[self.unit_rows], self.grads[self.unit_rows]
-        grad_FD.addcmul_(W_FD, (W_FD * grad_FD).sum(1, keepdim=True), value=-1)
+        product_FD = self.place.scratch("project", tuple(W_FD.shape), self.master)
+        along_F1 = torch.mul(W_FD, grad_FD, out=product_FD).sum(1, keepdim=True)
+        grad_FD.addcmul_(W_FD, along_F1, value=-1)
 
     def normalise(self) -> None:
         """Give the rows unit norm again."""
@@ -160,12 +168,40 @@ class Architecture(ABC):
         return self.place.scratch(name, (len(x_BD), columns), x_BD.dtype)
 
 
+def positive(values: Tensor) -> Tensor:
+    """How many are above 0 (counting booleans is several times faster than counting numbers)."""
+    return (values > 0).count_nonzero()
+
+
+def square_sum(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum of squares in a precision, without a tensor of squares."""
+    flat = values.flatten().to(dtype)
+    return torch.dot(flat, flat)
+
+
 def rising(share: float, progress: Tensor) -> Tensor:
     """0 to 1 over the first `share` of training."""
     return (progress / share).clamp(max=1.0) if share else torch.ones_like(progress)
 
 
-def rectified(grad_BF: Tensor, f_BF: Tensor) -> Tensor:
-    """The gradient before a ReLU that gave `f_BF`, in place: 0 where it gave 0."""
+def rectified(grad_BF: Tensor, f_BF: Tensor, penalty: Tensor | None = None) -> Tensor:
+    """The gradient before a ReLU that gave `f_BF`, from the one after it and each active feature's penalty.
+
+    May be in place. On a GPU it is one compiled pass: what it costs is reading and writing memory.
+    """
+    if grad_BF.is_cuda:
+        return _compiled()(grad_BF, f_BF, penalty)
+    if penalty is not None:
+        grad_BF.add_(penalty)
     made: Tensor = torch.ops.aten.threshold_backward.grad_input(grad_BF, f_BF, 0.0, grad_input=grad_BF)
     return made
+
+
+def masked(grad_BF: Tensor, f_BF: Tensor, penalty: Tensor | None) -> Tensor:
+    """What `rectified` is."""
+    return torch.where(f_BF > 0, grad_BF if penalty is None else grad_BF + penalty, 0)
+
+
+@cache
+def _compiled() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    return torch.compile(masked, dynamic=False)

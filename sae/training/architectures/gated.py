@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae.dictionary import Activation, Gated
 from sae.training import recipes
-from sae.training.architectures.base import Architecture, Losses, Weights, rectified, rising
+from sae.training.architectures.base import Architecture, Losses, Weights, rectified, rising, square_sum
 
 
 class GatedArchitecture(Architecture):
@@ -31,14 +31,14 @@ class GatedArchitecture(Architecture):
         u_BF = torch.mm(z_BD, p["W_enc"].T, out=self._rows("u", x_BD, self.n_local))
         gate_BF = torch.add(u_BF, p["b_gate"], out=self._rows("gate", x_BD, self.n_local)).relu_()
         f_BF = torch.addcmul(p["b_mag"], u_BF, p["r_mag"].exp(), out=self._rows("f", x_BD, self.n_local)).relu_()
-        f_BF.mul_(gate_BF > 0)
+        f_BF = rectified(f_BF, gate_BF)
         error_BD, gate_error_BD = self._error(f_BF, z_BD), self._error(gate_BF, z_BD)
         losses = self._losses(f_BF, gate_BF, error_BD, gate_error_BD)
         error_BD.mul_(2 * self.error_weight / b)
         gate_error_BD.mul_(2 * self.error_weight / b)
         self._product(f_BF.T, error_BD, "W_dec")
-        magnitude_BF = self._back(error_BD, x_BD.new_zeros(()), f_BF, "magnitude")
-        gate_BF = self._back(gate_error_BD, (self._l1() / b).to(x_BD.dtype), gate_BF, "gate_grad")
+        magnitude_BF = self._back(error_BD, f_BF, "magnitude")
+        gate_BF = self._back(gate_error_BD, gate_BF, "gate_grad", (self._l1() / b).to(x_BD.dtype))
         self._encoder(z_BD, u_BF, magnitude_BF, gate_BF, error_BD)
         return losses
 
@@ -61,16 +61,16 @@ class GatedArchitecture(Architecture):
 
     def _losses(self, f_BF: Tensor, gate_BF: Tensor, error_BD: Tensor, gate_error_BD: Tensor) -> Losses:
         torch.gt(f_BF.amax(0), 0, out=self.fired_F)
-        squared = error_BD.to(self.master).square().sum()
-        auxiliary = gate_error_BD.to(self.master).square().sum()
+        squared = square_sum(error_BD, self.master)
+        auxiliary = square_sum(gate_error_BD, self.master)
         penalty = self._l1() * gate_BF.sum(dtype=self.master)
         b = len(f_BF)
-        return Losses(self.error_weight * (squared + auxiliary) / b, penalty / b, squared, f_BF.count_nonzero())
+        return Losses(self.error_weight * (squared + auxiliary) / b, penalty / b, squared, f_BF)
 
-    def _back(self, error_BD: Tensor, penalty: Tensor, active_BF: Tensor, name: str) -> Tensor:
+    def _back(self, error_BD: Tensor, active_BF: Tensor, name: str, penalty: Tensor | None = None) -> Tensor:
         """Gradient at what was rectified to `active_BF`."""
-        grad_BF = torch.addmm(penalty, error_BD, self.low["W_dec"].T, out=self._rows(name, error_BD, self.n_local))
-        return rectified(grad_BF, active_BF)
+        grad_BF = torch.mm(error_BD, self.low["W_dec"].T, out=self._rows(name, error_BD, self.n_local))
+        return rectified(grad_BF, active_BF, penalty)
 
     def _encoder(self, z_BD: Tensor, u_BF: Tensor, magnitude_BF: Tensor, gate_BF: Tensor, error_BD: Tensor) -> None:
         """Gradients of the encoder and the biases from those at the magnitude and at the gate."""

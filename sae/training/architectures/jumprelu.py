@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sae.dictionary import Activation, JumpReLU
 from sae.training import recipes
-from sae.training.architectures.base import Architecture, Losses, rising
+from sae.training.architectures.base import Architecture, Losses, positive, rectified, rising, square_sum
 
 
 class JumpReLUArchitecture(Architecture):
@@ -34,15 +34,15 @@ class JumpReLUArchitecture(Architecture):
         threshold_F = self.params["log_threshold"].exp()
         z_BD = x_BD - p["b_dec"]
         pre_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("pre", x_BD, self.n_local))
-        active_BF = pre_BF > threshold_F
-        f_BF = torch.mul(pre_BF, active_BF, out=self._rows("f", x_BD, self.n_local))
+        f_BF = torch.sub(pre_BF, threshold_F, out=self._rows("f", x_BD, self.n_local)).relu_()
+        f_BF = rectified(pre_BF.clone(), f_BF)
         error_BD = self.place.ranks.sum_over_features(f_BF @ p["W_dec"]).sub_(z_BD)
-        losses = self._losses(f_BF, active_BF, error_BD)
+        losses = self._losses(f_BF, error_BD)
         error_BD.mul_(2 * self.error_weight / b)
         self._product(f_BF.T, error_BD, "W_dec")
         grad_BF = torch.mm(error_BD, p["W_dec"].T, out=self._rows("g", x_BD, self.n_local))
         self._threshold(pre_BF, grad_BF, threshold_F)
-        grad_BF.mul_(active_BF)
+        grad_BF = rectified(grad_BF, f_BF)
         self._product(grad_BF.T, z_BD, "W_enc")
         self.grads["b_enc"].copy_(grad_BF.sum(0, dtype=self.master))
         through_encoder_D = self.place.ranks.sum_over_features(self.grads["b_enc"] @ self.params["W_enc"])
@@ -55,16 +55,17 @@ class JumpReLUArchitecture(Architecture):
     def _l0(self) -> Tensor:
         return self.recipe.l0 * rising(self.recipe.l0_warmup, self.progress)
 
-    def _losses(self, f_BF: Tensor, active_BF: Tensor, error_BD: Tensor) -> Losses:
+    def _losses(self, f_BF: Tensor, error_BD: Tensor) -> Losses:
         torch.gt(f_BF.amax(0), 0, out=self.fired_F)
-        squared, active = error_BD.to(self.master).square().sum(), active_BF.count_nonzero()
-        b = len(f_BF)
-        return Losses(self.error_weight * squared / b, self._l0() * active / b, squared, active)
+        squared, b = square_sum(error_BD, self.master), len(f_BF)
+        return Losses(self.error_weight * squared / b, self._l0() * positive(f_BF) / b, squared, f_BF)
 
     def _threshold(self, pre_BF: Tensor, grad_BF: Tensor, threshold_F: Tensor) -> None:
         """Of log t: -(t / bandwidth) * sum over vectors within half a bandwidth of (t * gradient at f + l0 / B)."""
-        near_BF = (pre_BF - threshold_F).abs_() < self.recipe.bandwidth / 2
-        felt_F = torch.where(near_BF, grad_BF, 0).sum(0, dtype=self.master)
-        counted_F = near_BF.sum(0) * (self._l0() / len(pre_BF))
+        near_BF = (
+            pre_BF.sub_(threshold_F).abs_().lt_(self.recipe.bandwidth / 2)
+        )  # 1 or 0, in the pre-activations' place
+        counted_F = near_BF.sum(0, dtype=self.master) * (self._l0() / len(pre_BF))
+        felt_F = near_BF.mul_(grad_BF).sum(0, dtype=self.master)
         slope_F = (threshold_F * felt_F + counted_F) / -self.recipe.bandwidth
         self.grads["log_threshold"].copy_(threshold_F * slope_F)

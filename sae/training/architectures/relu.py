@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae.dictionary import Activation, ReLU
 from sae.training import recipes
-from sae.training.architectures.base import Architecture, Losses, Weights, rectified, rising
+from sae.training.architectures.base import Architecture, Losses, Weights, rectified, rising, square_sum
 
 
 class ReLUArchitecture(Architecture):
@@ -41,11 +41,10 @@ class ReLUArchitecture(Architecture):
         return self.place.ranks.sum_over_features(made_BD).sub_(z_BD)
 
     def _losses(self, f_BF: Tensor, error_BD: Tensor) -> Losses:
-        torch.gt(f_BF.amax(0), 0, out=self.fired_F)
-        squared = error_BD.to(self.master).square().sum()
-        penalty = self._l1() * f_BF.sum(dtype=self.master)
-        b = len(f_BF)
-        return Losses(self.error_weight * squared / b, penalty / b, squared, f_BF.count_nonzero())
+        sum_F, b = f_BF.sum(0, dtype=self.master), len(f_BF)
+        torch.gt(sum_F, 0, out=self.fired_F)
+        squared = square_sum(error_BD, self.master)
+        return Losses(self.error_weight * squared / b, self._l1() * sum_F.sum() / b, squared, f_BF)
 
     def _l1(self) -> Tensor:
         return self.recipe.l1 * rising(self.recipe.l1_warmup, self.progress)
@@ -56,8 +55,8 @@ class ReLUArchitecture(Architecture):
         error_BD.mul_(2 * self.error_weight / b)
         self._product(f_BF.T, error_BD, "W_dec")
         penalty = (self._l1() / b).to(f_BF.dtype)
-        grad_BF = torch.addmm(penalty, error_BD, self.low["W_dec"].T, out=self._rows("g", f_BF, self.n_local))
-        return rectified(grad_BF, f_BF)
+        grad_BF = torch.mm(error_BD, self.low["W_dec"].T, out=self._rows("g", f_BF, self.n_local))
+        return rectified(grad_BF, f_BF, penalty)
 
     def _biases(self, pre_grad_BF: Tensor, error_BD: Tensor) -> None:
         b_enc_F = pre_grad_BF.sum(0, dtype=self.master)

@@ -8,6 +8,7 @@ S dead features.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from sae.dictionary import Activation, JumpReLU, TopK
 from sae.errors import UserError
 from sae.training import recipes
-from sae.training.architectures.base import Architecture, Losses, Place
+from sae.training.architectures.base import Architecture, Losses, Place, square_sum
 from sae.training.sparse import Entries, Product, Transposed, batch_top_k, by_place, by_row, top_k
 
 MEMORY, SHARE = 100, 0.1
@@ -44,15 +45,15 @@ class TopKArchitecture(Architecture):
         entries = self._entries(pre_BF)
         decoded = Product.of(entries, p["W_dec"])
         error_GBD = self._errors(decoded.made_RD, z_BD)
-        squared = error_GBD.to(self.master).square().sum((1, 2))
-        back_RD = self._to_entries(error_GBD * (2 * self.error_weight / (b * len(error_GBD))))
+        squared = torch.stack([square_sum(error_BD, self.master) for error_BD in error_GBD])
+        back_RD = self._to_entries(error_GBD)
         values_N = entries.values_N
         grad_N = decoded.back(back_RD) * (values_N > 0)
         self._weights(entries, grad_N, back_RD, z_BD)
         auxiliary = self._auxiliary(pre_BF, z_BD, error_GBD[-1])
         self._decoder_bias(back_RD[:b])
         loss = self.error_weight * (squared.mean() + self.recipe.aux * auxiliary) / b
-        return Losses(loss, torch.zeros_like(loss), squared[-1], (values_N > 0).sum())
+        return Losses(loss, torch.zeros_like(loss), squared[-1], values_N)
 
     def activation(self, scale: float) -> Activation:
         return TopK(self.recipe.k)
@@ -64,11 +65,16 @@ class TopKArchitecture(Architecture):
     def _errors(self, made_RD: Tensor, z_BD: Tensor) -> Tensor:
         """x_hat - x of every prefix, the whole dictionary last: [G, B, D]."""
         made_GBD = made_RD.view(-1, *z_BD.shape)
-        return self.place.ranks.sum_over_features(made_GBD.cumsum(0)).sub_(z_BD)
+        for shorter_BD, longer_BD in pairwise(made_GBD):
+            longer_BD.add_(shorter_BD)
+        return self.place.ranks.sum_over_features(made_GBD).sub_(z_BD)
 
     def _to_entries(self, error_GBD: Tensor) -> Tensor:
         """The gradient at each group's own sum: a group takes part in its prefix and in all longer ones."""
-        return error_GBD.flip(0).cumsum(0).flip(0).flatten(0, 1) if len(error_GBD) > 1 else error_GBD[0]
+        grad_GBD = error_GBD * (2 * self.error_weight / (error_GBD.shape[1] * len(error_GBD)))
+        for longer_BD, shorter_BD in pairwise(reversed(grad_GBD.unbind())):
+            shorter_BD.add_(longer_BD)
+        return grad_GBD.flatten(0, 1)
 
     def _weights(self, entries: Entries, grad_N: Tensor, back_RD: Tensor, z_BD: Tensor) -> None:
         by_feature = Transposed.of(entries, self.n_local)
@@ -91,7 +97,7 @@ class TopKArchitecture(Architecture):
         grad_BS = torch.where(f_BS > 0, grad_BD @ W_dec_SD.T, 0)
         for name, grad in (("W_dec", f_BS.T @ grad_BD), ("W_enc", grad_BS.T @ z_BD), ("b_enc", grad_BS.sum(0))):
             self.grads[name].index_add_(0, dead_S, grad.to(self.master))
-        return left_BD.to(self.master).square().sum()
+        return square_sum(left_BD, self.master)
 
     def _decoder_bias(self, grad_BD: Tensor) -> None:
         """The first group takes part in every prefix, as the bias does."""

@@ -1,5 +1,6 @@
 """Adam, its schedule and clipping against torch's own; unit rows and the gradient that keeps them so."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -78,9 +79,9 @@ def test_schedule_rises_stays_and_falls() -> None:
     assert all(0 < share <= 1 for share in shares)
     assert shares[50] == pytest.approx(0.5, abs=0.01)
     assert shares[875] == pytest.approx(0.5, abs=0.01)
-    assert all(before < after for before, after in zip(shares[:100], shares[1:101], strict=True))
+    assert all(before < after for before, after in pairwise(shares[:101]))
     assert set(shares[100:751]) == {1.0}
-    assert all(before > after for before, after in zip(shares[751:], shares[752:], strict=False))
+    assert all(before > after for before, after in pairwise(shares[751:]))
     assert shares[0] < 0.02
     assert shares[-1] < 0.02
 

@@ -2,7 +2,7 @@
 
 One set of hyperparameters each, which holds for other seeds too. The tied one is the slow one: it has no decoder bias,
 so that the toy's constant is left out, and needs ten times the rate and twice the steps (as it does when written with
-automatic differentiation and torch's Adam).
+automatic differentiation and torch's Adam). BatchTopK and Matryoshka need AuxK to hold for other seeds.
 """
 
 from functools import cache
@@ -22,8 +22,8 @@ RECIPES: dict[str, recipes.Recipe] = {
     "gated": recipes.Gated(l1=0.4, expansion=4, lr=1e-2),
     "jumprelu": recipes.JumpReLU(l0=0.06, expansion=4, lr=1e-2, bandwidth=0.3, threshold=0.3),
     "topk": recipes.TopK(k=2, expansion=4, lr=3e-3),
-    "batch_topk": recipes.BatchTopK(k=2, expansion=4, lr=1e-2),
-    "matryoshka": recipes.Matryoshka(k=2, expansion=4, lr=1e-2, prefixes=(0.5, 1)),
+    "batch_topk": recipes.BatchTopK(k=2, expansion=4, lr=1e-2, dead_after=10_000),
+    "matryoshka": recipes.Matryoshka(k=2, expansion=4, lr=1e-2, dead_after=10_000, prefixes=(0.75, 1)),
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sae.training import recipes
 from sae.training.resampling import Resampler, due
 from sae.training.trainer import Trainer
-from tests.sae.training.superposition import D, batches, place
+from tests.sae.training.superposition import batches, place
 
 BATCH = 64
 Array = NDArray[np.float64]

@@ -98,7 +98,7 @@ def test_a_batch_keeps_k_on_average(recipe: Any) -> None:
 
 @pytest.mark.parametrize("recipe", [recipes.BatchTopK(k=5), recipes.Matryoshka(k=5)], ids=lambda r: r.architecture)
 def test_threshold_repeats_a_batchs_selection(recipe: Any) -> None:
-    """The first batch's threshold is its smallest kept activation; like others' JumpReLU it lets pass what exceeds it."""
+    """The first batch's threshold is its smallest kept activation, and what exceeds that passes, as elsewhere."""
     x_BD = next(batches(0, 256))
     architecture = build(recipe.model_copy(update={"expansion": 2}), place())
     architecture.initialise(x_BD, x_BD.mean(0))
@@ -116,22 +116,22 @@ def test_threshold_repeats_a_batchs_selection(recipe: Any) -> None:
 
 
 def test_threshold_is_the_running_mean_of_the_smallest_kept() -> None:
-    stream, smallest = batches(0, 256), []
-    trainer = Trainer(recipes.BatchTopK(k=5, expansion=2, lr=1e-2), 30, next(stream), place())
-    for _ in range(30):
+    """Over the last tenth of the batches, and never more than a hundred; in the first ten it is the last one."""
+    stream, expected = batches(0, 8), 0.0
+    trainer = Trainer(recipes.BatchTopK(k=5, expansion=2, lr=1e-2), 1200, next(stream), place())
+    for step in range(1, 1201):
         x_BD, p = next(stream), trainer.architecture.params
         pre_BF = (x_BD / trainer.scale - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
-        smallest.append(float(pre_BF.flatten().topk(5 * 256).values[-1]))
+        smallest = float(pre_BF.flatten().topk(5 * 8).values[-1])
+        expected += (smallest - expected) / min(100, max(1, step / 10))
         trainer.step(x_BD)
-    expected = smallest[0]
-    for value in smallest[1:]:
-        expected = 0.99 * expected + 0.01 * value
-    assert float(trainer.tensors()["threshold"]) == pytest.approx(expected, rel=1e-5)
+        if step in (1, 10, 30, 1200):
+            assert float(trainer.tensors()["threshold"]) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("recipe", [recipes.BatchTopK(k=2), recipes.Matryoshka(k=2)], ids=lambda r: r.architecture)
+@pytest.mark.parametrize("recipe", [recipes.BatchTopK(k=4), recipes.Matryoshka(k=4)], ids=lambda r: r.architecture)
 def test_threshold_gives_k_on_fresh_batches(recipe: Any) -> None:
-    """Once the weights have come to rest: the mean lags a hundred steps behind them."""
-    trainer = trained(recipe.model_copy(update={"expansion": 4, "lr": 3e-3}), 600, batches(0, 256))
+    """Also after a short training, in which activations have shifted all the time."""
+    trainer = trained(recipe.model_copy(update={"expansion": 2, "lr": 3e-3}), 300, batches(0, 256))
     f_BF = trainer.dictionary("hook", "model", {}).encode(next(batches(5, 4096)))
-    assert float((f_BF > 0).sum(1).double().mean()) == pytest.approx(2, rel=0.1)
+    assert float((f_BF > 0).sum(1).double().mean()) == pytest.approx(4, rel=0.1)
