@@ -6,8 +6,8 @@ Needs no torch: sampling is behind its room's door, and so are the language mode
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -20,7 +20,7 @@ from autointerp.records import Explanation, FeatureRecord, FeatureResult
 from autointerp.sampling import inputs, sample
 from autointerp.store import RunFolder
 from sae.errors import UserError
-from sae.files import sha256_of
+from sae.files import alone
 from sae.progress import Progress, Report
 from sae.settings import cache_folder
 
@@ -74,7 +74,7 @@ def run(config: Config, report: Report) -> RunFolder:
     config = inputs.resolve(config)
     about = identity.describe(config, chosen)
     folder = folder_of(config, about)
-    with alone(folder.path):
+    with alone(folder.path, cache_folder() / "locks"):
         known = folder.find(about["identity"])
         if not known or known["status"] != "complete":
             with judges(config) as resolver:
@@ -96,7 +96,7 @@ def estimate(config: Config, report: Report) -> Estimator:
     config = inputs.resolve(config)
     about = identity.describe(config, chosen)
     folder = folder_of(config, about)
-    with alone(folder.path):
+    with alone(folder.path, cache_folder() / "locks"):
         folder.find(about["identity"])
         features = records_of(folder, config, about, report)
         estimator = Estimator(config.runtime, cache_folder())
@@ -120,24 +120,6 @@ def judges(config: Config) -> AbstractContextManager[Resolver]:
 def folder_of(config: Config, about: dict[str, Any]) -> RunFolder:
     """Where a run lies."""
     return RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the run folder's lock, which lies in the cache and ends with the process. UserError if it is taken."""
-    import filelock
-
-    place = cache_folder() / "locks" / f"{sha256_of([str(path.resolve()).encode()])[:16]}.lock"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(place)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise UserError(f"another process is working on {path}; wait for it or choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def records_of(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> Sequence[FeatureRecord]:

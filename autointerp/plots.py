@@ -79,7 +79,8 @@ def scores_by_length(rows: Sequence[Row]) -> Any:
         for place, row in line:
             _point(panel, place, row, fmt="o", size=4)
         colour = COLOURS[line[0][1]["kind"]] if line else "black"
-        panel.plot([place for place, _ in line], [row["mean"] for _, row in line], color=colour, label=name)
+        style = "--" if "-top" in name else "-"  # a baseline's top-k version has its colour
+        panel.plot([p for p, _ in line], [row["mean"] for _, row in line], style, color=colour, label=name)
     panel.set_xticks(range(len(budgets)), [budget.removeprefix("rules-") for budget in budgets])
     panel.set_xlabel("rules in the explanation")
     panel.set_ylabel(rows[0]["scorer"])

@@ -1,7 +1,8 @@
 """Text: where documents come from, and how they become blocks of tokens. Knows nothing about models; needs no torch.
 
 A corpus spec is `stdlib` (the running Python's standard library), a text file, a folder, a `.jsonl` or `.parquet`
-file (`data.jsonl#column`, by default the column `text`), or `hf:NAME` (a Hugging Face dataset, streamed).
+file (`data.jsonl#column`, by default the column `text`), or `hf:NAME[@CONFIGURATION][#COLUMN]` (a Hugging Face dataset,
+streamed).
 
 Shape suffixes: N blocks, C tokens of context, D documents.
 """
@@ -227,17 +228,23 @@ def _parquet(path: Path, column: str) -> Iterator[Document]:
 
 
 def _hugging_face(spec: str, start: int) -> Iterator[Document]:
-    name, _, column = spec.removeprefix("hf:").partition("#")
+    """The rows of a dataset's `train` split, streamed. What lies before `start` is read past, not kept."""
+    address, _, column = spec.removeprefix("hf:").partition("#")
+    name, _, configuration = address.partition("@")
     column = column or "text"
     try:
         import datasets
     except ImportError as error:
         raise UserError(f"corpus {spec} needs the datasets library: pip install 'autointerp[datasets]'") from error
-    rows = datasets.load_dataset(name, split="train", streaming=True)
-    for number, row in enumerate(rows.skip(start) if start else rows, start):
-        if column not in row:
-            raise UserError(f"dataset {name} has no column {column!r}{near(column, sorted(row))}")
-        yield Document(f"{name}:{number}", str(row[column] or ""))
+    try:
+        rows = datasets.load_dataset(name, configuration or None, split="train", streaming=True)
+        for number, row in enumerate(rows.skip(start) if start else rows, start):
+            if column not in row:
+                raise UserError(f"dataset {name} has no column {column!r}{near(column, sorted(row))}")
+            yield Document(f"{address}:{number}", str(row[column] or ""))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"cannot read dataset {name}: {reason} (hf:NAME, or hf:NAME@CONFIGURATION)") from error
 
 
 def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None) -> Blocks:

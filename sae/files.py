@@ -68,6 +68,27 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def alone(path: Path, locks: Path) -> Iterator[None]:
+    """Be the only process that works on `path`, by a lock in the folder `locks` that ends with the process.
+
+    Raises UserError if another one does.
+    """
+    import filelock
+
+    place = locks / f"{sha256_of([str(path.resolve()).encode()])[:16]}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(f"another process is working on {path}; wait for it or choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _sync(path: Path) -> None:
     """Ask the operating system to put a file or a folder's entries on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

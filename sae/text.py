@@ -60,6 +60,11 @@ class Shuffled:
     def context(self) -> int:
         return int(self.blocks.ids_NC.shape[1])
 
+    @property
+    def n_tokens(self) -> int:
+        """Of an epoch's blocks, all shares together."""
+        return int((self.blocks.length_N == self.context).sum()) * self.context
+
     def chunks(self, n_blocks: int, position: Position | None = None) -> Iterator[tuple[Tensor, Position]]:
         at = position or {"epoch": 0, "block": 0}
         while True:
@@ -90,7 +95,7 @@ class Streamed:
     shorter than a block. Blocks come in the documents' order: only the buffer of whoever reads shuffles, so a corpus
     sorted by topic wants a large one. With `share=(rank, world)` a process reads all documents but tokenises and gives
     only every `world`-th. A position is the document, counted from 0 over the whole corpus, at which to go on and the
-    blocks of it already taken; to go on, documents before it are skipped unread (datasets) or untokenised (files).
+    blocks of it already taken; to go on, documents before it are read past without being tokenised.
 
     Args:
         skip_documents: the first documents of the corpus, never given: see `hold_out`.

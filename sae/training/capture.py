@@ -50,12 +50,12 @@ class Captured(Generic[T]):
         if not self._possible or not replay:
             return self._step(x_BD)
         key = (x_BD.shape, x_BD.dtype)
-        warmed = self._warmed.setdefault(key, [])
-        if len(warmed) < WARM_UP:
-            warmed.append(self._beside(x_BD))
-            return warmed[-1]
         if key not in self._recordings:
-            self._recordings[key] = self._record(x_BD, warmed[-1])
+            warmed = self._warmed.setdefault(key, [])
+            if len(warmed) < WARM_UP:
+                warmed.append(self._beside(x_BD))
+                return warmed[-1]
+            self._recordings[key] = self._record(x_BD, self._warmed.pop(key)[-1])
         recording = self._recordings[key]
         recording.x_BD.copy_(x_BD)
         recording.graph.replay()

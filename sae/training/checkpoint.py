@@ -40,8 +40,8 @@ class Checkpoints:
     def save(self, step: int, learners: Sequence[Learner], position: Any) -> None:
         """Put down all that the rest of the training depends on; `position` is the next batch's."""
         tensors = {
-            f"{number}.{name}": tensor.detach().cpu().clone()
-            for number, learner in enumerate(learners)
+            f"{number}.{name}": tensor.detach().cpu()
+            for number, learner in enumerate(learners if self._holder == self.ranks.rank else ())
             for name, tensor in learner.trainer.tensors().items()
         }
         facts = {
@@ -52,7 +52,7 @@ class Checkpoints:
             "learners": [_of(one) for one in learners],
         }
         metadata = {"facts": json.dumps(facts)}
-        write_atomic_with(self._part(step), lambda temporary: save_file(tensors, temporary, metadata))
+        write_atomic_with(self._part(step, self.ranks.rank), lambda temporary: save_file(tensors, temporary, metadata))
         self.ranks.barrier()
         if self.ranks.first:
             write_atomic(self.folder / LATEST, json.dumps({"step": step}))
@@ -88,7 +88,7 @@ class Checkpoints:
         """Set learners to the newest one, if there is one."""
         if self.step is None:
             return
-        with self._opened() as file:
+        with self._opened(self._holder) as file:
             kept = [
                 {name: file.get_tensor(f"{number}.{name}") for name in learner.trainer.tensors()}
                 for number, learner in enumerate(learners)
@@ -99,14 +99,14 @@ class Checkpoints:
             learner.problem, learner.warned = facts["problem"], set(facts["warned"])
 
     def _facts(self) -> dict[str, Any]:
-        with self._opened() as file:
+        with self._opened(self.ranks.rank) as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
         return facts
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _opened(self, rank: int) -> Iterator[Any]:
         assert self.step is not None
-        path = self._part(self.step)
+        path = self._part(self.step, rank)
         with self._readable(path), safe_open(path, framework="pt") as file:
             yield file
 
@@ -119,8 +119,13 @@ class Checkpoints:
             reason = " ".join(str(error).split())
             raise UserError(f"checkpoint {path} is damaged ({reason}); remove {self.folder} to begin anew") from error
 
-    def _part(self, step: int) -> Path:
-        return self.folder / f"{step}.{self.ranks.rank}.safetensors"
+    def _part(self, step: int, rank: int) -> Path:
+        return self.folder / f"{step}.{rank}.safetensors"
+
+    @property
+    def _holder(self) -> int:
+        """The process whose part has this one's tensors: where only the batch is shared they are equal everywhere."""
+        return 0 if self.ranks.parts > 1 else self.ranks.rank
 
 
 def _of(learner: Learner) -> dict[str, Any]:

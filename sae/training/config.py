@@ -15,6 +15,7 @@ from sae.errors import UserError
 from sae.settings import Section
 from sae.training.recipes import AnyRecipe, Count, Toy
 
+TOY_HOOK_POINT = "blocks.0.mlp.hook_post"
 PRESETS = "train/"
 """Where in `eval_configs` the presets lie."""
 RUNTIME = {"runtime", "name"}
@@ -45,11 +46,18 @@ class Corpus(Section):
 class Subject(Section):
     model: str = "toy"
     """`toy` (trained here), a hub name, or a Hugging Face directory."""
-    hook_point: str = "blocks.0.mlp.hook_post"
-    """TransformerLens name; attention heads are flattened."""
+    hook_point: str
+    """TransformerLens name; attention heads are flattened. The toy's default is its MLP."""
     prepend_bos: bool | None = None
     """Null: as the model is used to."""
     toy: Toy = Toy()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _toy_hook_point(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("model", "toy") == "toy":
+            return {"hook_point": TOY_HOOK_POINT} | values
+        return values
 
 
 class Runtime(Section):
@@ -57,7 +65,8 @@ class Runtime(Section):
 
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of products and activations; weights, sums and the optimiser are float32. auto: bfloat16 on a GPU."""
+    """Of the dictionaries' products, their results and the activations; weights and the optimiser are float32, the
+    language model too (TF32 on a GPU). auto: bfloat16 on a GPU that has it."""
     split: Literal["data", "features"] = "data"
     """What several processes (`torchrun`) share: each batch, or the features where they do not fit one GPU."""
     forward_blocks: Count = 32
@@ -77,7 +86,7 @@ class TrainConfig(Section):
     seed: int = 0
     """Of the text's split and the activations' order."""
     corpus: Corpus = Corpus()
-    subject: Subject = Subject()
+    subject: Subject = Subject(hook_point=TOY_HOOK_POINT)
     steps: Count = 2000
     batch: Count = 4096
     """Activation vectors a step, of all processes together."""

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,10 @@ class Inputs:
     """A booted subject, what is trained on (this process's share), and what is not."""
 
     subject: Subject
-    source: TextSource
     held_out: Blocks
     stream: ActivationStream
+    content: Any
+    """Tells the text from any other, ready for JSON; of a streamed one, only its name."""
 
 
 def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, ranks: Ranks, report: Report) -> Inputs:
@@ -56,13 +58,20 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
             f"corpus.context is {config.corpus.context}, but {subject.name} sees at most {subject.max_context} "
             f"tokens; set corpus.context={subject.max_context}"
         )
-    share = (ranks.rank, ranks.parts) if ranks.parts > 1 else (0, 1)
-    source, held_out = _text(config, subject, cellar, share)
+    text = None if config.corpus.is_streamed else _kept(config)
+    if not ranks.first:
+        ranks.barrier()  # the first process tokenises for all
+    with report("reading text") as progress:
+        source, held_out = _text(config, subject, cellar, text, (ranks.part, ranks.parts))
+        if repeated := _repeated(config, source):
+            progress.say(repeated)
+    if ranks.first:
+        ranks.barrier()
     runtime = config.runtime
     stream = ActivationStream(
         subject, config.subject.hook_point, source, config.seed, runtime.forward_blocks, config.buffer, dtype
     )
-    return Inputs(subject, source, held_out, stream)
+    return Inputs(subject, held_out, stream, text.content if text else config.corpus.source)
 
 
 def _subject(config: TrainConfig, folder: Path, cellar: Cellar, ranks: Ranks) -> Subject:
@@ -80,14 +89,29 @@ def _subject(config: TrainConfig, folder: Path, cellar: Cellar, ranks: Ranks) ->
     return boot(str(place.resolve()), cellar.device, False)
 
 
-def _text(config: TrainConfig, subject: Subject, cellar: Cellar, share: tuple[int, int]) -> tuple[TextSource, Blocks]:
+def _text(
+    config: TrainConfig, subject: Subject, cellar: Cellar, text: Text | None, share: tuple[int, int]
+) -> tuple[TextSource, Blocks]:
+    """What is trained on, and what is held out; without a `text` in memory both are streamed."""
     wanted = config.corpus
-    if wanted.is_streamed:
+    if text is None:
         n_blocks = -(-wanted.held_out_tokens // wanted.context)
         held = hold_out(wanted.source, subject.token_ids, wanted.context, n_blocks)
         return Streamed(wanted.source, subject.token_ids, wanted.context, held.n_documents, share), held.blocks
-    split = _split(config, cellar.tokens(subject, _kept(config)))
+    split = _split(config, cellar.tokens(subject, text))
     return Shuffled(split.train, config.seed, share), split.held_out
+
+
+def _repeated(config: TrainConfig, source: TextSource) -> str | None:
+    """What is said of a text in memory that is shorter than the training."""
+    wanted = config.steps * config.batch
+    usable = source.n_tokens if isinstance(source, Shuffled) else wanted
+    if wanted <= usable:
+        return None
+    return (
+        f"the text has {usable:,} tokens in whole blocks for {wanted:,} vectors: each is trained on "
+        f"{wanted / usable:.1f} times; corpus.streamed=true reads a corpus of any size"
+    )
 
 
 def _kept(config: TrainConfig) -> Text:

@@ -108,7 +108,8 @@ def train(
             for learner in running:
                 _step(learner, x_BD, measured, loud)
             _resample([learner for learner in running if learner.running], batches, loud)
-            rate = (step - first) * len(x_BD) / (time.perf_counter() - started)
+            vectors = (step - first) * len(x_BD) * running[0].trainer.place.ranks.parts
+            rate = vectors / (time.perf_counter() - started)
             progress.update(step - first, total - first, _note(running, rate) if measured else None)
             after_step(step)
 

@@ -9,8 +9,6 @@ from torch.optim.adam import adam
 from sae.training.flat import Flat
 from sae.training.recipes import Recipe
 
-EPSILON = 1e-8
-
 
 def peak_rate(recipe: Recipe, n_features: int) -> float:
     """The recipe's rate, or the one that falls with the root of the number of features (Gao et al. 2024)."""
@@ -54,7 +52,7 @@ class Adam:
         beta1, beta2 = self.recipe.betas
         adam(
             [self.params.buffer], [self.grads.buffer], [self.first.buffer], [self.second.buffer], [], [self.steps],
-            fused=True, amsgrad=False, beta1=beta1, beta2=beta2, lr=self.rate, weight_decay=0.0, eps=EPSILON,
+            fused=True, amsgrad=False, beta1=beta1, beta2=beta2, lr=self.rate, weight_decay=0.0, eps=self.recipe.eps,
             maximize=False,
         )  # fmt: skip
 

@@ -71,7 +71,8 @@ class Ranks:
 
     def square_norm(self, flat: Flat) -> Tensor:
         """Of a gradient that is complete, whichever process has which part."""
-        return torch.dot(flat.buffer, flat.buffer)
+        norm: Tensor = torch.linalg.vector_norm(flat.buffer)
+        return norm.square()
 
     def kept(self, values: Tensor, k: int) -> Tensor:
         """Of each row's values [..., n] >= 0, those among the k largest of all features' values; the others become 0.
@@ -172,7 +173,7 @@ class FeatureParallel(_Several):
     def square_norm(self, flat: Flat) -> Tensor:
         """The decoder bias is in every process and counts once."""
         whole = torch.dot(flat["b_dec"], flat["b_dec"]) if "b_dec" in flat.parts else flat.buffer.new_zeros(())
-        return self.sum_over_features(torch.dot(flat.buffer, flat.buffer) - whole) + whole
+        return self.sum_over_features(super().square_norm(flat) - whole) + whole
 
     def kept(self, values: Tensor, k: int) -> Tensor:
         n = values.shape[-1]
@@ -195,6 +196,8 @@ def join(split: Split, device: str = "auto") -> Ranks:
     if world == 1:
         return Ranks()
     _check(world)
+    if device.startswith("cuda:"):
+        raise UserError(f"runtime.device={device} would be shared by {world} processes; give cuda, for one each")
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         _take_gpu()

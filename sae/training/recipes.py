@@ -57,6 +57,8 @@ class Recipe(Section):
     lr: Positive | None = None
     """Adam's rate at its peak; null: 2e-4 * sqrt(2^14 / features)."""
     betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    """Adam's; features whose gradients are not far above it learn more slowly."""
     warmup: Share = 0.05
     """Share of the steps over which the rate rises linearly."""
     decay: Share = 0.2
@@ -141,7 +143,7 @@ class Sparse(Recipe):
     k: Count = 32
     """Active features per vector."""
     aux: Annotated[float, Field(ge=0)] = 1 / 32
-    """Coefficient of the auxiliary loss: what the best dead features leave of the error."""
+    """Coefficient of the auxiliary loss: the share of the error's variance that the best dead features leave."""
     k_aux: Count | None = None
     """So many dead features take part; null: half the hook point's width."""
 

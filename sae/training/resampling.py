@@ -10,7 +10,7 @@ that what is drawn does not depend on their number.
 Shape suffixes: B activation vectors, D their width, F features, S dead features (of this process), Z of all processes.
 """
 
-from math import ceil
+from math import ceil, inf
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class Resampler:
         weight = float(weight_B.sum())
         self._total += weight
         n = int(self._dead_F.sum())
-        if n and self._total > 0:
+        if n and 0 < self._total < inf:  # a loss that is not finite is noticed elsewhere
             drawn_Z = torch.multinomial(weight_B, n, replacement=True, generator=self._generator)
             replaced_Z = torch.rand(n, generator=self._generator, dtype=torch.float64) < weight / self._total
             places_S = self._places_S.cpu()
@@ -84,7 +84,7 @@ class Resampler:
     def finish(self) -> int:
         """Begin anew; returns how many features were dead."""
         n = int(self._dead_F.sum())
-        if n and self._total > 0:
+        if n and 0 < self._total < inf:
             self._begin_anew(self._ranks.sum_over_parts(self._chosen_SD))
         return n
 

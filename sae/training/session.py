@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,8 +22,10 @@ from sae import formats
 from sae.corpus import Blocks
 from sae.errors import UserError
 from sae.evaluate import Evaluation, evaluate_all
-from sae.files import TEMPORARY, write_atomic
+from sae.files import TEMPORARY, alone, write_atomic
+from sae.material import digest
 from sae.progress import Report, Silent
+from sae.settings import cache_folder
 from sae.stream import Batches
 from sae.subject import choose_device
 from sae.training.architectures.base import Place
@@ -63,7 +66,8 @@ def run(config: TrainConfig, report: Report) -> Trained:
     try:
         if about.get("status") == "complete":
             return Trained(folder, about if ranks.first else {})
-        return Session(config, folder, ranks, report if ranks.first else Silent).finish()
+        with alone(folder, cache_folder() / "locks") if ranks.first else nullcontext():
+            return Session(config, folder, ranks, report if ranks.first else Silent).finish()
     finally:
         ranks.leave()
 
@@ -118,6 +122,8 @@ class Session:
             raise UserError(f"batch {config.batch} cannot be shared evenly by {ranks.parts} processes")
         self.config, self.folder, self.ranks, self.report = config, folder, ranks, report
         self.device, self.reason = _device(config.runtime.device)
+        if self.device.startswith("cuda"):
+            torch.set_float32_matmul_precision("high")  # the language model's products: TF32, not bfloat16
         self.checkpoints = Checkpoints(folder / "checkpoint", ranks)
 
     def finish(self) -> Trained:
@@ -136,24 +142,34 @@ class Session:
     def _finish(self, tell: Tell) -> Trained:
         inputs = prepare(self.config, self.folder, self.device, self._precision, self.ranks, self.report)
         size = self.config.batch // self.ranks.parts
-        batches = inputs.stream.batches(size, self.checkpoints.position())
+        batches = inputs.stream.batches(size, self._position(inputs))
         first_BD = next(batches)
         place = Place(first_BD.shape[1], self.device, self._precision, Scratch(self.device), self.ranks)
         learners = enrol(self.config.dictionaries, self.config.steps, first_BD, place)
         self.checkpoints.restore(learners)
         with interrupted() as stop:
-            after_step = self._after_step(learners, batches, stop)
+            after_step = self._after_step(learners, inputs, batches, stop)
             every = self.config.runtime.measure_every
             train(learners, chain([first_BD], batches), self.report, every, tell, after_step)
         return self._saved(learners, inputs)
 
-    def _after_step(self, learners: Sequence[Learner], batches: Batches, stop: Stop) -> Callable[[int], None]:
-        """Puts the training down now and then, and before an end that was asked for."""
+    def _position(self, inputs: Inputs) -> Any:
+        """Where the stream is gone on with. Raises UserError if the text is not what it was."""
+        before = self.checkpoints.position()
+        if before and before["text"] != inputs.content:
+            raise UserError(f"the text of {self.config.corpus.source} has changed since {self.folder} was stopped")
+        return before and before["batch"]
+
+    def _after_step(
+        self, learners: Sequence[Learner], inputs: Inputs, batches: Batches, stop: Stop
+    ) -> Callable[[int], None]:
+        """Puts the training down now and then, at its end, and before an end that was asked for."""
 
         def after_step(done: int) -> None:
             stopping = done % (ASK_EVERY if self.ranks.world > 1 else 1) == 0 and self.ranks.any(stop.asked)
-            if stopping or done % self.config.runtime.checkpoint_every == 0:
-                self.checkpoints.save(done, learners, batches.position)
+            due = done % self.config.runtime.checkpoint_every == 0 or done == self.config.steps
+            if stopping or due:
+                self.checkpoints.save(done, learners, {"text": inputs.content, "batch": batches.position})
             if stopping:
                 raise KeyboardInterrupt
 
@@ -162,7 +178,8 @@ class Session:
     @property
     def _precision(self) -> torch.dtype:
         wanted = self.config.runtime.precision
-        automatic = "bfloat16" if self.device.startswith("cuda") else "float32"
+        able = self.device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        automatic = "bfloat16" if able else "float32"
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[automatic if wanted == "auto" else wanted]
 
     def _sinks(self) -> list[Sink]:
@@ -170,7 +187,9 @@ class Session:
             return []
         sinks: list[Sink] = [JsonLines(self.folder / METRICS, self.checkpoints.step or 0)]
         if self.config.runtime.wandb:
-            sinks.append(WandB(self.config.runtime.wandb, self.folder.name, self.config.model_dump(mode="json")))
+            config = self.config.model_dump(mode="json")
+            run = f"{self.folder.name}-{digest([str(self.folder.resolve()), self.config.identity()])}"
+            sinks.append(WandB(self.config.runtime.wandb, self.folder.name, run, config))
         return sinks
 
     def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:
@@ -211,7 +230,7 @@ class Session:
             "version": VERSION,
             "status": status,
             "config": self.config.model_dump(mode="json"),
-            "device": f"{self.device}: {self.reason}",
+            "device": f"{self.device}: {self.reason}; products in {str(self._precision).removeprefix('torch.')}",
             "processes": self.ranks.world,
             "python": platform.python_version(),
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},

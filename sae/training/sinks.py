@@ -47,13 +47,13 @@ def _whole_lines(path: Path) -> list[str]:
 class WandB:
     """Reports to Weights & Biases, one chart per metric with a line per dictionary."""
 
-    def __init__(self, project: str, name: str, config: Row) -> None:
+    def __init__(self, project: str, name: str, run: str, config: Row) -> None:
         try:
             import wandb
         except ImportError as error:
             raise UserError("runtime.wandb needs Weights & Biases: pip install 'autointerp[wandb]'") from error
         try:
-            self._run = wandb.init(project=project, name=name, config=config, resume="allow", id=name)
+            self._run = wandb.init(project=project, name=name, config=config, resume="allow", id=run)
         except wandb.Error as error:
             reason = " ".join(str(error).split())
             raise UserError(f"Weights & Biases: {reason} (WANDB_MODE=offline keeps the rows here)") from error

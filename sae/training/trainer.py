@@ -172,7 +172,7 @@ class Trainer:
 
     def _tell_dead(self) -> None:
         """The auxiliary loss's features; if any process has some, all take part in its exchanges."""
-        if isinstance(self.architecture, TopKArchitecture):
+        if isinstance(self.architecture, TopKArchitecture) and self.architecture.recipe.aux:
             dead_S = self.dead_F.nonzero()[:, 0]
             self.architecture.dead_S = dead_S if self.place.ranks.any(len(dead_S) > 0) else None
 

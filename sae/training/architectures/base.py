@@ -6,9 +6,8 @@ Shape suffixes: B activation vectors, D their width, F features (of this process
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar
 
 import torch
@@ -117,9 +116,12 @@ class Architecture(ABC):
         """The activation function for activations `scale` times those trained on."""
 
     def weights(self) -> Weights:
-        """Weights of all features."""
-        p, whole = self.params, self.place.ranks.gather_features
-        return Weights(whole(p["W_enc"]), whole(p["b_enc"]), whole(p["W_dec"]), p["b_dec"])
+        """Weights of all features, on the CPU."""
+        return Weights(self.whole("W_enc"), self.whole("b_enc"), self.whole("W_dec"), self.params["b_dec"].cpu())
+
+    def whole(self, name: str) -> Tensor:
+        """A parameter of all features, on the CPU: where features are shared they may not fit one device."""
+        return self.place.ranks.gather_features(self.params[name].cpu())
 
     def refresh(self) -> None:
         """Bring the copy that products read up to date."""
@@ -156,12 +158,22 @@ class Architecture(ABC):
         weights = {"mean": 1 / x_BD.shape[1], "sum": 1.0, "variance": 1 / variance}
         self.error_weight = weights[self.recipe.squared_error]
 
-    def _product(self, a: Tensor, b: Tensor, name: str) -> None:
-        """grads[name] = a @ b, without a temporary where the precisions agree."""
+    def _product(self, a: Tensor, b: Tensor, name: str, add: bool = False) -> None:
+        """grads[name] = a @ b, or that much more, without a temporary where the precisions agree."""
         if a.dtype == self.master:
-            torch.mm(a, b, out=self.grads[name])
+            torch.addmm(self.grads[name], a, b, beta=float(add), out=self.grads[name])
+        elif add:
+            self.grads[name].add_(a @ b)
         else:
             self.grads[name].copy_(a @ b)
+
+    def _decoder_bias(self, pre_grad_F: Tensor, grad_BD: Tensor) -> None:
+        """Its gradient: directly at x_hat, and through the encoder, from the summed gradient at each feature.
+
+        A product with that sum, where automatic differentiation makes one with every vector's.
+        """
+        through_encoder_D = self.place.ranks.sum_over_features(pre_grad_F @ self.params["W_enc"])
+        torch.sub(grad_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
 
     def _rows(self, name: str, x_BD: Tensor, columns: int) -> Tensor:
         """Working memory [B, columns]."""
@@ -187,21 +199,9 @@ def rising(share: float, progress: Tensor) -> Tensor:
 def rectified(grad_BF: Tensor, f_BF: Tensor, penalty: Tensor | None = None) -> Tensor:
     """The gradient before a ReLU that gave `f_BF`, from the one after it and each active feature's penalty.
 
-    May be in place. On a GPU it is one compiled pass: what it costs is reading and writing memory.
+    In place.
     """
-    if grad_BF.is_cuda:
-        return _compiled()(grad_BF, f_BF, penalty)
     if penalty is not None:
         grad_BF.add_(penalty)
     made: Tensor = torch.ops.aten.threshold_backward.grad_input(grad_BF, f_BF, 0.0, grad_input=grad_BF)
     return made
-
-
-def masked(grad_BF: Tensor, f_BF: Tensor, penalty: Tensor | None) -> Tensor:
-    """What `rectified` is."""
-    return torch.where(f_BF > 0, grad_BF if penalty is None else grad_BF + penalty, 0)
-
-
-@cache
-def _compiled() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    return torch.compile(masked, dynamic=False)

@@ -43,15 +43,11 @@ class GatedArchitecture(Architecture):
         return losses
 
     def activation(self, scale: float) -> Activation:
-        b_gate_F, r_mag_F, b_mag_F = (
-            self.place.ranks.gather_features(self.params[name]).clone() for name in ("b_gate", "r_mag", "b_mag")
-        )
-        return Gated(b_gate_F * scale, r_mag_F, b_mag_F * scale)
+        return Gated(self.whole("b_gate") * scale, self.whole("r_mag").clone(), self.whole("b_mag") * scale)
 
     def weights(self) -> Weights:
-        p, whole = self.params, self.place.ranks.gather_features
-        W_enc_FD = whole(p["W_enc"])
-        return Weights(W_enc_FD, W_enc_FD.new_zeros(len(W_enc_FD)), whole(p["W_dec"]), p["b_dec"])
+        W_enc_FD = self.whole("W_enc")
+        return Weights(W_enc_FD, W_enc_FD.new_zeros(len(W_enc_FD)), self.whole("W_dec"), self.params["b_dec"].cpu())
 
     def _error(self, f_BF: Tensor, z_BD: Tensor) -> Tensor:
         return self.place.ranks.sum_over_features(f_BF @ self.low["W_dec"]).sub_(z_BD)
@@ -81,5 +77,4 @@ class GatedArchitecture(Architecture):
         u_grad_BF = gate_BF.addcmul_(magnitude_BF, factor_F.to(gate_BF.dtype))
         self._product(u_grad_BF.T, z_BD, "W_enc")
         summed_F = self.grads["b_gate"] + factor_F * self.grads["b_mag"]
-        through_encoder_D = self.place.ranks.sum_over_features(summed_F @ self.params["W_enc"])
-        torch.sub(error_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
+        self._decoder_bias(summed_F, error_BD)

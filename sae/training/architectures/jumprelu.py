@@ -45,12 +45,11 @@ class JumpReLUArchitecture(Architecture):
         grad_BF = rectified(grad_BF, f_BF)
         self._product(grad_BF.T, z_BD, "W_enc")
         self.grads["b_enc"].copy_(grad_BF.sum(0, dtype=self.master))
-        through_encoder_D = self.place.ranks.sum_over_features(self.grads["b_enc"] @ self.params["W_enc"])
-        torch.sub(error_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
+        self._decoder_bias(self.grads["b_enc"], error_BD)
         return losses
 
     def activation(self, scale: float) -> Activation:
-        return JumpReLU(self.place.ranks.gather_features(self.params["log_threshold"]).exp() * scale)
+        return JumpReLU(self.whole("log_threshold").exp() * scale)
 
     def _l0(self) -> Tensor:
         return self.recipe.l0 * rising(self.recipe.l0_warmup, self.progress)

@@ -1,7 +1,6 @@
 """ReLU autoencoders under an L1 penalty: untied (Towards Monosemanticity) and tied (Cunningham et al. 2023).
 
-Five products of 2 B D F operations each, where automatic differentiation makes six: the gradient of the decoder bias
-through the encoder is a product with the summed gradient, not one with every vector's.
+Five products of 2 B D F operations each, where automatic differentiation makes six.
 
 Shape suffixes: B activation vectors, D their width, F features.
 """
@@ -29,7 +28,8 @@ class ReLUArchitecture(Architecture):
         losses = self._losses(f_BF, error_BD)
         pre_grad_BF = self._backward(f_BF, error_BD)
         self._product(pre_grad_BF.T, z_BD, "W_enc")
-        self._biases(pre_grad_BF, error_BD)
+        self.grads["b_enc"].copy_(pre_grad_BF.sum(0, dtype=self.master))
+        self._decoder_bias(self.grads["b_enc"], error_BD)
         return losses
 
     def activation(self, scale: float) -> Activation:
@@ -58,12 +58,6 @@ class ReLUArchitecture(Architecture):
         grad_BF = torch.mm(error_BD, self.low["W_dec"].T, out=self._rows("g", f_BF, self.n_local))
         return rectified(grad_BF, f_BF, penalty)
 
-    def _biases(self, pre_grad_BF: Tensor, error_BD: Tensor) -> None:
-        b_enc_F = pre_grad_BF.sum(0, dtype=self.master)
-        self.grads["b_enc"].copy_(b_enc_F)
-        through_encoder_D = self.place.ranks.sum_over_features(b_enc_F @ self.params["W_enc"])
-        torch.sub(error_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
-
 
 class TiedArchitecture(ReLUArchitecture):
     """f = relu(x W' + b), x_hat = f W, with unit rows and no decoder bias."""
@@ -78,19 +72,15 @@ class TiedArchitecture(ReLUArchitecture):
         self._set_error_weight(x_BD)
 
     def gradients(self, x_BD: Tensor) -> Losses:
-        p, own = self.low, self.grads["W_dec"]
+        p = self.low
         f_BF = torch.addmm(p["b_enc"], x_BD, p["W_dec"].T, out=self._rows("f", x_BD, self.n_local)).relu_()
         error_BD = self._error(f_BF, x_BD)
         losses = self._losses(f_BF, error_BD)
         pre_grad_BF = self._backward(f_BF, error_BD)
-        if own.dtype == x_BD.dtype:
-            own.addmm_(pre_grad_BF.T, x_BD)
-        else:
-            own.add_(pre_grad_BF.T @ x_BD)
+        self._product(pre_grad_BF.T, x_BD, "W_dec", add=True)
         self.grads["b_enc"].copy_(pre_grad_BF.sum(0, dtype=self.master))
         return losses
 
     def weights(self) -> Weights:
-        whole = self.place.ranks.gather_features
-        W_FD = whole(self.params["W_dec"])
-        return Weights(W_FD, whole(self.params["b_enc"]), W_FD, W_FD.new_zeros(W_FD.shape[1]))
+        W_FD = self.whole("W_dec")
+        return Weights(W_FD, self.whole("b_enc"), W_FD, W_FD.new_zeros(W_FD.shape[1]))

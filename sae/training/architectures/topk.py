@@ -1,7 +1,8 @@
 """The TopK family: TopK with AuxK (Gao et al. 2024), BatchTopK and Matryoshka (Bussmann et al. 2024 and 2025).
 
-One product of 2 B D F operations; all others touch the kept features only. Matryoshka's nested reconstructions are sums
-over groups of features, so its list of entries has a row per vector and group; the others have one group.
+One product of 2 B D F operations; all others touch the kept features only (and, for AuxK, the dead ones). Matryoshka's
+nested reconstructions are sums over groups of features, so its list of entries has a row per vector and group; the
+others have one group.
 
 Shape suffixes: B activation vectors, D their width, F features, K kept per vector, N entries, G groups, R = G B,
 S dead features.
@@ -24,6 +25,8 @@ MEMORY, SHARE = 100, 0.1
 batches, at most `MEMORY`: activations shift while they are learnt, so a longer memory of a short training is wrong."""
 FLOOR = 0.95
 """Share of the last batch's smallest kept activation above which the next batch's are looked for."""
+FLOOR_VECTORS = 256
+"""Of the first batch, for the first guess."""
 
 
 class TopKArchitecture(Architecture):
@@ -51,8 +54,8 @@ class TopKArchitecture(Architecture):
         grad_N = decoded.back(back_RD) * (values_N > 0)
         self._weights(entries, grad_N, back_RD, z_BD)
         auxiliary = self._auxiliary(pre_BF, z_BD, error_GBD[-1])
-        self._decoder_bias(back_RD[:b])
-        loss = self.error_weight * (squared.mean() + self.recipe.aux * auxiliary) / b
+        self._decoder_bias(self.grads["b_enc"], back_RD[:b])  # the first group takes part in all prefixes, as it does
+        loss = self.error_weight * squared.mean() / b + auxiliary
         return Losses(loss, torch.zeros_like(loss), squared[-1], values_N)
 
     def activation(self, scale: float) -> Activation:
@@ -86,23 +89,29 @@ class TopKArchitecture(Architecture):
         torch.gt(active_F, 0, out=self.fired_F)
 
     def _auxiliary(self, pre_BF: Tensor, z_BD: Tensor, error_BD: Tensor) -> Tensor:
-        """Adds the gradients of AuxK and returns its squared error: the dead features explain what is left over."""
-        if self.dead_S is None or not self.recipe.aux:
+        """Adds the gradients of AuxK: the dead features explain what is left over, relative to its variance.
+
+        So OpenAI's code and dictionary_learning have it; relative to the activations' variance, as the paper may be
+        read, it would be weaker by the FVU. Returns what the loss gets.
+        """
+        if self.dead_S is None:
             return error_BD.new_zeros(())
         dead_S, W_dec_SD = self.dead_S, self.low["W_dec"][self.dead_S]
         k = self.recipe.k_aux or self.place.d_in // 2
         f_BS = self.place.ranks.kept(largest(pre_BF[:, dead_S], k), k)
         left_BD = self.place.ranks.sum_over_features(f_BS @ W_dec_SD).add_(error_BD)
-        grad_BD = left_BD * (2 * self.error_weight * self.recipe.aux / len(z_BD))
+        weight = self.recipe.aux / self._variation(error_BD)
+        grad_BD = left_BD * (2 * weight).to(left_BD.dtype)
         grad_BS = torch.where(f_BS > 0, grad_BD @ W_dec_SD.T, 0)
         for name, grad in (("W_dec", f_BS.T @ grad_BD), ("W_enc", grad_BS.T @ z_BD), ("b_enc", grad_BS.sum(0))):
             self.grads[name].index_add_(0, dead_S, grad.to(self.master))
-        return square_sum(left_BD, self.master)
+        return weight * square_sum(left_BD, self.master)
 
-    def _decoder_bias(self, grad_BD: Tensor) -> None:
-        """The first group takes part in every prefix, as the bias does."""
-        through_encoder_D = self.place.ranks.sum_over_features(self.grads["b_enc"] @ self.params["W_enc"])
-        torch.sub(grad_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
+    def _variation(self, error_BD: Tensor) -> Tensor:
+        """Squared distances of the errors to their mean, summed over a part of the batch, the same for all parts."""
+        ranks, error_BD = self.place.ranks, error_BD.to(self.master)
+        mean_D = ranks.average_over_parts(error_BD.mean(0))
+        return ranks.average_over_parts(square_sum(error_BD - mean_D, self.master)).clamp_min(1e-12)
 
 
 class BatchTopKArchitecture(TopKArchitecture):
@@ -115,8 +124,16 @@ class BatchTopKArchitecture(TopKArchitecture):
     def __init__(self, recipe: recipes.Sparse, place: Place) -> None:
         super().__init__(recipe, place)
         self.threshold = torch.full((), -1.0, device=place.device, dtype=self.master)
-        """Running mean of the smallest kept activation; negative before the first batch."""
+        """Running mean of the smallest kept activation."""
         self.floor, self.seen = torch.zeros_like(self.threshold), torch.zeros_like(self.threshold)
+
+    def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
+        """Also the first batch's floor, from some of its vectors."""
+        super().initialise(x_BD, b_dec_D)
+        some_BD = (x_BD[:FLOOR_VECTORS] - self.params["b_dec"]).to(self.master)
+        pre_N = (some_BD @ self.params["W_enc"].T).flatten()
+        n = min(self.recipe.k * len(some_BD), len(pre_N))
+        self.floor.copy_(FLOOR * pre_N.topk(n, sorted=False).values.amin().relu())
 
     def state(self) -> Mapping[str, Tensor]:
         return {"threshold": self.threshold, "floor": self.floor, "seen": self.seen}

@@ -88,17 +88,19 @@ def largest(pre: Tensor, k: int) -> Tensor:
 
 
 def topk(x_BD: Tensor, p: Params, r: Any, c: float, dead: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """All three of the family; the auxiliary loss sees the error but does not change it."""
+    """All three of the family; the auxiliary loss is relative to the error's variance and does not change the error."""
     pre_BF = (x_BD - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
     whole_batch = isinstance(r, recipes.BatchTopK | recipes.Matryoshka)
     f_BF = largest(pre_BF.flatten(), r.k * B).view(B, F) if whole_batch else largest(pre_BF, r.k)
     ends = [round(share * F) for share in r.prefixes] if isinstance(r, recipes.Matryoshka) else [F]
     errors = [f_BF[:, :end] @ p["W_dec"][:end] + p["b_dec"] - x_BD for end in ends]
     squared_B = torch.stack([error_BD.square().sum(1) for error_BD in errors]).mean(0)
+    loss, error_BD = (c * squared_B).mean(), errors[-1].detach()
     if dead:
         revived_BS = largest(pre_BF[:, DEAD], r.k_aux or D // 2)
-        squared_B = squared_B + r.aux * (revived_BS @ p["W_dec"][list(DEAD)] + errors[-1].detach()).square().sum(1)
-    return (c * squared_B).mean(), f_BF, errors[-1]
+        left_BD = revived_BS @ p["W_dec"][list(DEAD)] + error_BD
+        loss = loss + r.aux * left_BD.square().sum() / (error_BD - error_BD.mean(0)).square().sum()
+    return loss, f_BF, errors[-1]
 
 
 DENSE: list[tuple[recipes.Recipe, Callable[..., tuple[Tensor, Tensor, Tensor]]]] = [
