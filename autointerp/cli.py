@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sae.commands import Commands
+from sae.commands import Commands, Resumable
 
 
 @click.group(
@@ -18,14 +18,14 @@ def main() -> None:
 
     \b
     autointerp run                          the demo: trains a toy model and a sparse dictionary, compares baselines
-    autointerp run --dictionary PATH        your own dictionary (ours or SAELens' format)
+    autointerp run --dictionary PATH        your own dictionary (in any known format)
     autointerp show RUN [FEATURE]           a feature with its excerpts, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
     autointerp cache info                   the paid answers that are kept
     """
 
 
-@main.command()
+@main.command(cls=Resumable)
 @click.argument("config", required=False)
 @click.option("--dictionary", "dictionaries", multiple=True, metavar="PATH", help="A trained dictionary; repeatable.")
 @click.option(

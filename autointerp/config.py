@@ -76,7 +76,7 @@ Baseline = Annotated[str, AfterValidator(_known_baseline)]
 
 class Dictionaries(Section):
     load: Annotated[tuple[str, ...], C] = ()
-    """Folders of trained dictionaries, ours or SAELens'."""
+    """Trained dictionaries, in any known format."""
     train: Annotated[tuple[AnyRecipe, ...], I] = ()
     """Recipes of autoencoders to train here, all at once; `sae train` is for long trainings."""
     steps: Annotated[int, I, Field(gt=0)] = 150

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sae.commands import Commands
+from sae.commands import Commands, Resumable
 from sae.errors import UserError
+from sae.measuring.feature_table import place_beside
 
 if TYPE_CHECKING:
-    from sae.eval_paths import Outcome
-    from sae.info import Account, Weights
+    from sae.measuring.eval_paths import Outcome
+    from sae.measuring.info import Account, Weights
     from sae.training.session import Trained
 
 
@@ -31,7 +33,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=Resumable)
 @click.argument("config", default="toy")
 @click.option("--model", metavar="NAME|DIR", help="Hub name, Hugging Face directory, or toy: trained here.")
 @click.option("--hook", metavar="NAME", help="As blocks.0.mlp.hook_post.")
@@ -73,7 +75,7 @@ TRAIN_FLAGS = {
 
 def _print_trained(trained: Trained) -> None:
     """The table at the end; a dictionary that could not be finished is a mistake of the config's."""
-    from sae import tables
+    from sae.measuring import tables
 
     about = trained.about
     if not about:  # the first process prints
@@ -110,19 +112,28 @@ allow_pickle = click.option(
 @click.option(
     "--corpus",
     metavar="SPEC",
-    default="stdlib",
-    show_default=True,
-    help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME; text not trained on.",
+    help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME; default: the one trained on, "
+    "if the dictionary says, or stdlib. Of the one trained on, only what was held out is read.",
 )
 @click.option(
     "--tokens", type=click.IntRange(1), metavar="N", default=1_000_000, show_default=True, help="Or all there are."
 )
-@click.option(
-    "--context", type=click.IntRange(2), metavar="N", help="Tokens of a block; default: 128, or what the model sees."
-)
+@click.option("--context", type=click.IntRange(2), metavar="N", help="Tokens of a block; default: as trained, or 128.")
 @click.option("--against", metavar="PATH", help="Compare with this dictionary: MMCS and universality, both ways.")
 @click.option("--against-model", metavar="NAME|DIR", help="Its model; default: what it says, then --model.")
 @click.option("--against-hook", "against_hook_point", metavar="NAME", help="Its hook point; likewise.")
+@click.option(
+    "--bos/--no-bos",
+    "prepend_bos",
+    default=None,
+    help="A BOS token before each block; default: what the dictionary says, or as the model is used to.",
+)
+@click.option(
+    "--cosines/--no-cosines",
+    default=True,
+    show_default=True,
+    help="Compare every decoder direction with every other; long for a hundred thousand features.",
+)
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Draws the blocks for the CE."
@@ -132,25 +143,40 @@ allow_pickle = click.option(
 )
 @allow_pickle
 def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
-    """Measure dictionaries on text, in any format that is known; print a table and write it as JSON.
+    """Measure dictionaries on text, in any format that is known; print a table, write JSON and a row per feature.
 
     Dictionaries of one model and hook point share one pass of the model.
     """
-    files = _files(paths, out, settings["allow_pickle"])
-    from sae.eval_paths import Request, eval_paths
+    files = dict(zip(paths, _files(paths, out, settings["allow_pickle"]), strict=True))
+    from sae.measuring.eval_paths import Request, eval_paths
 
-    outcomes = eval_paths(Request(paths=paths, **settings))
-    _print_outcomes(outcomes)
-    for outcome, file in zip(outcomes, files, strict=True):
-        outcome.write(file)
-        click.echo(f"all of {outcome.place.header.name} is in {file}")
-    click.echo(f"next: {_next_run(paths, settings)}")
+    done: dict[str, Outcome] = {}
+
+    def keep(outcome: Outcome) -> None:
+        done[outcome.place.path] = outcome
+        _write(outcome, files[outcome.place.path])
+
+    try:
+        eval_paths(Request(paths=paths, **settings), tell=keep)
+    finally:  # what was measured is shown whatever came after
+        _print_outcomes([done[path] for path in paths if path in done])
+    for path, file in files.items():
+        click.echo(f"all of {done[path].place.header.name} is in {file}, a row per feature in {place_beside(file)}")
+    corpus = done[paths[0]].text.corpus
+    click.echo(f"next: {_next_convert(paths) or _next_run(paths, settings | {'corpus': corpus})}")
+
+
+def _write(outcome: Outcome, file: Path) -> None:
+    from sae.measuring import feature_table
+
+    outcome.write(file)
+    feature_table.write(outcome, feature_table.place_beside(file))
 
 
 def _files(paths: tuple[str, ...], out: Path | None, allow_pickle: bool) -> list[Path]:
     """Where each dictionary's JSON goes. Raises UserError where two would share a file."""
     from sae.formats import peek
-    from sae.tables import file_name
+    from sae.measuring.tables import file_name
 
     if out and len(paths) > 1:
         raise UserError(f"--out is one file, but there are {len(paths)} dictionaries; each gets NAME.metrics.json here")
@@ -162,18 +188,27 @@ def _files(paths: tuple[str, ...], out: Path | None, allow_pickle: bool) -> list
 
 
 def _print_outcomes(outcomes: list[Outcome]) -> None:
-    from sae import tables
+    from sae.measuring import tables
 
+    if not outcomes:
+        return
     text = outcomes[0].text
     click.echo(f"device {text.device}: {text.device_reason}")
     for outcome in outcomes:
         bos = "a BOS token before each block" if outcome.prepend_bos else "no BOS token"
         click.echo(f"{outcome.place.header.name}: {outcome.place.model} at {outcome.place.hook_point}, {bos}")
-    blocks = outcomes[0].evaluation.loss_blocks
-    click.echo(
-        f"corpus {text.corpus}: {text.tokens:,} tokens in blocks of {text.context}; cross-entropy on {blocks} of them\n"
-    )
-    click.echo(f"{tables.evaluations(outcomes)}\n")
+        for note in outcome.notes:
+            click.echo(f"  {note}")
+    click.echo("\n".join(tables.texts(outcomes)))
+    click.echo(f"\n{tables.evaluations(outcomes)}\n")
+
+
+def _next_convert(paths: tuple[str, ...]) -> str | None:
+    """The command that makes the first pickle among these something else, which every other command opens."""
+    from sae import formats
+
+    pickled = [path for path in paths if formats.recognise(path)[1] == formats.PICKLED]
+    return f"{shlex.join(['sae', 'convert', pickled[0], 'OUT', '--allow-pickle'])}" if pickled else None
 
 
 def _next_run(paths: tuple[str, ...], settings: dict[str, Any]) -> str:
@@ -193,15 +228,15 @@ def _next_run(paths: tuple[str, ...], settings: dict[str, Any]) -> str:
 @allow_pickle
 def info(path: str, cosines: bool, allow_pickle: bool) -> None:
     """Say what a dictionary is: format, size, model, recipe, norms. No model is loaded."""
-    from sae import info as library
+    from sae.measuring import info as library
 
     _print_account(library.account(path, allow_pickle))  # before torch is loaded and the weights are read
     _print_weights(library.weights(path, cosines, allow_pickle))
-    click.echo(f"next: {shlex.join(['sae', 'eval', path])}")
+    click.echo(f"next: {_next_convert((path,)) or shlex.join(['sae', 'eval', path])}")
 
 
 def _print_account(account: Account) -> None:
-    from sae import tables
+    from sae.measuring import tables
 
     header = account.header
     bos = {None: "not said", True: "yes", False: "no"}[header.prepend_bos]
@@ -211,15 +246,22 @@ def _print_account(account: Account) -> None:
         "model": header.model or "not said",
         "hook point": header.hook_point or "not said",
         "BOS token in front": bos,
-        "processing of the model": ", ".join(f"{k}={v}" for k, v in header.processing.items()) or "none",
+        "processing of the model": _processing(header.processing),
         "width": f"{header.d_in:,}",
         "features": f"{header.n_features:,}",
     }
+    rows |= {f"note {number}": note for number, note in enumerate(getattr(header, "notes", ()), start=1)}
     click.echo(tables.listed(rows))
 
 
+def _processing(said: Mapping[str, Any] | None) -> str:
+    if said is None:
+        return "not said"
+    return ", ".join(f"{name}={value}" for name, value in said.items()) or "none"
+
+
 def _print_weights(weights: Weights) -> None:
-    from sae import tables
+    from sae.measuring import tables
 
     dictionary, directions = weights.dictionary, weights.directions
     rows = {

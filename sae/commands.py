@@ -9,6 +9,10 @@ import click
 from sae.errors import UserError
 
 
+class Resumable(click.Command):
+    """A command that keeps what it has done: stopped and called again, it goes on from there."""
+
+
 class Commands(click.Group):
     """A program, called by the group's name.
 
@@ -22,7 +26,9 @@ class Commands(click.Group):
             click.echo(f"{self.name}: {error}", err=True)
             raise SystemExit(error.status) from error
         except KeyboardInterrupt:
-            click.echo(f"\n{self.name}: stopped; the same command goes on from here", err=True)
+            stopped = self.get_command(context, context.invoked_subcommand or "")
+            onward = "; the same command goes on from here" if isinstance(stopped, Resumable) else ""
+            click.echo(f"\n{self.name}: stopped{onward}", err=True)
             sys.stdout.flush()
             # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries
             # are imported), CPython 3.11 ends with signal 2 whatever the program asks for.

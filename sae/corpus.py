@@ -237,7 +237,7 @@ def _hugging_face(spec: str, start: int) -> Iterator[Document]:
     except ImportError as error:
         raise UserError(f"corpus {spec} needs the datasets library: pip install 'autointerp[datasets]'") from error
     try:
-        rows = datasets.load_dataset(name, configuration or None, split="train", streaming=True)
+        rows = datasets.load_dataset(name, name=configuration or None, split="train", streaming=True)
         for number, row in enumerate(rows.skip(start) if start else rows, start):
             if column not in row:
                 raise UserError(f"dataset {name} has no column {column!r}{near(column, sorted(row))}")

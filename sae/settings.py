@@ -192,6 +192,8 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
         return f"{place.name}.{place.slot.discriminator}: field required{near('', list(place.slot.tags()))}"
     if problem["type"] == "value_error":
         return f"{before}{about['error']}"
+    if problem["type"] == "missing":
+        return f"{place.name} is needed here"
     return f"{before}{problem['msg'].lower()} (got {_short(problem['input'])})"
 
 

@@ -49,6 +49,11 @@ class Subject:
     def max_context(self) -> int:
         return int(self.bridge.cfg.n_ctx) - int(self.prepend_bos)
 
+    @property
+    def vocabulary(self) -> int:
+        """V, as the logits have it."""
+        return int(self.bridge.cfg.d_vocab)
+
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         """Ids of each text, without special tokens."""
         with warnings.catch_warnings():
@@ -92,8 +97,9 @@ class Subject:
 
         hooks = [(hook_point, write)] if replace else []
         logits_NCV = self._without_bos(self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks))
-        flat = cross_entropy(logits_NCV[:, :-1].flatten(0, 1).float(), ids_NC[:, 1:].flatten(), reduction="none")
-        return flat.view(ids_NC.shape[0], -1)
+        # A block at a time: softmax and slices copy the logits, which may be gigabytes.
+        pairs = zip(logits_NCV, ids_NC, strict=True)
+        return torch.stack([cross_entropy(each[:-1].float(), ids_C[1:], reduction="none") for each, ids_C in pairs])
 
     def width(self, hook_point: str) -> int:
         """The hook point's width (heads flattened).
@@ -145,6 +151,11 @@ def _place(hook_point: str) -> tuple[str, int]:
     return hook_point, 0
 
 
+def share_basis(one: str, other: str) -> bool:
+    """Whether two hook points of one model hold vectors of one basis: the same point, or both the residual stream's."""
+    return one == other or (_place(one)[0] in RESIDUAL and _place(other)[0] in RESIDUAL)
+
+
 def choose_device(wanted: str = "auto") -> tuple[str, str]:
     """The device to use and why."""
     if wanted != "auto":
@@ -183,21 +194,28 @@ def boot(
         bridge.enable_compatibility_mode(disable_warnings=True, no_processing=not processing, **(processing or {}))
     bridge.eval()
     if prepend_bos and not has_bos:
-        raise UserError(f"prepend_bos is on but {model}'s tokenizer has no BOS token; set subject.prepend_bos=false")
+        raise UserError(f"{model}'s tokenizer has no BOS token, but it was asked for one; ask for none")
     wants_bos = has_bos and bool(bridge.cfg.default_prepend_bos) if prepend_bos is None else prepend_bos
     return Subject(model, bridge, tokenizer, wants_bos, device)
 
 
 def hub_name(model: str) -> str:
     """The hub's name for one of TransformerLens' own, which dictionaries' metadata use (gpt2-small); else unchanged."""
-    from transformer_lens.supported_models import MODEL_ALIASES
-
     if Path(model).expanduser().is_dir():
         return str(Path(model).expanduser())
+    with _quiet():
+        from transformer_lens.supported_models import MODEL_ALIASES
+
     for official, aliases in MODEL_ALIASES.items():
         if model.lower() in (alias.lower() for alias in aliases):
             return str(official)
     return model
+
+
+def one_name(model: str) -> str:
+    """The same for all names of one model: an alias and the hub's name, a relative and an absolute path."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else hub_name(model)
 
 
 @contextlib.contextmanager

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from autointerp.config import Config, base_and_k
 from autointerp.sampling.inputs import Contents
-from sae import baselines, formats, metrics
+from sae import baselines, formats
 from sae.corpus import Blocks, Split
 from sae.dictionary import Dictionary
-from sae.errors import UserError
 from sae.files import sha256_of, write_atomic
+from sae.measuring import metrics
+from sae.measuring.evaluate import placed
+from sae.measuring.weights import weights_hash
 from sae.progress import Report
 from sae.stream import ActivationStream
 from sae.subject import Subject
@@ -44,7 +46,6 @@ class Workshop:
         self._config, self._contents, self._cache, self._report, self._key = config, contents, cache, report, key
         self._subject, self._split = subject, split
         self._hook_point = str(config.subject.hook_point)
-        self._width = subject.width(self._hook_point)
 
     def measured(self) -> tuple[Measured, ...]:
         """The user's dictionaries, then the trained ones, then the baselines in the config's order."""
@@ -59,17 +60,11 @@ class Workshop:
         return (*sparse, *fitted)
 
     def _loaded(self, path: str, content: str) -> Measured:
-        dictionary = formats.load(path)
-        if dictionary.d_in != self._width:
-            raise UserError(
-                f"dictionary {path} reads vectors of width {dictionary.d_in}, but {self._hook_point} of "
-                f"{self._subject.name} is {self._width} wide; give the hook point it was trained on with --hook"
-            )
-        placed = self._placed(dictionary)
+        dictionary = placed(formats.load(path), self._subject, self._hook_point)
         stored = self._cache / "metrics" / f"{self._digest(content)}.json"
         if not stored.is_file():
-            write_atomic(stored, json.dumps(self._measure(placed)))
-        return Measured(placed, json.loads(stored.read_text("utf-8")))
+            write_atomic(stored, json.dumps(self._measure(dictionary)))
+        return Measured(dictionary, json.loads(stored.read_text("utf-8")))
 
     def _trained(self) -> list[Measured]:
         """All autoencoders of the config; those not in the cache are trained together on one stream."""
@@ -113,8 +108,9 @@ class Workshop:
             density_F = metrics.density(target, self._fit_BD)
             return baselines.random_matched(self._fit_BD, target, density_F, self._config.seed)
 
-        weights = sha256_of([target.W_enc_DF.cpu().numpy().tobytes(), target.b_enc_F.cpu().numpy().tobytes()])
-        return self._kept(["random_matched", target.name, weights, self._config.dictionaries.fit_vectors], make)
+        return self._kept(
+            ["random_matched", target.name, weights_hash(target), self._config.dictionaries.fit_vectors], make
+        )
 
     def _kept(self, recipe: Any, make: Callable[[], Dictionary]) -> Measured:
         folder = self._folder(recipe)
@@ -123,14 +119,14 @@ class Workshop:
         return self._open(folder)
 
     def _save(self, dictionary: Dictionary, folder: Path) -> None:
-        placed = self._placed(dictionary)
-        about = {"metrics": self._measure(placed), "prepend_bos": self._subject.prepend_bos}
+        here = self._placed(dictionary)
+        about = {"metrics": self._measure(here), "prepend_bos": self._subject.prepend_bos}
         formats.save(
             replace(
-                placed,
+                here,
                 hook_point=self._hook_point,
                 model=self._subject.name,
-                metadata=dict(placed.metadata) | about,
+                metadata=dict(here.metadata) | about,
             ),
             folder,
         )
@@ -142,7 +138,7 @@ class Workshop:
     def _measure(self, dictionary: Dictionary) -> dict[str, Any]:
         """l0, fvu, dead on vectors, CE on blocks, all of held-out text."""
         found = metrics.reconstruction(dictionary, self._measured_BD)
-        losses = metrics.cross_entropy(dictionary, self._baseline)
+        losses = metrics.cross_entropy(dictionary, self._ablations)
         return {"l0": found.l0, "fvu": found.fvu, "dead": found.dead, "ce_recovered": losses.recovered}
 
     def _placed(self, dictionary: Dictionary) -> Dictionary:
@@ -168,10 +164,10 @@ class Workshop:
         return self._stream(self._split.held_out, 3).sample(MEASURED_VECTORS)
 
     @cached_property
-    def _baseline(self) -> metrics.Baseline:
+    def _ablations(self) -> metrics.Ablations:
         """Losses on held-out blocks spread evenly over the documents."""
         ids_NC = torch.from_numpy(self._split.held_out.full().ids_NC).long()
         step = max(1, len(ids_NC) // MEASURED_BLOCKS)
-        return metrics.baseline(
+        return metrics.ablations(
             self._subject, self._hook_point, ids_NC[::step][:MEASURED_BLOCKS].to(self._subject.device)
         )

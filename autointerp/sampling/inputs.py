@@ -1,4 +1,4 @@
-"""What a run is made from, read without torch: settings the dictionaries supply, and hashes of every content.
+"""What a run is made from, read without weights: settings the dictionaries supply, and hashes of every content.
 
 Raises the user's mistakes (paths, formats, settings that contradict each other) before anything slow starts.
 """
@@ -58,16 +58,20 @@ def model_content(config: Config) -> Any:
 
 
 def processing(config: Config) -> dict[str, Any]:
-    """The weight processing the dictionaries were trained under. Raises UserError if they disagree."""
+    """The weight processing the dictionaries were trained under, none where no dictionary says.
+
+    Raises UserError if they disagree; to have been trained under none is to disagree with those under some.
+    """
     headers = [peek(path) for path in config.dictionaries.load]
-    return dict(_agreed([h for h in headers if h.processing], "processing", None) or {})
+    return dict(_agreed(headers, "processing", None) or {})
 
 
 def _agreed(headers: list[Header], name: str, flag: str | None) -> Any:
     """The one value all headers give; with a `flag`, UserError if none does."""
-    values = [getattr(header, name) for header in headers if getattr(header, name) is not None]
+    told = [(header.name, getattr(header, name)) for header in headers if getattr(header, name) is not None]
+    values = [value for _, value in told]
     if any(value != values[0] for value in values):
-        said = ", ".join(f"{header.name}: {getattr(header, name)}" for header in headers)
+        said = ", ".join(f"{dictionary}: {value}" for dictionary, value in told)
         raise UserError(
             f"the dictionaries disagree on {name} ({said}); run them apart and merge with autointerp leaderboard"
         )

@@ -1,8 +1,9 @@
 """Dictionaries on disk: `load` recognises whose format a path holds; one file per library.
 
-`recognise` looks at names only and `peek` reads little, mostly JSON, so that a command line can check a path before
-it loads anything. PyTorch's files are read as plain tensors or refused; the one format that is a pickle of objects,
-sparse_coding's, is opened only where `allow_pickle` is given, and then by PyTorch's restricted unpickler.
+`recognise` looks at names only and `peek` reads no weights, so that a command line can check a path before it loads
+anything: it reads JSON, or the shapes in the files that hold nothing else, for which torch is needed if they are
+PyTorch's (OpenAI's and sparse_coding's). These are read as plain tensors or refused; the one format that is a pickle
+of objects, sparse_coding's, is opened only where `allow_pickle` is given, and then by PyTorch's restricted unpickler.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.errors import UserError, near
-from sae.formats.header import Header
+from sae.formats.header import Header, refuse_existing
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
@@ -77,21 +78,31 @@ def save(dictionary: Dictionary, folder: str | Path, format: str = "own") -> Non
     Raises UserError if the folder is already there, the format is not one of `SAVED`, or it cannot express the
     dictionary.
     """
-    if format not in SAVED:
-        raise UserError(f"cannot save as {format!r}{near(format, list(SAVED))}")
-    _module(format).save(dictionary, Path(folder).expanduser())
+    _module(_known(format)).save(dictionary, Path(folder).expanduser())
 
 
 def convert(source: str | Path, folder: str | Path, format: str = "own", allow_pickle: bool = False) -> Dictionary:
-    """Read any format and write one of `SAVED`; where it came from goes into the metadata. Returns what was written."""
+    """Read any format and write one of `SAVED`; where it came from goes into the metadata. Returns what was written.
+
+    Raises UserError before anything is read if it could not be written.
+    """
+    _known(format)
+    refuse_existing(Path(folder).expanduser())
     header, module = peek(source, allow_pickle), recognise(source)[1]
-    kept = {"prepend_bos": header.prepend_bos, "processing": dict(header.processing)}
+    kept = {"prepend_bos": header.prepend_bos, "processing": header.processing}
     converted = load(source, allow_pickle)
-    metadata = dict(converted.metadata) | {name: value for name, value in kept.items() if value not in (None, {})}
+    metadata = dict(converted.metadata) | {name: value for name, value in kept.items() if value is not None}
     metadata["converted_from"] = f"{Path(source).resolve().name} ({module})"
     converted = replace(converted, metadata=metadata)
     save(converted, folder, format)
     return converted
+
+
+def _known(format: str) -> str:
+    """Raises UserError if dictionaries cannot be saved in it."""
+    if format not in SAVED:
+        raise UserError(f"cannot save as {format!r}{near(format, list(SAVED))}")
+    return format
 
 
 def _read(verb: str, path: str | Path, allow_pickle: bool) -> Any:
@@ -99,11 +110,13 @@ def _read(verb: str, path: str | Path, allow_pickle: bool) -> Any:
     reader = getattr(_module(module), verb)
     if module != PICKLED:
         return reader(place)
+    item = _split(path)[1]
     if allow_pickle:
-        return reader(place, _split(path)[1])
+        return reader(place, item)
     raise UserError(
-        f"dictionary {path}: a pickle of sparse_coding's objects, which are not opened unasked; give --allow-pickle "
-        "(in Python allow_pickle=True) to have them read by an unpickler that runs nothing of the file"
+        f"dictionary {path}: a pickle of sparse_coding's objects, which are not opened unasked; convert it, by an "
+        f"unpickler that runs nothing of the file: sae convert {place}#{'N' if item is None else item} OUT "
+        "--allow-pickle (in Python: allow_pickle=True)"
     )
 
 

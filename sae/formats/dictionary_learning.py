@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, in_fp32, read_json, read_torch, require
+from sae.formats.header import (
+    Header,
+    fitting,
+    fitting_k,
+    in_fp32,
+    optional,
+    read_json,
+    read_torch,
+    require,
+    typed,
+    whole,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,10 +60,10 @@ def peek(place: Path) -> Header:
     trainer, folder = _trainer(path), path.resolve().parent.name
     return Header(
         name=folder if place.is_dir() else f"{folder}-{place.stem}",
-        d_in=require(trainer, "activation_dim", path),
-        n_features=require(trainer, "dict_size", path),
-        hook_point=_hook_point(trainer),
-        model=trainer.get("lm_name") or None,
+        d_in=whole(trainer, "activation_dim", path),
+        n_features=whole(trainer, "dict_size", path),
+        hook_point=_hook_point(optional(trainer, "submodule_name", str, path) or ""),
+        model=optional(trainer, "lm_name", str, path) or None,
     )
 
 
@@ -97,20 +108,18 @@ def _config(place: Path) -> Path:
 def _trainer(path: Path) -> dict[str, Any]:
     """The config's account of the autoencoder, its class one that is known here."""
     config = read_json(path)
-    trainer = require(config, "trainer", path)
-    if not isinstance(trainer, dict):
-        raise UserError(f"{path}: 'trainer' is not a JSON object")
-    name = require(trainer, "dict_class", path)
-    if str(name) not in LAYOUTS:
+    trainer = typed(config, "trainer", dict, path)
+    name = typed(trainer, "dict_class", str, path)
+    if name not in LAYOUTS:
         raise UserError(f"{path}: dict_class {name!r} is not supported ({', '.join(LAYOUTS)} are)")
-    if (config.get("buffer") or {}).get("io") == "in_and_out":
+    if (optional(config, "buffer", dict, path) or {}).get("io") == "in_and_out":
         raise UserError(f"{path}: buffer.io is in_and_out; transcoders are not supported, autoencoders are")
     return trainer
 
 
-def _hook_point(trainer: dict[str, Any]) -> str | None:
+def _hook_point(name: str) -> str | None:
     """The output of a block, under the name that the library's users give it; None for any other module."""
-    place = re.fullmatch(r"resid_post_layer_(\d+)", trainer.get("submodule_name") or "")
+    place = re.fullmatch(r"resid_post_layer_(\d+)", name)
     return f"blocks.{int(place[1])}.hook_resid_post" if place else None
 
 
@@ -118,7 +127,7 @@ def _state(path: Path) -> dict[str, Any]:
     """The state dict; an interrupted run leaves it beside its optimiser's, under "ae"."""
     values = read_torch(path)
     inner = values.get("ae")
-    return in_fp32(inner) if isinstance(inner, dict) else values
+    return in_fp32(inner, path) if isinstance(inner, dict) else values
 
 
 def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,10 +163,11 @@ def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: 
 
 def _k(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path, about: Path) -> int:
     """The k that config and weights agree on."""
-    told, saved = require(trainer, "k", about), int(fitting(tensors, "k", (), path))
+    told = fitting_k(require(trainer, "k", about), m, about)
+    saved = fitting_k(fitting(tensors, "k", (), path).item(), m, path)
     if told != saved:
         raise UserError(f"{path}: k is {saved}, but {ABOUT} says {told}; they are not of one autoencoder")
-    return fitting_k(saved, m, path)
+    return saved
 
 
 def _with_unit_decoder(dictionary: Dictionary) -> Dictionary:

@@ -8,12 +8,14 @@ the input. Knows nothing of Gemma Scope 2, which is saved otherwise.
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from tokenize import TokenError
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, require, without_scaling
+from sae.formats.header import MALFORMED, Header, first_line, fitting, in_fp32, require, without_scaling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,23 +23,26 @@ if TYPE_CHECKING:
     from sae.dictionary import Dictionary
 
 WEIGHTS = "params.npz"
+DAMAGED = (*MALFORMED, BadZipFile, zlib.error, TokenError, SyntaxError, MemoryError)
+"""What numpy and zipfile raise on bytes that no `savez` wrote; the last of a header that promises too much."""
 SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 
 
 def peek(folder: Path) -> Header:
     path, place = folder / WEIGHTS, folder.resolve()
-    biases = _tensors(path, "b_")
+    shapes = _shapes(path)
     release = re.search(r"gemma-scope-(\d+b)-(pt|it)-(\w+)", str(place))
     if release and release[3] not in SITES:
         raise UserError(f"{path}: Gemma Scope's {release[3]} are not supported ({', '.join(SITES)} are)")
     layer = re.search(r"/layer_(\d+)/", place.as_posix())
     return Header(
         name=place.name,
-        d_in=require(biases, "b_dec", path).numel(),
-        n_features=require(biases, "b_enc", path).numel(),
+        d_in=_length(shapes, "b_dec", path),
+        n_features=_length(shapes, "b_enc", path),
         hook_point=f"blocks.{layer[1]}.{SITES[release[3]]}" if release and layer else None,
         model=f"google/gemma-2-{release[1]}{'-it' if release[2] == 'it' else ''}" if release else None,
         prepend_bos=True,  # all were trained on text that begins with it
+        processing={},  # and on the model as it was released
     )
 
 
@@ -61,14 +66,40 @@ def load(folder: Path) -> Dictionary:
     )
 
 
-def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The arrays whose names begin so, in fp32; some releases write w_enc for W_enc. UserError if damaged."""
+def _shapes(path: Path) -> dict[str, Any]:
+    """The shapes of the biases by their names, from the first bytes of each. Raises UserError if damaged."""
+    try:
+        with ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.startswith("b_")]
+            return {name: _shape(archive, f"{name}.npy") for name in names}
+    except DAMAGED as error:
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
+
+
+def _shape(archive: ZipFile, name: str) -> tuple[int, ...]:
+    from numpy.lib import format as npy
+
+    with archive.open(name) as file:
+        read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+        shape: tuple[int, ...] = read(file)[0]
+        return shape
+
+
+def _length(shapes: dict[str, Any], name: str, path: Path) -> int:
+    shape = require(shapes, name, path)
+    if len(shape) != 1:
+        raise UserError(f"{path}: {name} has shape {list(shape)}, expected one dimension")
+    return int(shape[0])
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The arrays in fp32; some releases write w_enc for W_enc. Raises UserError if damaged."""
     import numpy as np
     import torch
 
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            names = [name for name in arrays if name.startswith(prefix)]
-            return {re.sub("^w_", "W_", name): torch.from_numpy(arrays[name]).float() for name in names}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+            tensors = {re.sub("^w_", "W_", name): torch.from_numpy(arrays[name]) for name in arrays}
+    except DAMAGED as error:
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
+    return in_fp32(tensors, path)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sae.errors import UserError
+from sae.errors import UserError, near
 from sae.files import make_folder_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
+EXPECTED = {dict: "a mapping", str: "a text", bool: "true or false"}
 
 MALFORMED = (
     OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
@@ -32,16 +35,23 @@ class Header:
     hook_point: str | None
     model: str | None
     prepend_bos: bool | None = None
-    processing: Mapping[str, Any] = field(default_factory=dict)
-    """Weight processing the model was loaded with (TransformerLens' names); empty: none."""
+    processing: Mapping[str, Any] | None = None
+    """Weight processing the model was loaded with (TransformerLens' names); empty: none, and that is known."""
+    notes: tuple[str, ...] = ()
+    """What whoever uses the dictionary should be told, one line each."""
+
+    @property
+    def model_processing(self) -> Mapping[str, Any]:
+        """How to load the model; unprocessed where nothing is said."""
+        return self.processing or {}
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises UserError if the file is not one."""
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:  # also of numbers too long and of nesting too deep
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object")
     return value
@@ -54,6 +64,46 @@ def require(values: Mapping[str, Any], key: str, path: Path) -> Any:
     return values[key]
 
 
+def typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
+    """values[key]. Raises UserError if it is missing or not of that type (one of `EXPECTED`)."""
+    value = require(values, key, path)
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: {key!r} is {shown(value)}, expected {EXPECTED[kind]}")
+    return value
+
+
+def optional(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T | None:
+    """As `typed`, but None if it is missing or null."""
+    return None if values.get(key) is None else typed(values, key, kind, path)
+
+
+def whole(values: Mapping[str, Any], key: str, path: Path) -> int:
+    """values[key], a width or a count. Raises UserError if it is missing or not a whole number from 1 on."""
+    value = require(values, key, path)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{path}: {key!r} is {shown(value)}, expected a whole number from 1 on")
+    return value
+
+
+def one_of(known: tuple[str, ...], values: Mapping[str, Any], key: str, path: Path) -> Any:
+    """values[key]. Raises UserError if it is missing or not one of the known words."""
+    value = require(values, key, path)
+    if value not in known:
+        raise UserError(f"{path}: {key} is {shown(value)}{near(str(value), list(known))}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value of a file on one short line; of what is not a plain value only the type, which is safe to ask."""
+    plain = value is None or isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 2**63)
+    told = repr(value) if plain else f"a {type(value).__name__}"
+    return told if len(told) <= 60 else f"{told[:57]}..."
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file in fp32. Raises UserError if the file is missing or damaged."""
     from safetensors import SafetensorError
@@ -62,26 +112,61 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-    return {name: tensor.float() for name, tensor in tensors.items()}
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
+    return in_fp32(tensors, path)
 
 
-def read_torch(path: Path) -> dict[str, Any]:
+def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
     """What `torch.save` wrote of a state dict: tensors in fp32, plain values as they are.
 
-    Raises UserError if the file is missing, damaged, or holds anything that would have to be unpickled.
+    With `shapes_only`, tensors are as the file has them, and their numbers stay there. Raises UserError if the file is
+    missing, damaged, or holds anything that would have to be unpickled, or tensors that are not `ordinary`.
     """
-    values = restricted(path)
+    values = restricted(path, mmap=shapes_only)
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a state dict")
-    return in_fp32(values)
+    return ordinary(values, path) if shapes_only else in_fp32(values, path)
 
 
-def in_fp32(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values, tensors among them as plain fp32."""
+def in_fp32(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The same values, tensors among them as plain fp32. Raises UserError for those that are not `ordinary`."""
     from torch import Tensor
 
-    return {name: value.detach().float() if isinstance(value, Tensor) else value for name, value in values.items()}
+    checked = ordinary(values, path).items()
+    return {name: _single(value, name, path) if isinstance(value, Tensor) else value for name, value in checked}
+
+
+def _single(tensor: Tensor, name: str, path: Path) -> Tensor:
+    try:
+        return tensor.detach().float()
+    except RuntimeError as error:  # types that torch stores but does not compute with
+        raise UserError(f"{path}: {shown(name)} cannot be read as fp32: {first_line(error)}") from error
+
+
+def ordinary(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The same values. Raises UserError naming a tensor that is not dense, real and in memory.
+
+    PyTorch's restricted unpickler gives back others as well, and unchecked: a sparse tensor's indices may point
+    outside its memory. Nothing is asked of them here but what they are.
+    """
+    from torch import Tensor
+
+    for name, value in values.items():
+        if isinstance(value, Tensor) and (odd := _oddity(value)):
+            raise UserError(f"{path}: {shown(name)} is {odd}, expected a dense tensor of real numbers; save it as one")
+    return dict(values)
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    import torch
+
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return f"a {type(tensor).__name__}"
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return "a nested tensor" if tensor.is_nested else f"a tensor of layout {tensor.layout}"
+    if tensor.is_quantized or tensor.is_complex():
+        return "a quantized tensor" if tensor.is_quantized else "a complex tensor"
+    return None if tensor.device.type == "cpu" else f"a tensor on {tensor.device.type}"
 
 
 def restricted(path: Path, stand_ins: Mapping[str, type] | None = None, mmap: bool = False) -> Any:
@@ -105,18 +190,25 @@ def restricted(path: Path, stand_ins: Mapping[str, type] | None = None, mmap: bo
                 raise UserError(f"cannot read {path} as plain tensors: it asks for {min(refused)}, which is refused")
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
     except (*MALFORMED, UnpicklingError) as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        raise UserError(f"cannot read {path} as plain tensors: {said[0]}") from error
+        raise UserError(f"cannot read {path} as plain tensors: {first_line(error)}") from error
 
 
 def fitting(tensors: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
     """tensors[name] if it has that shape. Raises UserError with both shapes otherwise."""
-    tensor: Tensor = require(tensors, name, path)
-    if not hasattr(tensor, "shape"):
+    from torch import Tensor
+
+    tensor = require(tensors, name, path)
+    if not isinstance(tensor, Tensor):
         raise UserError(f"{path}: {name} is a {type(tensor).__name__}, expected a tensor of shape {list(shape)}")
     if tuple(tensor.shape) != shape:
         raise UserError(f"{path}: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
     return tensor
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises UserError if something is there."""
+    if folder.exists():
+        raise UserError(f"{folder} is already there; choose another place or remove it")
 
 
 def write_folder(folder: Path, about: tuple[str, Mapping[str, Any]], weights: tuple[str, Mapping[str, Tensor]]) -> None:
@@ -126,8 +218,7 @@ def write_folder(folder: Path, about: tuple[str, Mapping[str, Any]], weights: tu
     """
     from safetensors.torch import save_file
 
-    if folder.exists():
-        raise UserError(f"{folder} is already there; choose another place or remove it")
+    refuse_existing(folder)
 
     def fill(temporary: Path) -> None:
         # safetensors refuses tensors that share memory
@@ -150,7 +241,7 @@ def without_scaling(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]
 
 def fitting_k(k: Any, n_features: int, path: Path) -> int:
     """k if so many features can be kept. Raises UserError otherwise."""
-    whole = isinstance(k, int) or (isinstance(k, float) and k.is_integer())
-    if not whole or not 1 <= k <= n_features:
-        raise UserError(f"{path}: k is {k}, expected 1 to {n_features} (the number of features)")
+    number = (isinstance(k, int) and not isinstance(k, bool)) or (isinstance(k, float) and k.is_integer())
+    if not number or not 1 <= k <= n_features:
+        raise UserError(f"{path}: k is {shown(k)}, expected 1 to {n_features} (the number of features)")
     return int(k)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, read_torch, require
+from sae.formats.header import Header, fitting, fitting_k, optional, read_torch, require, shown, typed
 
 if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary
@@ -27,7 +27,8 @@ PLACE = re.compile(rf"/(({'|'.join(HOOK_POINTS)})(?:_v\w+)?)/autoencoders/(\d+)\
 
 
 def peek(path: Path) -> Header:
-    return _header(path, read_torch(path))
+    """By the shapes of the biases; the numbers stay in the file."""
+    return _header(path, read_torch(path, shapes_only=True))
 
 
 def load(path: Path) -> Dictionary:
@@ -55,22 +56,30 @@ def _header(path: Path, values: dict[str, Any]) -> Header:
     place = PLACE.search(path.absolute().as_posix())
     return Header(
         name=f"{place[1]}-{place[3]}" if place else path.stem,
-        d_in=require(values, "pre_bias", path).numel(),
-        n_features=require(values, "latent_bias", path).numel(),
+        d_in=_length(values, "pre_bias", path),
+        n_features=_length(values, "latent_bias", path),
         hook_point=f"blocks.{place[3]}.{HOOK_POINTS[place[2]]}" if place else None,
         model="gpt2" if place else None,
     )
 
 
+def _length(values: dict[str, Any], name: str, path: Path) -> int:
+    shape = getattr(require(values, name, path), "shape", None)
+    if shape is None or len(shape) != 1:
+        told = shown(values[name]) if shape is None else f"of shape {list(shape)}"
+        raise UserError(f"{path}: {name} is {told}, expected a tensor of one dimension")
+    return int(shape[0])
+
+
 def _activation(values: dict[str, Any], m: int, path: Path) -> Activation:
     from sae.dictionary import ReLU, TopK
 
-    match values.get("activation", "ReLU"):
+    match optional(values, "activation", str, path) or "ReLU":
         case "ReLU":
             return ReLU()
         case "TopK":
-            options = require(values, "activation_state_dict", path)
-            after = options.get("postact_fn")
+            options = typed(values, "activation_state_dict", dict, path)
+            after = optional(options, "postact_fn", str, path)
             if after != "ReLU":
                 raise UserError(
                     f"{path}: postact_fn {after!r} is not supported (ReLU is); features must not be negative"

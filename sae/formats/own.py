@@ -1,50 +1,69 @@
 """Our own format: `dictionary.json` (what it is) and `dictionary.safetensors` (canonical tensors, fp32)."""
 
+from __future__ import annotations
+
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from torch import Tensor
+from sae.errors import UserError
+from sae.formats.header import (
+    Header,
+    fitting,
+    fitting_k,
+    one_of,
+    optional,
+    read_json,
+    read_tensors,
+    require,
+    shown,
+    typed,
+    whole,
+    write_folder,
+)
 
-from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, Kind, NonNegative, Normalisation, TopK
-from sae.errors import UserError, near
-from sae.formats.header import Header, fitting, fitting_k, read_json, read_tensors, require, write_folder
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Activation, Dictionary
 
 VERSION = 1
 ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
 
 
 def peek(folder: Path) -> Header:
-    about = _about(folder)
-    metadata = about.get("metadata", {})
+    about, path = _about(folder), folder / ABOUT
+    metadata = _metadata(about, path)
     return Header(
-        name=require(about, "name", folder / ABOUT),
-        d_in=require(about, "d_in", folder / ABOUT),
-        n_features=require(about, "n_features", folder / ABOUT),
-        hook_point=about.get("hook_point"),
-        model=about.get("model"),
-        prepend_bos=metadata.get("prepend_bos"),
-        processing=metadata.get("processing", {}),
+        name=typed(about, "name", str, path),
+        d_in=whole(about, "d_in", path),
+        n_features=whole(about, "n_features", path),
+        hook_point=optional(about, "hook_point", str, path),
+        model=optional(about, "model", str, path),
+        prepend_bos=optional(metadata, "prepend_bos", bool, path),
+        processing=optional(metadata, "processing", dict, path),
     )
 
 
 def load(folder: Path) -> Dictionary:
+    from sae.dictionary import Dictionary, Kind, Normalisation
+
     about, header, path = _about(folder), peek(folder), folder / WEIGHTS
     tensors = read_tensors(path)
     d, m = header.d_in, header.n_features
     return Dictionary(
         name=header.name,
-        kind=_one_of(get_args(Kind), about, "kind", folder / ABOUT),
+        kind=one_of(get_args(Kind), about, "kind", folder / ABOUT),
         W_enc_DF=fitting(tensors, "W_enc", (d, m), path),
         b_enc_F=fitting(tensors, "b_enc", (m,), path),
         W_dec_FD=fitting(tensors, "W_dec", (m, d), path),
         b_dec_D=fitting(tensors, "b_dec", (d,), path),
-        activation=_activation(require(about, "activation", folder / ABOUT), tensors, m, path),
-        subtract_b_dec=require(about, "subtract_b_dec", folder / ABOUT),
-        normalisation=_one_of(get_args(Normalisation), about, "normalisation", folder / ABOUT),
+        activation=_activation(typed(about, "activation", dict, folder / ABOUT), tensors, m, path),
+        subtract_b_dec=typed(about, "subtract_b_dec", bool, folder / ABOUT),
+        normalisation=one_of(get_args(Normalisation), about, "normalisation", folder / ABOUT),
         hook_point=header.hook_point,
         model=header.model,
-        metadata=about.get("metadata", {}),
+        metadata=_metadata(about, folder / ABOUT),
     )
 
 
@@ -56,15 +75,13 @@ def save(dictionary: Dictionary, folder: Path) -> None:
 def _about(folder: Path) -> dict[str, Any]:
     about = read_json(folder / ABOUT)
     if about.get("format_version") != VERSION:
-        raise UserError(f"{folder / ABOUT} has format version {about.get('format_version')}; this code reads {VERSION}")
+        version = shown(about.get("format_version"))
+        raise UserError(f"{folder / ABOUT} has format version {version}; this code reads {VERSION}")
     return about
 
 
-def _one_of(known: tuple[str, ...], about: dict[str, Any], key: str, path: Path) -> Any:
-    value = require(about, key, path)
-    if value not in known:
-        raise UserError(f"{path}: {key} is {value!r}{near(str(value), list(known))}")
-    return value
+def _metadata(about: dict[str, Any], path: Path) -> dict[str, Any]:
+    return typed(about, "metadata", dict, path) if "metadata" in about else {}
 
 
 def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +101,8 @@ def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, A
 
 
 def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from sae.dictionary import Gated, GroupMax, JumpReLU, NonNegative, TopK
+
     tensors = {
         "W_enc": dictionary.W_enc_DF,
         "b_enc": dictionary.b_enc_F,
@@ -110,6 +129,8 @@ def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path: Path) -> Activation:
+    from sae.dictionary import Activation, Gated, GroupMax, JumpReLU, NonNegative, TopK
+
     bare = {activation.name: activation for activation in get_args(Activation) if not fields(activation)}
     match about.get("name"):
         case str(name) if name in bare:  # nothing but a name: ReLU and its like
@@ -129,4 +150,4 @@ def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path:
             k = fitting_k(about["k"], m, path.parent / ABOUT) if "k" in about else None
             return NonNegative(fitting(tensors, "gram", (m, m), path), k)
         case other:
-            raise UserError(f"{path.parent / ABOUT}: activation {other!r} is not known to this version")
+            raise UserError(f"{path.parent / ABOUT}: activation {shown(other)} is not known to this version")

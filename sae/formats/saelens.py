@@ -8,16 +8,21 @@ refused. Knows nothing of the model.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sae.errors import UserError
 from sae.formats.header import (
     Header,
     fitting,
     fitting_k,
+    one_of,
+    optional,
     read_json,
     read_tensors,
     require,
+    shown,
+    typed,
+    whole,
     without_scaling,
     write_folder,
 )
@@ -34,51 +39,60 @@ OURS = "autointerp"
 ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 INSTEAD = 'save it in our own format (format="own") instead'
 PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
-NORMALISATIONS = {
-    "none": "none",
-    "expected_average_only_in": "none",  # its factor is folded into the weights
-    "constant_norm_rescale": "constant_norm_rescale",
-    "layer_norm": "layer_norm",
-}
+KWARGS = "model_from_pretrained_kwargs"
+NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
+"""Those that are done to every vector, by the same names here."""
+AVERAGED = "expected_average_only_in"
+"""A factor for all vectors, in no file. SAELens says "none" from when it has folded it into the weights: at the end of
+a training, or in `from_pretrained` for the releases whose factor it lists. Files that still say this are not folded."""
+UNSAID = (
+    f"{ABOUT} does not say how the model's weights were processed, so that they are left as they are; dictionaries of "
+    f"gpt2 from before SAELens 6 were mostly trained on centred ones: there, set {KWARGS} to "
+    '{"center_writing_weights": true}'
+)
 
 
 def peek(folder: Path) -> Header:
-    config = _config(folder)
+    config, path = _config(folder), folder / ABOUT
+    _normalisation(config, path)
     about = config["metadata"]
-    processing = about.get("model_from_pretrained_kwargs") or {}
+    processing = _processing(about, path)
     return Header(
         name=folder.resolve().name,
-        d_in=require(config, "d_in", folder / ABOUT),
-        n_features=require(config, "d_sae", folder / ABOUT),
-        hook_point=about.get("hook_name"),
-        model=about.get("model_name"),
-        prepend_bos=about.get("prepend_bos"),
-        processing=_processing(processing),
+        d_in=whole(config, "d_in", path),
+        n_features=whole(config, "d_sae", path),
+        hook_point=optional(about, "hook_name", str, path),
+        model=optional(about, "model_name", str, path),
+        prepend_bos=optional(about, "prepend_bos", bool, path),
+        processing=processing,
+        notes=(UNSAID,) if processing is None else (),
     )
 
 
 def load(folder: Path) -> Dictionary:
-    from sae.dictionary import Dictionary
+    from sae.dictionary import Dictionary, Kind
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
     tensors = without_scaling(read_tensors(path), path)
     d, m = header.d_in, header.n_features
     W_dec_FD = fitting(tensors, "W_dec", (m, d), path)
     gated = config["architecture"] == "gated"
-    ours = dict(config["metadata"].pop(OURS, {}))
+    ours = {"kind": "sae"} | (optional(config["metadata"], OURS, dict, folder / ABOUT) or {})
+    config["metadata"].pop(OURS, None)
+    kind = one_of(get_args(Kind), ours, "kind", folder / ABOUT)
     return Dictionary(
         name=header.name,
-        kind=ours.pop("kind", "sae"),
+        kind=kind,
         W_enc_DF=fitting(tensors, "W_enc", (d, m), path),
         b_enc_F=W_dec_FD.new_zeros(m) if gated else fitting(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
         b_dec_D=fitting(tensors, "b_dec", (d,), path),
         activation=_activation(config, tensors, W_dec_FD, path),
-        subtract_b_dec=config.get("apply_b_dec_to_input", True),
+        subtract_b_dec=optional(config, "apply_b_dec_to_input", bool, folder / ABOUT) is not False,
         normalisation=_normalisation(config, folder / ABOUT),
         hook_point=header.hook_point,
         model=header.model,
-        metadata={"saelens": config} | ours,
+        metadata={"saelens": config} | {name: value for name, value in ours.items() if name != "kind"},
     )
 
 
@@ -135,15 +149,16 @@ def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> b
 def _metadata(dictionary: Dictionary) -> dict[str, Any]:
     """What SAELens' own metadata hold; those the dictionary was read with are kept, what is unknown is left out."""
     ours = dict(dictionary.metadata)
-    origin = (ours.pop("saelens", None) or {}).get("metadata") or {}
+    read = (ours.pop("saelens", None) or {}).get("metadata") or {}
+    origin = {name: value for name, value in read.items() if name != KWARGS or value is not None}
     known = {
         "model_name": dictionary.model,
         "hook_name": dictionary.hook_point,
         "prepend_bos": ours.get("prepend_bos"),
-        "model_from_pretrained_kwargs": ours.get("processing"),
+        KWARGS: ours.get("processing"),
     }
     told = {name: value for name, value in known.items() if value is not None}
-    needed: dict[str, Any] = {"sae_lens_training_version": None, "model_from_pretrained_kwargs": {}}
+    needed: dict[str, Any] = {"sae_lens_training_version": None, KWARGS: {}}
     layout = {"sae_lens_version": VERSION}  # of the files, whoever trained it
     return needed | origin | told | layout | {OURS: {"kind": dictionary.kind} | ours}
 
@@ -154,39 +169,53 @@ def _config(folder: Path) -> dict[str, Any]:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} has {ABOUT} but no {WEIGHTS}; a SAELens folder has both")
     if "metadata" in config:
+        typed(config, "metadata", dict, folder / ABOUT)
         return config | {"architecture": config.get("architecture", "standard")}
     hook_name = config.get("hook_name", config.get("hook_point"))
-    kwargs = config.get("activation_fn_kwargs") or {}
+    kwargs = optional(config, "activation_fn_kwargs", dict, folder / ABOUT) or {}
     activation = config.get("activation_fn_str", config.get("activation_fn", "relu"))
     if activation not in ("relu", "topk"):
-        raise UserError(f"{folder / ABOUT}: activation function {activation!r} is not supported (relu and topk are)")
+        raise UserError(f"{folder / ABOUT}: activation function {shown(activation)} is not supported (relu, topk are)")
     normalise = config.get("normalize_activations") or "none"
     return config | {
         "architecture": "topk" if activation == "topk" else config.get("architecture", "standard"),
         "k": kwargs.get("k", config.get("k")),
-        "normalize_activations": "expected_average_only_in" if normalise is True else normalise,
+        "normalize_activations": AVERAGED if normalise is True else normalise,
         "metadata": {
             "hook_name": hook_name,
             "model_name": config.get("model_name"),
             "prepend_bos": config.get("prepend_bos", True),
-            "model_from_pretrained_kwargs": config.get("model_from_pretrained_kwargs"),
+            KWARGS: config.get(KWARGS),
         },
     }
 
 
-def _processing(kwargs: dict[str, Any]) -> dict[str, bool]:
-    """SAELens loads its model unprocessed but for these flags; empty if all of them are off."""
+def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
+    """SAELens loads its model unprocessed but for these flags; empty if all of them are off, None if nothing is said.
+
+    In a file of ours an empty mapping may only stand where the library needs one; whether it is said, ours tells.
+    """
+    kwargs, ours = optional(about, KWARGS, dict, path), optional(about, OURS, dict, path)
+    if kwargs is None or (not kwargs and ours is not None and "processing" not in ours):
+        return None
     flags = {name: bool(kwargs.get(name, False)) for name in PROCESSING}
     return flags if any(flags.values()) else {}
 
 
 def _normalisation(config: dict[str, Any], path: Path) -> Any:
     wanted = config.get("normalize_activations", "none")
+    if wanted == AVERAGED:
+        raise UserError(
+            f"{path}: normalize_activations is {wanted}, and its factor is not in the weights; with SAELens, load it "
+            "by SAE.from_pretrained if that knows the release (it folds the factor), or by SAE.load_from_disk and call "
+            "sae.fold_activation_norm_scaling_factor(FACTOR), then sae.save_model(FOLDER)"
+        )
     if wanted not in NORMALISATIONS:
         raise UserError(
-            f"{path}: normalize_activations {wanted!r} is not supported; fold it with SAELens and save again"
+            f"{path}: normalize_activations {shown(wanted)} is not supported ({', '.join(NORMALISATIONS)} are); "
+            "fold it with SAELens and save again"
         )
-    return NORMALISATIONS[wanted]
+    return wanted
 
 
 def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Tensor, path: Path) -> Activation:
@@ -197,7 +226,7 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
         case "standard":
             return ReLU()
         case "topk":
-            rescale = config.get("rescale_acts_by_decoder_norm", False)
+            rescale = optional(config, "rescale_acts_by_decoder_norm", bool, path.parent / ABOUT)
             k = fitting_k(require(config, "k", path.parent / ABOUT), m, path.parent / ABOUT)
             return TopK(k, W_dec_FD.norm(dim=1) if rescale else None)
         case "jumprelu":
@@ -207,5 +236,6 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
             return Gated(b_gate_F, r_mag_F, b_mag_F)
         case other:
             raise UserError(
-                f"{path.parent / ABOUT}: architecture {other!r} is not supported (standard, topk, jumprelu, gated are)"
+                f"{path.parent / ABOUT}: architecture {shown(other)} is not supported (standard, topk, jumprelu, gated "
+                "are)"
             )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, in_fp32, require, restricted
+from sae.formats.header import Header, fitting, fitting_k, in_fp32, ordinary, require, restricted, shown, typed, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,9 @@ HOOK_POINTS = {
     "mlp": "mlp.hook_post",
     "mlpout": "hook_mlp_out",
 }
+WIDEST = 2**15
+"""The widest place of a model that is read as it is: of an identity that a file only gives the size of, here are made
+all rows, at this width 8 GiB. No model the library was written for has it."""
 PLACE = re.compile(rf"_({'|'.join(HOOK_POINTS)})_l(\d+)_r\d+(?:/|$)")
 """The release's folders, `tied_residual_l2_r6/_63`: place, layer, features per dimension; `_63` is the chunk."""
 
@@ -96,13 +99,16 @@ def peek(path: Path, item: int | None = None) -> Header:
 
 def load(path: Path, item: int | None = None) -> Dictionary:
     """Entry `item` of the file; without it, the only one there is."""
+    import torch
+
     from sae.dictionary import Dictionary
 
     entry = _chosen(path, item)
+    entry = replace(entry, attributes=in_fp32(entry.attributes, entry.where))
     header, layout = _header(entry), LAYOUTS[entry.cls]
     d, m = header.d_in, header.n_features
+    b_enc_F = fitting(entry.attributes, layout.bias, (m,), entry.where) if layout.bias else torch.zeros(m)
     W_enc_FD = _encoder(entry)
-    b_enc_F = fitting(entry.attributes, layout.bias, (m,), entry.where) if layout.bias else W_enc_FD.new_zeros(m)
     W_enc_DF, W_dec_FD, b_dec_D = _with_centring(entry, W_enc_FD, _decoder(entry, W_enc_FD), d)
     return Dictionary(
         name=header.name,
@@ -124,7 +130,7 @@ def _chosen(path: Path, item: int | None) -> Entry:
     wanted = 0 if item is None and len(entries) == 1 else item
     if wanted is not None and wanted < len(entries):
         entry = entries[wanted]
-        return replace(entry, attributes=in_fp32(entry.attributes))
+        return replace(entry, attributes=ordinary(entry.attributes, entry.where))
     told = ", ".join(entry.told for entry in entries[:LISTED]) + (", ..." if len(entries) > LISTED else "")
     if item is not None:
         raise UserError(f"{path}#{item}: there is no such entry; the file holds {len(entries)}: {told}")
@@ -136,16 +142,23 @@ def _entry(path: Path, item: int, value: Any) -> Entry:
     saved, about = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
     if not isinstance(saved, Saved) or not isinstance(about, dict):
         raise UserError(f"{path}#{item} is a {type(saved).__name__}, not a dictionary of sparse_coding")
-    return Entry(path, item, type(saved).__name__, vars(saved), {str(k): _plain(v) for k, v in about.items()})
+    told = in_fp32(about, Path(f"{path}#{item}"))
+    return Entry(path, item, type(saved).__name__, vars(saved), {str(_plain(k)): _plain(v) for k, v in told.items()})
 
 
 def _plain(value: Any) -> Any:
-    """A hyperparameter as JSON holds it."""
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    """A hyperparameter as JSON holds it; of anything but numbers, words and the like its type, not what it may hide."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.ndim == 0:
+        return float(f"{value.item():.6g}")  # not the digits that fp32 adds
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value) if isinstance(value, torch.device | torch.dtype) else f"a {type(value).__name__}"
 
 
 def _header(entry: Entry) -> Header:
-    m, d = _encoder(entry).shape
+    m, d = _sizes(entry)
     parts = entry.path.resolve().parent.parts
     chunk = parts[-1] if re.fullmatch(r"_\d+", parts[-1]) else ""
     folder = f"{parts[-2]}{chunk}" if chunk else parts[-1]
@@ -159,24 +172,46 @@ def _header(entry: Entry) -> Header:
     )
 
 
+def _sizes(entry: Entry) -> tuple[int, int]:
+    """m and d."""
+    rows = _rows(entry)
+    m, d = (rows, rows) if isinstance(rows, int) else rows.shape
+    return (2 * m if LAYOUTS[entry.cls].halves else m), d
+
+
+def _rows(entry: Entry) -> Tensor | int:
+    """The encoder as the file has it, or the width of an identity."""
+    import torch
+
+    name = LAYOUTS[entry.cls].encoder
+    if name is None:
+        width = whole(entry.attributes, "activation_size", entry.where)
+        if width > WIDEST:
+            raise UserError(
+                f"{entry.where}: activation_size is {shown(width)}, more than the {WIDEST} that is read at most"
+            )
+        return width
+    rows = require(entry.attributes, name, entry.where)
+    if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
+        raise UserError(f"{entry.where}: {name} is {_told(rows)}, expected a tensor of two dimensions")
+    return rows
+
+
 def _encoder(entry: Entry) -> Tensor:
     """[m, d], before centring."""
     import torch
 
-    layout, values = LAYOUTS[entry.cls], entry.attributes
-    name = layout.encoder or "activation_size"
-    rows: Any = require(values, name, entry.where)
-    if layout.encoder is None and isinstance(rows, int):
-        rows = torch.eye(rows)
-    if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
-        raise UserError(f"{entry.where}: {name} is {_told(rows)}, expected a tensor of two dimensions")
-    rows_FD: torch.Tensor = torch.cat([rows, -rows]) if layout.halves else rows
-    tied = entry.cls == "TiedSAE"
-    return _unit(rows_FD) if tied and require(values, "norm_encoder", entry.where) else rows_FD
+    rows = _rows(entry)
+    rows_FD = torch.eye(rows) if isinstance(rows, int) else rows
+    rows_FD = torch.cat([rows_FD, -rows_FD]) if LAYOUTS[entry.cls].halves else rows_FD
+    unit = entry.cls == "TiedSAE" and typed(entry.attributes, "norm_encoder", bool, entry.where)
+    return _unit(rows_FD) if unit else rows_FD
 
 
 def _told(value: Any) -> str:
-    return f"of shape {list(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
+    from torch import Tensor
+
+    return f"of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _decoder(entry: Entry, W_enc_FD: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, read_json, read_tensors, require
+from sae.formats.header import Header, fitting, fitting_k, optional, read_json, read_tensors, require, shown, whole
 
 if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary
@@ -30,14 +30,16 @@ UNSUPPORTED = {
 
 
 def peek(folder: Path) -> Header:
-    config, place = _config(folder), folder.resolve()
-    d, run = require(config, "d_in", folder / ABOUT), place.parent / RUN
+    config, place, path = _config(folder), folder.resolve(), folder / ABOUT
+    d, run = whole(config, "d_in", path), place.parent / RUN
+    told = config.get("num_latents")  # 0: as many as the factor says
     return Header(
         name=place.name,
         d_in=d,
-        n_features=config.get("num_latents") or d * require(config, "expansion_factor", folder / ABOUT),
+        n_features=whole(config, "num_latents", path) if told else d * whole(config, "expansion_factor", path),
         hook_point=_hook_point(place.name),
-        model=read_json(run).get("model") if run.is_file() else None,
+        model=optional(read_json(run), "model", str, run) if run.is_file() else None,
+        processing={},  # the library loads models of Hugging Face, as they are
     )
 
 
@@ -85,7 +87,7 @@ def _activation(config: dict[str, Any], m: int, path: Path) -> Activation:
                 f"{path}: groupmax needs groups of one size, but {m} features are not a multiple of k = {k}"
             )
         case other:
-            raise UserError(f"{path}: activation {other!r} is not supported (topk, groupmax are)")
+            raise UserError(f"{path}: activation {shown(other)} is not supported (topk, groupmax are)")
 
 
 def _hook_point(module: str) -> str | None:

@@ -5,28 +5,23 @@ Knows nothing about dictionaries.
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from sae import corpus
-from sae.corpus import Blocks, Split
+from sae.corpus import Blocks
 from sae.errors import UserError
 from sae.files import make_folder_atomic
+from sae.held_out import SPLIT_STREAM, TrainingText
 from sae.material import Cellar, Text
 from sae.progress import Report
 from sae.settings import cache_folder
 from sae.stream import ActivationStream
 from sae.subject import Subject, boot
-from sae.text import Shuffled, Streamed, TextSource, hold_out
+from sae.text import Shuffled, Streamed, TextSource
 from sae.training.config import TrainConfig
 from sae.training.ranks import Ranks
-
-SPLIT_STREAM = 301
-"""Sets this random choice apart from others of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
             f"corpus.context is {config.corpus.context}, but {subject.name} sees at most {subject.max_context} "
             f"tokens; set corpus.context={subject.max_context}"
         )
-    text = None if config.corpus.is_streamed else _kept(config)
+    text = None if config.corpus.is_streamed else _training_text(config).kept()
     if not ranks.first:
         ranks.barrier()  # the first process tokenises for all
     with report("reading text") as progress:
@@ -83,7 +78,8 @@ def _subject(config: TrainConfig, folder: Path, cellar: Cellar, ranks: Ranks) ->
     place = folder / "subject"
     if ranks.first and not place.is_dir():
         split_by = [SPLIT_STREAM, config.corpus.held_out_tokens, config.seed]
-        made = cellar.toy(wanted.toy, _kept(config), partial(_split, config), split_by)
+        text = _training_text(config)
+        made = cellar.toy(wanted.toy, text.kept(), text.split, split_by)
         make_folder_atomic(place, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
     ranks.barrier()
     return boot(str(place.resolve()), cellar.device, False)
@@ -95,10 +91,9 @@ def _text(
     """What is trained on, and what is held out; without a `text` in memory both are streamed."""
     wanted = config.corpus
     if text is None:
-        n_blocks = -(-wanted.held_out_tokens // wanted.context)
-        held = hold_out(wanted.source, subject.token_ids, wanted.context, n_blocks)
+        held = _training_text(config).first_documents(subject)
         return Streamed(wanted.source, subject.token_ids, wanted.context, held.n_documents, share), held.blocks
-    split = _split(config, cellar.tokens(subject, text))
+    split = _training_text(config).split(cellar.tokens(subject, text))
     return Shuffled(split.train, config.seed, share), split.held_out
 
 
@@ -114,13 +109,8 @@ def _repeated(config: TrainConfig, source: TextSource) -> str | None:
     )
 
 
-def _kept(config: TrainConfig) -> Text:
-    """A corpus that is held in memory."""
+def _training_text(config: TrainConfig) -> TrainingText:
     wanted = config.corpus
-    content = corpus.content_hash(wanted.source, wanted.max_tokens)
-    return Text(wanted.source, wanted.context, wanted.max_tokens, content)
-
-
-def _split(config: TrainConfig, blocks: Blocks) -> Split:
-    share = min(0.5, config.corpus.held_out_tokens / blocks.n_tokens)
-    return corpus.split_blocks(blocks, share, np.random.default_rng([config.seed, SPLIT_STREAM]))
+    return TrainingText(
+        wanted.source, wanted.context, wanted.max_tokens, wanted.held_out_tokens, wanted.is_streamed, config.seed
+    )

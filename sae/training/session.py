@@ -20,10 +20,11 @@ import torch
 
 from sae import formats
 from sae.corpus import Blocks
+from sae.dictionary import Dictionary
 from sae.errors import UserError
-from sae.evaluate import Evaluation, evaluate_all
 from sae.files import TEMPORARY, alone, write_atomic
 from sae.material import digest
+from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.progress import Report, Silent
 from sae.settings import cache_folder
 from sae.stream import Batches
@@ -43,6 +44,8 @@ VERSION = 1
 """Of train.json."""
 ASK_EVERY = 16
 """Steps between two agreements of several processes on whether to stop, each of which waits for all of them."""
+COSINES_UP_TO = 32_768
+"""Features among which each decoder direction's nearest other is sought at the end; `sae info --cosines` can always."""
 PACKAGES = ("torch", "transformer-lens", "transformers", "safetensors")
 
 
@@ -199,7 +202,7 @@ class Session:
         made = [one.trainer.dictionary(hook_point, name, self._facts(one, inputs)) for one in sound]
         if not self.ranks.first:
             return Trained(self.folder, {})
-        found = evaluate_all(made, inputs.subject, hook_point, self._measured(inputs), self.report) if made else []
+        found = self._evaluations(made, inputs) if made else []
         for dictionary, evaluation in zip(made, found, strict=True):
             measured = replace(dictionary, metadata={**dictionary.metadata, "metrics": evaluation.to_json()})
             shutil.rmtree(self.folder / dictionary.name, ignore_errors=True)  # of an end that was cut short
@@ -208,6 +211,10 @@ class Session:
         about = self._write_about("complete", {"dictionaries": _summary(sound, found), "problems": problems})
         shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
         return Trained(self.folder, about)
+
+    def _evaluations(self, made: Sequence[Dictionary], inputs: Inputs) -> list[Evaluation]:
+        hook_point, cosines = self.config.subject.hook_point, max(one.n_features for one in made) <= COSINES_UP_TO
+        return evaluate_all(made, inputs.subject, hook_point, self._measured(inputs), self.report, cosines=cosines)
 
     def _measured(self, inputs: Inputs) -> Blocks:
         """Held-out text, no more than was asked for."""
@@ -218,7 +225,9 @@ class Session:
         """What goes into a dictionary's metadata beside its recipe."""
         return {
             "prepend_bos": inputs.subject.prepend_bos,
+            "processing": {},
             "corpus": self.config.corpus.model_dump(mode="json"),
+            "text": inputs.content,
             "steps": learner.trainer.steps_done,
             "batch": self.config.batch,
             "vectors": learner.trainer.vectors,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sae.files import alone
 from tests.conftest import PLANTED_SETTINGS, autointerp, heed_interrupts
 
 SETTINGS = [argument for setting in PLANTED_SETTINGS for argument in ("--set", setting)]
@@ -86,10 +87,8 @@ def test_a_corpus_too_small_to_train_a_subject_on(tmp_path: Path) -> None:
     assert "give more text" in done.stderr
 
 
-def test_a_run_folder_takes_one_process_at_a_time(tmp_path: Path) -> None:
-    from autointerp.pipeline import alone
-
-    with alone(tmp_path / "r"):
+def test_a_run_folder_takes_one_process_at_a_time(tmp_path: Path, cache: Path) -> None:
+    with alone(tmp_path / "r", cache / "locks"):
         done = autointerp("run", "smoke", "--out", tmp_path / "r", cwd=tmp_path)
     assert done.returncode == 2
     assert "another process is working on" in done.stderr

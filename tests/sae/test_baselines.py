@@ -9,9 +9,10 @@ import torch
 from sklearn.decomposition import NMF, PCA, FastICA
 from sklearn.exceptions import ConvergenceWarning
 
-from sae import baselines, metrics
+from sae import baselines
 from sae.dictionary import Dictionary
 from sae.errors import UserError
+from sae.measuring import metrics
 
 
 @pytest.fixture(scope="module")

@@ -5,50 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
-from sae import formats, tables
+from sae import formats
 from sae.cli import main
-from sae.dictionary import Dictionary
+from sae.measuring import tables
+from tests.sae.command_line import invoked, refused, sae, saved
 
 HEAVY = {"torch", "numpy", "pydantic", "transformers", "transformer_lens", "scipy", "pandas"}
-
-
-def sae(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would."""
-    command = [sys.executable, "-m", "sae", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def invoked(*arguments: object) -> Result:
-    """The same in this process, which has torch already."""
-    return CliRunner().invoke(main, [*map(str, arguments)])
-
-
-def refused(*arguments: object) -> str:
-    """The one line that a mistake ends with."""
-    done = invoked(*arguments)
-    assert done.exit_code == 2, done.output
-    lines = done.stderr.strip().splitlines()
-    assert [line.partition(": ")[0] for line in lines] == ["sae"]
-    return lines[0]
-
-
-def saved(planted: Path, folder: Path, **changes: Any) -> Path:
-    """The words dictionary with some fields changed."""
-    formats.save(Dictionary(**vars(formats.load(planted / "dictionary")) | changes), folder)
-    return folder
 
 
 def test_eval_prints_a_table_and_writes_it(planted: Path, tmp_path: Path) -> None:
@@ -64,6 +31,7 @@ def test_eval_prints_a_table_and_writes_it(planted: Path, tmp_path: Path) -> Non
     assert (written["corpus"], written["context"], written["tokens"]) == (str(corpus), 32, 6016)
     assert (written["prepend_bos"], written["hook_point"], written["processing"]) == (False, "hook_embed", {})
     assert 0.1 < written["l0"] < 0.2
+    assert (written["corpus_part"], written["notes"]) == ("whole corpus", [])
     assert (written["dead"], written["ultralow"]) == (0, None)
     assert sum(written["density_histogram_log10"]["counts"]) == written["n_features"] == 8
     assert written["cross_entropy"]["blocks"] == 188
@@ -76,7 +44,8 @@ def test_eval_prints_a_table_and_writes_it(planted: Path, tmp_path: Path) -> Non
     assert shown["L0"] == [tables.number(written["l0"])] * 2
     assert shown["FVU"] == [tables.number(written["fvu"])] * 2
     assert "hook_embed, no BOS token" in done.stdout
-    assert "6,016 tokens in blocks of 32; cross-entropy on 188 of them" in done.stdout
+    assert f"corpus {corpus}, whole corpus: 6,016 tokens in blocks of 32; cross-entropy on 188 of them" in done.stdout
+    assert "all of words is in words.metrics.json, a row per feature in words.features.parquet" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last == f"next: autointerp run --dictionary {planted}/dictionary --dictionary {permuted} --corpus {corpus}"
 
@@ -150,7 +119,7 @@ def test_convert_writes_what_loads_the_same(planted: Path, here: Path, name: str
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
-    for words in (["--help"], ["eval", "--help"], ["info", "--help"], ["convert", "--help"], ["--version"]):
+    for words in (["--help"], *([name, "--help"] for name in ("train", "eval", "info", "convert")), ["--version"]):
         code = f"import sys\nfrom sae.cli import main\nmain({words}, standalone_mode=False)\n"
         code += f"print(sorted({HEAVY} & set(sys.modules)))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -165,13 +134,13 @@ def test_every_command_has_help() -> None:
 
 def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     code = (
-        "from sae import cli, info\n"
+        "from sae import cli\nfrom sae.measuring import info\n"
         "def struck(*_):\n    raise KeyboardInterrupt\n"
         "info.account = struck\ncli.main(['info', 'x'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 130
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "\nsae: stopped\n"  # `sae info` has nothing to go on from
 
 
 def test_a_full_or_closed_disk_leaves_no_part(planted: Path, here: Path) -> None:

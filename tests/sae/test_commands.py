@@ -1,5 +1,9 @@
-"""A program's mistakes are printed under its own name."""
+"""How a program ends: a mistake under its own name, an interrupt with what is true of the command."""
 
+import subprocess
+import sys
+
+import pytest
 from click.testing import CliRunner
 
 from sae.commands import Commands
@@ -15,3 +19,26 @@ def test_a_mistake_is_told_under_the_programs_name_with_its_status() -> None:
 
     done = CliRunner().invoke(program, ["train"])
     assert (done.exit_code, done.stderr) == (2, "sae: no such config\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("Resumable", "stopped; the same command goes on from here"), ("click.Command", "stopped")]
+)
+def test_only_what_keeps_its_work_says_that_it_goes_on(kind: str, said: str) -> None:
+    code = (
+        "import click\nfrom sae.commands import Commands, Resumable\nprogram = Commands('sae')\n"
+        f"@program.command(cls={kind})\ndef work():\n    raise KeyboardInterrupt\nprogram(['work'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, f"\nsae: {said}\n")
+
+
+def test_training_and_runs_are_gone_on_with_and_measuring_is_not() -> None:
+    from autointerp import cli as autointerp
+    from sae import cli as sae
+    from sae.commands import Resumable
+
+    kept = {
+        name for main in (sae.main, autointerp.main) for name, it in main.commands.items() if isinstance(it, Resumable)
+    }
+    assert kept == {"train", "run"}

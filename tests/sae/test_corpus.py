@@ -1,7 +1,9 @@
 """Corpora: every source's documents, blocks that lose nothing, splits that share nothing."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,3 +145,13 @@ def test_split_is_disjoint_complete_seeded_and_of_the_asked_size() -> None:
     assert np.array_equal(again.held_out.document_N, split.held_out.document_N)
     with pytest.raises(UserError, match="too few to hold out"):
         corpus.split_blocks(corpus.to_blocks([[1] * 100], 16), 0.3, rng)
+
+
+def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(path: str, **how: object) -> None:
+        raise ValueError(f"Config name is missing.\nPlease pick one among: ['en', 'de'] for {path}")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(UserError, match=r"cannot read dataset owner/name: .*'en', 'de'.*hf:NAME@CONF") as caught:
+        next(corpus.documents("hf:owner/name"))
+    assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from torch import Tensor
 from sae import formats
 from sae.errors import UserError
 from tests.sae.test_dictionary import D, M
-from tests.sae.test_formats import X_BD
+from tests.sae.test_formats import X_BD, library
 
 Tensors = dict[str, Tensor]
 K = 4
@@ -139,7 +139,7 @@ def test_each_class_survives_our_format(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TENSORS)
 def test_the_library_itself(name: str, tmp_path: Path) -> None:
     """As the library's own `load_dictionary` reads the same folder: encode and decode agree to 1e-5."""
-    utils = pytest.importorskip("dictionary_learning.utils")
+    utils = library("dictionary_learning.utils", "dictionary-learning")
     folder = write(tmp_path / "d", name, TENSORS[name])
     theirs, ours = utils.load_dictionary(str(folder), "cpu")[0], formats.load(folder)
     with torch.no_grad():
@@ -240,9 +240,9 @@ def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
             {"trainer": {"dict_class": "IdentityDict"}},
             "'IdentityDict' is not supported \\(AutoEncoder, AutoEncoderNew, ",
         ),
-        ({"trainer": {"dict_class": ["AutoEncoder"]}}, "is not supported"),
+        ({"trainer": {"dict_class": ["AutoEncoder"]}}, "'dict_class' is a list, expected a text"),
         ({"trainer": {}}, "lacks 'dict_class'"),
-        ({"trainer": "AutoEncoder"}, "'trainer' is not a JSON object"),
+        ({"trainer": "AutoEncoder"}, "'trainer' is 'AutoEncoder', expected a mapping"),
         ({}, "lacks 'trainer'"),
         ({"trainer": {"dict_class": "AutoEncoder", "dict_size": M}}, "lacks 'activation_dim'"),
         ({"trainer": {"dict_class": "AutoEncoder"}, "buffer": {"io": "in_and_out"}}, "transcoders are not supported"),

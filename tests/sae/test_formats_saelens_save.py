@@ -12,7 +12,7 @@ from sae import formats
 from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, ReLU, TopK
 from sae.errors import UserError
 from tests.sae.test_dictionary import D, M, random_dictionary
-from tests.sae.test_formats import X_BD
+from tests.sae.test_formats import X_BD, library
 
 NORMS_F = random_dictionary().W_dec_FD.norm(dim=1)
 GATED = Gated(torch.linspace(-2, 2, M), torch.linspace(-1, 1, M), torch.linspace(2, -2, M))
@@ -112,7 +112,7 @@ def test_a_folder_that_is_there_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("architecture", "changes"), CASES)
 def test_saved_as_the_library_itself(architecture: str, changes: dict[str, Any], tmp_path: Path) -> None:
     """Loaded by SAELens (extra `peers`): encode and decode agree to 1e-5, and it names the same place."""
-    saes = pytest.importorskip("sae_lens.saes")
+    saes = library("sae_lens.saes", "sae-lens")
     ours = made(metadata={"prepend_bos": True}, **changes)
     formats.save(ours, tmp_path / "d", format="saelens")
     theirs = saes.SAE.load_from_disk(tmp_path / "d")
@@ -126,7 +126,7 @@ def test_saved_as_the_library_itself(architecture: str, changes: dict[str, Any],
 
 
 def test_heads_are_flattened_by_the_library_itself(tmp_path: Path) -> None:
-    saes = pytest.importorskip("sae_lens.saes")
+    saes = library("sae_lens.saes", "sae-lens")
     ours = random_dictionary(hook_point="blocks.1.attn.hook_z", model="gpt2")
     formats.save(ours, tmp_path / "d", format="saelens")
     theirs = saes.SAE.load_from_disk(tmp_path / "d")

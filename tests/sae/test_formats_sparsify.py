@@ -12,7 +12,7 @@ from torch import Tensor
 from sae import formats
 from sae.errors import UserError
 from tests.sae.test_dictionary import D, M
-from tests.sae.test_formats import X_BD
+from tests.sae.test_formats import X_BD, library
 
 K = 4
 CONFIG = {
@@ -63,7 +63,7 @@ def test_k_is_respected(activation: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("activation", ["topk", "groupmax"])
 def test_the_library_itself(activation: str, tmp_path: Path) -> None:
     """Saved by sparsify with random weights, read here: encode and decode agree to 1e-5."""
-    sparsify = pytest.importorskip("sparsify.sparse_coder")
+    sparsify = library("sparsify.sparse_coder", "eai-sparsify")
     config = sparsify.SparseCoderConfig(activation=activation, num_latents=M, k=K)
     theirs = sparsify.SparseCoder(D, config)
     theirs.load_state_dict(tensors())

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sae.errors import UserError
-from sae.subject import Subject, boot, hub_name
+from sae.subject import Subject, boot, hub_name, one_name, share_basis
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,22 @@ def test_names_of_transformer_lens_are_translated_to_the_hubs(tmp_path: Path, mo
     assert hub_name("gpt2-small") == "gpt2-small"
 
 
+def test_one_model_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert one_name("gpt2") == one_name("gpt2-small") != one_name("gpt2-medium")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert one_name("mine") == one_name(str(tmp_path / "mine")) == str(tmp_path / "mine")
+
+
+def test_hook_points_that_share_a_basis() -> None:
+    stream = ["hook_embed", "blocks.0.hook_resid_pre", "blocks.3.hook_resid_post", "blocks.2.hook_mlp_out"]
+    assert all(share_basis(one, other) for one in stream for other in stream)
+    post, z = "blocks.0.mlp.hook_post", "blocks.0.attn.hook_z"
+    assert share_basis(post, post)
+    assert not share_basis(post, "blocks.1.mlp.hook_post")
+    assert not share_basis(z, "blocks.0.hook_resid_post")
+
+
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot load model") as caught:
         boot(str(tmp_path / "absent"))
@@ -113,7 +129,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_bos_is_prepended_and_dropped_again(planted: Path, ids_NC: torch.Tensor) -> None:
-    with pytest.raises(UserError, match="no BOS token"):
+    with pytest.raises(UserError, match=r"no BOS token, but it was asked for one; ask for none$"):
         boot(str(planted / "model"), prepend_bos=True)
     plain = boot(str(planted / "model"))
     assert not plain.prepend_bos

@@ -117,12 +117,12 @@ class Rows:
 def test_datasets_are_streamed_and_skipped_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     made: Counted = {"rows": 0}
 
-    def load_dataset(name: str, split: str, streaming: bool) -> Rows:
-        assert (name, split, streaming) == ("owner/name", "train", True)
+    def load_dataset(path: str, name: str | None, split: str, streaming: bool) -> Rows:
+        assert (path, name, split, streaming) == ("owner/name", "small", "train", True)
         return Rows(made, 0)
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    source = Streamed("hf:owner/name#body", ids_of, C)
+    source = Streamed("hf:owner/name@small#body", ids_of, C)
     chunks = source.chunks(501)
     next(chunks)
     _, position = next(chunks)

@@ -63,6 +63,7 @@ def toy(folder: Path, **changes: Any) -> TrainConfig:
 def of_planted(planted: Path, folder: Path, **changes: Any) -> TrainConfig:
     """The same on the planted model and its text."""
     given = {"subject__model": str(planted / "model"), "corpus__source": str(planted / "corpus.jsonl")}
+    given["subject__hook_point"] = "blocks.0.mlp.hook_post"
     given |= {"corpus__held_out_tokens": 2000, "batch": 128}
     return toy(folder, **given | changes)
 

@@ -30,7 +30,7 @@ def prepared(chosen: TrainConfig, folder: Path) -> Inputs:
 def epoch(inputs: Inputs) -> list[tuple[int, ...]]:
     """The blocks that are trained on once through the text."""
     found: list[tuple[int, ...]] = []
-    for ids_NC, after in inputs.source.chunks(7):
+    for ids_NC, after in inputs.stream.source.chunks(7):
         found += [tuple(ids_C) for ids_C in ids_NC.tolist()]
         if after["epoch"]:
             break
@@ -51,7 +51,7 @@ def hub(planted: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
             skipped.append(n)
             return iter(texts[n:])
 
-    module = SimpleNamespace(load_dataset=lambda name, split, streaming: Rows())
+    module = SimpleNamespace(load_dataset=lambda path, name, split, streaming: Rows())
     monkeypatch.setitem(sys.modules, "datasets", module)
     return skipped
 

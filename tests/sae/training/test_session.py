@@ -258,6 +258,8 @@ def test_other_hook_points(planted: Path, tmp_path: Path, hook_point: str) -> No
 
 def test_what_cannot_be_trained(planted: Path, tmp_path: Path) -> None:
     given = [written(tmp_path), "--model", planted / "model", "--corpus", planted / "corpus.jsonl"]
+    assert "subject.hook_point is needed" in refused(*given, "--out", tmp_path / "z")
+    given += ["--hook", "blocks.0.mlp.hook_post"]
     assert "has no hook point" in refused(*given, "--hook", "blocks.0.mlp.hook_pots", "--out", tmp_path / "a")
     assert "corpus.context=32" in refused(*given, "--set", "corpus.context=64", "--out", tmp_path / "b")
     assert "k = 900" in refused(*given, "--set", "dictionaries.1.k=900", "--out", tmp_path / "c")

@@ -71,7 +71,7 @@ def test_a_row_is_there_as_soon_as_it_is_told(tmp_path: Path) -> None:
 
 
 def test_all_are_told_and_closed_whatever_happens(tmp_path: Path, wandb: Wandb) -> None:
-    sinks = [JsonLines(tmp_path / "a", 0), WandB("project", "name", {"steps": 3})]
+    sinks = [JsonLines(tmp_path / "a", 0), WandB("project", "name", "id", {"steps": 3})]
     with contextlib.suppress(KeyboardInterrupt), to_all(sinks) as tell:
         tell({"dictionary": "x", "step": 5, "status": "ok", "loss": 0.5, "l0": 3})
         raise KeyboardInterrupt
@@ -88,7 +88,8 @@ def test_a_training_reports_to_weights_and_biases(planted: Path, tmp_path: Path,
     finish(chosen)
     first, second = wandb.begun
     assert first == second
-    assert (first["project"], first["name"], first["id"], first["resume"]) == ("features", "out", "out", "allow")
+    assert (first["project"], first["name"], first["resume"]) == ("features", "out", "allow")
+    assert first["id"].startswith("out-"), "other folders of that name are other runs"
     assert first["config"]["steps"] == 100
     assert wandb.finished == 2
     told = [(row["step"], row["fvu"]) for row in rows(tmp_path / "out") if row["dictionary"] == "topk_4x_k4"]
@@ -110,4 +111,4 @@ def test_what_it_refuses_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch, w
 
     monkeypatch.setattr(wandb, "init", refused)
     with pytest.raises(UserError, match=r"Weights & Biases: api_key not configured \(no-tty\)"):
-        WandB("project", "name", {})
+        WandB("project", "name", "id", {})

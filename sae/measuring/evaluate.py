@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae import metrics, similarity
 from sae.corpus import Blocks
 from sae.dictionary import Dictionary
 from sae.errors import UserError
-from sae.metrics import CrossEntropy, Density, Fidelity, Histogram, Spread
-from sae.progress import Progress, Report
-from sae.similarity import Nearest
+from sae.measuring import metrics, similarity
+from sae.measuring.firing import Density, Histogram
+from sae.measuring.metrics import CrossEntropy, Fidelity, Spread
+from sae.measuring.similarity import Nearest
+from sae.measuring.weights import refuse_non_finite
+from sae.progress import Progress, Report, Silent
 from sae.subject import Subject
 
 LOSS_BLOCKS = 256
@@ -47,14 +49,19 @@ class SquaredNorms:
 class Directions:
     """A dictionary's weights, whatever the text.
 
-    decoder_norms: the smallest, the median and the largest norm of a feature's decoder direction.
+    norm_F: of each feature, the norm of its decoder direction.
     nearest: of each decoder direction, its largest cosine with another one; None where that was not asked for.
     paired: of each feature, the cosine of its encoder with its decoder direction.
     """
 
-    decoder_norms: tuple[float, float, float]
+    norm_F: Tensor
     nearest: Nearest | None
     paired: Nearest
+
+    @property
+    def decoder_norms(self) -> tuple[float, float, float]:
+        """The smallest, the median and the largest."""
+        return float(self.norm_F.min()), float(self.norm_F.quantile(0.5)), float(self.norm_F.max())
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -122,9 +129,10 @@ def evaluate(
     report: Report = Progress,
     seed: int = 0,
     loss_blocks: int = LOSS_BLOCKS,
+    cosines: bool = True,
 ) -> Evaluation:
     """`evaluate_all` of one dictionary."""
-    return evaluate_all([dictionary], subject, hook_point, blocks, report, seed, loss_blocks)[0]
+    return evaluate_all([dictionary], subject, hook_point, blocks, report, seed, loss_blocks, cosines)[0]
 
 
 def evaluate_all(
@@ -135,20 +143,22 @@ def evaluate_all(
     report: Report = Progress,
     seed: int = 0,
     loss_blocks: int = LOSS_BLOCKS,
+    cosines: bool = True,
 ) -> list[Evaluation]:
     """Measure dictionaries of one hook point; the model reads every block once, and the loss blocks again.
 
     Args:
         blocks: the text; padding is not counted. No more than 32 blocks' activations are held at a time.
         seed: chooses the blocks on which cross-entropy is measured, `loss_blocks` of them or as many as there are.
+        cosines: compare every decoder direction with every other, which takes long with a hundred thousand.
 
     Raises:
         UserError: a dictionary of another width than the hook point's, text without two tokens in a row, activations
             or reconstructions that are not finite.
     """
-    placed = [fitting(dictionary, subject, hook_point) for dictionary in dictionaries]
+    here = [placed(dictionary, subject, hook_point) for dictionary in dictionaries]
     chosen = _loss_blocks(blocks, loss_blocks, seed)
-    spread, fidelities = Spread(), [Fidelity(dictionary) for dictionary in placed]
+    spread, fidelities = Spread(), [Fidelity(dictionary) for dictionary in here]
     with report(f"measuring tokens at {hook_point}") as progress:
         for batch in batches_of(blocks, subject.device):
             x_BD = subject.activations(batch.ids_NC, hook_point)[batch.real_NC]
@@ -157,17 +167,17 @@ def evaluate_all(
                 fidelity.add(x_BD)
             progress.update(spread.tokens, blocks.n_tokens)
     _refuse_overflow(spread, fidelities, hook_point)
-    losses = _losses(placed, subject, hook_point, chosen, spread.mean_D, report)
+    losses = _losses(here, subject, hook_point, chosen, spread.mean_D, report)
     return [
-        _evaluation(fidelity, spread, measured, len(chosen.ids_NC), hook_point)
-        for fidelity, measured in zip(fidelities, losses, strict=True)
+        _evaluation(fidelity, spread, loss, len(chosen.ids_NC), hook_point, directions(one, cosines, report))
+        for one, fidelity, loss in zip(here, fidelities, losses, strict=True)
     ]
 
 
-def fitting(dictionary: Dictionary, subject: Subject, hook_point: str) -> Dictionary:
+def placed(dictionary: Dictionary, subject: Subject, hook_point: str) -> Dictionary:
     """The dictionary on the subject's device.
 
-    Raises UserError if it reads vectors of another width, or holds weights that are not finite.
+    Raises UserError if it reads vectors of another width, or holds anything that is not finite.
     """
     width = subject.width(hook_point)
     if dictionary.d_in != width:
@@ -179,27 +189,21 @@ def fitting(dictionary: Dictionary, subject: Subject, hook_point: str) -> Dictio
     return dictionary.to(subject.device)
 
 
-def refuse_non_finite(dictionary: Dictionary) -> None:
-    """Raises UserError for weights that no cosine can be taken of."""
-    if not (dictionary.W_enc_DF.isfinite().all() and dictionary.W_dec_FD.isfinite().all()):
-        raise UserError(f"dictionary {dictionary.name} holds weights that are not finite; its training diverged")
-
-
 def batches_of(blocks: Blocks, device: str) -> Iterator[Batch]:
     """All blocks in their order, a few at a time."""
     places_C = torch.arange(blocks.ids_NC.shape[1], device=device)
-    for start in range(0, len(blocks.ids_NC), metrics.BLOCKS_AT_ONCE):
-        rows = slice(start, start + metrics.BLOCKS_AT_ONCE)
+    size = metrics.blocks_at_once(blocks.ids_NC.shape[1])
+    for start in range(0, len(blocks.ids_NC), size):
+        rows = slice(start, start + size)
         length_N = torch.from_numpy(blocks.length_N[rows]).to(device)
         yield Batch(torch.from_numpy(blocks.ids_NC[rows]).long().to(device), places_C < length_N[:, None])
 
 
-def directions(dictionary: Dictionary, cosines: bool = True) -> Directions:
+def directions(dictionary: Dictionary, cosines: bool = True, report: Report = Silent) -> Directions:
     """Norms and cosines of a dictionary's weights; `cosines` compares every decoder direction with every other."""
-    norm_F = dictionary.W_dec_FD.norm(dim=1)
     return Directions(
-        decoder_norms=(float(norm_F.min()), float(norm_F.quantile(0.5)), float(norm_F.max())),
-        nearest=similarity.max_cosine_within(dictionary.W_dec_FD) if cosines else None,
+        norm_F=dictionary.W_dec_FD.norm(dim=1),
+        nearest=similarity.max_cosine_within(dictionary.W_dec_FD, report=report) if cosines else None,
         paired=similarity.paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD),
     )
 
@@ -225,7 +229,7 @@ def _losses(
     ids_NC = torch.from_numpy(blocks.ids_NC).long().to(subject.device)
     found = []
     with report(f"cross-entropy on {len(ids_NC)} blocks") as progress:
-        against = metrics.baseline(subject, hook_point, ids_NC, mean_D, torch.from_numpy(blocks.length_N))
+        against = metrics.ablations(subject, hook_point, ids_NC, mean_D, torch.from_numpy(blocks.length_N))
         for number, dictionary in enumerate(dictionaries, start=1):
             found.append(metrics.cross_entropy(dictionary, against))
             progress.update(number, len(dictionaries))
@@ -233,7 +237,12 @@ def _losses(
 
 
 def _evaluation(
-    fidelity: Fidelity, spread: Spread, losses: CrossEntropy, loss_blocks: int, hook_point: str
+    fidelity: Fidelity,
+    spread: Spread,
+    losses: CrossEntropy,
+    loss_blocks: int,
+    hook_point: str,
+    directions: Directions,
 ) -> Evaluation:
     dictionary, found = fidelity.dictionary, fidelity.reconstruction(spread)
     return Evaluation(
@@ -249,7 +258,7 @@ def _evaluation(
         losses=losses,
         loss_blocks=loss_blocks,
         density=fidelity.firing.density(),
-        directions=directions(dictionary),
+        directions=directions,
     )
 
 

@@ -3,21 +3,23 @@
 Knows nothing about explanations.
 """
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
+from sae.measuring.firing import Firing
 from sae.subject import Replace, Subject, batches
 
 BLOCKS_AT_ONCE = 32
+"""At most; fewer where blocks are long or the vocabulary is large."""
+TOKENS = 2**13
+"""Whose activations are held at once: 72 MiB at a width of 2,304."""
+LOGITS = 2**27
+"""Tokens times vocabulary held at once: 512 MiB."""
 ELEMENTS = 2**26
 """Features of how many tokens, times features, are held at once: 256 MiB."""
-ULTRALOW = 1e-6
-"""Features active on fewer tokens than this share, but on some, are of ultralow density (Towards Monosemanticity)."""
 
 
 @dataclass(frozen=True)
@@ -62,68 +64,6 @@ class CrossEntropy:
     def _recovered(self, ablated: float) -> float | None:
         harm = ablated - self.clean
         return None if harm <= 0 else 1 - (self.reconstructed - self.clean) / harm
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Features by log10 of their density; those never active are in no bin.
-
-    edges: log10 of the bins' borders, whole decades down to one token in all. counts: features in each bin; one on a
-        border is in the upper bin.
-    """
-
-    edges: list[float]
-    counts: list[int]
-
-
-@dataclass(frozen=True)
-class Density:
-    """Share of the tokens on which each feature is active, [F], in double precision, and of how many tokens."""
-
-    density_F: Tensor
-    tokens: int
-
-    @property
-    def dead(self) -> float:
-        """Share of features active on none of the tokens."""
-        return float((self.density_F == 0).double().mean())
-
-    @property
-    def ultralow(self) -> float | None:
-        """Share of features active on some tokens, but on less than 1e-6 of them; None if too few tokens to tell.
-
-        Dead ones are not among them, as in Towards Monosemanticity's A/1 (168 dead, 292 ultralow of 4,096).
-        """
-        if self.tokens * ULTRALOW <= 1:
-            return None
-        return float(((self.density_F > 0) & (self.density_F < ULTRALOW)).double().mean())
-
-    def histogram(self, per_decade: int = 10) -> Histogram:
-        """Over log10 of the density, with so many bins in each factor of ten."""
-        bins = per_decade * max(1, math.ceil(math.log10(self.tokens)))
-        edges = np.arange(-bins, 1) / per_decade
-        alive = np.log10(self.density_F[self.density_F > 0].cpu().numpy())
-        counts, _ = np.histogram(alive.clip(edges[0], 0), edges)
-        return Histogram(edges.tolist(), counts.tolist())
-
-
-class Firing:
-    """On how many tokens each feature has been active, counted batch by batch on the activations' device."""
-
-    def __init__(self, n_features: int, device: str | torch.device = "cpu") -> None:
-        self.counts_F = torch.zeros(n_features, dtype=torch.long, device=device)
-        self.tokens = 0
-
-    def add(self, acts_BF: Tensor) -> None:
-        """Count activations [B, F] >= 0."""
-        self.counts_F += (acts_BF > 0).sum(0)
-        self.tokens += len(acts_BF)
-
-    def density(self) -> Density:
-        """Of the tokens counted so far."""
-        if not self.tokens:
-            raise ValueError("no tokens were counted, so no feature has a density")
-        return Density(self.counts_F.double() / self.tokens, self.tokens)
 
 
 class Spread:
@@ -214,17 +154,28 @@ def rows_at_once(n_features: int) -> int:
     return max(1, min(4096, ELEMENTS // n_features))
 
 
+def blocks_at_once(context: int) -> int:
+    """How many blocks of so many tokens the model reads together."""
+    return max(1, min(BLOCKS_AT_ONCE, TOKENS // context))
+
+
+def loss_blocks_at_once(context: int, vocabulary: int) -> int:
+    """The same where every token has logits."""
+    return max(1, min(blocks_at_once(context), LOGITS // (context * vocabulary)))
+
+
 @torch.no_grad()
-def density(dictionary: Dictionary, x_BD: Tensor, rows: int = 4096) -> Tensor:
+def density(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Tensor:
     """Share of the vectors on which each feature is active, [F], in double precision."""
     firing = Firing(dictionary.n_features, x_BD.device)
-    for part_BD in x_BD.split(rows):
+    for part_BD in x_BD.split(rows or rows_at_once(dictionary.n_features)):
         firing.add(dictionary.encode(part_BD))
     return firing.density().density_F
 
 
-def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int = 4096) -> Reconstruction:
+def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Reconstruction:
     """L0, FVU and dead share on activation vectors [B, D]."""
+    rows = rows or rows_at_once(dictionary.n_features)
     spread, fidelity = Spread(), Fidelity(dictionary, rows)
     for part_BD in x_BD.split(rows):
         spread.add(part_BD)
@@ -233,8 +184,8 @@ def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int = 4096) -> Re
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """Blocks and the losses on them that every dictionary's is compared with.
+class Ablations:
+    """Blocks and the losses on them that every dictionary's is compared with: untouched, zeroed, set to the mean.
 
     length_N: how many tokens of each block are real; None: all of them.
     """
@@ -248,13 +199,13 @@ class Baseline:
     length_N: Tensor | None = None
 
 
-def baseline(
+def ablations(
     subject: Subject,
     hook_point: str,
     ids_NC: Tensor,
     mean_D: Tensor | None = None,
     length_N: Tensor | None = None,
-) -> Baseline:
+) -> Ablations:
     """Measure the untouched and the zero-ablated loss of some blocks of ids; with `mean_D` the mean-ablated one too.
 
     A beginning-of-sequence token that the subject prepends is never ablated.
@@ -264,19 +215,19 @@ def baseline(
         return _loss(subject, hook_point, ids_NC, replace, length_N)
 
     averaged = None if mean_D is None else loss(lambda x_NCD: mean_D.to(x_NCD).expand_as(x_NCD))
-    return Baseline(subject, hook_point, ids_NC, loss(None), loss(torch.zeros_like), averaged, length_N)
+    return Ablations(subject, hook_point, ids_NC, loss(None), loss(torch.zeros_like), averaged, length_N)
 
 
 def mean_activation(subject: Subject, hook_point: str, ids_NC: Tensor) -> Tensor:
     """Mean activation [D] over every token of some blocks, for the mean ablation; in double precision."""
     spread = Spread()
-    for part_NC in batches(ids_NC, BLOCKS_AT_ONCE):
+    for part_NC in batches(ids_NC, blocks_at_once(ids_NC.shape[1])):
         spread.add(subject.activations(part_NC, hook_point).flatten(0, 1))
     return spread.mean_D
 
 
-def cross_entropy(dictionary: Dictionary, against: Baseline) -> CrossEntropy:
-    """Loss with the activations replaced by the dictionary's reconstruction, beside the baseline's."""
+def cross_entropy(dictionary: Dictionary, against: Ablations) -> CrossEntropy:
+    """Loss with the activations replaced by the dictionary's reconstruction, beside the ablations'."""
     rows = rows_at_once(dictionary.n_features)
 
     def reconstruct(x_NCD: Tensor) -> Tensor:
@@ -289,7 +240,8 @@ def cross_entropy(dictionary: Dictionary, against: Baseline) -> CrossEntropy:
 
 def _loss(subject: Subject, hook_point: str, ids_NC: Tensor, replace: Replace | None, length_N: Tensor | None) -> float:
     """Mean over the real ones of tokens 1..C-1 of each block."""
-    parts = [subject.losses(part, hook_point, replace) for part in batches(ids_NC, BLOCKS_AT_ONCE)]
+    size = loss_blocks_at_once(ids_NC.shape[1], subject.vocabulary)
+    parts = [subject.losses(part, hook_point, replace) for part in batches(ids_NC, size)]
     losses = torch.cat(parts)
     if length_N is None:
         return float(losses.mean())

@@ -5,23 +5,23 @@ Knows nothing about where dictionaries come from, command lines or explanations.
 Shape suffixes: B activation vectors, D their width, F features of A, G features of B.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sae import similarity
 from sae.corpus import Blocks
 from sae.dictionary import Dictionary, Encoder
 from sae.errors import UserError
-from sae.evaluate import batches_of, fitting
-from sae.metrics import rows_at_once
+from sae.measuring import similarity
+from sae.measuring.evaluate import batches_of, placed
+from sae.measuring.metrics import rows_at_once
+from sae.measuring.similarity import Correlation, Similarity
 from sae.progress import Progress, Report
-from sae.similarity import Correlation, Similarity
-from sae.subject import Subject, hub_name
+from sae.subject import Subject, one_name, share_basis
 
 PAIRS = 2**28
 """Pairs of features whose correlations are summed in one pass of the text: 2 GiB."""
@@ -37,7 +37,7 @@ class Studied:
 
     def placed(self) -> "Studied":
         """On the subject's device. Raises UserError if the hook point has another width."""
-        return Studied(fitting(self.dictionary, self.subject, self.hook_point), self.subject, self.hook_point)
+        return Studied(placed(self.dictionary, self.subject, self.hook_point), self.subject, self.hook_point)
 
     def same_place(self, other: "Studied") -> bool:
         return self.subject is other.subject and self.hook_point == other.hook_point
@@ -51,7 +51,8 @@ class Comparison:
     """A beside B.
 
     mmcs: cosines of decoder directions, of each feature with the nearest of the other side (their mean is the MMCS);
-        None where the two are of different models or widths, whose directions have nothing to do with each other.
+        None where the two are of different models, widths or bases (a hook point in the MLP, one in the residual
+        stream), whose directions have nothing to do with each other.
     universality: Pearson correlations of activations over `tokens` tokens, of each feature with the largest.
     """
 
@@ -86,11 +87,12 @@ def compare(a: Studied, b: Studied, blocks: Blocks, report: Report = Progress) -
         blocks: token ids of the text; two models must share their tokenizer.
 
     Raises:
-        UserError: the tokenizers differ, or a dictionary's width is not its hook point's.
+        UserError: the tokenizers differ, a dictionary's width is not its hook point's, or activations of features
+            are not finite.
     """
     refuse_other_tokenizer(a.subject, b.subject)
     a, b = a.placed(), b.placed()
-    return Comparison(a, b, blocks.n_tokens, _mmcs(a, b), _universality(a, b, blocks, report))
+    return Comparison(a, b, blocks.n_tokens, _mmcs(a, b, report), _universality(a, b, blocks, report))
 
 
 def refuse_other_tokenizer(a: Subject, b: Subject) -> None:
@@ -102,16 +104,12 @@ def refuse_other_tokenizer(a: Subject, b: Subject) -> None:
         )
 
 
-def _mmcs(a: Studied, b: Studied) -> Similarity | None:
-    if _model(a.subject) != _model(b.subject) or a.dictionary.d_in != b.dictionary.d_in:
+def _mmcs(a: Studied, b: Studied, report: Report) -> Similarity | None:
+    same_model = one_name(a.subject.name) == one_name(b.subject.name)
+    if not same_model or a.dictionary.d_in != b.dictionary.d_in or not share_basis(a.hook_point, b.hook_point):
         return None
-    return similarity.max_cosine(a.dictionary.W_dec_FD, b.dictionary.W_dec_FD.to(a.dictionary.W_dec_FD.device))
-
-
-def _model(subject: Subject) -> str:
-    """One name for a model that has several: an alias, a relative path."""
-    folder = Path(subject.name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else hub_name(subject.name)
+    ours_FD, theirs_GD = a.dictionary.W_dec_FD, b.dictionary.W_dec_FD
+    return similarity.max_cosine(ours_FD, theirs_GD.to(ours_FD.device), report=report)
 
 
 def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Similarity:
@@ -119,17 +117,33 @@ def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Sim
     slices = torch.arange(a.dictionary.n_features, device=a.subject.device).split(
         max(1, PAIRS // b.dictionary.n_features)
     )
-    found, done = [], 0
+    total = len(slices) * blocks.n_tokens
     with report(f"comparing {a.dictionary.name} with {b.dictionary.name} on tokens") as progress:
-        for features_S in slices:
-            encode = a.dictionary.encode if len(slices) == 1 else a.dictionary.encoder(features_S)
-            sums = Correlation(len(features_S), b.dictionary.n_features, a.subject.device)
-            for pair in _pairs(a, b, blocks):
-                _add(sums, pair, encode, b.dictionary.encode, _rows(a, b))
-                progress.update(done + sums.tokens, len(slices) * blocks.n_tokens)
-            done += sums.tokens
-            found.append(sums.nearest())
+        if len(slices) > 1:
+            progress.say(f"{len(slices)} passes of the text: the sums of all pairs of features do not fit together")
+        found = [
+            _slice(a, b, features_S, blocks, partial(_tell, progress, number * blocks.n_tokens, total))
+            for number, features_S in enumerate(slices)
+        ]
     return similarity.joined(found)
+
+
+def _tell(progress: Progress, before: int, total: int, done: int) -> None:
+    progress.update(before + done, total)
+
+
+def _slice(a: Studied, b: Studied, features_S: Tensor, blocks: Blocks, tell: Callable[[int], None]) -> Similarity:
+    """Some of A's features with all of B's. The sums, 2 GiB perhaps, are gone before the next slice's are made."""
+    whole = len(features_S) == a.dictionary.n_features
+    encode = a.dictionary.encode if whole else a.dictionary.encoder(features_S)
+    sums = Correlation(len(features_S), b.dictionary.n_features, a.subject.device)
+    for pair in _pairs(a, b, blocks):
+        _add(sums, pair, encode, b.dictionary.encode, _rows(a, b))
+        tell(sums.tokens)
+    for side, finite in zip((a, b), sums.finite, strict=True):
+        if not finite:
+            raise UserError(f"dictionary {side.dictionary.name}: the activations of its features are not all finite")
+    return sums.nearest()
 
 
 def _pairs(a: Studied, b: Studied, blocks: Blocks) -> Iterator[Pair]:

@@ -7,8 +7,12 @@ from scipy.spatial.distance import cdist, cosine
 from scipy.stats import pearsonr
 from torch import Tensor
 
-from sae import similarity
-from sae.similarity import Correlation, Nearest, Similarity
+from sae.measuring import similarity
+from sae.measuring.similarity import Correlation, Nearest, Similarity
+from sae.progress import Silent
+
+COSINE = 1e-6
+"""Digits of a cosine: products are in single precision."""
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -23,8 +27,8 @@ def correlated(a_BF: Tensor, b_BG: Tensor, size: int = 100, chunk: int = 4) -> S
     return sums.nearest(chunk)
 
 
-def assert_nearest(found: Nearest, matrix: np.ndarray) -> None:
-    assert found.similarity_F.numpy() == pytest.approx(matrix.max(1), abs=1e-12)
+def assert_nearest(found: Nearest, matrix: np.ndarray, digits: float = 1e-12) -> None:
+    assert found.similarity_F.numpy() == pytest.approx(matrix.max(1), abs=digits)
     assert found.match_F.tolist() == matrix.argmax(1).tolist()
 
 
@@ -33,10 +37,10 @@ def test_max_cosine_is_scipys(chunk: int) -> None:
     a_FD, b_GD = randn(11, 5), randn(7, 5, seed=1)
     expected = 1 - cdist(a_FD.numpy(), b_GD.numpy(), "cosine")
     found = similarity.max_cosine(a_FD, b_GD, chunk)
-    assert_nearest(found.a_to_b, expected)
-    assert_nearest(found.b_to_a, expected.T)
-    assert found.a_to_b.mean == pytest.approx(expected.max(1).mean())
-    assert found.b_to_a.mean == pytest.approx(expected.max(0).mean())
+    assert_nearest(found.a_to_b, expected, COSINE)
+    assert_nearest(found.b_to_a, expected.T, COSINE)
+    assert found.a_to_b.mean == pytest.approx(expected.max(1).mean(), abs=COSINE)
+    assert found.b_to_a.mean == pytest.approx(expected.max(0).mean(), abs=COSINE)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
@@ -45,9 +49,9 @@ def test_max_cosine_within_is_scipys_without_the_diagonal(chunk: int) -> None:
     expected = 1 - cdist(w_FD.numpy(), w_FD.numpy(), "cosine")
     np.fill_diagonal(expected, -np.inf)
     found = similarity.max_cosine_within(w_FD, chunk)
-    assert_nearest(found, expected)
-    quantiles = found.quantiles((0.1, 0.5))
-    assert quantiles == pytest.approx(dict(zip((0.1, 0.5), np.quantile(expected.max(1), (0.1, 0.5)), strict=True)))
+    assert_nearest(found, expected, COSINE)
+    quantiles, wanted = found.quantiles((0.1, 0.5)), np.quantile(expected.max(1), (0.1, 0.5))
+    assert quantiles == pytest.approx(dict(zip((0.1, 0.5), wanted, strict=True)), abs=COSINE)
 
 
 def test_a_permuted_and_rescaled_copy_is_the_same() -> None:
@@ -70,6 +74,63 @@ def test_paired_cosine_is_scipys() -> None:
     assert (found.undefined, found.match_F.tolist()) == (1, [0, 1, 2, -1, 4, 5, 6])
     with pytest.raises(ValueError, match="no pairs"):
         similarity.paired_cosine(a_FD, b_FD[1:])
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_every_pair_of_tiles_is_compared_once(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Of one dictionary with itself only the upper triangle, and always in single precision."""
+    made: list[tuple[int, int]] = []
+    product = similarity._product
+
+    def counting(a_FD: Tensor, b_GD: Tensor) -> Tensor:
+        assert a_FD.dtype == b_GD.dtype == torch.float32
+        made.append((len(a_FD), len(b_GD)))
+        return product(a_FD, b_GD)
+
+    monkeypatch.setattr(similarity, "_product", counting)
+    similarity.max_cosine(randn(11, 5), randn(7, 5), chunk)
+    assert sum(a * b for a, b in made) == 77
+    made.clear()
+    similarity.max_cosine_within(randn(11, 5), chunk)
+    tiles = -(-11 // chunk)
+    assert len(made) == tiles * (tiles + 1) // 2
+
+
+def test_long_and_short_directions_are_normalised_in_double() -> None:
+    """Squares of 1e-30 and 1e30 are not numbers in single precision."""
+    w_FD = randn(5, 4).float()
+    scale_F1 = torch.tensor([1e-30, 1e30, 1.0, 1e-25, 1e25])[:, None]
+    scaled, plain = similarity.max_cosine_within(w_FD * scale_F1), similarity.max_cosine_within(w_FD)
+    torch.testing.assert_close(scaled.similarity_F, plain.similarity_F, atol=COSINE, rtol=0)
+
+
+def test_the_cosines_progress_ends_at_its_total() -> None:
+    said: list[tuple[int, int]] = []
+
+    class Told(Silent):
+        def update(self, done: int, total: int, note: str | None = None) -> None:
+            said.append((done, total))
+
+    similarity.max_cosine_within(randn(7, 3), chunk=3, report=Told)
+    similarity.max_cosine(randn(7, 3), randn(4, 3), chunk=3, report=Told)
+    assert said == [(33, 49), (48, 49), (49, 49), (3, 7), (6, 7), (7, 7)]
+
+
+def test_paired_cosines_are_computed_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_FD, b_FD = randn(10, 4), randn(10, 4, seed=1)
+    sizes: list[int] = []
+    unit = similarity._unit_double
+
+    def counting(w_FD: Tensor) -> Tensor:
+        sizes.append(len(w_FD))
+        return unit(w_FD)
+
+    monkeypatch.setattr(similarity, "_unit_double", counting)
+    monkeypatch.setattr(similarity, "CHUNK", 4)
+    found = similarity.paired_cosine(a_FD, b_FD)
+    assert sizes == [4, 4, 4, 4, 2, 2]
+    expected = [1 - cosine(a, b) for a, b in zip(a_FD, b_FD, strict=True)]
+    assert found.similarity_F.tolist() == pytest.approx(expected)
 
 
 def test_negated_directions_do_not_match() -> None:
@@ -214,3 +275,6 @@ def test_what_has_no_meaning_is_refused() -> None:
         Correlation(2, 2).add(torch.ones(4, 2), torch.ones(5, 2))
     with pytest.raises(ValueError, match="activations of a are not all finite"):
         correlated(torch.tensor([[1.0], [torch.inf]]), torch.ones(2, 1))
+    sums = Correlation(1, 1)
+    sums.add(torch.ones(2, 1), torch.tensor([[1.0], [torch.nan]]))
+    assert sums.finite == (True, False)

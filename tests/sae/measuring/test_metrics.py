@@ -1,11 +1,16 @@
 """Metrics against values that can be worked out by hand."""
 
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
-from sae import baselines, metrics
-from sae.dictionary import Dictionary
+from sae import baselines
+from sae.dictionary import Dictionary, ReLU
+from sae.measuring import firing, metrics
+from sae.subject import Subject, boot
 
 
 def test_reconstruction_by_hand() -> None:
@@ -24,35 +29,27 @@ def test_dead_share_and_density() -> None:
     assert metrics.density(dictionary, x_BD).tolist() == [1.0, 0.0, 0.5]
 
 
-def test_recovered_is_one_for_a_perfect_and_zero_for_a_zero_dictionary(planted: object) -> None:
-    from pathlib import Path
-
-    from sae.subject import boot
-
-    subject = boot(str(Path(str(planted)) / "model"), prepend_bos=False)
+def test_recovered_is_one_for_a_perfect_and_zero_for_a_zero_dictionary(planted: Path) -> None:
+    subject = boot(str(planted / "model"), prepend_bos=False)
     ids_NC = torch.arange(1, 9)[:, None].expand(8, 32)  # an untrained model that shares its embeddings says it again
     hook = "blocks.0.hook_resid_post"
     x_BD = subject.activations(ids_NC, hook).flatten(0, 1)
-    against = metrics.baseline(subject, hook, ids_NC)
+    against = metrics.ablations(subject, hook, ids_NC)
     assert metrics.cross_entropy(baselines.pca(x_BD), against).recovered == pytest.approx(1.0, abs=1e-3)
     d = x_BD.shape[1]
     nothing = Dictionary("zero", "sae", torch.zeros(d, 4), torch.zeros(4), torch.zeros(4, d), torch.zeros(d))
     assert metrics.cross_entropy(nothing, against).recovered == pytest.approx(0.0, abs=1e-6)
 
 
-def test_recovered_from_mean(planted: object) -> None:
+def test_recovered_from_mean(planted: Path) -> None:
     """1 for a perfect dictionary, 0 for one that says the mean; not measured unless a mean is given."""
-    from pathlib import Path
-
-    from sae.subject import boot
-
-    subject = boot(str(Path(str(planted)) / "model"), prepend_bos=False)
+    subject = boot(str(planted / "model"), prepend_bos=False)
     ids_NC = torch.arange(1, 9).repeat(5)[:, None].expand(40, 32)  # see above; and more than a batch
     hook = "blocks.0.hook_resid_post"
     x_BD = subject.activations(ids_NC, hook).flatten(0, 1)
     mean_D = metrics.mean_activation(subject, hook, ids_NC)
     torch.testing.assert_close(mean_D, x_BD.double().mean(0))
-    against = metrics.baseline(subject, hook, ids_NC, mean_D)
+    against = metrics.ablations(subject, hook, ids_NC, mean_D)
     assert metrics.cross_entropy(baselines.pca(x_BD), against).recovered_from_mean == pytest.approx(1.0, abs=1e-3)
     d = x_BD.shape[1]
     constant = Dictionary("mean", "sae", torch.zeros(d, 4), torch.zeros(4), torch.zeros(4, d), mean_D.float())
@@ -64,21 +61,66 @@ def test_recovered_from_mean(planted: object) -> None:
     assert metrics.CrossEntropy(1.0, 1.5, zeroed=0.5).recovered is None  # an ablation that helps has no harm to avoid
 
 
-def counted(acts_BF: torch.Tensor, size: int) -> metrics.Density:
-    firing = metrics.Firing(acts_BF.shape[1])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_density_is_counted_whatever_the_batches(size: int) -> None:
+    """Feature f is active on every f-th of 60 tokens, the 0-th on none: shares 0, 1, 1/2, 1/3, 1/4, 1/5."""
+    acts_BF = torch.zeros(60, 6)
+    for feature in range(1, 6):
+        acts_BF[::feature, feature] = 0.1 * feature
+    counts = firing.Firing(6)
     for part_BF in acts_BF.split(size):
-        firing.add(part_BF)
-    return firing.density()
+        counts.add(part_BF)
+    found = counts.density()
+    assert counts.counts_F.tolist() == [0, 60, 30, 20, 15, 12]
+    assert found.density_F.tolist() == pytest.approx([0, 1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+    assert (found.dead, found.tokens) == (pytest.approx(1 / 6), 60)
 
 
-@pytest.mark.parametrize("size", [1, 7, 1000])
-def test_streamed_density_is_the_whole_one(size: int) -> None:
-    x_BD = torch.randn(1000, 6, generator=torch.Generator().manual_seed(0)) - torch.arange(6)
-    dictionary = baselines.neurons(x_BD)
-    found = counted(dictionary.encode(x_BD), size)
-    assert torch.equal(found.density_F, metrics.density(dictionary, x_BD))
-    assert found.dead == metrics.reconstruction(dictionary, x_BD).dead
-    assert found.tokens == 1000
+class Counting(ReLU):
+    """A ReLU that keeps how many vectors it was given at once."""
+
+    sizes: list[int] = []  # noqa: RUF012
+
+    def __call__(self, pre_BF: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(pre_BF))
+        return super().__call__(pre_BF)
+
+
+@pytest.mark.parametrize("measure", [metrics.reconstruction, metrics.density])
+def test_features_held_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch, measure: Any) -> None:
+    """Four features of eight vectors may be held."""
+    monkeypatch.setattr(metrics, "ELEMENTS", 32)
+    monkeypatch.setattr(Counting, "sizes", [])
+    x_BD = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    measure(replace(baselines.neurons(x_BD), activation=Counting()), x_BD)
+    assert Counting.sizes == [8, 8, 4]
+
+
+def test_blocks_at_once_are_bounded_by_tokens_and_logits() -> None:
+    assert [metrics.blocks_at_once(context) for context in (16, 128, 1024, 10**6)] == [32, 32, 8, 1]
+    small, gpt2, gemma = ((64, 500), (128, 50_257), (1024, 256_000))
+    assert [metrics.loss_blocks_at_once(*each) for each in (small, gpt2, gemma)] == [32, 20, 1]
+
+
+def test_losses_do_not_depend_on_the_blocks_at_once(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = boot(str(planted / "model"), prepend_bos=False)
+    assert subject.vocabulary == 25
+    sizes: list[int] = []
+    original = Subject.losses
+
+    def counting(self: Subject, ids_NC: torch.Tensor, *options: Any) -> torch.Tensor:
+        sizes.append(len(ids_NC))
+        return original(self, ids_NC, *options)
+
+    monkeypatch.setattr(Subject, "losses", counting)
+    ids_NC = torch.randint(1, 20, (40, 10), generator=torch.Generator().manual_seed(0))
+    whole = metrics.ablations(subject, "hook_embed", ids_NC)
+    assert sizes == [32, 8] * 2
+    sizes.clear()
+    monkeypatch.setattr(metrics, "LOGITS", 10 * 25 * 15)
+    parts = metrics.ablations(subject, "hook_embed", ids_NC)
+    assert sizes == [15, 15, 10] * 2
+    assert [parts.clean, parts.zeroed] == pytest.approx([whole.clean, whole.zeroed], rel=1e-6)
 
 
 def spread_of(x_BD: torch.Tensor, size: int) -> metrics.Spread:
@@ -120,27 +162,25 @@ def test_rows_at_once_are_bounded() -> None:
     assert metrics.rows_at_once(2**40) == 1
 
 
-def test_histogram_by_hand_and_against_numpy() -> None:
+def test_histogram_by_hand() -> None:
     density_F = torch.tensor([0.0, 1.0, 0.5, 0.1, 0.02, 0.001], dtype=torch.float64)
-    coarse = metrics.Density(density_F, 1000).histogram(per_decade=1)
-    assert coarse == metrics.Histogram([-3.0, -2.0, -1.0, 0.0], [1, 1, 3])
-    random_F = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 4
-    fine = metrics.Density(random_F, 10**7).histogram(per_decade=5)
-    expected, _ = np.histogram(np.log10(random_F.numpy()).clip(-7), np.linspace(-7, 0, 36))
-    assert fine.counts == expected.tolist()
-    assert sum(fine.counts) == 500
+    coarse = firing.Density(density_F, 1000).histogram(per_decade=1)
+    assert coarse == firing.Histogram([-3.0, -2.0, -1.0, 0.0], [1, 1, 3])
+    fine = firing.Density(torch.tensor([0.9, 0.4, 0.3, 0.2, 0.011, 0.05], dtype=torch.float64), 100).histogram(2)
+    # borders at 1, 10^-0.5 = 0.316, 0.1, 10^-1.5 = 0.0316, 0.01
+    assert fine == firing.Histogram([-2.0, -1.5, -1.0, -0.5, 0.0], [1, 1, 2, 2])
 
 
 def test_every_living_feature_is_in_a_bin() -> None:
     for tokens in (1, 3, 10, 999, 1000, 1001, 2**40):
         density_F = torch.tensor([0, 1, tokens], dtype=torch.float64) / tokens
-        assert sum(metrics.Density(density_F, tokens).histogram().counts) == 2
+        assert sum(firing.Density(density_F, tokens).histogram().counts) == 2
 
 
 def test_ultralow_is_apart_from_dead_and_undefined_on_few_tokens() -> None:
     density_F = torch.tensor([0.0, 5e-7, 1e-6, 0.1], dtype=torch.float64)
-    found = metrics.Density(density_F, 2_000_000)
+    found = firing.Density(density_F, 10_000_000)
     assert (found.dead, found.ultralow) == (0.25, 0.25)
-    assert metrics.Density(density_F, 1_000_000).ultralow is None
+    assert firing.Density(density_F, 9_999_999).ultralow is None  # five tokens of so many are noise
     with pytest.raises(ValueError, match="no tokens"):
-        metrics.Firing(3).density()
+        firing.Firing(3).density()

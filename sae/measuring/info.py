@@ -14,7 +14,7 @@ from sae.formats.header import Header
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
-    from sae.evaluate import Directions
+    from sae.measuring.evaluate import Directions
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Wei
 
     Raises UserError for files that do not fit and weights that are not finite.
     """
-    from sae.evaluate import directions, refuse_non_finite
+    from sae.measuring.evaluate import directions
+    from sae.measuring.weights import refuse_non_finite
+    from sae.progress import Progress
 
     dictionary = formats.load(path, allow_pickle)
     refuse_non_finite(dictionary)
-    return Weights(dictionary, _stored(formats.recognise(path)[0]), directions(dictionary, cosines))
+    return Weights(dictionary, _stored(formats.recognise(path)[0]), directions(dictionary, cosines, Progress))
 
 
 def _stored(place: Path) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Evaluations and comparisons against numpy, scipy and Hugging Face's own model, on all activations at once."""
 
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr
 from torch import Tensor
 
-from sae import baselines, compare, evaluate, formats
-from sae.compare import Comparison, Studied
+from sae import baselines, formats
 from sae.corpus import Blocks
-from sae.dictionary import Dictionary
+from sae.dictionary import Dictionary, JumpReLU
 from sae.errors import UserError
-from sae.eval_paths import read_blocks
+from sae.measuring import compare, evaluate, metrics, similarity
+from sae.measuring.compare import Comparison, Studied
+from sae.measuring.eval_text import read_blocks
 from sae.progress import Silent
 from sae.subject import Subject, boot
 
@@ -151,6 +153,23 @@ def test_several_dictionaries_share_one_pass(world: World, read: list[int]) -> N
     assert [each.to_json() for each in both] == [measured(world, each).to_json() for each in (world.words, pca)]
 
 
+def test_long_blocks_are_read_a_few_at_a_time(world: World, read: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = measured(world, world.words)
+    read.clear()
+    monkeypatch.setattr(metrics, "TOKENS", 5 * CONTEXT + 3)
+    found = measured(world, world.words)
+    assert max(read) == 5
+    assert torch.equal(found.density.density_F, whole.density.density_F)
+    assert [found.fvu, found.losses.reconstructed] == pytest.approx([whole.fvu, whole.losses.reconstructed], rel=1e-6)
+
+
+def test_cosines_are_left_out_where_they_are_not_wanted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "max_cosine_within", None)
+    found = measured(world, world.words, cosines=False)
+    assert found.directions.nearest is None
+    assert found.to_json()["decoder_max_cosine"] is None
+
+
 def test_what_cannot_be_measured_is_refused(world: World) -> None:
     with pytest.raises(UserError, match="does not hold one vector per token"):
         measured(world, world.words, "blocks.0.attn.hook_pattern")
@@ -161,6 +180,8 @@ def test_what_cannot_be_measured_is_refused(world: World) -> None:
         measured(world, huge)
     with pytest.raises(UserError, match="words holds weights that are not finite"):
         measured(world, replace(world.words, W_enc_DF=world.words.W_enc_DF * torch.nan))
+    with pytest.raises(UserError, match=r"words holds weights that are not finite \(threshold_F\)"):
+        measured(world, replace(world.words, activation=JumpReLU(torch.full((8,), torch.nan))))
     single = Blocks(np.zeros((3, 4), np.int32), np.ones(3, np.int32), np.arange(3, dtype=np.int32))
     with pytest.raises(UserError, match="no two tokens in a row"):
         evaluate.evaluate(world.words, world.subject, HOOK, single, Silent)
@@ -198,6 +219,53 @@ def test_universality_is_scipys_in_however_many_passes(
     assert found.universality.b_to_a.similarity_F.numpy() == pytest.approx(expected.max(0), abs=1e-6)
     assert found.universality.b_to_a.match_F.tolist() == expected.argmax(0).tolist()
     assert found.tokens == len(x_BD)
+
+
+def test_several_passes_are_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Told(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    side = Studied(world.words, world.subject, HOOK)
+    compare.compare(side, side, world.blocks, Told)
+    assert not said
+    monkeypatch.setattr(compare, "PAIRS", 24)
+    compare.compare(side, side, world.blocks, Told)
+    assert [line.split(":")[0] for line in said] == ["3 passes of the text"]
+
+
+def test_the_sums_of_one_pass_are_gone_before_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[int] = []
+
+    class Counted(similarity.Correlation):
+        def __init__(self, *sizes: Any) -> None:
+            alive.append(len([one for one in made if one() is not None]))
+            made.append(weakref.ref(self))
+            super().__init__(*sizes)
+
+    made: list[weakref.ref[Counted]] = []
+    monkeypatch.setattr(compare, "Correlation", Counted)
+    monkeypatch.setattr(compare, "PAIRS", 24)
+    compared(world, world.words, world.words)
+    assert alive == [0, 0, 0]
+
+
+def test_activations_of_the_other_side_that_are_not_finite(world: World) -> None:
+    huge = replace(world.words, name="huge", W_enc_DF=world.words.W_enc_DF * 3e38)
+    with pytest.raises(UserError, match="dictionary huge: the activations of its features are not all finite"):
+        compared(world, world.words, huge)
+
+
+def test_hook_points_without_a_basis_in_common_have_no_mmcs(world: World) -> None:
+    """The heads' outputs are as wide as the residual stream, and nothing else."""
+    assert compared(world, world.words, world.words, (HOOK, LATER)).mmcs is not None
+    found = compared(world, world.words, world.words, (HOOK, "blocks.0.attn.hook_z"))
+    assert found.mmcs is None
+    assert found.to_json()["mmcs"] is None
+    assert found.universality.a_to_b.mean is not None
+    assert compared(world, world.words, world.words, ("blocks.0.attn.hook_z",) * 2).mmcs is not None
 
 
 def test_two_hook_points_of_one_model(world: World) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sae.eval_paths import Outcome
-    from sae.evaluate import Evaluation
-    from sae.similarity import Nearest
+    from sae.measuring.eval_paths import Outcome
+    from sae.measuring.evaluate import Evaluation
+    from sae.measuring.similarity import Nearest
 
 LONGEST = 100
 """Characters of a recorded value that are shown."""
@@ -69,10 +69,24 @@ def evaluations(outcomes: Sequence[Outcome]) -> str:
     return aligned(rows) + f"\n\n{DEFINITIONS}"
 
 
+def texts(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """What was read: one line, or one for each text with the names of those measured on it."""
+    names: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        text, blocks = outcome.text, outcome.evaluation.loss_blocks
+        line = (
+            f"corpus {text.corpus}, {text.part}: {text.tokens:,} tokens in blocks of {text.context}; "
+            f"cross-entropy on {blocks} of them"
+        )
+        names.setdefault(line, []).append(outcome.place.header.name)
+    for line, measured in names.items():
+        yield line if len(names) == 1 else f"{', '.join(measured)}: {line}"
+
+
 DEFINITIONS = (
     "L0: active features per token. FVU: sum |x - x_hat|^2 / sum |x - mean x|^2. CE recovered: the share of the loss\n"
     "that an ablation adds which the reconstruction avoids. Density: share of tokens on which a feature is active;\n"
-    "dead: on none; ultralow: on less than 1e-6 of them, but on some (more than a million tokens can tell)."
+    "dead: on none; ultralow: on less than 1e-6 of them, but on some (ten million tokens or more can tell)."
 )
 
 

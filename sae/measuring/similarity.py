@@ -2,7 +2,8 @@
 
 Sees matrices of directions and batches of activations; knows nothing about dictionaries, files or language models.
 
-Similarities are computed in tiles of `chunk` x `chunk`, in double precision, on the device of what is compared. What
+Similarities are computed in tiles of `chunk` x `chunk`, each once, on the device of what is compared. Correlations are
+in double precision; directions are normalised in it and multiplied in single, which leaves six digits of a cosine. What
 has no similarity (a zero direction, a constant activation) is NaN in a tile, is nobody's nearest, and stays NaN in the
 result.
 
@@ -12,13 +13,15 @@ Shape suffixes: B tokens, D width of a direction, F features of A, G features of
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sae.progress import Progress, Report, Silent
+
 CHUNK = 2048
-"""Features of either side in a tile, which is then 32 MiB."""
+"""Features of either side in a tile, which is then 16 MiB of cosines or 32 MiB of correlations."""
 ROWS = 4096
 """Tokens turned to double precision at once."""
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -93,7 +96,7 @@ def _moved(match_F: Tensor, by: int) -> Tensor:
 
 
 @torch.no_grad()
-def max_cosine(a_FD: Tensor, b_GD: Tensor, chunk: int = CHUNK) -> Similarity:
+def max_cosine(a_FD: Tensor, b_GD: Tensor, chunk: int = CHUNK, report: Report = Silent) -> Similarity:
     """Largest cosine of every direction with any of the other side; a side's `mean` is its MMCS.
 
     Mean max cosine similarity is Sharkey et al.'s (2022), used between dictionaries by Cunningham et al. (2023). It is
@@ -102,19 +105,28 @@ def max_cosine(a_FD: Tensor, b_GD: Tensor, chunk: int = CHUNK) -> Similarity:
     if a_FD.shape[1] != b_GD.shape[1]:
         raise ValueError(f"directions of width {a_FD.shape[1]} and {b_GD.shape[1]} have no cosine")
     _refuse_non_finite(directions_of_a=a_FD, directions_of_b=b_GD)
-    return _both(lambda rows, columns: _cosine(a_FD[rows], b_GD[columns]), len(a_FD), len(b_GD), chunk)
+    a_FD, b_GD = _unit(a_FD, chunk), _unit(b_GD, chunk)
+    with report("cosines of both sides' decoder directions") as progress:
+        return _both(lambda rows, columns: _product(a_FD[rows], b_GD[columns]), a_FD, len(b_GD), chunk, progress)
 
 
 @torch.no_grad()
-def max_cosine_within(w_FD: Tensor, chunk: int = CHUNK) -> Nearest:
+def max_cosine_within(w_FD: Tensor, chunk: int = CHUNK, report: Report = Silent) -> Nearest:
     """Largest cosine of every direction with another one of the same dictionary."""
     _refuse_non_finite(directions=w_FD)
-
-    def tile(rows: slice, columns: slice) -> Tensor:
-        cosine = _cosine(w_FD[rows], w_FD[columns])
-        return cosine.fill_diagonal_(torch.nan) if rows == columns else cosine
-
-    return _nearest(tile, len(w_FD), len(w_FD), chunk)
+    n, w_FD = len(w_FD), _unit(w_FD, chunk)
+    best = _Best(n, w_FD)
+    with report("cosines of decoder directions") as progress:
+        for rows in _slices(n, chunk):
+            for columns in _slices(n, chunk, rows.start):
+                cosine = _product(w_FD[rows], w_FD[columns])
+                if rows == columns:
+                    best.add(rows, columns, _defined(cosine.fill_diagonal_(torch.nan)))
+                else:
+                    best.add(rows, columns, _defined(cosine))
+                    best.add(columns, rows, cosine.T)
+            progress.update(rows.stop * (2 * n - rows.stop), n * n)  # of a triangle
+    return best.nearest()
 
 
 @torch.no_grad()
@@ -123,9 +135,17 @@ def paired_cosine(a_FD: Tensor, b_FD: Tensor) -> Nearest:
     if a_FD.shape != b_FD.shape:
         raise ValueError(f"directions {list(a_FD.shape)} and {list(b_FD.shape)} are no pairs")
     _refuse_non_finite(directions_of_a=a_FD, directions_of_b=b_FD)
-    cosine_F = (_unit(a_FD) * _unit(b_FD)).sum(1).clamp(-1, 1)
+    parts = zip(a_FD.split(CHUNK), b_FD.split(CHUNK), strict=True)
+    cosine_F = torch.cat([(_unit_double(a) * _unit_double(b)).sum(1).clamp(-1, 1) for a, b in parts])
     itself_F = torch.arange(len(cosine_F), device=cosine_F.device)
     return Nearest(cosine_F, itself_F.masked_fill(cosine_F.isnan(), -1))
+
+
+class Finite(NamedTuple):
+    """Whether all activations were finite that either side was given."""
+
+    a: bool
+    b: bool
 
 
 class Correlation:
@@ -160,6 +180,11 @@ class Correlation:
             self._add(part_BF.double() - self._first_F, part_BG.double() - self._first_G)
         self.tokens += len(a_BF)
 
+    @property
+    def finite(self) -> Finite:
+        """Of the tokens seen so far. There are no correlations otherwise."""
+        return Finite(_all_finite(self._square_F), _all_finite(self._square_G))
+
     @torch.no_grad()
     def nearest(self, chunk: int = CHUNK) -> Similarity:
         """Largest correlation of every feature with any of the other side, over the tokens seen so far."""
@@ -172,7 +197,7 @@ class Correlation:
             product = self._product_FG[rows, columns] - torch.outer(self._sum_F[rows] / n, self._sum_G[columns])
             return (product / deviation_F[rows, None] / deviation_G[columns]).clamp_(-1, 1)
 
-        return _both(tile, len(deviation_F), len(deviation_G), chunk)
+        return _both(tile, deviation_F, len(deviation_G), chunk, Silent("correlations"))
 
     def _add(self, a_BF: Tensor, b_BG: Tensor) -> None:
         self._product_FG.addmm_(a_BF.T, b_BG)
@@ -188,52 +213,67 @@ def _deviation(sum_F: Tensor, square_F: Tensor, n: int) -> Tensor:
     return torch.where(variation_F > 0, variation_F, torch.nan).sqrt()
 
 
-def _cosine(a_FD: Tensor, b_GD: Tensor) -> Tensor:
-    """Cosines [F, G]; NaN with a zero direction."""
-    return (_unit(a_FD) @ _unit(b_GD).T).clamp_(-1, 1)
+def _product(a_FD: Tensor, b_GD: Tensor) -> Tensor:
+    """Cosines [F, G] of unit vectors; NaN with a direction that has none."""
+    return (a_FD @ b_GD.T).clamp_(-1, 1)
 
 
-def _unit(w_FD: Tensor) -> Tensor:
+def _unit(w_FD: Tensor, chunk: int) -> Tensor:
+    """Of unit length, in single precision; NaN for a zero direction."""
+    return torch.cat([_unit_double(part).float() for part in w_FD.split(chunk)])
+
+
+def _unit_double(w_FD: Tensor) -> Tensor:
     return w_FD.double() / w_FD.double().square().sum(1, keepdim=True).sqrt()
 
 
-def _both(tile: Tile, n_a: int, n_b: int, chunk: int) -> Similarity:
-    """Each side's nearest; every tile is computed twice, so that one direction's state is kept at a time."""
-    return Similarity(
-        a_to_b=_nearest(tile, n_a, n_b, chunk),
-        b_to_a=_nearest(lambda rows, columns: tile(columns, rows).T, n_b, n_a, chunk),
-    )
+class _Best:
+    """The largest similarity so far of each of n features, from tiles with undefined entries at -inf."""
+
+    def __init__(self, n: int, like: Tensor) -> None:
+        self._similarity_F = like.new_full((n,), -torch.inf)
+        self._match_F = torch.full((n,), -1, device=like.device)
+
+    def add(self, rows: slice, columns: slice, tile: Tensor) -> None:
+        """Similarities of a slice of the features with a slice of the others."""
+        found = tile.max(1)
+        better = found.values > self._similarity_F[rows]
+        self._similarity_F[rows] = torch.where(better, found.values, self._similarity_F[rows])
+        self._match_F[rows] = torch.where(better, found.indices + columns.start, self._match_F[rows])
+
+    def nearest(self) -> Nearest:
+        similarity_F = self._similarity_F.double()
+        return Nearest(similarity_F.masked_fill(self._match_F < 0, torch.nan), self._match_F)
 
 
-def _nearest(tile: Tile, n_a: int, n_b: int, chunk: int) -> Nearest:
-    """The largest entry of every row of a matrix that exists one tile at a time."""
+def _both(tile: Tile, like_F: Tensor, n_b: int, chunk: int, progress: Progress) -> Similarity:
+    """Each side's nearest, of a matrix [n_a, n_b] that exists one tile at a time, in the precision of `like_F`."""
+    n_a = len(like_F)
     if not n_a or not n_b:
         raise ValueError(f"nothing to compare: {n_a} features with {n_b}")
-    parts = [_row_maxima(tile, rows, n_b, chunk) for rows in _slices(n_a, chunk)]
-    similarity_F = torch.cat([part.similarity_F for part in parts])
-    none_F = similarity_F.isinf()
-    match_F = torch.cat([part.match_F for part in parts])
-    return Nearest(similarity_F.masked_fill(none_F, torch.nan), match_F.masked_fill(none_F, -1))
-
-
-def _row_maxima(tile: Tile, rows: slice, n_b: int, chunk: int) -> Nearest:
-    """Over all tiles of some rows; -inf where a row has only NaN."""
-    columns = list(_slices(n_b, chunk))
-    found = [_defined(tile(rows, some)).max(1) for some in columns]
-    best = torch.stack([each.values for each in found], 1).max(1)
-    match_FT = torch.stack([each.indices + some.start for each, some in zip(found, columns, strict=True)], 1)
-    return Nearest(best.values, match_FT.gather(1, best.indices[:, None]).squeeze(1))
+    a, b = _Best(n_a, like_F), _Best(n_b, like_F)
+    for rows in _slices(n_a, chunk):
+        for columns in _slices(n_b, chunk):
+            similarity = _defined(tile(rows, columns))
+            a.add(rows, columns, similarity)
+            b.add(columns, rows, similarity.T)
+        progress.update(rows.stop, n_a)
+    return Similarity(a.nearest(), b.nearest())
 
 
 def _defined(tile: Tensor) -> Tensor:
     return tile.masked_fill_(tile.isnan(), -torch.inf)
 
 
-def _slices(n: int, chunk: int) -> Iterator[slice]:
-    return (slice(start, min(start + chunk, n)) for start in range(0, n, chunk))
+def _slices(n: int, chunk: int, start: int = 0) -> Iterator[slice]:
+    return (slice(at, min(at + chunk, n)) for at in range(start, n, chunk))
 
 
 def _refuse_non_finite(**values: Tensor) -> None:
     for name, value in values.items():
-        if not value.isfinite().all():
+        if not _all_finite(value):
             raise ValueError(f"{name.replace('_', ' ')} are not all finite")
+
+
+def _all_finite(value: Tensor) -> bool:
+    return all(bool(part.isfinite().all()) for part in value.split(CHUNK))

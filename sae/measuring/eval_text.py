@@ -1,0 +1,71 @@
+"""Which text a dictionary is measured on, and that text as blocks of tokens. Knows nothing about measuring."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sae import corpus
+from sae.corpus import Blocks
+from sae.errors import UserError
+from sae.held_out import TrainingText, recorded, recut, same_corpus
+from sae.material import Cellar
+from sae.subject import Subject
+
+CONTEXT = 128
+"""Tokens of a block unless asked for or trained with, or fewer where a model sees fewer."""
+STDLIB = "stdlib"
+"""The corpus for dictionaries that name none."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus; where a training of it is named, only what that held out."""
+
+    corpus: str
+    training: TrainingText | None
+
+    @property
+    def part(self) -> str:
+        return "held out of its training" if self.training else "whole corpus"
+
+    def context_for(self, wanted: int | None, subjects: Sequence[Subject]) -> int:
+        """Tokens of a block. Raises UserError if some model sees fewer than asked for."""
+        narrowest = min(subjects, key=lambda subject: subject.max_context)
+        if wanted and wanted > narrowest.max_context:
+            raise UserError(
+                f"--context is {wanted}, but {narrowest.name} sees at most {narrowest.max_context} tokens; give fewer"
+            )
+        usual = self.training.context if self.training else CONTEXT
+        return wanted or min(usual, narrowest.max_context)
+
+    def read(self, subject: Subject, cellar: Cellar, tokens: int, context: int) -> Blocks:
+        """The first blocks, until they have so many tokens. Raises UserError if there is no text."""
+        if self.training is None:
+            return read_blocks(subject, self.corpus, tokens, context)
+        return _first(recut(self.training.held_out(subject, cellar), context), tokens)
+
+
+def source_of(metadata: Mapping[str, Any], wanted: str | None) -> Source:
+    """For a dictionary with such metadata: the wanted corpus, or else the one it was trained on, or else stdlib."""
+    training = recorded(metadata)
+    spec = wanted or (training.source if training else STDLIB)
+    if training and same_corpus(spec, training.source):
+        return Source(spec, replace(training, source=spec))
+    return Source(spec, None)
+
+
+def read_blocks(subject: Subject, spec: str, tokens: int, context: int) -> Blocks:
+    """The first blocks of a corpus in a subject's tokens, until they have so many.
+
+    Raises UserError if it has no text.
+    """
+    texts = (document.text for document in corpus.documents(spec))
+    blocks = corpus.to_blocks(corpus.token_ids(texts, subject.token_ids), context, tokens)
+    if not blocks.n_tokens:
+        raise UserError(f"corpus {spec} has no text; give a file or folder with text in it")
+    return _first(blocks, tokens)
+
+
+def _first(blocks: Blocks, tokens: int) -> Blocks:
+    before_N = blocks.length_N.cumsum() - blocks.length_N
+    return blocks.take(before_N < tokens)

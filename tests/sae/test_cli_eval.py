@@ -1,0 +1,148 @@
+"""`sae eval`: what is written when, on which text, and what a mistake does not cost."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+from sae import formats
+from sae.measuring import eval_paths, feature_table
+from tests.sae.command_line import invoked, refused, saved
+
+
+def features(path: Path) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    return found
+
+
+def test_eval_writes_a_row_per_feature(planted: Path, here: Path) -> None:
+    """Of the reversed words, feature 7 - i is i; the first of them has no direction to decode to."""
+    turned = torch.eye(16)[:, torch.arange(7, -1, -1)].contiguous()
+    W_dec_FD = turned.T.contiguous() * 3
+    W_dec_FD[0] = 0
+    other = saved(planted, here / "o", name="other", W_enc_DF=turned, W_dec_FD=W_dec_FD)
+    given = ["--corpus", planted / "corpus.jsonl", "--tokens", 6000]
+    assert invoked("eval", other, *given, "--against", planted / "dictionary", "--out", "x.json").exit_code == 0
+    found, metrics = features(here / "x.features.parquet"), json.loads((here / "x.json").read_text())
+    assert list(found) == list(feature_table.COLUMNS)
+    assert found["feature"] == list(range(8))
+    assert sum(found["density"]) == pytest.approx(metrics["l0"])
+    assert found["decoder_norm"] == [0, 3, 3, 3, 3, 3, 3, 3]
+    assert found["encoder_decoder_cosine"] == [None, 1, 1, 1, 1, 1, 1, 1]
+    assert found["nearest_cosine"] == [None, 0, 0, 0, 0, 0, 0, 0]
+    assert found["nearest_feature"][0] is None
+    assert found["correlation"] == pytest.approx([1] * 8)
+    assert found["correlation_feature"] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert found["against_cosine"] == [None, 1, 1, 1, 1, 1, 1, 1]
+    assert found["against_cosine_feature"] == [None, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_eval_without_cosines_and_with_a_bos_token(planted: Path, here: Path) -> None:
+    given = ["eval", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--tokens", 500]
+    done = invoked(*given, "--no-cosines", "--no-bos")
+    assert done.exit_code == 0, done.output
+    assert "cosine with the nearest other" not in done.stdout
+    assert json.loads((here / "words.metrics.json").read_text())["decoder_max_cosine"] is None
+    assert set(features(here / "words.features.parquet")) == {
+        "feature", "density", "decoder_norm", "encoder_decoder_cosine"
+    }  # fmt: skip
+    assert "no BOS token, but it was asked for one" in refused(*given, "--bos")
+    told = saved(planted, here / "told", metadata={"prepend_bos": True})
+    assert "no BOS token, but it was asked for one" in refused("eval", told, *given[2:])
+    assert invoked("eval", told, *given[2:], "--no-bos").exit_code == 0
+
+
+def test_each_is_written_as_soon_as_it_is_measured(planted: Path, here: Path) -> None:
+    """The second, at a hook point of its own, cannot be; what is known of the first is written and shown."""
+    later = {"hook_point": "blocks.0.hook_resid_post", "name": "huge", "W_dec_FD": torch.full((8, 16), 3e38)}
+    huge = saved(planted, here / "huge", **later)
+    done = invoked("eval", planted / "dictionary", huge, "--corpus", planted / "corpus.jsonl", "--tokens", 500)
+    assert done.exit_code == 2
+    assert "its reconstructions are not all finite" in done.stderr
+    assert json.loads((here / "words.metrics.json").read_text())["tokens"] >= 500
+    assert len(features(here / "words.features.parquet")["density"]) == 8
+    assert "L0" in done.stdout
+    assert not (here / "huge.metrics.json").exists()
+
+
+def test_what_is_measured_outlives_a_comparison_that_fails(planted: Path, here: Path) -> None:
+    huge = saved(planted, here / "huge", name="huge", W_enc_DF=torch.eye(16)[:, :8].contiguous() * 3e38)
+    given = ["--corpus", planted / "corpus.jsonl", "--tokens", 500, "--against", huge]
+    done = invoked("eval", planted / "dictionary", *given)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == "sae: dictionary huge: the activations of its features are not all finite"
+    assert json.loads((here / "words.metrics.json").read_text())["comparison"] is None
+
+
+@pytest.mark.parametrize("broken", ["weights", "shapes", "corpus"])
+def test_what_the_model_is_not_needed_for_is_refused_before_it_is_loaded(
+    planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setattr(eval_paths, "boot", None)
+    good, corpus = planted / "dictionary", planted / "corpus.jsonl"
+    bad = saved(planted, here / "bad", name="bad", b_enc_F=torch.full((8,), torch.nan))
+    if broken == "weights":
+        assert "bad holds weights that are not finite (b_enc_F)" in refused("eval", good, bad, "--corpus", corpus)
+        assert "weights that are not finite" in refused("eval", good, "--against", bad, "--corpus", corpus)
+    elif broken == "shapes":
+        about = json.loads((bad / "dictionary.json").read_text())
+        (bad / "dictionary.json").write_text(json.dumps(about | {"n_features": 9}))
+        assert "expected [" in refused("eval", good, bad, "--corpus", corpus)
+    else:
+        assert "no such file or folder" in refused("eval", good, "--corpus", here / "nothing")
+
+
+def test_two_names_of_one_model_load_it_once(planted: Path, here: Path) -> None:
+    """GPT-2 as the hub and as SAELens call it; a folder by two paths."""
+    for one, other in (("gpt2", "gpt2-small"), (str(planted / "model"), str(planted / "dictionary" / ".." / "model"))):
+        places = [
+            eval_paths._place(str(saved(planted, here / str(len(name)), model=name)), eval_paths.Request(()))
+            for name in (one, other)
+        ]
+        assert places[0].subject_key == places[1].subject_key
+
+
+def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "PICKLED", "own")
+    monkeypatch.setattr(formats, "_read", lambda verb, path, allow: formats._module("own").__dict__[verb](Path(path)))
+    expected = f"next: sae convert {planted}/dictionary OUT --allow-pickle"
+    given = ["--allow-pickle", "--corpus", planted / "corpus.jsonl", "--tokens", 200]
+    assert invoked("info", planted / "dictionary", "--allow-pickle").stdout.splitlines()[-1] == expected
+    assert invoked("eval", planted / "dictionary", *given).stdout.splitlines()[-1] == expected
+
+
+def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, here: Path) -> None:
+    """By default on the corpus it names, which the next command takes too."""
+    said = {"source": str(planted / "corpus.jsonl"), "context": 16, "max_tokens": 50_000, "held_out_tokens": 960}
+    trained = saved(planted, here / "trained", metadata={"corpus": said, "seed": 3})
+    done = invoked("eval", trained)
+    assert done.exit_code == 0, done.output
+    assert f"corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in done.stdout
+    written = json.loads((here / "words.metrics.json").read_text())
+    assert (written["corpus_part"], written["tokens"]) == ("held out of its training", 960)
+    assert done.stdout.splitlines()[-1].endswith(f"--corpus {said['source']}")
+    other = saved(planted, here / "other", name="other")
+    both = invoked("eval", trained, other, "--corpus", said["source"], "--tokens", 3000)
+    assert f"words: corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in both.stdout
+    assert f"other: corpus {said['source']}, whole corpus: 3,008 tokens in blocks of 32" in both.stdout
+
+
+def test_notes_and_what_is_not_said(planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a reader that has something to say, and of a file that is silent on the model's processing."""
+    peek = formats.peek
+
+    def noted(path: str, allow_pickle: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(**vars(peek(path, allow_pickle)) | {"notes": ("read with care",), "processing": None})
+
+    monkeypatch.setattr(formats, "peek", noted)
+    shown = invoked("info", planted / "dictionary").stdout
+    assert "read with care" in shown
+    assert [line.split()[-2:] for line in shown.splitlines() if line.startswith("processing")] == [["not", "said"]]
+    done = invoked("eval", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--tokens", 200)
+    assert "read with care" in done.stdout
+    written = json.loads((here / "words.metrics.json").read_text())
+    assert (written["notes"], written["processing"]) == (["read with care"], {})
