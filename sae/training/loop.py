@@ -97,7 +97,7 @@ def train(
     """
     total, started = max(learner.trainer.steps for learner in learners), time.perf_counter()
     first = max(learner.trainer.steps_done for learner in learners)
-    with report(f"training {', '.join(learner.name for learner in learners)}"[:100]) as progress:
+    with report(_title(learners)) as progress:
         loud = partial(_tell_and_say, tell, progress)
         for step in range(first + 1, total + 1):
             running = [learner for learner in learners if learner.running]
@@ -112,6 +112,11 @@ def train(
             rate = vectors / (time.perf_counter() - started)
             progress.update(step - first, total - first, _note(running, rate) if measured else None)
             after_step(step)
+
+
+def _title(learners: Sequence[Learner]) -> str:
+    names, more = [learner.name for learner in learners[:2]], len(learners) - 2
+    return f"training {', '.join(names)}" + (f" and {more} more" if more > 0 else "")
 
 
 def _tell_and_say(tell: Tell, progress: Progress, row: dict[str, Any]) -> None:
