@@ -34,6 +34,14 @@ def test_wheel_carries_prompts_and_configs_and_runs(smoke: Path, tmp_path: Path)
     )
     assert dry.returncode == 0, dry.stderr
     assert "| simulate | openai/gpt-4o-mini" in dry.stdout, "the wheel lacks prices or prompts"
+    small = ["subject.toy.steps=20", "subject.toy.d_mlp=16", "subject.toy.vocabulary=300", "corpus.max_tokens=200_000"]
+    settings = [word for setting in (*small, "batch=512", "buffer=8192") for word in ("--set", setting)]
+    trained = subprocess.run(
+        [python.parent / "sae", "train", "toy", "--steps", "5", *settings],
+        cwd=elsewhere, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert (elsewhere / "trained" / "toy" / "topk_4x_k8" / "dictionary.safetensors").is_file()
     for name in ("leaderboard.json", "results.jsonl", "records.parquet"):
         assert (elsewhere / "r" / name).read_bytes() == (smoke / name).read_bytes()
 
