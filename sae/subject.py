@@ -165,6 +165,21 @@ def choose_device(wanted: str = "auto") -> tuple[str, str]:
     return "cpu", "no CUDA device found"
 
 
+def device_with_doubles(wanted: str, work: str, remedy: str) -> tuple[str, str]:
+    """`choose_device`. Raises UserError for one that is not here, or cannot sum in double precision (mps).
+
+    Args:
+        work: what is to be done there, for the message. remedy: its last words.
+    """
+    chosen, reason = choose_device(wanted)
+    try:
+        torch.zeros(1, dtype=torch.float64, device=chosen)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"cannot {work} on device {chosen}: {said}; {remedy}") from error
+    return chosen, reason
+
+
 def boot(
     model: str, device: str = "cpu", prepend_bos: bool | None = None, processing: Mapping[str, Any] | None = None
 ) -> Subject:

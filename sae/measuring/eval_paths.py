@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sae import corpus, formats
 from sae.corpus import Blocks
 from sae.dictionary import Dictionary
@@ -26,7 +24,7 @@ from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.measuring.weights import refuse_non_finite
 from sae.progress import Progress, Report
 from sae.settings import cache_folder
-from sae.subject import Subject, boot, choose_device, one_name
+from sae.subject import Subject, boot, device_with_doubles, one_name
 
 FORMAT_VERSION = 1
 """Of the JSON file: changes when a key changes its meaning."""
@@ -155,7 +153,7 @@ class _Bench:
 
     def __init__(self, request: Request, places: Sequence[Place], other: Place | None, report: Report) -> None:
         self._request, self._places, self._report = request, places, report
-        self._device, self._reason = _device(request.device)
+        self._device, self._reason = device_with_doubles(request.device, "measure", "give --device cpu")
         everyone = [*places, other] if other else list(places)
         loaded = [_loaded(place, request.allow_pickle) for place in everyone]
         self._sources = [source_of(one.metadata, request.corpus) for one in loaded[: len(places)]]
@@ -220,18 +218,6 @@ def _loaded(place: Place, allow_pickle: bool) -> Dictionary:
     dictionary = formats.load(place.path, allow_pickle)
     refuse_non_finite(dictionary)
     return dictionary
-
-
-def _device(wanted: str) -> tuple[str, str]:
-    """`choose_device`. Raises UserError for one that is not here, or cannot sum in double precision (mps)."""
-    chosen, reason = choose_device(wanted)
-    try:
-        torch.zeros(1, dtype=torch.float64, device=chosen)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise UserError(
-            f"cannot measure on device {chosen}: {str(error).splitlines()[0]}; give --device cpu"
-        ) from error
-    return chosen, reason
 
 
 def _place(path: str, request: Request) -> Place:

@@ -121,20 +121,6 @@ class Evaluation:
         }
 
 
-def evaluate(
-    dictionary: Dictionary,
-    subject: Subject,
-    hook_point: str,
-    blocks: Blocks,
-    report: Report = Progress,
-    seed: int = 0,
-    loss_blocks: int = LOSS_BLOCKS,
-    cosines: bool = True,
-) -> Evaluation:
-    """`evaluate_all` of one dictionary."""
-    return evaluate_all([dictionary], subject, hook_point, blocks, report, seed, loss_blocks, cosines)[0]
-
-
 def evaluate_all(
     dictionaries: Sequence[Dictionary],
     subject: Subject,

@@ -28,9 +28,9 @@ from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.progress import Report, Silent
 from sae.settings import cache_folder
 from sae.stream import Batches
-from sae.subject import choose_device
+from sae.subject import device_with_doubles
 from sae.training.architectures.base import Place
-from sae.training.checkpoint import Checkpoints
+from sae.training.checkpoint import LATEST, Checkpoints
 from sae.training.config import TrainConfig
 from sae.training.flat import Scratch
 from sae.training.inputs import Inputs, prepare
@@ -39,7 +39,7 @@ from sae.training.loop import Learner, Tell, enrol, train
 from sae.training.ranks import Ranks, join
 from sae.training.sinks import JsonLines, Sink, WandB, to_all
 
-ABOUT, METRICS = "train.json", "metrics.jsonl"
+ABOUT, METRICS, CHECKPOINTS = "train.json", "metrics.jsonl", "checkpoint"
 VERSION = 1
 """Of train.json."""
 ASK_EVERY = 16
@@ -76,7 +76,7 @@ def run(config: TrainConfig, report: Report) -> Trained:
 
 
 def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
-    """train.json, if there is one. Raises UserError if it is of another config."""
+    """train.json, if there is one. Raises UserError if something was trained there by another config."""
     path = folder / ABOUT
     about: Any = json.loads(path.read_text("utf-8")) if path.is_file() else None
     if not isinstance(about, dict) or about.get("version") != VERSION:
@@ -84,20 +84,9 @@ def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
             raise UserError(f"{folder} is there and no training's; choose another place with --out")
         return {}
     differing = list(differences(about["config"], config.identity()))
-    if differing:
+    if differing and (about["status"] == "complete" or (folder / CHECKPOINTS / LATEST).is_file()):
         raise UserError(f"{folder} was trained with other settings ({', '.join(differing)}); choose another --out")
     return about
-
-
-def _device(wanted: str) -> tuple[str, str]:
-    """`choose_device`. Raises UserError for one that is not here, or cannot sum in double precision (mps)."""
-    chosen, reason = choose_device(wanted)
-    try:
-        torch.zeros(1, dtype=torch.float64, device=chosen)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"cannot train on device {chosen}: {said}; set runtime.device=cpu") from error
-    return chosen, reason
 
 
 def _left_behind(path: Path) -> bool:
@@ -124,18 +113,28 @@ class Session:
         if config.batch % ranks.parts:
             raise UserError(f"batch {config.batch} cannot be shared evenly by {ranks.parts} processes")
         self.config, self.folder, self.ranks, self.report = config, folder, ranks, report
-        self.device, self.reason = _device(config.runtime.device)
+        wanted = config.runtime.device
+        self.device, self.reason = device_with_doubles(wanted, "train", "set runtime.device=cpu")
         if self.device.startswith("cuda"):
             torch.set_float32_matmul_precision("high")  # the language model's products: TF32, not bfloat16
-        self.checkpoints = Checkpoints(folder / "checkpoint", ranks)
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS, ranks)
 
     def finish(self) -> Trained:
         """Train to the end, measure on held-out text, save."""
         if self.checkpoints.step is None:
-            self._write_about("training", {})
+            self._begin()
         self._tidy()
         with to_all(self._sinks()) as tell:
             return self._finish(tell)
+
+    def _begin(self) -> None:
+        """Nothing is trained yet: a subject that a start with other settings left, say with a mistake, is of no use."""
+        before = self.folder / ABOUT
+        if self.ranks.first and before.is_file():
+            settings = json.loads(before.read_text("utf-8"))["config"]
+            if any(differences(settings, self.config.identity())):
+                shutil.rmtree(self.folder / "subject", ignore_errors=True)
+        self._write_about("training", {})
 
     def _tidy(self) -> None:
         if self.ranks.first:

@@ -56,7 +56,7 @@ def world(planted: Path) -> World:
 
 
 def measured(world: World, dictionary: Dictionary, hook_point: str = HOOK, **options: Any) -> evaluate.Evaluation:
-    return evaluate.evaluate(dictionary, world.subject, hook_point, world.blocks, Silent, **options)
+    return evaluate.evaluate_all([dictionary], world.subject, hook_point, world.blocks, Silent, **options)[0]
 
 
 def repeating(world: World) -> World:
@@ -184,7 +184,7 @@ def test_what_cannot_be_measured_is_refused(world: World) -> None:
         measured(world, replace(world.words, activation=JumpReLU(torch.full((8,), torch.nan))))
     single = Blocks(np.zeros((3, 4), np.int32), np.ones(3, np.int32), np.arange(3, dtype=np.int32))
     with pytest.raises(UserError, match="no two tokens in a row"):
-        evaluate.evaluate(world.words, world.subject, HOOK, single, Silent)
+        evaluate.evaluate_all([world.words], world.subject, HOOK, single, Silent)
 
 
 def compared(world: World, a: Dictionary, b: Dictionary, at: tuple[str, str] = (HOOK, HOOK)) -> Comparison:

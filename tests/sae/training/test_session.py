@@ -211,6 +211,16 @@ def test_another_trainings_folder_is_refused(undisturbed: Path, tmp_path: Path) 
     assert "no training's" in refused(config, "--out", tmp_path / "other")
 
 
+def test_a_mistake_before_training_does_not_bar_its_folder(tmp_path: Path) -> None:
+    """Nor does the subject that was made for it serve another."""
+    config, out = written(tmp_path), tmp_path / "out"
+    assert "k = 9000" in refused(config, "--set", "dictionaries.0.k=9000", "--out", out)
+    assert (out / "subject").is_dir()
+    done = invoked(config, "--set", "subject.toy.d_mlp=16", "--steps", 3, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert {formats.peek(out / name).d_in for name in NAMES} == {16}
+
+
 def test_differences_are_named_as_deep_as_they_go() -> None:
     before = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": 1}], "f": 1}
     assert list(differences(before, before)) == []
