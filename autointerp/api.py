@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autointerp.llm.estimate import Estimator
     from autointerp.records import FeatureRecord
     from autointerp.store import RunFolder
-    from sae.progress import Report
+    from sae.common.progress import Report
 
 
 class Run:
@@ -80,14 +80,14 @@ def run(
         config: a name (`demo`), a path to a YAML file, or a Config.
         changes: dotted config names to new values: {"sampling.features": 20}.
         out: the run folder; by default runs/NAME-IDENTITY here.
-        report: makes a progress display from a title; `sae.progress.Silent` shows nothing.
+        report: makes a progress display from a title; `sae.common.progress.Silent` shows nothing.
 
     Raises:
-        sae.errors.UserError: a wrong path, name or setting, in one line.
+        sae.common.errors.UserError: a wrong path, name or setting, in one line.
     """
     from autointerp import config as configs
-    from autointerp import pipeline
-    from sae.progress import Progress
+    from autointerp.runs import pipeline
+    from sae.common.progress import Progress
 
     chosen = configs.load(config) if isinstance(config, str) else config
     settings = dict(changes or {}) | ({"runtime.out": str(out)} if out is not None else {})
@@ -99,8 +99,8 @@ def run(
 def estimate(config: str | Config, report: Report | None = None) -> Estimator:
     """What a run would still ask its judges, without asking: its `stages` hold calls, tokens and cost."""
     from autointerp import config as configs
-    from autointerp import pipeline
-    from sae.progress import Progress
+    from autointerp.runs import pipeline
+    from sae.common.progress import Progress
 
     chosen = configs.load(config) if isinstance(config, str) else config
     return pipeline.estimate(chosen, report or Progress)
@@ -109,7 +109,7 @@ def estimate(config: str | Config, report: Report | None = None) -> Estimator:
 def answers() -> AnswerCache:
     """The paid answers that are kept."""
     from autointerp.llm.cache import AnswerCache
-    from sae.settings import cache_folder
+    from sae.common.settings import cache_folder
 
     return AnswerCache(cache_folder())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sae.commands import Commands, Resumable
+from sae.common.click_group import Commands, Resumable
 
 
 @click.group(
@@ -79,7 +79,7 @@ def run(
     from autointerp import api
     from autointerp.config import load
     from autointerp.store import RunFolder
-    from sae.settings import parse_settings
+    from sae.common.settings import parse_settings
 
     name = config or _usual_config(bool(dictionaries), flags["simulator"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
@@ -127,8 +127,8 @@ def _changes(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _print_estimate(estimator: Any) -> None:
     """The dry run's table and totals."""
-    from autointerp.leaderboard import number, table
     from autointerp.llm import estimate
+    from autointerp.reporting.tables import number, table
 
     rows = estimate.rows(estimator.stages)
     if not rows:
@@ -153,7 +153,7 @@ def _print_estimate(estimator: Any) -> None:
 
 
 def _print_outcome(finished: Any) -> None:
-    from autointerp.leaderboard import scores_table
+    from autointerp.reporting.tables import scores_table
 
     about = finished.about
     rows = finished.read_leaderboard()
@@ -180,7 +180,7 @@ def _print_outcome(finished: Any) -> None:
 
 def account(about: dict[str, Any]) -> list[str]:
     """What was sampled, in a few lines."""
-    from autointerp.leaderboard import number
+    from autointerp.reporting.tables import number
 
     facts = about["sampling"]
     source = about["config"]["corpus"]["source"]
@@ -211,8 +211,8 @@ def account(about: dict[str, Any]) -> list[str]:
 @click.option("--colour/--no-colour", default=None, help="Default: colour on a terminal.")
 def show(folder: str, feature: str | None, colour: bool | None) -> None:
     """Print a feature (DICTIONARY/INDEX): excerpts, explanation, true against predicted; without FEATURE, list them."""
-    from autointerp import show as pages
     from autointerp.api import open_run
+    from autointerp.reporting import terminal as pages
     from autointerp.store import RunFolder
 
     opened = RunFolder(open_run(folder).path)
@@ -228,13 +228,13 @@ def show(folder: str, feature: str | None, colour: bool | None) -> None:
 @click.option("--csv", "csv_path", metavar="FILE", help="Also write all rows there.")
 def leaderboard(folders: tuple[str, ...], csv_path: str | None) -> None:
     """Print the leaderboard of one run, or several merged (a dictionary's name gets its run's in front)."""
-    from autointerp import leaderboard as tables
-    from sae.files import write_atomic
+    from autointerp.reporting import leaderboard, tables
+    from sae.common.files import write_atomic
 
-    rows = tables.merge([Path(folder) for folder in folders])
+    rows = leaderboard.merge([Path(folder) for folder in folders])
     click.echo(tables.to_markdown(rows, []), nl=False)
     if csv_path:
-        write_atomic(Path(csv_path), tables.to_csv(rows))
+        write_atomic(Path(csv_path), leaderboard.to_csv(rows))
         click.echo(f"all rows in {csv_path}")
 
 
@@ -259,7 +259,7 @@ def export(file: Path) -> None:
     import json
 
     from autointerp import api
-    from sae.files import write_atomic_with
+    from sae.common.files import write_atomic_with
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as stream:

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from sae.errors import near
-from sae.settings import Section, read, sections_in
-from sae.settings import build as build_section
-from sae.training.recipes import AnyRecipe, Toy
+from sae.common.errors import near
+from sae.common.settings import Section, read, sections_in
+from sae.common.settings import build as build_section
+from sae.models.toy_recipe import Toy
+from sae.training.recipes import AnyRecipe
 
 
 class Role(Enum):

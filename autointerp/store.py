@@ -24,8 +24,8 @@ from autointerp.records import (
     Judgement,
     Simulation,
 )
-from sae.errors import UserError
-from sae.files import TEMPORARY, write_atomic, write_atomic_with
+from sae.common.errors import UserError
+from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
 
 SCHEMA_VERSION = 2
 RECORDS_SCHEMA = pyarrow.schema(

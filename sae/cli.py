@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sae.commands import Commands, Resumable
-from sae.errors import UserError
+from sae.common.click_group import Commands, Resumable
+from sae.common.errors import UserError
 from sae.measuring.feature_table import place_beside
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def train(config: str, settings: tuple[str, ...], **flags: Any) -> None:
 
     CONFIG is a YAML file or the name of a shipped recipe. With several GPUs: torchrun --nproc_per_node N -m sae train.
     """
-    from sae.progress import Progress
-    from sae.settings import parse_settings
+    from sae.common.progress import Progress
+    from sae.common.settings import parse_settings
     from sae.training.config import load
 
     given = {TRAIN_FLAGS[name]: value for name, value in flags.items() if value is not None}

@@ -2,12 +2,12 @@
 
 from typing import Protocol
 
-from autointerp.asking import Asking
 from autointerp.config import Config
 from autointerp.llm import specs
-from autointerp.prompts import Prompt
+from autointerp.llm.types import Asking
+from autointerp.prompting.templates import Prompt
 from autointerp.records import Explanation, FeatureRecord
-from sae.errors import UserError
+from sae.common.errors import UserError
 
 
 class Explainer(Protocol):

@@ -6,8 +6,9 @@ The score records are not touched: choosing on them would make the score an opti
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autointerp.asking import Asking, attempt, together
 from autointerp.explainers.language_model import LanguageModelExplainer
+from autointerp.llm.ask import attempt, together
+from autointerp.llm.types import Asking
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord
 from autointerp.scorers.simulation import correlation
 from autointerp.simulators import Simulator

@@ -6,9 +6,10 @@ Either may be given counter-examples (texts on which the feature is silent) and 
 from collections.abc import Sequence
 from typing import Any
 
-from autointerp import answers, layout, prompts
-from autointerp.asking import Asking, Completion, Request, ask
 from autointerp.config import Explaining
+from autointerp.llm.ask import ask
+from autointerp.llm.types import Asking, Completion, Request
+from autointerp.prompting import parse, render, templates
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 
 SPARSE = 0.2
@@ -25,11 +26,11 @@ class LanguageModelExplainer:
     def __init__(self, model: str, settings: Explaining, sample: int = 0) -> None:
         self.model, self._settings, self._sample = model, settings, sample
         self.name = f"{model}{_suffix(settings)}"
-        self._prompt = prompts.load(f"explainer/{settings.style}")
-        self.prompts = (self._prompt, prompts.load("again"))
+        self._prompt = templates.load(f"explainer/{settings.style}")
+        self.prompts = (self._prompt, templates.load("again"))
         self._shots = [
             (self._values(shot.active, shot.silent, shot.promoted), {"explanation": shot.explanation})
-            for shot in layout.shots(self._prompt.few_shot)
+            for shot in render.shots(self._prompt.few_shot)
         ]
 
     def sampled(self, number: int) -> "LanguageModelExplainer":
@@ -53,22 +54,22 @@ class LanguageModelExplainer:
             stage="explain",
             example=Completion(self._example(feature.feature)),
         )
-        return (yield from ask(request, self._read, prompts.again))
+        return (yield from ask(request, self._read, templates.again))
 
     def _example(self, feature: FeatureId) -> str:
         """Within the length budget, or a dry run would take it for an answer that cannot be used."""
         return " ".join(f"{feature}, {self._sample}: {EXAMPLE}".split()[: self._settings.max_words])
 
     def _read(self, completion: Completion) -> Explanation:
-        text = answers.explanation(completion.text, self._settings.max_words)
+        text = parse.explanation(completion.text, self._settings.max_words)
         return Explanation(text, self._prompt.label, self.model)
 
     def _values(
         self, shown: Sequence[ActivationRecord], silent: Sequence[ActivationRecord], promoted: Sequence[str]
     ) -> dict[str, Any]:
         """The values of the `user` template."""
-        numbers = layout.levels(shown)
-        write = layout.token_lines if self._settings.style == "tokens" else _one_line
+        numbers = render.levels(shown)
+        write = render.token_lines if self._settings.style == "tokens" else _one_line
         return {
             "excerpts": [
                 _pairs(r, v) if self._settings.style == "tokens" else _marks(r, v)
@@ -82,15 +83,15 @@ class LanguageModelExplainer:
 
 
 def _one_line(tokens: Sequence[str]) -> str:
-    return layout.plain(tokens)
+    return render.plain(tokens)
 
 
 def _pairs(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
     """An excerpt as token-activation pairs, and those of its active tokens."""
     active = [place for place, number in enumerate(numbers) if number]
     return {
-        "lines": layout.token_lines(record.tokens, numbers),
-        "active_lines": layout.token_lines([record.tokens[i] for i in active], [numbers[i] for i in active]),
+        "lines": render.token_lines(record.tokens, numbers),
+        "active_lines": render.token_lines([record.tokens[i] for i in active], [numbers[i] for i in active]),
     }
 
 
@@ -98,7 +99,7 @@ def _marks(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
     """An excerpt as marked text, and its active tokens with their activations."""
     pairs = [f"({record.tokens[i]!r}: {number})" for i, number in enumerate(numbers) if number]
     return {
-        "marked": layout.marked(record.tokens, layout.strongly_active(record, MARKED)),
+        "marked": render.marked(record.tokens, render.strongly_active(record, MARKED)),
         "pairs": ", ".join(pairs),
     }
 

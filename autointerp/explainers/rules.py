@@ -11,10 +11,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp import prompts, rules
-from autointerp.asking import Asking
+from autointerp.llm.types import Asking
+from autointerp.prompting import rules, templates
+from autointerp.prompting.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord
-from autointerp.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 
 LEAST_STRENGTH = 0.05
 """Weaker rules would be written as 0.0."""
@@ -31,7 +31,7 @@ class RulesExplainer:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.name = f"rules-{limit or 'unlimited'}"
-        self.prompts = (prompts.load(rules.PROMPT),)
+        self.prompts = (templates.load(rules.PROMPT),)
 
     def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
         """The first `limit` rules of the greedy search."""
@@ -46,7 +46,7 @@ class TokenTableExplainer:
     """
 
     name = "token-table"
-    prompts = (prompts.load(rules.PROMPT),)
+    prompts = (templates.load(rules.PROMPT),)
 
     def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
         """One rule per token seen active, strongest first."""
@@ -56,7 +56,7 @@ class TokenTableExplainer:
 
 
 def _explanation(chosen: Sequence[Rule], name: str) -> Explanation:
-    return Explanation(rules.to_text(chosen), prompts.load(rules.PROMPT).label, name)
+    return Explanation(rules.to_text(chosen), templates.load(rules.PROMPT).label, name)
 
 
 @lru_cache(maxsize=4)

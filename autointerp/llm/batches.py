@@ -13,14 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autointerp.asking import Answer, Asking, Completion, Ended, Failure, Question, Request, step
+from autointerp.llm.ask import Ended, step
 from autointerp.llm.cache import canonical, is_clean, key_of
 from autointerp.llm.client import Client
-from autointerp.llm.providers import CallError
+from autointerp.llm.faults import CallError
 from autointerp.llm.providers import batches as apis
 from autointerp.llm.providers.batches import Batches, Lost, Outcome
-from sae.errors import UserError
-from sae.files import sha256_of, write_atomic
+from autointerp.llm.types import Answer, Asking, Completion, Failure, Question, Request
+from sae.common.errors import UserError
+from sae.common.files import sha256_of, write_atomic
 
 T = TypeVar("T")
 SUBMISSIONS = 3

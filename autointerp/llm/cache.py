@@ -19,8 +19,8 @@ from typing import Any
 
 import diskcache
 
-from autointerp.asking import Answer, Completion, EmbeddingRequest, Question, TokenLogprobs, Usage, Vectors
-from sae.errors import UserError
+from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, TokenLogprobs, Usage, Vectors
+from sae.common.errors import UserError
 
 FORMAT = 1
 """Changes whenever the canonical form or the stored value does."""

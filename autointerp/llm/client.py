@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from autointerp.asking import Answer, Completion, EmbeddingRequest, Failure, Question, Request, Usage, Vectors
+from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache, canonical, is_clean, key_of
+from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
-from autointerp.llm.money import Budget, Prices
-from autointerp.llm.providers import CallError, Provider
+from autointerp.llm.pricing import Prices
+from autointerp.llm.providers import Provider
 from autointerp.llm.providers.embedder import Embedder
-from sae.errors import UserError
+from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Failure, Question, Request, Usage, Vectors
+from sae.common.errors import UserError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autointerp.asking import Answer, Asking, EmbeddingRequest, Question, Usage, Vectors, answered_by
 from autointerp.config import Runtime
 from autointerp.llm import keys, specs, tokens
+from autointerp.llm.ask import answered_by
 from autointerp.llm.cache import AnswerCache, canonical, key_of
-from autointerp.llm.money import Prices, load_prices
+from autointerp.llm.pricing import Prices, load_prices
+from autointerp.llm.types import Answer, Asking, EmbeddingRequest, Question, Usage, Vectors
 
 T = TypeVar("T")
 

@@ -4,10 +4,28 @@ import email.utils
 import math
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 from autointerp.llm.keys import Secret
-from autointerp.llm.providers import CallError, CallErrorKind
 from autointerp.llm.specs import JudgeSpec
+
+CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
+
+
+class CallError(Exception):
+    """An attempt that brought no answer.
+
+    kind: `transient`, the same call may succeed soon (timeouts, dropped connections, half bodies, 5xx); `rate_limit`,
+    the same after waiting, and with fewer calls at once (429, 529); `rejected`, this request never will (400, 413);
+    `fatal`, no request will until the user does something (401, 403, unknown model, exhausted credit).
+    retry_after: seconds the provider asked to wait.
+    """
+
+    def __init__(self, kind: CallErrorKind, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+
 
 KINDS: dict[int, CallErrorKind] = {
     400: "rejected", 401: "fatal", 402: "fatal", 403: "fatal", 404: "fatal", 408: "transient", 409: "transient",

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from autointerp.llm.specs import JudgeSpec
-from sae.errors import UserError
+from sae.common.errors import UserError
 
 VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "compatible": "AUTOINTERP_API_KEY"}
 """A compatible server gets its own variable: a key for one company is never sent to another's address."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from sae.errors import UserError
+from sae.common.errors import UserError
 
 ProviderName = Literal["anthropic", "openai", "compatible", "hf"]
 FORMS = "anthropic/MODEL, openai/MODEL, http://host:port/v1#MODEL, hf/NAME|DIR, or rules (no language model)"

@@ -14,7 +14,7 @@ from autointerp.config import Config
 from autointerp.records import DictionarySummary, FeatureRecord
 
 if TYPE_CHECKING:
-    from sae.progress import Report
+    from sae.common.progress import Report
 
 
 @dataclass(frozen=True)

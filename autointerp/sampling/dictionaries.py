@@ -12,17 +12,19 @@ from torch import Tensor
 
 from autointerp.config import Config, base_and_k
 from autointerp.sampling.inputs import Contents
-from sae import baselines, formats
-from sae.corpus import Blocks, Split
+from sae import formats
+from sae.baselines import ica, neurons, nmf, pca, random, random_matched, top_k
+from sae.common.files import sha256_of, write_atomic
+from sae.common.progress import Report
+from sae.data.activation_stream import ActivationStream
+from sae.data.blocks import Blocks
+from sae.data.split import Split
+from sae.data.token_source import Shuffled
 from sae.dictionary import Dictionary
-from sae.files import sha256_of, write_atomic
 from sae.measuring import metrics
 from sae.measuring.evaluate import placed
 from sae.measuring.weights import weights_hash
-from sae.progress import Report
-from sae.stream import ActivationStream
-from sae.subject import Subject
-from sae.text import Shuffled
+from sae.models.subject import Subject
 from sae.training.loop import finished, learn
 
 MEASURED_VECTORS = 32_768
@@ -86,14 +88,14 @@ class Workshop:
         base, k = base_and_k(baseline)
         recipe = [baseline, self._config.dictionaries.fit_vectors]
         if k:
-            return self._kept(recipe, lambda: baselines.top_k(self._fitted(base).dictionary, k))
+            return self._kept(recipe, lambda: top_k.top_k(self._fitted(base).dictionary, k))
         seed = self._config.seed
         makers: dict[str, Callable[[], Dictionary]] = {
-            "neurons": lambda: baselines.neurons(self._fit_BD),
-            "pca": lambda: baselines.pca(self._fit_BD),
-            "ica": lambda: self._reported("ICA", lambda: baselines.ica(self._fit_BD, seed)),
-            "nmf": lambda: self._reported("NMF", lambda: baselines.nmf(self._fit_BD, seed)),
-            "random": lambda: baselines.random_directions(self._fit_BD, seed),
+            "neurons": lambda: neurons.neurons(self._fit_BD),
+            "pca": lambda: pca.pca(self._fit_BD),
+            "ica": lambda: self._reported("ICA", lambda: ica.ica(self._fit_BD, seed)),
+            "nmf": lambda: self._reported("NMF", lambda: nmf.nmf(self._fit_BD, seed)),
+            "random": lambda: random.random_directions(self._fit_BD, seed),
         }
         return self._kept(recipe, makers[base])
 
@@ -106,7 +108,7 @@ class Workshop:
     def _matched(self, target: Dictionary) -> Measured:
         def make() -> Dictionary:
             density_F = metrics.density(target, self._fit_BD)
-            return baselines.random_matched(self._fit_BD, target, density_F, self._config.seed)
+            return random_matched.random_matched(self._fit_BD, target, density_F, self._config.seed)
 
         return self._kept(
             ["random_matched", target.name, weights_hash(target), self._config.dictionaries.fit_vectors], make

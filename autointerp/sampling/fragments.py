@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from autointerp.config import Config
-from autointerp.sampling.keys import fragment_hash
 from autointerp.sampling.prepare import Prepared
-from sae.corpus import Blocks, choose_documents, tokens_per_document
-from sae.subject import undecodable
+from autointerp.sampling.priorities import fragment_hash
+from sae.data.blocks import Blocks, tokens_per_document
+from sae.data.split import choose_documents
+from sae.models.subject import undecodable
 
 SIDES = ("explain", "score")
 SIDE_STREAM = 102

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
-from sae.corpus import content_hash
-from sae.errors import UserError
-from sae.files import sha256_of_path
+from sae.common.errors import UserError
+from sae.common.files import sha256_of_path
+from sae.data.corpus import content_hash
 from sae.formats import peek, recognise
 from sae.formats.header import Header
 

@@ -11,12 +11,13 @@ from autointerp.config import Config
 from autointerp.sampling import inputs
 from autointerp.sampling.dictionaries import Measured, Workshop
 from autointerp.sampling.inputs import Contents
-from sae import corpus
-from sae.corpus import Blocks, Split
-from sae.errors import UserError
-from sae.material import Cellar, Text, digest
-from sae.progress import Report
-from sae.subject import Subject, boot, choose_device
+from sae.common.errors import UserError
+from sae.common.progress import Report
+from sae.data.blocks import Blocks, tokens_per_document
+from sae.data.corpus import Text
+from sae.data.split import Split, choose_documents, split_blocks
+from sae.models.cache import Cellar, digest
+from sae.models.subject import Subject, boot, choose_device
 
 VERSION = 2
 """Changes whenever training or fitting a dictionary changes what it makes, so that the cache does not serve the old."""
@@ -82,16 +83,16 @@ def _check_context(config: Config, subject: Subject) -> None:
 
 
 def _split(blocks: Blocks, config: Config) -> Split:
-    return corpus.split_blocks(blocks, config.corpus.held_out, np.random.default_rng([config.seed, SPLIT_STREAM]))
+    return split_blocks(blocks, config.corpus.held_out, np.random.default_rng([config.seed, SPLIT_STREAM]))
 
 
 def _sampled(held_out: Blocks, config: Config) -> Blocks:
     """The held-out documents that records are drawn from."""
-    tokens_D = corpus.tokens_per_document(held_out)
+    tokens_D = tokens_per_document(held_out)
     if config.sampling.tokens is None or config.sampling.tokens >= tokens_D.sum():
         return held_out
     rng = np.random.default_rng([config.seed, SAMPLE_STREAM])
-    chosen_D = corpus.choose_documents(tokens_D, config.sampling.tokens / tokens_D.sum(), rng)
+    chosen_D = choose_documents(tokens_D, config.sampling.tokens / tokens_D.sum(), rng)
     return held_out.take(chosen_D[held_out.document_N])
 
 

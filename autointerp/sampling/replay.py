@@ -18,8 +18,8 @@ from autointerp.sampling.fragments import Fragments
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import Chosen, Selection
 from autointerp.sampling.tally import Picked
+from sae.common.progress import Report
 from sae.dictionary import Dictionary
-from sae.progress import Report
 
 PROMOTED = 10
 """Promoted tokens that are kept of each feature."""

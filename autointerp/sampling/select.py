@@ -14,8 +14,8 @@ from autointerp.sampling.dictionaries import Measured
 from autointerp.sampling.fragments import SIDES, Fragments, make_fragments
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.tally import Picked, Tally, active_needed, pick
-from sae.errors import UserError
-from sae.progress import Report
+from sae.common.errors import UserError
+from sae.common.progress import Report
 
 OVERSAMPLE = 2
 """Candidates per wanted feature that are followed at once."""

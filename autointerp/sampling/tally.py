@@ -13,7 +13,7 @@ from torch import Tensor
 from autointerp.config import Config, Records
 from autointerp.records import HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
 from autointerp.sampling.fragments import SIDES
-from autointerp.sampling.keys import KEYS, StreamingTop, uniform
+from autointerp.sampling.priorities import KEYS, StreamingTop, uniform
 
 TOP_STRIDE = 2
 """Of each side's top 2n fragments every second is taken. Bills et al. 2023 deal the top 20 to four splits in turn and

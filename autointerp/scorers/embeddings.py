@@ -11,9 +11,10 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp import layout
-from autointerp.asking import Asking, EmbeddingRequest, embed
-from autointerp.prompts import Prompt
+from autointerp.llm.ask import embed
+from autointerp.llm.types import Asking, EmbeddingRequest
+from autointerp.prompting import render
+from autointerp.prompting.templates import Prompt
 from autointerp.records import Explanation, FeatureRecord
 from autointerp.scorers import Scored
 from autointerp.scorers.windows import Windows, active_tokens, auroc, lenders, marked_like, windows
@@ -34,7 +35,7 @@ class EmbeddingScorer:
         shown = windows(feature.score)
         if not shown.active or not shown.silent:
             return Scored({self.name: None})
-        texts = [layout.plain(shown.records[place].tokens) for place in (*shown.active, *shown.silent)]
+        texts = [render.plain(shown.records[place].tokens) for place in (*shown.active, *shown.silent)]
         vectors = yield from embed(EmbeddingRequest(self._model, (explanation.text, *texts), self.name))
         query_D, texts_TD = _unit(vectors[:1])[0], _unit(vectors[1:])
         cosines = (texts_TD @ query_D).tolist()
@@ -66,7 +67,7 @@ class ExampleEmbeddingScorer:
 
 def _marked(shown: Windows) -> tuple[list[str], list[str]]:
     """Active texts with their active tokens marked, silent ones marked like one of those."""
-    active = [layout.marked(shown.records[i].tokens, active_tokens(shown.records[i])) for i in shown.active]
+    active = [render.marked(shown.records[i].tokens, active_tokens(shown.records[i])) for i in shown.active]
     return active, [marked_like(shown.records[i], like) for i, like in zip(shown.silent, lenders(shown), strict=True)]
 
 

@@ -10,10 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from autointerp import answers, layout, prompts
-from autointerp.asking import Asking, Completion, Request, ask, together
 from autointerp.config import Judging
+from autointerp.llm.ask import ask, together
 from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.types import Asking, Completion, Request
+from autointerp.prompting import parse, render, templates
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored
 from autointerp.scorers.windows import Windows, active_tokens, generator, marked_like, spread, windows
@@ -30,8 +31,8 @@ class IntruderScorer:
     def __init__(self, judge: JudgeSpec, settings: Judging, seed: int) -> None:
         self._judge, self._settings, self._seed = judge, settings, seed
         self.chances: dict[str, float | None] = {self.name: 1 / settings.intruder_texts}
-        self._prompt = prompts.load("scorer/intruder")
-        self.prompts = (self._prompt, prompts.load("again"))
+        self._prompt = templates.load("scorer/intruder")
+        self.prompts = (self._prompt, templates.load("again"))
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
         """Undefined if there are too few active texts for one question: fewer texts would be another chance level."""
@@ -56,7 +57,7 @@ class IntruderScorer:
         # Marked like an active text that is not shown, if there is one: no mark is where another one is.
         lender = [place for place in shown.active if place not in chosen] or chosen
         like = shown.records[int(rng.choice(lender))]
-        texts = [layout.marked(shown.records[place].tokens, active_tokens(shown.records[place])) for place in chosen]
+        texts = [render.marked(shown.records[place].tokens, active_tokens(shown.records[place])) for place in chosen]
         seat = int(rng.integers(self._settings.intruder_texts))
         texts.insert(seat, marked_like(shown.records[intruder], like))
         return self._ask(texts, intruder, seat)
@@ -79,7 +80,7 @@ class IntruderScorer:
             stage=self.name,
             example=Completion('{"intruder": 1}'),
         )
-        found = yield from ask(request, lambda completion: answers.one_of(completion.text, len(texts)), prompts.again)
+        found = yield from ask(request, lambda completion: parse.one_of(completion.text, len(texts)), templates.again)
         return Judgement(intruder, int(found == seat))
 
 

@@ -8,10 +8,11 @@ where another text's active tokens are (delphi's fixed places would give them aw
 import json
 from collections.abc import Sequence
 
-from autointerp import answers, layout, prompts
-from autointerp.asking import Asking, Completion, Request, TokenLogprobs, ask, together
 from autointerp.config import Judging
+from autointerp.llm.ask import ask, together
 from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.types import Asking, Completion, Request, TokenLogprobs
+from autointerp.prompting import parse, render, templates
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored
 from autointerp.scorers.windows import Windows, active_tokens, auroc, chunks, generator, lenders, marked_like, windows
@@ -38,8 +39,8 @@ class JudgedScorer:
     def __init__(self, name: str, judge: JudgeSpec, settings: Judging, seed: int, base_rate: float) -> None:
         self.name = name
         self._judge, self._settings, self._seed = judge, settings, seed
-        self._prompt = prompts.load(f"scorer/{name}")
-        self.prompts = (self._prompt, prompts.load("again"))
+        self._prompt = templates.load(f"scorer/{name}")
+        self.prompts = (self._prompt, templates.load("again"))
         always = 2 * base_rate / (1 + base_rate)  # F1 of answering "active" to everything
         self.chances: dict[str, float | None] = {name: 0.5}
         self.chances |= {f"{name}/precision": base_rate, f"{name}/recall": None, f"{name}/f1": always}
@@ -60,8 +61,8 @@ class JudgedScorer:
 
     def _texts(self, shown: Windows) -> dict[int, str]:
         if self.name == "detection":
-            return {place: layout.plain(shown.records[place].tokens) for place in (*shown.active, *shown.silent)}
-        texts = {place: layout.marked(r.tokens, active_tokens(r)) for place, r in enumerate(shown.records)}
+            return {place: render.plain(shown.records[place].tokens) for place in (*shown.active, *shown.silent)}
+        texts = {place: render.marked(r.tokens, active_tokens(r)) for place, r in enumerate(shown.records)}
         likes = zip(shown.silent, lenders(shown), strict=True)
         return texts | {place: marked_like(shown.records[place], like) for place, like in likes}
 
@@ -79,11 +80,11 @@ class JudgedScorer:
             stage=self.name,
             example=_example(len(places), self._settings.logprobs),
         )
-        return (yield from ask(request, lambda completion: self._read(completion, places), prompts.again))
+        return (yield from ask(request, lambda completion: self._read(completion, places), templates.again))
 
     def _read(self, completion: Completion, places: Sequence[int]) -> list[Judgement]:
-        found = answers.choices(completion.text, len(places))
-        sure = answers.expected_at(completion, found, BITS) if self._settings.logprobs else [None] * len(found)
+        found = parse.choices(completion.text, len(places))
+        sure = parse.expected_at(completion, found, BITS) if self._settings.logprobs else [None] * len(found)
         return [Judgement(place, n.value, p) for place, n, p in zip(places, found, sure, strict=True)]
 
     def _scores(self, shown: Windows, judgements: Sequence[Judgement]) -> dict[str, float | None]:

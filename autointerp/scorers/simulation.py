@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autointerp.asking import Asking
+from autointerp.llm.types import Asking
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Simulation
 from autointerp.scorers import Scored
 from autointerp.simulators import Simulator

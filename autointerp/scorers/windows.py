@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp import layout
+from autointerp.prompting import render
 from autointerp.records import ActivationRecord, FeatureId
-from sae.files import sha256_of
+from sae.common.files import sha256_of
 
 ACTIVE_SOURCES = frozenset({"top", "quantile", "importance"})
 
@@ -38,7 +38,7 @@ def marked_like(record: ActivationRecord, other: ActivationRecord) -> str:
     """A silent text marked at the positions where another one is active: neither number nor place of the marks tells
     them apart."""
     last = len(record.tokens) - 1
-    return layout.marked(record.tokens, [min(place, last) for place in active_tokens(other)])
+    return render.marked(record.tokens, [min(place, last) for place in active_tokens(other)])
 
 
 def lenders(shown: Windows) -> list[ActivationRecord]:

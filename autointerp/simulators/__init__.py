@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from autointerp.asking import Asking
 from autointerp.config import Simulating
 from autointerp.llm import specs
-from autointerp.prompts import Prompt
+from autointerp.llm.types import Asking
+from autointerp.prompting.templates import Prompt
 from autointerp.records import Explanation
-from sae.errors import UserError
+from sae.common.errors import UserError
 
 Predicted = tuple[float | None, ...]
 """Activations (0-10) of a fragment's tokens; None where the judge's answer has no number."""

@@ -8,9 +8,10 @@ features show numbers from a certain token on, and unknowns before it, so that b
 from collections.abc import Sequence
 from functools import cached_property
 
-from autointerp import answers, layout, prompts
-from autointerp.asking import Asking, Completion, Message, Request, Usage, ask_once, together
 from autointerp.config import Simulating
+from autointerp.llm.ask import ask_once, together
+from autointerp.llm.types import Asking, Completion, Message, Request, Usage
+from autointerp.prompting import parse, render, templates
 from autointerp.records import AnswerError, Explanation
 
 PROMPT = "simulator/all_at_once"
@@ -22,7 +23,7 @@ class AllAtOnceSimulator:
 
     def __init__(self, model: str, settings: Simulating) -> None:
         self.name = model
-        self.prompts = (prompts.load(PROMPT),)
+        self.prompts = (templates.load(PROMPT),)
         self._settings = settings
 
     def simulate(
@@ -51,22 +52,22 @@ class AllAtOnceSimulator:
         text, _, tail = head.partition("\0")
         slots = []
         for place, token in enumerate(tokens):
-            text += ("\n" if place else "") + layout.visible(token) + separator
+            text += ("\n" if place else "") + render.visible(token) + separator
             slots.append(len(text))
             text += unknown
         return text + tail, tuple(slots)
 
     @cached_property
     def _count(self) -> int:
-        return len(layout.shots(self.prompts[0].few_shot))
+        return len(render.shots(self.prompts[0].few_shot))
 
     @cached_property
     def _static(self) -> str:
         """The opening and the few-shot features."""
         text = self.prompts[0].render("opening")
-        for number, shot in enumerate(layout.shots(self.prompts[0].few_shot), start=1):
+        for number, shot in enumerate(render.shots(self.prompts[0].few_shot), start=1):
             records = [*shot.active, *shot.silent[:1]]
-            values = zip(records, layout.levels(records), strict=True)
+            values = zip(records, render.levels(records), strict=True)
             text += self._feature(number, shot.explanation, *(self._half_known(r.tokens, v) for r, v in values))
         return text
 
@@ -75,7 +76,7 @@ class AllAtOnceSimulator:
         hidden = max(1, len(tokens) // 3)
         unknown = str(self.prompts[0].values["unknown"])
         shown: list[object] = [unknown if place < hidden else number for place, number in enumerate(numbers)]
-        return layout.token_lines(tokens, shown)
+        return render.token_lines(tokens, shown)
 
     def _feature(self, number: int, explanation: str, *excerpts: str) -> str:
         return self.prompts[0].render("feature", number=number, explanation=explanation, excerpts=excerpts)
@@ -84,4 +85,4 @@ class AllAtOnceSimulator:
 def _read(completion: Completion, count: int) -> tuple[float | None, ...]:
     if len(completion.slots) != count:
         raise AnswerError(f"log-probabilities of {len(completion.slots)} places for {count} tokens")
-    return tuple(answers.expected(slot) for slot in completion.slots)
+    return tuple(parse.expected(slot) for slot in completion.slots)

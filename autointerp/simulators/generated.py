@@ -8,9 +8,10 @@ averaged token by token.
 import json
 from collections.abc import Sequence
 
-from autointerp import answers, layout, prompts
-from autointerp.asking import Asking, Completion, Request, TokenLogprobs, ask, together
 from autointerp.config import Simulating
+from autointerp.llm.ask import ask, together
+from autointerp.llm.types import Asking, Completion, Request, TokenLogprobs
+from autointerp.prompting import parse, render, templates
 from autointerp.records import Explanation
 
 TOKENS_PER_LINE = 12
@@ -25,7 +26,7 @@ SCHEMA = json.dumps(
                     "type": "object",
                     "properties": {
                         "t": {"type": "string"},
-                        "a": {"type": "integer", "enum": list(range(layout.TOP + 1))},
+                        "a": {"type": "integer", "enum": list(range(render.TOP + 1))},
                     },
                     "required": ["t", "a"],
                     "additionalProperties": False,
@@ -45,8 +46,8 @@ class GeneratedSimulator:
         self.name = model
         self._settings, self._logprobs = settings, logprobs
         self._structured = structured and not logprobs
-        self.prompts = (prompts.load("simulator/structured" if self._structured else "simulator/lines"),)
-        self._shots = [self._shot(shot) for shot in layout.shots(self.prompts[0].few_shot)]
+        self.prompts = (templates.load("simulator/structured" if self._structured else "simulator/lines"),)
+        self._shots = [self._shot(shot) for shot in render.shots(self.prompts[0].few_shot)]
 
     def simulate(
         self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
@@ -58,7 +59,7 @@ class GeneratedSimulator:
         return [_mean(found[place * size : (place + 1) * size]) for place in range(len(fragments))]
 
     def _sample(self, explanation: str, tokens: tuple[str, ...], number: int) -> Asking[tuple[float | None, ...]]:
-        values = {"explanation": explanation, "tokens": layout.token_lines(tokens)}
+        values = {"explanation": explanation, "tokens": render.token_lines(tokens)}
         messages = self.prompts[0].conversation(self._shots, values)
         request = Request(
             model=self.name,
@@ -72,33 +73,33 @@ class GeneratedSimulator:
             stage="simulate",
             example=self._example(tokens),
         )
-        return (yield from ask(request, lambda completion: self._read(completion, tokens), prompts.again))
+        return (yield from ask(request, lambda completion: self._read(completion, tokens), templates.again))
 
     def _read(self, completion: Completion, tokens: tuple[str, ...]) -> tuple[float | None, ...]:
         if self._structured:
-            return tuple(map(float, answers.token_json(completion.text, tokens)))
-        numbers = answers.token_lines(completion.text, tokens)
+            return tuple(map(float, parse.token_json(completion.text, tokens)))
+        numbers = parse.token_lines(completion.text, tokens)
         if self._logprobs:
-            return tuple(answers.expected_at(completion, numbers))
+            return tuple(parse.expected_at(completion, numbers))
         return tuple(float(number.value) for number in numbers)
 
     def _written(self, tokens: Sequence[str], numbers: Sequence[int]) -> str:
         """An answer as it should look."""
         if not self._structured:
-            return layout.token_lines(tokens, numbers)
-        entries = [{"t": layout.visible(token), "a": n} for token, n in zip(tokens, numbers, strict=True)]
+            return render.token_lines(tokens, numbers)
+        entries = [{"t": render.visible(token), "a": n} for token, n in zip(tokens, numbers, strict=True)]
         return json.dumps({"activations": entries}, ensure_ascii=False)
 
-    def _shot(self, shot: layout.Shot) -> tuple[dict[str, str], dict[str, str]]:
+    def _shot(self, shot: render.Shot) -> tuple[dict[str, str], dict[str, str]]:
         """An invented feature's first excerpt as a question and its answer."""
         tokens = shot.active[0].tokens
-        question = {"explanation": shot.explanation, "tokens": layout.token_lines(tokens)}
-        return question, {"answer": self._written(tokens, layout.levels(shot.active)[0])}
+        question = {"explanation": shot.explanation, "tokens": render.token_lines(tokens)}
+        return question, {"answer": self._written(tokens, render.levels(shot.active)[0])}
 
     def _example(self, tokens: tuple[str, ...]) -> Completion:
         if not self._logprobs:
             return Completion(self._written(tokens, [0] * len(tokens)))
-        pieces = [piece for token in tokens for piece in (layout.visible(token) + "\t", "0", "\n")][:-1]
+        pieces = [piece for token in tokens for piece in (render.visible(token) + "\t", "0", "\n")][:-1]
         return Completion("".join(pieces), logprobs=tuple(TokenLogprobs(piece, {piece: 0.0}) for piece in pieces))
 
 

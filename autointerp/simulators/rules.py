@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from autointerp import prompts, rules
-from autointerp.asking import Asking
+from autointerp.llm.types import Asking
+from autointerp.prompting import rules, templates
 from autointerp.records import Explanation
 
 
@@ -11,7 +11,7 @@ class RulesSimulator:
     """Predicts from the text alone; an explanation in free prose is an error, not a zero."""
 
     name = "rules"
-    prompts = (prompts.load(rules.PROMPT),)
+    prompts = (templates.load(rules.PROMPT),)
 
     def simulate(
         self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]

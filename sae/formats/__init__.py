@@ -14,8 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.errors import UserError, near
-from sae.formats.header import Header, refuse_existing
+from sae.common.errors import UserError, near
+from sae.formats.header import Header
+from sae.formats.write import refuse_existing
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary

@@ -11,19 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.errors import UserError
-from sae.formats.header import (
-    Header,
-    fitting,
-    fitting_k,
-    in_fp32,
-    optional,
-    read_json,
-    read_torch,
-    require,
-    typed,
-    whole,
-)
+from sae.common.errors import UserError
+from sae.formats.header import Header
+from sae.formats.json_checks import optional, read_json, require, typed, whole
+from sae.formats.safe_load import in_fp32, read_torch
+from sae.formats.tensor_checks import fitting, fitting_k
 
 if TYPE_CHECKING:
     from torch import Tensor

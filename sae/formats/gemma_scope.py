@@ -14,8 +14,11 @@ from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
-from sae.errors import UserError
-from sae.formats.header import MALFORMED, Header, first_line, fitting, in_fp32, require, without_scaling
+from sae.common.errors import UserError
+from sae.formats.header import Header
+from sae.formats.json_checks import first_line, require
+from sae.formats.safe_load import MALFORMED, in_fp32
+from sae.formats.tensor_checks import fitting, without_scaling
 
 if TYPE_CHECKING:
     from torch import Tensor

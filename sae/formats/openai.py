@@ -10,8 +10,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, optional, read_torch, require, shown, typed
+from sae.common.errors import UserError
+from sae.formats.header import Header
+from sae.formats.json_checks import optional, require, shown, typed
+from sae.formats.safe_load import read_torch
+from sae.formats.tensor_checks import fitting, fitting_k
 
 if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary

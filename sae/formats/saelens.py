@@ -10,22 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from sae.errors import UserError
-from sae.formats.header import (
-    Header,
-    fitting,
-    fitting_k,
-    one_of,
-    optional,
-    read_json,
-    read_tensors,
-    require,
-    shown,
-    typed,
-    whole,
-    without_scaling,
-    write_folder,
-)
+from sae.common.errors import UserError
+from sae.formats.header import Header
+from sae.formats.json_checks import one_of, optional, read_json, require, shown, typed, whole
+from sae.formats.safe_load import read_tensors
+from sae.formats.tensor_checks import fitting, fitting_k, without_scaling
+from sae.formats.write import write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

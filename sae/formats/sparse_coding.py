@@ -14,8 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, in_fp32, ordinary, require, restricted, shown, typed, whole
+from sae.common.errors import UserError
+from sae.formats.header import Header
+from sae.formats.json_checks import require, shown, typed, whole
+from sae.formats.safe_load import in_fp32, ordinary, restricted
+from sae.formats.tensor_checks import fitting, fitting_k
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.errors import UserError
-from sae.formats.header import Header, fitting, fitting_k, optional, read_json, read_tensors, require, shown, whole
+from sae.common.errors import UserError
+from sae.formats.header import Header
+from sae.formats.json_checks import optional, read_json, require, shown, whole
+from sae.formats.safe_load import read_tensors
+from sae.formats.tensor_checks import fitting, fitting_k
 
 if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary

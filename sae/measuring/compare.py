@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sae.corpus import Blocks
+from sae.common.errors import UserError
+from sae.common.progress import Progress, Report
+from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, Encoder
-from sae.errors import UserError
 from sae.measuring import similarity
 from sae.measuring.evaluate import batches_of, placed
 from sae.measuring.metrics import rows_at_once
 from sae.measuring.similarity import Correlation, Similarity
-from sae.progress import Progress, Report
-from sae.subject import Subject, one_name, share_basis
+from sae.models.subject import Subject, one_name, share_basis
 
 PAIRS = 2**28
 """Pairs of features whose correlations are summed in one pass of the text: 2 GiB."""

@@ -11,20 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sae import corpus, formats
-from sae.corpus import Blocks
+from sae import formats
+from sae.common.errors import UserError
+from sae.common.files import write_atomic
+from sae.common.progress import Progress, Report
+from sae.common.settings import cache_folder
+from sae.data import corpus
+from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
-from sae.errors import UserError
-from sae.files import write_atomic
 from sae.formats.header import Header
-from sae.material import Cellar
 from sae.measuring.compare import Comparison, Studied, compare, refuse_other_tokenizer
 from sae.measuring.eval_text import Source, source_of
 from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.measuring.weights import refuse_non_finite
-from sae.progress import Progress, Report
-from sae.settings import cache_folder
-from sae.subject import Subject, boot, device_with_doubles, one_name
+from sae.models.cache import Cellar
+from sae.models.subject import Subject, boot, device_with_doubles, one_name
 
 FORMAT_VERSION = 1
 """Of the JSON file: changes when a key changes its meaning."""

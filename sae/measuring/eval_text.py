@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sae import corpus
-from sae.corpus import Blocks
-from sae.errors import UserError
-from sae.held_out import TrainingText, recorded, recut, same_corpus
-from sae.material import Cellar
-from sae.subject import Subject
+from sae.common.errors import UserError
+from sae.data import corpus
+from sae.data.blocks import Blocks, to_blocks, token_ids
+from sae.data.split import TrainingText, recorded, recut, same_corpus
+from sae.models.cache import Cellar
+from sae.models.subject import Subject
 
 CONTEXT = 128
 """Tokens of a block unless asked for or trained with, or fewer where a model sees fewer."""
@@ -42,7 +42,8 @@ class Source:
         """The first blocks, until they have so many tokens. Raises UserError if there is no text."""
         if self.training is None:
             return read_blocks(subject, self.corpus, tokens, context)
-        return _first(recut(self.training.held_out(subject, cellar), context), tokens)
+        held_out = self.training.held_out(subject.token_ids, lambda text: cellar.tokens(subject, text))
+        return _first(recut(held_out, context), tokens)
 
 
 def source_of(metadata: Mapping[str, Any], wanted: str | None) -> Source:
@@ -60,7 +61,7 @@ def read_blocks(subject: Subject, spec: str, tokens: int, context: int) -> Block
     Raises UserError if it has no text.
     """
     texts = (document.text for document in corpus.documents(spec))
-    blocks = corpus.to_blocks(corpus.token_ids(texts, subject.token_ids), context, tokens)
+    blocks = to_blocks(token_ids(texts, subject.token_ids), context, tokens)
     if not blocks.n_tokens:
         raise UserError(f"corpus {spec} has no text; give a file or folder with text in it")
     return _first(blocks, tokens)

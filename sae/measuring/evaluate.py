@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae.corpus import Blocks
+from sae.common.errors import UserError
+from sae.common.progress import Progress, Report, Silent
+from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
-from sae.errors import UserError
 from sae.measuring import metrics, similarity
 from sae.measuring.firing import Density, Histogram
 from sae.measuring.metrics import CrossEntropy, Fidelity, Spread
 from sae.measuring.similarity import Nearest
 from sae.measuring.weights import refuse_non_finite
-from sae.progress import Progress, Report, Silent
-from sae.subject import Subject
+from sae.models.subject import Subject
 
 LOSS_BLOCKS = 256
 """Blocks on which cross-entropy is measured: three forward passes of each, and one more for every dictionary."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae.files import write_atomic_with
+from sae.common.files import write_atomic_with
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -53,9 +53,9 @@ def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Wei
 
     Raises UserError for files that do not fit and weights that are not finite.
     """
+    from sae.common.progress import Progress
     from sae.measuring.evaluate import directions
     from sae.measuring.weights import refuse_non_finite
-    from sae.progress import Progress
 
     dictionary = formats.load(path, allow_pickle)
     refuse_non_finite(dictionary)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae.dictionary import Dictionary
 from sae.measuring.firing import Firing
-from sae.subject import Replace, Subject, batches
+from sae.models.subject import Replace, Subject, batches
 
 BLOCKS_AT_ONCE = 32
 """At most; fewer where blocks are long or the vocabulary is large."""

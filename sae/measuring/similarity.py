@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sae.progress import Progress, Report, Silent
+from sae.common.progress import Progress, Report, Silent
 
 CHUNK = 2048
 """Features of either side in a tile, which is then 16 MiB of cosines or 32 MiB of correlations."""

@@ -6,9 +6,9 @@ from itertools import chain
 
 from torch import Tensor
 
+from sae.common.errors import UserError
+from sae.common.files import sha256_of
 from sae.dictionary import Dictionary
-from sae.errors import UserError
-from sae.files import sha256_of
 
 ROWS = 2048
 """Looked at together: a mask of a large matrix is itself large."""

@@ -15,8 +15,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sae.errors import UserError
-from sae.files import write_atomic, write_atomic_with
+from sae.common.errors import UserError
+from sae.common.files import write_atomic, write_atomic_with
 from sae.training.loop import Learner
 from sae.training.ranks import Ranks
 

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sae import settings
-from sae.errors import UserError
-from sae.settings import Section
-from sae.training.recipes import AnyRecipe, Count, Toy
+from sae.common import settings
+from sae.common.errors import UserError
+from sae.common.field_types import Count
+from sae.common.settings import Section
+from sae.models.toy_recipe import Toy
+from sae.training.recipes import AnyRecipe
 
 TOY_HOOK_POINT = "blocks.0.mlp.hook_post"
 PRESETS = "train/"

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
-from sae.corpus import Blocks
-from sae.errors import UserError
-from sae.files import make_folder_atomic
-from sae.held_out import SPLIT_STREAM, TrainingText
-from sae.material import Cellar, Text
-from sae.progress import Report
-from sae.settings import cache_folder
-from sae.stream import ActivationStream
-from sae.subject import Subject, boot
-from sae.text import Shuffled, Streamed, TextSource
+from sae.common.errors import UserError
+from sae.common.files import make_folder_atomic
+from sae.common.progress import Report
+from sae.common.settings import cache_folder
+from sae.data.activation_stream import ActivationStream
+from sae.data.blocks import Blocks
+from sae.data.corpus import Text
+from sae.data.split import SPLIT_STREAM, TrainingText
+from sae.data.token_source import Shuffled, Streamed, TextSource
+from sae.models.cache import Cellar
+from sae.models.subject import Subject, boot
 from sae.training.config import TrainConfig
 from sae.training.ranks import Ranks
 
@@ -91,7 +92,7 @@ def _text(
     """What is trained on, and what is held out; without a `text` in memory both are streamed."""
     wanted = config.corpus
     if text is None:
-        held = _training_text(config).first_documents(subject)
+        held = _training_text(config).first_documents(subject.token_ids)
         return Streamed(wanted.source, subject.token_ids, wanted.context, held.n_documents, share), held.blocks
     split = _training_text(config).split(cellar.tokens(subject, text))
     return Shuffled(split.train, config.seed, share), split.held_out

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae.errors import UserError
-from sae.progress import Progress, Report
+from sae.common.errors import UserError
+from sae.common.progress import Progress, Report
 from sae.training.architectures.base import Place
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks

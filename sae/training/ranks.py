@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sae.errors import UserError
+from sae.common.errors import UserError
 from sae.training.flat import Flat
 
 Split = Literal["data", "features"]

@@ -13,32 +13,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from sae.settings import Section
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-
-
-class Toy(Section):
-    """Size and training of a toy subject (`sae/toy.py`); in steps, so that every machine trains the same model.
-
-    Matrices inside the block are trained with Muon, the rest (embeddings, norms, biases) with AdamW: at the default's
-    length that is worth about half a nat against AdamW alone.
-    """
-
-    vocabulary: Annotated[int, Field(ge=300)] = 2048
-    d_model: Count = 128
-    d_mlp: Count = 512
-    n_heads: Count = 4
-    n_layers: Count = 1
-    steps: Count = 1100
-    batch: Count = 16
-    """Blocks a step."""
-    lr: Positive = 2e-2
-    muon_lr: Positive = 3e-2
-    seed: int = 0
-    """Two seeds give the two subjects of which universality is measured."""
+from sae.common.field_types import Count, Positive, Share
+from sae.common.settings import Section
 
 
 class Recipe(Section):

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 
 from sae import formats
-from sae.corpus import Blocks
+from sae.common.errors import UserError
+from sae.common.files import TEMPORARY, alone, write_atomic
+from sae.common.progress import Report, Silent
+from sae.common.settings import cache_folder
+from sae.data.activation_stream import Batches
+from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
-from sae.errors import UserError
-from sae.files import TEMPORARY, alone, write_atomic
-from sae.material import digest
 from sae.measuring.evaluate import Evaluation, evaluate_all
-from sae.progress import Report, Silent
-from sae.settings import cache_folder
-from sae.stream import Batches
-from sae.subject import device_with_doubles
+from sae.models.cache import digest
+from sae.models.subject import device_with_doubles
 from sae.training.architectures.base import Place
 from sae.training.checkpoint import LATEST, Checkpoints
 from sae.training.config import TrainConfig

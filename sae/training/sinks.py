@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from sae.errors import UserError
-from sae.files import write_atomic
+from sae.common.errors import UserError
+from sae.common.files import write_atomic
 from sae.training.loop import Tell
 
 Row = dict[str, Any]

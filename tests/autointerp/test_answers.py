@@ -11,9 +11,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from autointerp import answers, layout
-from autointerp.answers import Number
-from autointerp.asking import Completion, TokenLogprobs
+from autointerp.llm.types import Completion, TokenLogprobs
+from autointerp.prompting import parse, render
+from autointerp.prompting.parse import Number
 from autointerp.records import AnswerError
 
 always_the_same = settings(database=None, deadline=None, derandomize=True, max_examples=150)
@@ -23,7 +23,7 @@ AWKWARD = (
     "7", "\t7", "10", "<end>", "{", "]", "é", "漢", "\ufffd", "\x00", "\u3000", "e\u0301", "😀",
 )  # fmt: skip
 token = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-pairs = st.lists(st.tuples(token, st.integers(0, layout.TOP)), min_size=1, max_size=10)
+pairs = st.lists(st.tuples(token, st.integers(0, render.TOP)), min_size=1, max_size=10)
 Pairs = list[tuple[str, int]]
 
 
@@ -32,11 +32,11 @@ def unzipped(annotated: Pairs) -> tuple[list[str], list[int]]:
 
 
 def written(annotated: Pairs) -> str:
-    return layout.token_lines(*unzipped(annotated))
+    return render.token_lines(*unzipped(annotated))
 
 
 def shown(text: str) -> str:
-    return layout.visible(text).strip()
+    return render.visible(text).strip()
 
 
 def check_spans(found: Sequence[Number], text: str, wanted: list[int]) -> None:
@@ -52,9 +52,9 @@ def test_every_list_of_tokens_comes_back_with_its_numbers_and_their_places(
 ) -> None:
     tokens, numbers = unzipped(annotated)
     text = around[0] + written(annotated) + around[1]
-    found = answers.token_lines(text, tokens)
+    found = parse.token_lines(text, tokens)
     check_spans(found, text, numbers)
-    ends = np.cumsum([len(layout.visible(t)) + len(f"\t{n}\n") for t, n in annotated]) + len(around[0])
+    ends = np.cumsum([len(render.visible(t)) + len(f"\t{n}\n") for t, n in annotated]) + len(around[0])
     wanted = [int(end) - len(f"{number}\n") for end, number in zip(ends, numbers, strict=True)]
     assert [number.start for number in found] == wanted
 
@@ -63,8 +63,8 @@ def test_every_list_of_tokens_comes_back_with_its_numbers_and_their_places(
 @given(pairs, st.sampled_from(["", " ", "  "]), st.sampled_from(["", " ", "\r"]))
 def test_spaces_around_numbers_do_not_move_their_places(annotated: Pairs, before: str, after: str) -> None:
     tokens, numbers = unzipped(annotated)
-    text = layout.token_lines(tokens, [f"{before}{number}{after}" for number in numbers])
-    check_spans(answers.token_lines(text, tokens), text, numbers)
+    text = render.token_lines(tokens, [f"{before}{number}{after}" for number in numbers])
+    check_spans(parse.token_lines(text, tokens), text, numbers)
 
 
 def dropped(annotated: Pairs, place: int) -> Pairs:
@@ -98,9 +98,9 @@ def test_missing_repeated_swapped_and_altered_tokens_are_errors(annotated: Pairs
     tokens, _ = unzipped(annotated)
     changed = wrong(annotated, place % len(annotated))
     with pytest.raises(AnswerError):
-        answers.token_lines(written(changed), tokens)
+        parse.token_lines(written(changed), tokens)
     with pytest.raises(AnswerError):
-        answers.token_json(as_json(changed), tokens)
+        parse.token_json(as_json(changed), tokens)
 
 
 @always_the_same
@@ -111,7 +111,7 @@ def test_prose_around_the_lines_is_an_error(annotated: Pairs, before: str, after
     tokens, text = [t for t, _ in annotated], written(annotated)
     for answer in (before + text, text + after, f"Here:\n```\n{text}\n```", f"```\n{text}\n```\nDone."):
         with pytest.raises(AnswerError):
-            answers.token_lines(answer, tokens)
+            parse.token_lines(answer, tokens)
 
 
 NO_LEVEL = ("11", "-1", "3.5", "", "7 or 8", "seven", "07", "+7", "٣", "７", "7.", "1e0", "0x1", "1_0")  # noqa: RUF001
@@ -124,30 +124,30 @@ def test_what_is_not_a_level_is_an_error(annotated: Pairs, value: str, place: in
     values: list[object] = [*numbers]
     values[place % len(values)] = value
     with pytest.raises(AnswerError):
-        answers.token_lines(layout.token_lines(tokens, values), tokens)
+        parse.token_lines(render.token_lines(tokens, values), tokens)
 
 
 @always_the_same
 @given(pairs)
 def test_a_cut_is_an_error_or_takes_nothing_away(annotated: Pairs) -> None:
     """But for a 10 at the very end that is cut to 1: only the stop reason shows that, and `ask` minds it."""
-    assume(annotated[-1][1] != layout.TOP)
+    assume(annotated[-1][1] != render.TOP)
     tokens, numbers = unzipped(annotated)
     for text in (written(annotated), f"```\n{written(annotated)}\n```"):
         for end in range(len(text)):
             try:
-                found = answers.token_lines(text[:end], tokens)
+                found = parse.token_lines(text[:end], tokens)
             except AnswerError:
                 continue
             check_spans(found, text, numbers)
     text = as_json(annotated)
     for end in range(len(text)):
         with pytest.raises(AnswerError):
-            answers.token_json(text[:end], tokens)
+            parse.token_json(text[:end], tokens)
 
 
 def as_json(annotated: Pairs, ascii_only: bool = False) -> str:
-    entries = [{"t": layout.visible(t), "a": n} for t, n in annotated]
+    entries = [{"t": render.visible(t), "a": n} for t, n in annotated]
     return json.dumps({"activations": entries}, ensure_ascii=ascii_only)
 
 
@@ -156,29 +156,29 @@ def as_json(annotated: Pairs, ascii_only: bool = False) -> str:
 def test_json_comes_back_too_and_only_as_asked_for(annotated: Pairs, ascii_only: bool) -> None:
     tokens, numbers = unzipped(annotated)
     text = as_json(annotated, ascii_only)
-    assert answers.token_json(text, tokens) == numbers
-    assert answers.token_json(f"```json\n{text}\n```", tokens) == numbers
+    assert parse.token_json(text, tokens) == numbers
+    assert parse.token_json(f"```json\n{text}\n```", tokens) == numbers
     twice = text[:-1] + f', "activations": {json.dumps([{"t": t, "a": 0} for t in tokens])}}}'
     entries = text.removeprefix('{"activations": ').removesuffix("}")
     for answer in ("Sure: " + text, text + " Done.", twice, entries, f'{{"activation": {entries}}}', "[" + text + "]"):
         with pytest.raises(AnswerError):
-            answers.token_json(answer, tokens)
+            parse.token_json(answer, tokens)
 
 
 @pytest.mark.parametrize("value", ["11", "-1", "3.5", "null", "true", '"7"', "[7]", "NaN", "1e0", "9" * 5000])
 def test_json_levels_are_whole_numbers(value: str) -> None:
     with pytest.raises(AnswerError):
-        answers.token_json(f'{{"activations": [{{"t": "a", "a": {value}}}]}}', ["a"])
+        parse.token_json(f'{{"activations": [{{"t": "a", "a": {value}}}]}}', ["a"])
     with pytest.raises(AnswerError):
-        answers.choices(f'{{"answers": [{value}]}}', 1)
+        parse.choices(f'{{"answers": [{value}]}}', 1)
     with pytest.raises(AnswerError):
-        answers.one_of(f'{{"intruder": {value}}}', 5)
+        parse.one_of(f'{{"intruder": {value}}}', 5)
 
 
 @pytest.mark.parametrize("entry", ['{"t": "a"}', '{"t": "a", "a": 1, "b": 2}', '{"t": 1, "a": 1}', '["a", 1]', '"a"'])
 def test_json_entries_have_their_form(entry: str) -> None:
     with pytest.raises(AnswerError):
-        answers.token_json(f'{{"activations": [{entry}]}}', ["a"])
+        parse.token_json(f'{{"activations": [{entry}]}}', ["a"])
 
 
 @always_the_same
@@ -186,38 +186,38 @@ def test_json_entries_have_their_form(entry: str) -> None:
 def test_choices_come_back_with_their_places(bits: list[int], indent: int | None, fenced: bool) -> None:
     plain = json.dumps({"answers": bits}, indent=indent)
     text = f"\n```json\n{plain}\n```" if fenced else plain
-    check_spans(answers.choices(text, len(bits)), text, bits)
+    check_spans(parse.choices(text, len(bits)), text, bits)
     twice = f'{{"answers": {bits}, "answers": {[1 - bit for bit in bits]}}}'
     for answer in ("My answer: " + plain, plain + "\nThat is all.", twice, json.dumps(bits), "", "{}"):
         with pytest.raises(AnswerError):
-            answers.choices(answer, len(bits))
+            parse.choices(answer, len(bits))
     for count in (len(bits) - 1, len(bits) + 1):
         with pytest.raises(AnswerError):
-            answers.choices(text, count)
+            parse.choices(text, count)
     for end in range(len(plain)):
         with pytest.raises(AnswerError):
-            answers.choices(plain[:end], len(bits))
+            parse.choices(plain[:end], len(bits))
 
 
 def test_one_of_counts_from_one() -> None:
-    assert [answers.one_of(f'{{"intruder": {n}}}', 5) for n in range(1, 6)] == [0, 1, 2, 3, 4]
-    assert answers.one_of('```json\n{"intruder": 2}\n```', 5) == 1
+    assert [parse.one_of(f'{{"intruder": {n}}}', 5) for n in range(1, 6)] == [0, 1, 2, 3, 4]
+    assert parse.one_of('```json\n{"intruder": 2}\n```', 5) == 1
     for text in ("0", "6", "1.0", "true", "null", '"2"', "[2]", '2, "intruder": 3', '2, "why": "odd"', "2} because"):
         with pytest.raises(AnswerError):
-            answers.one_of(f'{{"intruder": {text}}}', 5)
+            parse.one_of(f'{{"intruder": {text}}}', 5)
 
 
 @pytest.mark.parametrize(
     "text", ["the word 'dog'", 'words such as "the"', '"the" and "a"', "« le »", "sorry, as a word"]
 )
 def test_explanations_are_kept_as_they_are(text: str) -> None:
-    assert answers.explanation(f" {text}\n", 5) == text
+    assert parse.explanation(f" {text}\n", 5) == text
     with pytest.raises(AnswerError, match="words"):
-        answers.explanation(text + " and" * 5, 5)
+        parse.explanation(text + " and" * 5, 5)
 
 
 def test_quotes_around_all_of_an_explanation_are_not_part_of_it() -> None:
-    assert answers.explanation(' "the word dog" ', 3) == "the word dog"
+    assert parse.explanation(' "the word dog" ', 3) == "the word dog"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_quotes_around_all_of_an_explanation_are_not_part_of_it() -> None:
 )  # fmt: skip
 def test_what_is_no_explanation_is_an_error(text: str) -> None:
     with pytest.raises(AnswerError):
-        answers.explanation(text, 60)
+        parse.explanation(text, 60)
 
 
 NEAR_NUMBERS = st.sampled_from([" 7", "7 ", "07", "11", "-1", "7\n", "\t7", "seven", "", "٧", "1.0"])  # noqa: RUF001
@@ -237,9 +237,9 @@ logprob = st.floats(-30, 0)
 
 
 @always_the_same
-@given(st.dictionaries(st.sampled_from(answers.NUMBERS), logprob), st.dictionaries(NEAR_NUMBERS, logprob))
+@given(st.dictionaries(st.sampled_from(parse.NUMBERS), logprob), st.dictionaries(NEAR_NUMBERS, logprob))
 def test_expected_is_the_softmax_over_exact_numbers(exact: dict[str, float], near: dict[str, float]) -> None:
-    found = answers.expected(near | exact)
+    found = parse.expected(near | exact)
     if not exact:
         assert found is None
         return
@@ -261,7 +261,7 @@ def test_expected_values_do_not_depend_on_how_the_answer_was_cut_into_tokens(
     """Each token's alternatives hold every number in its number's place, so all expectations are known."""
     tokens, _ = unzipped(annotated)
     text = written(annotated)
-    numbers = answers.token_lines(text, tokens)
+    numbers = parse.token_lines(text, tokens)
     bounds = sorted({0, len(text), *(cut % len(text) for cut in cuts)})
     pieces, wanted = [], {}
     for start, end in pairwise(bounds):
@@ -274,7 +274,7 @@ def test_expected_values_do_not_depend_on_how_the_answer_was_cut_into_tokens(
             means = [10 if split and level == 1 else level for level in levels]
             wanted[place] = np.average(means, weights=weights[: len(levels)])
         pieces.append((piece, top))
-    found = answers.expected_at(completion(*pieces), numbers)
+    found = parse.expected_at(completion(*pieces), numbers)
     assert {place: found[place] for place in wanted} == {place: pytest.approx(wanted[place]) for place in wanted}
 
 
@@ -285,13 +285,13 @@ def test_expected_values_by_hand() -> None:
         ("5\n", {"5\n": 0.5, "6\n": 0.5, "9": 0.4, "9,": 0.4}), ("c\t", {"c\t": 1.0}), ("1", {"1": 0.75, "2": 0.25}),
         ("0", {"0": 0.9, "\n": 0.1}), ("\nd\t", {"\nd\t": 1.0}), ("4", {"?": 0.9}),
     )  # fmt: skip
-    numbers = answers.token_lines(answer.text, ["a", "b", "c", "d"])
-    assert answers.expected_at(answer, numbers) == [pytest.approx(6.0), pytest.approx(5.5), pytest.approx(8.0), None]
+    numbers = parse.token_lines(answer.text, ["a", "b", "c", "d"])
+    assert parse.expected_at(answer, numbers) == [pytest.approx(6.0), pytest.approx(5.5), pytest.approx(8.0), None]
     for wrong in (answer.logprobs[1:], answer.logprobs[:-1], (*answer.logprobs, TokenLogprobs("\n", {"\n": 0.0})), ()):
         with pytest.raises(AnswerError):
-            answers.expected_at(Completion(answer.text, logprobs=wrong), numbers)
+            parse.expected_at(Completion(answer.text, logprobs=wrong), numbers)
 
 
 def test_a_ten_that_was_split_keeps_what_the_whole_ten_had() -> None:
     answer = completion(("a\t", {"a\t": 1.0}), ("1", {"1": 0.5, "10": 0.25, "2": 0.25}), ("0", {"0": 1.0}))
-    assert answers.expected_at(answer, answers.token_lines(answer.text, ["a"])) == [pytest.approx(8.0)]
+    assert parse.expected_at(answer, parse.token_lines(answer.text, ["a"])) == [pytest.approx(8.0)]

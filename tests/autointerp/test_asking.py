@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autointerp.asking import (
+from autointerp.llm.ask import answered_by, ask, ask_once, attempt, embed, metered, together
+from autointerp.llm.types import (
     Answer,
     Asking,
     Completion,
@@ -18,13 +19,6 @@ from autointerp.asking import (
     Request,
     Usage,
     Vectors,
-    answered_by,
-    ask,
-    ask_once,
-    attempt,
-    embed,
-    metered,
-    together,
 )
 from autointerp.records import AnswerError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sae.files import alone
+from sae.common.files import alone
 from tests.conftest import PLANTED_SETTINGS, autointerp, heed_interrupts
 
 SETTINGS = [argument for setting in PLANTED_SETTINGS for argument in ("--set", setting)]
@@ -110,7 +110,7 @@ def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None
 
 
 def test_hostile_text_does_not_reach_the_terminal() -> None:
-    from autointerp.show import visible
+    from autointerp.reporting.terminal import visible
 
     assert visible("a\x1b[2Jb\r\x07\n\u202e\x9b") == "a\\x1b[2Jb\\r\\x07⏎\\u202e\\x9b"
 

@@ -7,9 +7,9 @@ import pytest
 
 from autointerp import config
 from autointerp.config import Config, Role, field_roles
-from sae.errors import UserError
-from sae.settings import Section
-from sae.shipped import shipped_folder
+from sae.common.errors import UserError
+from sae.common.resources import shipped_folder
+from sae.common.settings import Section
 
 OTHER: dict[str, Any] = {
     "seed": 1, "corpus.held_out": 0.5, "corpus.context": 64, "corpus.max_tokens": 5, "subject.prepend_bos": True,

@@ -8,8 +8,8 @@ import torch
 
 import autointerp
 from sae import formats
+from sae.common.errors import UserError
 from sae.dictionary import JumpReLU
-from sae.errors import UserError
 
 
 def settings(planted: Path, dictionary: Path, out: Path) -> dict[str, object]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from autointerp.asking import EmbeddingRequest
 from autointerp.llm.providers.embedder import Embedder
-from sae.errors import UserError
+from autointerp.llm.types import EmbeddingRequest
+from sae.common.errors import UserError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "stone", "the", "river", "runs"]
 CONTEXT = 16

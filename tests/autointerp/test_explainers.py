@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 from autointerp import explainers
-from autointerp.asking import Answer, Completion, Failure, Question, Request, answered_by
 from autointerp.config import Config, Explaining
 from autointerp.explainers import Explainer
 from autointerp.explainers.best_of import held_out
 from autointerp.explainers.language_model import LanguageModelExplainer
+from autointerp.llm.ask import answered_by
+from autointerp.llm.types import Answer, Completion, Failure, Question, Request
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord, Source
-from sae.errors import UserError
+from sae.common.errors import UserError
 
 
 def record(name: str, activations: Sequence[float], source: Source = "top") -> ActivationRecord:

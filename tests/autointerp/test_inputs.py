@@ -9,8 +9,8 @@ import torch
 from autointerp import config
 from autointerp.sampling import inputs
 from sae import formats
+from sae.common.errors import UserError
 from sae.dictionary import Dictionary
-from sae.errors import UserError
 
 UNSAID: dict[str, Any] = {}
 NONE: dict[str, Any] = {"processing": {}}

@@ -13,17 +13,9 @@ from scipy import stats
 from sklearn import metrics
 
 from autointerp import config, scorers
-from autointerp.asking import (
-    Answer,
-    Completion,
-    EmbeddingRequest,
-    Question,
-    Request,
-    TokenLogprobs,
-    Vectors,
-    answered_by,
-)
 from autointerp.config import Judging, Records, Sampling
+from autointerp.llm.ask import answered_by
+from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
 from autointerp.scorers import Scored, Scorer
 

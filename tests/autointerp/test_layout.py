@@ -10,9 +10,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from autointerp import layout
+from autointerp.prompting import render
 from autointerp.records import ActivationRecord
-from sae import shipped
+from sae.common import resources
 
 always_the_same = settings(database=None, deadline=None, derandomize=True)
 word = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<>"), max_size=4)
@@ -32,14 +32,14 @@ def test_levels_are_the_formula_in_exact_arithmetic(values: list[list[float]]) -
     relu = [[max(Fraction(0), Fraction(value)) for value in row] for row in values]
     highest = max((value for row in relu for value in row), default=Fraction(0))
     wanted = [tuple(min(10, math.floor(10 * v / highest)) if highest else 0 for v in row) for row in relu]
-    assert layout.levels([record(row) for row in values]) == wanted
+    assert render.levels([record(row) for row in values]) == wanted
 
 
 @always_the_same
 @given(st.floats(1e-300, 1e308))
 @example(1.951377828803449)
 def test_the_strongest_activation_is_always_a_ten(highest: float) -> None:
-    assert layout.levels([record([highest, 0.0])]) == [(10, 0)]
+    assert render.levels([record([highest, 0.0])]) == [(10, 0)]
 
 
 @always_the_same
@@ -48,13 +48,13 @@ def test_marks_add_nothing_but_themselves_and_stand_around_the_chosen_tokens(
     words: list[str], chosen: set[int]
 ) -> None:
     chosen = {place for place in chosen if place < len(words)}
-    text = layout.marked(words, chosen)
-    assert text.replace("<<", "").replace(">>", "").strip() == layout.plain(words)
+    text = render.marked(words, chosen)
+    assert text.replace("<<", "").replace(">>", "").strip() == render.plain(words)
     runs = [place for place in sorted(chosen) if place - 1 not in chosen]
     wanted = []
     for start in runs:
         end = next(place for place in range(start, len(words) + 1) if place not in chosen)
-        wanted.append("".join(map(layout.visible, words[start:end])))
+        wanted.append("".join(map(render.visible, words[start:end])))
     assert [piece.split(">>")[0] for piece in text.split("<<")[1:]] == wanted
     assert text.count("<<") == text.count(">>") == len(runs)
 
@@ -62,7 +62,7 @@ def test_marks_add_nothing_but_themselves_and_stand_around_the_chosen_tokens(
 @always_the_same
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_visible_text_is_one_line_that_can_be_read_back(text: str) -> None:
-    seen = layout.visible(text)
+    seen = render.visible(text)
     assert len(seen.splitlines()) <= 1
     assert "\t" not in seen
     quotes = seen.replace('"', '\\"')
@@ -71,25 +71,25 @@ def test_visible_text_is_one_line_that_can_be_read_back(text: str) -> None:
 
 def test_marks_by_hand() -> None:
     words = ["The", " big", " red", "\n", " dog", "."]
-    assert layout.marked(words, [1, 2, 4]) == "The<< big red>>\\n<< dog>>."
-    assert layout.marked(words, [5, 0]) == "<<The>> big red\\n dog<<.>>"
-    assert layout.strongly_active(record([3.0, 3.1, 0.0, 10.0]), 0.3) == [1, 3]
-    assert layout.strongly_active(record([0.0, -1.0]), 0.3) == []
+    assert render.marked(words, [1, 2, 4]) == "The<< big red>>\\n<< dog>>."
+    assert render.marked(words, [5, 0]) == "<<The>> big red\\n dog<<.>>"
+    assert render.strongly_active(record([3.0, 3.1, 0.0, 10.0]), 0.3) == [1, 3]
+    assert render.strongly_active(record([0.0, -1.0]), 0.3) == []
 
 
-FEW_SHOTS = sorted((shipped.shipped_folder("prompts") / "few_shot").glob("*.yaml"))
+FEW_SHOTS = sorted((resources.shipped_folder("prompts") / "few_shot").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FEW_SHOTS, ids=lambda path: path.stem)
 def test_few_shots_are_valid_and_become_records(path: Path) -> None:
     content = yaml.safe_load(path.read_text("utf-8"))
-    shots = layout.shots(content)
+    shots = render.shots(content)
     assert len(shots) == len(content["features"]) > 0
     for raw, shot in zip(content["features"], shots, strict=True):
         for excerpt, kept in zip(raw["active"], shot.active, strict=True):
             active = {place: value for place, value in enumerate(kept.activations) if value}
             assert active == excerpt["activations"] != {}
-            assert all(isinstance(value, int) and 1 <= value <= layout.TOP for value in excerpt["activations"].values())
+            assert all(isinstance(value, int) and 1 <= value <= render.TOP for value in excerpt["activations"].values())
             assert list(kept.tokens) == excerpt["tokens"]
         assert shot.silent
         assert not any(value for kept in shot.silent for value in kept.activations)

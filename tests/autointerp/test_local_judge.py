@@ -21,13 +21,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from autointerp.asking import Completion, Message, Request
 from autointerp.config import Runtime
-from autointerp.llm.providers import CallError
+from autointerp.llm.faults import CallError
 from autointerp.llm.providers.local import LocalJudge
 from autointerp.llm.providers.local.drafts import Draft
-from autointerp.llm.session import Session
-from sae.errors import UserError
+from autointerp.llm.resolver import Session
+from autointerp.llm.types import Completion, Message, Request
+from sae.common.errors import UserError
 
 CONTEXT = 400
 NUMBERS = [str(number) for number in range(11)]

@@ -14,10 +14,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 import autointerp as package
-from autointerp.leaderboard import COLUMNS
 from autointerp.records import AnswerError, Explanation
+from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.store import RunFolder
-from sae.progress import Silent
+from sae.common.progress import Silent
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
 FILES = {
@@ -187,7 +187,7 @@ def test_another_identity_does_not_touch_the_folder(smoke: Path, tmp_path: Path)
 def test_a_full_disk_is_told_and_what_was_finished_stays(
     smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sae.errors import UserError
+    from sae.common.errors import UserError
 
     shutil.copytree(smoke, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
@@ -218,12 +218,12 @@ def test_what_a_kill_during_a_write_leaves_is_swept_and_does_not_stop_resuming(s
 def test_the_list_sorts_a_zero_above_what_is_undefined(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from autointerp import show
+    from autointerp.reporting import terminal
 
     one, two, three, *_ = [r for r in RunFolder(smoke).results() if r.explainer == "rules-5"]
     changed = [replace(r, scores={"s": score}) for r, score in ((one, None), (two, 0.0), (three, -0.5))]
     monkeypatch.setattr(RunFolder, "results", lambda self: iter(changed))
-    listed = [line.split()[0] for line in show.feature_list(RunFolder(smoke)).splitlines()]
+    listed = [line.split()[0] for line in terminal.feature_list(RunFolder(smoke)).splitlines()]
     assert listed == [str(two.feature), str(three.feature), str(one.feature)]
 
 
@@ -239,9 +239,10 @@ def test_an_empty_folder_stays_empty_after_a_mistake(tmp_path: Path) -> None:
 
 def test_failures_are_counted_and_never_scored(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulator that cannot read some explanations: those are errors, in no mean, in every count."""
-    from autointerp import config, leaderboard
-    from autointerp.method import Method
-    from autointerp.pipeline import Offline, Work
+    from autointerp import config
+    from autointerp.evaluate import Method
+    from autointerp.reporting import leaderboard
+    from autointerp.runs.work import Offline, Work
     from autointerp.simulators import rules as simulator
 
     original = simulator.RulesSimulator.simulate
@@ -276,7 +277,7 @@ def test_merging_runs(smoke: Path, tmp_path: Path) -> None:
 
 
 def test_merging_runs_of_one_name_and_of_other_explainers(smoke: Path, tmp_path: Path) -> None:
-    from autointerp import leaderboard
+    from autointerp.reporting import leaderboard, tables
 
     for place in ("a", "b"):
         shutil.copytree(smoke, tmp_path / place / "run")
@@ -288,13 +289,13 @@ def test_merging_runs_of_one_name_and_of_other_explainers(smoke: Path, tmp_path:
     assert {row["dictionary"] for row in merged if row["kind"] == "pca"} == {
         f"{tmp_path / p / 'run'}:pca" for p in "ab"
     }
-    text = leaderboard.to_markdown(merged, [])
+    text = tables.to_markdown(merged, [])
     assert [line for line in text.splitlines() if "b/run:pca" in line][-1].rstrip(" |").endswith("-")
     assert len(leaderboard.merge([smoke, smoke])) == len(rows)
 
 
 def test_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sae.settings import cache_folder
+    from sae.common.settings import cache_folder
 
     monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "here"))
     assert cache_folder() == tmp_path / "here"

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autointerp import config, explainers, layout, prompts, scorers
-from autointerp.asking import Answer, Asking, EmbeddingRequest, Question, Request, Vectors, answered_by
-from autointerp.prompts import Prompt
+from autointerp import config, explainers, scorers
+from autointerp.llm.ask import answered_by
+from autointerp.llm.types import Answer, Asking, EmbeddingRequest, Question, Request, Vectors
+from autointerp.prompting import render, templates
+from autointerp.prompting.templates import Prompt
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
-from sae import shipped
-from sae.errors import UserError
+from sae.common import resources
+from sae.common.errors import UserError
 
 NAMES = sorted(
-    path.relative_to(shipped.shipped_folder("prompts")).with_suffix("").as_posix()
-    for path in shipped.shipped_folder("prompts").rglob("*.yaml")
+    path.relative_to(resources.shipped_folder("prompts")).with_suffix("").as_posix()
+    for path in resources.shipped_folder("prompts").rglob("*.yaml")
 )
 EXPLAINED = Explanation("the names of rivers", "p", "m")
 
@@ -58,12 +60,12 @@ def text_of(questions: Sequence[Question]) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_shipped_prompt_loads_and_is_known_by_the_hash_of_its_text(name: str) -> None:
-    prompt = prompts.load(name)
-    text = (shipped.shipped_folder("prompts") / f"{name}.yaml").read_text("utf-8")
+    prompt = templates.load(name)
+    text = (resources.shipped_folder("prompts") / f"{name}.yaml").read_text("utf-8")
     assert prompt.values == yaml.safe_load(text)
     assert prompt.full_text.startswith(text)
     assert prompt.label.startswith(f"{name}@")
-    assert len({prompts.load(other).label for other in NAMES}) == len(NAMES)
+    assert len({templates.load(other).label for other in NAMES}) == len(NAMES)
 
 
 EXPLAINING = [
@@ -133,7 +135,7 @@ def own_prompts(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> 
     (folder / "prompts").mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / "prompts" / f"{name}.yaml").write_text(text)
-    prompts.load.cache_clear()
+    templates.load.cache_clear()
 
 
 def test_the_label_changes_with_the_text_and_with_its_few_shots(
@@ -142,9 +144,9 @@ def test_the_label_changes_with_the_text_and_with_its_few_shots(
     labels = []
     for system, shots in (("Say.", "features: []"), ("Say!", "features: []"), ("Say.", "features: [ ]")):
         own_prompts(tmp_path, monkeypatch, mine=f"few_shot: shots\nsystem: {system}", shots=shots)
-        labels.append(prompts.load("mine").label)
+        labels.append(templates.load("mine").label)
     own_prompts(tmp_path, monkeypatch, mine="few_shot: shots\nsystem: Say.", shots="features: []")
-    assert prompts.load("mine").label == labels[0]
+    assert templates.load("mine").label == labels[0]
     assert len(set(labels)) == 3
 
 
@@ -163,9 +165,9 @@ def test_mistakes_in_a_prompt_are_told(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "prompts" / "latin.yaml").write_bytes("a: é".encode("latin-1"))
     for name, said in (("broken", "not YAML"), ("listed", "mapping"), ("latin", "not YAML"), ("orphan", "nowhere")):
         with pytest.raises(UserError, match=said):
-            prompts.load(name)
+            templates.load(name)
     with pytest.raises(UserError, match="scorer/fuzzing"):
-        prompts.load("scorer/fuzing")
+        templates.load("scorer/fuzing")
 
 
 def test_templates_are_filled_in_literally() -> None:
@@ -184,18 +186,18 @@ def test_a_conversation_is_static_but_for_its_last_turn() -> None:
 
 
 def test_the_few_shots_answers_are_readable_by_the_parsers_they_teach() -> None:
-    from autointerp import answers
+    from autointerp.prompting import parse
     from autointerp.simulators.generated import GeneratedSimulator
 
-    (shot, *_), explanation = layout.shots(prompts.load("simulator/lines").few_shot), EXPLAINED
+    (shot, *_), explanation = render.shots(templates.load("simulator/lines").few_shot), EXPLAINED
     for logprobs, structured in ((True, False), (False, False), (False, True)):
         simulator = GeneratedSimulator("openai/m", config.Simulating(), logprobs, structured)
         (question,) = asked(simulator.simulate(explanation, [(" a",)]))
         assert isinstance(question, Request)
         taught, tokens = question.messages[2].content, shot.active[0].tokens
         numbers = (
-            answers.token_json(taught, tokens)
+            parse.token_json(taught, tokens)
             if structured
-            else [number.value for number in answers.token_lines(taught, tokens)]
+            else [number.value for number in parse.token_lines(taught, tokens)]
         )
-        assert tuple(numbers) == layout.levels(shot.active)[0]
+        assert tuple(numbers) == render.levels(shot.active)[0]

@@ -7,15 +7,16 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from autointerp import rules
-from autointerp.asking import Asking, answered_by
 from autointerp.config import Config
 from autointerp.explainers import make
 from autointerp.explainers.rules import Candidates, learn
+from autointerp.llm.ask import answered_by
+from autointerp.llm.types import Asking
+from autointerp.prompting import rules
+from autointerp.prompting.rules import KINDS, Predictor, Rule
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
-from autointerp.rules import KINDS, Predictor, Rule
 from autointerp.simulators.rules import RulesSimulator
-from sae.errors import UserError
+from sae.common.errors import UserError
 
 T = TypeVar("T")
 AWKWARD = (
@@ -173,6 +174,6 @@ def test_unknown_explainers_are_refused(spec: str) -> None:
 
 
 def test_the_wording_says_the_window_that_the_code_uses() -> None:
-    from autointerp import prompts
+    from autointerp.prompting import templates
 
-    assert str(rules.NEAR_WINDOW) in prompts.load(rules.PROMPT).values["kinds"]["near"]
+    assert str(rules.NEAR_WINDOW) in templates.load(rules.PROMPT).values["kinds"]["near"]

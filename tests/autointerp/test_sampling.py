@@ -9,7 +9,7 @@ import torch
 
 from autointerp.config import Config, build
 from autointerp.records import HISTOGRAM_FLOOR, Source
-from autointerp.sampling import fragments, keys, select, tally
+from autointerp.sampling import fragments, priorities, select, tally
 from sae.dictionary import Dictionary
 
 N_FRAGMENTS, LENGTH, FEATURES = 400, 4, 7
@@ -27,7 +27,7 @@ def activations() -> torch.Tensor:
 
 
 SIDE = torch.randint(0, 2, (N_FRAGMENTS,), generator=torch.Generator().manual_seed(1))
-HASH = keys.fragment_hash(3, torch.arange(N_FRAGMENTS) // 9, torch.arange(N_FRAGMENTS) % 9 * LENGTH)
+HASH = priorities.fragment_hash(3, torch.arange(N_FRAGMENTS) // 9, torch.arange(N_FRAGMENTS) % 9 * LENGTH)
 FEATURE = torch.tensor([0, 1, 2, 3, 4, 5, 90])
 
 
@@ -47,10 +47,10 @@ def brute_force(side: int, row: int) -> list[tuple[int, Source]]:
     """Everything in memory, plain sorting, straight from the definitions."""
     maxima = activations().amax(1)[:, row].tolist()
     numbers = [f for f in range(N_FRAGMENTS) if int(SIDE[f]) == side]
-    salts = {source: salt for salt, source in enumerate(keys.KEYS)}
+    salts = {source: salt for salt, source in enumerate(priorities.KEYS)}
 
     def chance(f: int, source: Source) -> float:
-        return float(keys.uniform(HASH[f : f + 1], FEATURE[row : row + 1], salts[source]))
+        return float(priorities.uniform(HASH[f : f + 1], FEATURE[row : row + 1], salts[source]))
 
     taken: list[tuple[int, Source]] = []
 
@@ -117,9 +117,9 @@ def test_sides_take_alternate_ranks_of_the_top() -> None:
 def test_uniform_is_uniform_and_independent_between_features_and_salts() -> None:
     from scipy import stats
 
-    hashes = keys.fragment_hash(0, torch.arange(20_000) // 50, torch.arange(20_000) % 50)
-    drawn = keys.uniform(hashes, torch.tensor([0, 1, 2]), 0)
-    other = keys.uniform(hashes, torch.tensor([0, 1, 2]), 1)
+    hashes = priorities.fragment_hash(0, torch.arange(20_000) // 50, torch.arange(20_000) % 50)
+    drawn = priorities.uniform(hashes, torch.tensor([0, 1, 2]), 0)
+    other = priorities.uniform(hashes, torch.tensor([0, 1, 2]), 1)
     assert float(drawn.min()) > 0
     assert float(drawn.max()) <= 1
     for row in range(3):
@@ -129,10 +129,10 @@ def test_uniform_is_uniform_and_independent_between_features_and_salts() -> None
 
 
 def test_importance_picks_in_proportion_to_the_square() -> None:
-    hashes = keys.mix(torch.arange(39_999))
+    hashes = priorities.mix(torch.arange(39_999))
     maxima = torch.tensor([1.0, 2.0, 3.0])
-    u = keys.uniform(hashes, torch.tensor([0]), 2)[0].view(-1, 3)
-    chosen = keys.key_importance(maxima.expand(len(u), 3), u).argmax(1)
+    u = priorities.uniform(hashes, torch.tensor([0]), 2)[0].view(-1, 3)
+    chosen = priorities.key_importance(maxima.expand(len(u), 3), u).argmax(1)
     wins = np.bincount(chosen.numpy(), minlength=3) / len(chosen)
     assert wins == pytest.approx([1 / 14, 4 / 14, 9 / 14], abs=0.015)
 
@@ -156,7 +156,7 @@ class _CountingSubject:
 
 
 def prepared(n_documents: int, seed: int = 0) -> Any:
-    from sae.corpus import to_blocks
+    from sae.data.blocks import to_blocks
 
     rng = np.random.default_rng(seed)
     ids = [rng.choice(5, int(rng.integers(6, 60)), p=[0.1, 0.3, 0.3, 0.2, 0.1]).tolist() for _ in range(n_documents)]
@@ -172,7 +172,7 @@ def prepared(n_documents: int, seed: int = 0) -> Any:
 
 def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
     from autointerp.sampling.replay import replay
-    from sae.progress import Silent
+    from sae.common.progress import Silent
 
     settings = {"sampling.fragment": 8, "runtime.batch_blocks": batch, "sampling.features": 6}
     counts = {"top": 3, "quantile": 2, "random": 3, "inactive": 2}
@@ -221,7 +221,7 @@ def test_other_seed_other_records() -> None:
 
 
 def test_too_little_text_is_told() -> None:
-    from sae.errors import UserError
+    from sae.common.errors import UserError
 
     with pytest.raises(UserError, match="activates no feature often enough"):
         sample_all(batch=8, n_documents=3)
@@ -230,7 +230,7 @@ def test_too_little_text_is_told() -> None:
 def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     """5 live features of 200: candidates are looked at in several passes until all are found."""
     from autointerp.sampling.replay import replay
-    from sae.progress import Silent
+    from sae.common.progress import Silent
 
     ready = prepared(120)
     wide = torch.zeros(6, 200)

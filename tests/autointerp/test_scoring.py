@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autointerp import statistics
+from autointerp.calibration import controls
 from autointerp.records import ActivationRecord, Simulation, Source
 from autointerp.scorers import simulation
+from autointerp.statistics import intervals
 
 RNG = np.random.default_rng(0)
 
@@ -47,17 +48,17 @@ def test_extreme_scales_do_not_break_it() -> None:
 def test_mean_interval_equals_scipy() -> None:
     values = RNG.normal(size=30).tolist()
     low, high = stats.t.interval(0.95, 29, loc=np.mean(values), scale=stats.sem(values))
-    found = statistics.mean_interval(values)
-    assert found == statistics.Interval(pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high))
-    assert statistics.mean_interval([]) is None
-    assert statistics.mean_interval([0.5]) == statistics.Interval(0.5, None, None)
+    found = intervals.mean_interval(values)
+    assert found == intervals.Interval(pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high))
+    assert intervals.mean_interval([]) is None
+    assert intervals.mean_interval([0.5]) == intervals.Interval(0.5, None, None)
 
 
 def test_mean_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(1000):
-        found = statistics.mean_interval((rng.beta(5, 2, size=40)).tolist())
+        found = intervals.mean_interval((rng.beta(5, 2, size=40)).tolist())
         assert found is not None
         assert found.low is not None
         assert found.high is not None
@@ -67,23 +68,23 @@ def test_mean_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 def test_compare_is_welch() -> None:
     a, b = RNG.normal(1, 1, 20).tolist(), RNG.normal(0, 3, 50).tolist()
-    found = statistics.compare(a, b)
+    found = intervals.compare(a, b)
     assert found is not None
     assert found.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert found.low < found.difference < found.high
-    assert statistics.compare([1.0], b) is None
-    assert statistics.compare([1.0, 1.0], [2.0, 2.0]) is None
+    assert intervals.compare([1.0], b) is None
+    assert intervals.compare([1.0, 1.0], [2.0, 2.0]) is None
 
 
 def test_holm_by_hand() -> None:
-    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert statistics.holm([]) == []
-    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert intervals.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert intervals.holm([]) == []
+    assert intervals.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 101])
 def test_nobody_is_his_own_stranger(n: int) -> None:
-    partner = statistics.derangement(n, np.random.default_rng(n))
+    partner = controls.derangement(n, np.random.default_rng(n))
     assert sorted(partner) == list(range(n))  # type: ignore[type-var]
     assert all(i != p for i, p in enumerate(partner))
-    assert statistics.derangement(1, np.random.default_rng(0)) == [None]
+    assert controls.derangement(1, np.random.default_rng(0)) == [None]

@@ -10,24 +10,16 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from autointerp import explainers, layout, scorers
+from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
-from autointerp.asking import (
-    Answer,
-    Asking,
-    Completion,
-    EmbeddingRequest,
-    Question,
-    Request,
-    TokenLogprobs,
-    Vectors,
-    answered_by,
-)
 from autointerp.config import Config, Explaining, Judging, Records, Sampling, ScorerName, Simulating
+from autointerp.llm.ask import answered_by
+from autointerp.llm.types import Answer, Asking, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
+from autointerp.prompting import render
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 from autointerp.scorers.simulation import correlation
 from autointerp.simulators import Predicted, Simulator
-from sae.errors import UserError
+from sae.common.errors import UserError
 
 EXPLAINED = Explanation("the word 'unknown'", "p", "m")
 AWKWARD = ("a", "\tunknown", "unknown", "\n", "", " ", "<end>", "<start>", "\x00", "é\u2028", "a")
@@ -67,7 +59,7 @@ def test_slots_are_at_the_unknowns_of_the_last_excerpt_and_nowhere_else() -> Non
         (message,) = request.messages
         start = message.content.rindex("\n<start>\n", 0, request.slots[0]) + len("\n<start>\n")
         lines, _, rest = message.content[start:].rpartition("\n<end>")
-        assert lines == "\n".join(f"{layout.visible(token)}\tunknown" for token in tokens)
+        assert lines == "\n".join(f"{render.visible(token)}\tunknown" for token in tokens)
         assert not rest.strip()
         ends = np.cumsum([len(line) + 1 for line in lines.split("\n")]) + start - 1
         assert list(request.slots) == [int(end) - len("unknown") for end in ends]

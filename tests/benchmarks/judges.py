@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from autointerp.asking import Completion, Message, Request, ask_once
 from autointerp.config import Runtime
-from autointerp.llm.session import Session, drive_live
+from autointerp.llm.ask import ask_once
+from autointerp.llm.resolver import Session, drive_live
+from autointerp.llm.types import Completion, Message, Request
 from tests.fakes import JudgeServer
 
 CALLS, CONCURRENCY, LATENCY = 6000, 100, 0.2

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae.corpus import Blocks, to_blocks
-from sae.text import Streamed, TextSource
+from sae.data.blocks import Blocks, to_blocks
+from sae.data.token_source import Streamed, TextSource
 
 C = 8
 

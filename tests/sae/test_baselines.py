@@ -9,9 +9,9 @@ import torch
 from sklearn.decomposition import NMF, PCA, FastICA
 from sklearn.exceptions import ConvergenceWarning
 
-from sae import baselines
+from sae.baselines import ica, neurons, nmf, pca, random, random_matched, top_k
+from sae.common.errors import UserError
 from sae.dictionary import Dictionary
-from sae.errors import UserError
 from sae.measuring import metrics
 
 
@@ -35,18 +35,16 @@ def fvu(dictionary: Dictionary, x_BD: torch.Tensor) -> float:
 
 def test_pca_equals_scikit_learn(x_BD: torch.Tensor) -> None:
     reference = PCA(svd_solver="covariance_eigh").fit_transform(x_BD.double().numpy())
-    torch.testing.assert_close(baselines.pca(x_BD).encode(x_BD), halves(reference), atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(pca.pca(x_BD).encode(x_BD), halves(reference), atol=2e-3, rtol=1e-4)
 
 
 def test_ica_equals_scikit_learn(x_BD: torch.Tensor) -> None:
-    model = FastICA(
-        whiten="unit-variance", whiten_solver="eigh", max_iter=baselines.ICA_ITERATIONS, tol=1e-3, random_state=5
-    )
+    model = FastICA(whiten="unit-variance", whiten_solver="eigh", max_iter=ica.ICA_ITERATIONS, tol=1e-3, random_state=5)
     reference = model.fit_transform(x_BD.double().numpy())
-    torch.testing.assert_close(baselines.ica(x_BD, 5).encode(x_BD), halves(reference), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(ica.ica(x_BD, 5).encode(x_BD), halves(reference), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("make", [baselines.pca, lambda x: baselines.ica(x, 0)], ids=["pca", "ica"])
+@pytest.mark.parametrize("make", [pca.pca, lambda x: ica.ica(x, 0)], ids=["pca", "ica"])
 def test_complete_bases_reconstruct(make: object, x_BD: torch.Tensor) -> None:
     dictionary: Dictionary = make(x_BD)  # type: ignore[operator]
     assert fvu(dictionary, x_BD) < 1e-5
@@ -54,15 +52,15 @@ def test_complete_bases_reconstruct(make: object, x_BD: torch.Tensor) -> None:
 
 def test_ica_leaves_out_dead_neurons(x_BD: torch.Tensor) -> None:
     dead_BD = torch.cat([x_BD, torch.zeros(len(x_BD), 3)], 1)
-    assert baselines.ica(dead_BD, 0).n_features == 2 * x_BD.shape[1]
+    assert ica.ica(dead_BD, 0).n_features == 2 * x_BD.shape[1]
 
 
 def test_ica_says_whether_it_converged(x_BD: torch.Tensor) -> None:
     noise_BD = torch.randn(400, 40, generator=torch.Generator().manual_seed(0))
-    stopped, ended = baselines.ica(noise_BD, 0).metadata, baselines.ica(x_BD, 0).metadata
-    assert (stopped["converged"], stopped["iterations"]) == (False, baselines.ICA_ITERATIONS)
+    stopped, ended = ica.ica(noise_BD, 0).metadata, ica.ica(x_BD, 0).metadata
+    assert (stopped["converged"], stopped["iterations"]) == (False, ica.ICA_ITERATIONS)
     assert ended["converged"]
-    assert ended["iterations"] < baselines.ICA_ITERATIONS
+    assert ended["iterations"] < ica.ICA_ITERATIONS
 
 
 PARTS_KD = np.kron(np.eye(6), np.ones((1, 3))) * np.random.default_rng(1).uniform(0.5, 1.5, (6, 18))
@@ -79,9 +77,9 @@ def made_of_parts_BD() -> torch.Tensor:
 
 def test_nmf_equals_scikit_learn(made_of_parts_BD: torch.Tensor) -> None:
     x_BD = made_of_parts_BD + torch.rand(2000, 18, generator=torch.Generator().manual_seed(0))
-    fitted = baselines.nmf(x_BD, 3, components=8)
+    fitted = nmf.nmf(x_BD, 3, components=8)
     shift_D = x_BD.numpy().min(0).clip(max=0)
-    model = NMF(8, init="nndsvd", max_iter=baselines.NMF_ITERATIONS, random_state=3)
+    model = NMF(8, init="nndsvd", max_iter=nmf.NMF_ITERATIONS, random_state=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x_BD.numpy() - shift_D)
@@ -94,7 +92,7 @@ def test_nmf_equals_scikit_learn(made_of_parts_BD: torch.Tensor) -> None:
 
 
 def test_nmf_finds_planted_parts_again(made_of_parts_BD: torch.Tensor) -> None:
-    fitted = baselines.nmf(made_of_parts_BD, 0, components=6)
+    fitted = nmf.nmf(made_of_parts_BD, 0, components=6)
     likeness = fitted.W_dec_FD.numpy() @ (PARTS_KD / np.linalg.norm(PARTS_KD, axis=1, keepdims=True)).T
     assert likeness.max(0).min() > 0.99
     assert fvu(fitted, made_of_parts_BD) < 0.01
@@ -104,27 +102,27 @@ def test_nmf_finds_planted_parts_again(made_of_parts_BD: torch.Tensor) -> None:
 
 def test_nmf_has_half_the_directions_and_says_whether_it_converged(made_of_parts_BD: torch.Tensor) -> None:
     dead_BD = torch.cat([made_of_parts_BD, torch.zeros(len(made_of_parts_BD), 3)], 1)
-    fitted = baselines.nmf(dead_BD, 0)
+    fitted = nmf.nmf(dead_BD, 0)
     assert fitted.n_features == 3  # of the six directions that carry variance
     noise_BD = torch.rand(300, 40, generator=torch.Generator().manual_seed(0))
-    stopped = baselines.nmf(noise_BD, 0).metadata
-    assert (stopped["converged"], stopped["iterations"]) == (False, baselines.NMF_ITERATIONS)
-    assert baselines.nmf(made_of_parts_BD, 0, components=6).metadata["converged"]
+    stopped = nmf.nmf(noise_BD, 0).metadata
+    assert (stopped["converged"], stopped["iterations"]) == (False, nmf.NMF_ITERATIONS)
+    assert nmf.nmf(made_of_parts_BD, 0, components=6).metadata["converged"]
 
 
 MAKERS: dict[str, Callable[[torch.Tensor], Dictionary]] = {
-    "neurons": baselines.neurons,
-    "pca": baselines.pca,
-    "ica": lambda x: baselines.ica(x, 0),
-    "nmf": lambda x: baselines.nmf(x, 0),
-    "random": lambda x: baselines.random_directions(x, 0),
+    "neurons": neurons.neurons,
+    "pca": pca.pca,
+    "ica": lambda x: ica.ica(x, 0),
+    "nmf": lambda x: nmf.nmf(x, 0),
+    "random": lambda x: random.random_directions(x, 0),
 }
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_top_k_keeps_the_largest_features(name: str, x_BD: torch.Tensor) -> None:
     base: Dictionary = MAKERS[name](x_BD)
-    kept = baselines.top_k(base, 3)
+    kept = top_k.top_k(base, 3)
     assert (kept.name, kept.kind, kept.metadata) == (f"{name}-top3", base.kind, base.metadata)
     every_BF, kept_BF = base.encode(x_BD[:300]), kept.encode(x_BD[:300])
     assert (every_BF > 0).sum(1).max() > 3
@@ -137,35 +135,33 @@ def test_top_k_of_pca_is_the_largest_coordinates_by_magnitude(x_BD: torch.Tensor
     codes = PCA(svd_solver="covariance_eigh").fit(x_BD.double().numpy()).transform(x_BD.double().numpy())
     smallest_first = np.argsort(np.abs(codes), axis=1)
     np.put_along_axis(codes, smallest_first[:, :-2], 0.0, axis=1)
-    torch.testing.assert_close(
-        baselines.top_k(baselines.pca(x_BD), 2).encode(x_BD), halves(codes), atol=2e-3, rtol=1e-4
-    )
+    torch.testing.assert_close(top_k.top_k(pca.pca(x_BD), 2).encode(x_BD), halves(codes), atol=2e-3, rtol=1e-4)
 
 
 def test_top_k_refuses_what_it_cannot_keep(x_BD: torch.Tensor) -> None:
     with pytest.raises(UserError, match="neurons-top13: neurons has only 12 features"):
-        baselines.top_k(baselines.neurons(x_BD), 13)
+        top_k.top_k(neurons.neurons(x_BD), 13)
     with pytest.raises(ValueError, match="topk has no top-k version"):
-        baselines.top_k(baselines.top_k(baselines.neurons(x_BD), 3), 2)
+        top_k.top_k(top_k.top_k(neurons.neurons(x_BD), 3), 2)
 
 
 def test_neurons_equal_the_raw_activations(x_BD: torch.Tensor) -> None:
-    assert torch.equal(baselines.neurons(x_BD).encode(x_BD), x_BD.relu())
+    assert torch.equal(neurons.neurons(x_BD).encode(x_BD), x_BD.relu())
 
 
 def test_random_directions_are_unit_and_seeded(x_BD: torch.Tensor) -> None:
-    one, same, other = (baselines.random_directions(x_BD, seed) for seed in (1, 1, 2))
+    one, same, other = (random.random_directions(x_BD, seed) for seed in (1, 1, 2))
     torch.testing.assert_close(one.W_enc_DF.norm(dim=0), torch.ones(24))
     assert torch.equal(one.W_enc_DF, same.W_enc_DF)
     assert not torch.equal(one.W_enc_DF, other.W_enc_DF)
 
 
 def test_random_matched_has_the_targets_densities(x_BD: torch.Tensor) -> None:
-    target = baselines.neurons(x_BD)
+    target = neurons.neurons(x_BD)
     wanted_F = torch.full((12,), 0.03)
     wanted_F[:6] = 0.2
     wanted_F[0] = 0.0  # dead: never drawn
-    matched = baselines.random_matched(x_BD, target, wanted_F, 0)
+    matched = random_matched.random_matched(x_BD, target, wanted_F, 0)
     density_F = metrics.density(matched, x_BD)
     near = [min(abs(float(d) - 0.03), abs(float(d) - 0.2)) for d in density_F]
     assert max(near) <= 1.5 / len(x_BD)

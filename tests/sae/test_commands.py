@@ -6,8 +6,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from sae.commands import Commands
-from sae.errors import UserError
+from sae.common.click_group import Commands
+from sae.common.errors import UserError
 
 
 def test_a_mistake_is_told_under_the_programs_name_with_its_status() -> None:
@@ -26,7 +26,7 @@ def test_a_mistake_is_told_under_the_programs_name_with_its_status() -> None:
 )
 def test_only_what_keeps_its_work_says_that_it_goes_on(kind: str, said: str) -> None:
     code = (
-        "import click\nfrom sae.commands import Commands, Resumable\nprogram = Commands('sae')\n"
+        "import click\nfrom sae.common.click_group import Commands, Resumable\nprogram = Commands('sae')\n"
         f"@program.command(cls={kind})\ndef work():\n    raise KeyboardInterrupt\nprogram(['work'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -36,7 +36,7 @@ def test_only_what_keeps_its_work_says_that_it_goes_on(kind: str, said: str) -> 
 def test_training_and_runs_are_gone_on_with_and_measuring_is_not() -> None:
     from autointerp import cli as autointerp
     from sae import cli as sae
-    from sae.commands import Resumable
+    from sae.common.click_group import Resumable
 
     kept = {
         name for main in (sae.main, autointerp.main) for name, it in main.commands.items() if isinstance(it, Resumable)

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sae import corpus
-from sae.errors import UserError
+from sae.common.errors import UserError
+from sae.data import corpus
+from sae.data.blocks import to_blocks
+from sae.data.split import split_blocks
 
 
 def texts(spec: object) -> list[str]:
@@ -120,31 +122,31 @@ def test_missing_path_and_missing_column(tmp_path: Path) -> None:
 
 def test_blocks_hold_every_token_once_and_stop_at_the_limit() -> None:
     ids = [list(range(1, 1 + n)) for n in (5, 0, 8, 17, 3)]
-    blocks = corpus.to_blocks(ids, 8)
+    blocks = to_blocks(ids, 8)
     back: dict[int, list[int]] = {}
     for row, length, document in zip(blocks.ids_NC, blocks.length_N, blocks.document_N, strict=True):
         assert not row[length:].any()
         back.setdefault(int(document), []).extend(row[:length].tolist())
     assert back == {i: tokens for i, tokens in enumerate(ids) if tokens}
     assert blocks.n_tokens == 33
-    assert set(corpus.to_blocks(ids, 8, max_tokens=6).document_N) == {0, 2}
+    assert set(to_blocks(ids, 8, max_tokens=6).document_N) == {0, 2}
     assert (blocks.full().length_N == 8).all()
 
 
 def test_split_is_disjoint_complete_seeded_and_of_the_asked_size() -> None:
     rng = np.random.default_rng(0)
     ids = [[1] * int(n) for n in rng.integers(1, 400, 300)]
-    blocks = corpus.to_blocks(ids, 16)
-    split = corpus.split_blocks(blocks, 0.3, np.random.default_rng(1))
+    blocks = to_blocks(ids, 16)
+    split = split_blocks(blocks, 0.3, np.random.default_rng(1))
     train, held_out = set(split.train.document_N.tolist()), set(split.held_out.document_N.tolist())
     assert not train & held_out
     assert train | held_out == set(blocks.document_N.tolist())
     assert split.train.n_tokens + split.held_out.n_tokens == blocks.n_tokens
     assert split.held_out.n_tokens == pytest.approx(0.3 * blocks.n_tokens, rel=0.02)
-    again = corpus.split_blocks(blocks, 0.3, np.random.default_rng(1))
+    again = split_blocks(blocks, 0.3, np.random.default_rng(1))
     assert np.array_equal(again.held_out.document_N, split.held_out.document_N)
     with pytest.raises(UserError, match="too few to hold out"):
-        corpus.split_blocks(corpus.to_blocks([[1] * 100], 16), 0.3, rng)
+        split_blocks(to_blocks([[1] * 100], 16), 0.3, rng)
 
 
 def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sae import files
-from sae.errors import UserError
+from sae.common import files
+from sae.common.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sae import formats
+from sae.common.errors import UserError
 from sae.dictionary import JumpReLU
-from sae.errors import UserError
 from tests.sae.test_dictionary import ACTIVATIONS, D, M, random_dictionary
 
 G = torch.Generator().manual_seed(3)

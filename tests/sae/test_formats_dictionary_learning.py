@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sae import formats
-from sae.errors import UserError
+from sae.common.errors import UserError
 from tests.sae.test_dictionary import D, M
 from tests.sae.test_formats import X_BD, library
 

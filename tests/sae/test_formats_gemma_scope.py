@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sae import formats
-from sae.errors import UserError
+from sae.common.errors import UserError
 from tests.sae.test_dictionary import D, M
 from tests.sae.test_formats import X_BD
 

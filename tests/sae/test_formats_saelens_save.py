@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from sae import formats
+from sae.common.errors import UserError
 from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, ReLU, TopK
-from sae.errors import UserError
 from tests.sae.test_dictionary import D, M, random_dictionary
 from tests.sae.test_formats import X_BD, library
 

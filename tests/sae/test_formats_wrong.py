@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sae import formats
-from sae.errors import UserError
+from sae.common.errors import UserError
 from tests.sae import test_formats_dictionary_learning as learning
 from tests.sae import test_formats_gemma_scope as gemma_scope
 from tests.sae import test_formats_openai as openai

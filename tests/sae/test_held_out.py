@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from sae import formats
-from sae.corpus import Blocks
-from sae.errors import UserError
-from sae.held_out import recorded, recut, same_corpus
-from sae.material import Cellar
+from sae.common.errors import UserError
+from sae.common.progress import Silent
+from sae.data.blocks import Blocks
+from sae.data.split import recorded, recut, same_corpus
 from sae.measuring.eval_paths import Request, eval_paths
 from sae.measuring.eval_text import Source, source_of
-from sae.progress import Silent
-from sae.subject import Subject, boot
+from sae.models.cache import Cellar
+from sae.models.subject import Subject, boot
 from sae.training import session
 from sae.training.config import TrainConfig
 from sae.training.inputs import prepare

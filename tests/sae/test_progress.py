@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from sae import progress
-from sae.progress import Progress, Silent
+from sae.common import progress
+from sae.common.progress import Progress, Silent
 
 
 class Terminal(io.StringIO):

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, model_validator
 
-from sae.errors import UserError
-from sae.settings import Section, build, leaf_names, parse_settings, read
+from sae.common.errors import UserError
+from sae.common.settings import Section, build, leaf_names, parse_settings, read
 
 
 class Loss(Section):

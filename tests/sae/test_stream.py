@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae import corpus
-from sae.corpus import to_blocks
-from sae.errors import UserError
-from sae.stream import ActivationStream, Position
-from sae.subject import boot
-from sae.text import Shuffled, Streamed, TextSource
+from sae.common.errors import UserError
+from sae.data import corpus
+from sae.data.activation_stream import ActivationStream, Position
+from sae.data.blocks import to_blocks
+from sae.data.token_source import Shuffled, Streamed, TextSource
+from sae.models.subject import boot
 from tests.sae.numbers import C, blocks_of, full_blocks, ids_of, ordered, streamed
 
 D = 3

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sae.errors import UserError
-from sae.subject import Subject, boot, hub_name, one_name, share_basis
+from sae.common.errors import UserError
+from sae.models.subject import Subject, boot, hub_name, one_name, share_basis
 
 
 @pytest.fixture(scope="module")

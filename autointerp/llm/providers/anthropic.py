@@ -9,11 +9,11 @@ from typing import Any
 import anthropic
 import httpx2
 
-from autointerp.asking import Completion, Request, StopReason, Usage
-from autointerp.llm.providers import CallError
+from autointerp.llm.faults import CallError
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.providers.hosted import HostedJudge
 from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.types import Completion, Request, StopReason, Usage
 
 STOPS: dict[str | None, StopReason] = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",

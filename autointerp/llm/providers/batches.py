@@ -15,11 +15,11 @@ import anthropic
 import httpx2
 import openai
 
-from autointerp.asking import Completion, Request
 from autointerp.llm import faults
-from autointerp.llm.providers import CallError
+from autointerp.llm.faults import CallError
 from autointerp.llm.providers import anthropic as messages
 from autointerp.llm.providers import openai as chat
+from autointerp.llm.types import Completion, Request
 
 TAG = "autointerp"
 CLOCK_SKEW = 300.0

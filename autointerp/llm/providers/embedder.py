@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from autointerp.asking import EmbeddingRequest, Usage, Vectors
 from autointerp.llm.providers.local.loading import device_for, weights_of
-from sae.errors import UserError
+from autointerp.llm.types import EmbeddingRequest, Usage, Vectors
+from sae.common.errors import UserError
 
 
 class Embedder:

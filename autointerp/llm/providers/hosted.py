@@ -3,11 +3,11 @@
 from typing import Any, ClassVar
 
 from autointerp.llm import faults, keys
+from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
-from autointerp.llm.providers import CallError
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.specs import JudgeSpec
-from sae.files import sha256_of
+from sae.common.files import sha256_of
 
 
 class HostedJudge:

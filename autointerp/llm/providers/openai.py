@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import openai
 
-from autointerp.asking import Completion, Request, StopReason, TokenLogprobs, Usage
-from autointerp.llm.providers import CallError
+from autointerp.llm.faults import CallError
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.providers.hosted import HostedJudge
 from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
 
 MOST_LOGPROBS = 20
 """The API's limit for generated tokens."""

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sae.common.errors import UserError
 from sae.dictionary import Activation
-from sae.errors import UserError
 from sae.training.flat import Flat, Scratch
 from sae.training.ranks import Ranks
 from sae.training.recipes import Recipe

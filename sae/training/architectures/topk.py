@@ -14,8 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from sae.common.errors import UserError
 from sae.dictionary import Activation, JumpReLU, TopK
-from sae.errors import UserError
 from sae.training import recipes
 from sae.training.architectures.base import Architecture, Losses, Place, square_sum
 from sae.training.sparse import Entries, Product, Transposed, batch_top_k, by_place, by_row, top_k

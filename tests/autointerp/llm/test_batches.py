@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from autointerp.asking import Answer, Asking, Completion, Failure, Message, Question, Request
 from autointerp.llm import batches
 from autointerp.llm.batches import SUBMISSIONS, Desk, drive_in_batches
-from autointerp.llm.money import BudgetReached, load_prices
-from autointerp.llm.providers import CallError
+from autointerp.llm.budget import BudgetReached
+from autointerp.llm.faults import CallError
+from autointerp.llm.pricing import load_prices
 from autointerp.llm.providers import batches as apis
 from autointerp.llm.providers import openai as chat
-from sae.errors import UserError
+from autointerp.llm.types import Answer, Asking, Completion, Failure, Message, Question, Request
+from sae.common.errors import UserError
 from tests.autointerp.llm.test_client import CLAUDE, GPT, requests, right, said
 from tests.autointerp.llm.test_client import Run as Live
 from tests.fakes import JudgeServer, script

@@ -19,9 +19,9 @@ from typing import Any
 import diskcache
 import pytest
 
-from autointerp.asking import Completion, EmbeddingRequest, Message, Request, TokenLogprobs, Usage, Vectors
 from autointerp.llm.cache import AnswerCache, canonical, key_of
-from sae.errors import UserError
+from autointerp.llm.types import Completion, EmbeddingRequest, Message, Request, TokenLogprobs, Usage, Vectors
+from sae.common.errors import UserError
 
 MESSAGES = (Message("system", "Sei kürz\n"), Message("user", '"日本" \\ \x00'))
 REQUEST = Request("openai/m", MESSAGES, 7, 0.5, 3, '{"type": "object"}', (1, 4), 2)

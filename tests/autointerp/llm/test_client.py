@@ -9,16 +9,17 @@ from typing import Any, TypeVar
 
 import pytest
 
-from autointerp.asking import Completion, Failure, Message, Question, Request
 from autointerp.config import Runtime
 from autointerp.llm import client as clients
 from autointerp.llm import limits
+from autointerp.llm.budget import Budget, BudgetReached
 from autointerp.llm.cache import AnswerCache
 from autointerp.llm.client import Client, Patience
 from autointerp.llm.limits import Limits
-from autointerp.llm.money import Budget, BudgetReached, load_prices
-from autointerp.llm.session import make_provider
-from sae.errors import UserError
+from autointerp.llm.pricing import load_prices
+from autointerp.llm.resolver import make_provider
+from autointerp.llm.types import Completion, Failure, Message, Question, Request
+from sae.common.errors import UserError
 from tests.fakes import JudgeServer, script, usage
 from tests.fakes.anthropic_api import conversation
 

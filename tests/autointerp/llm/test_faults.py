@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from autointerp.asking import Message, Request
 from autointerp.config import Runtime
 from autointerp.llm import faults, keys, specs
+from autointerp.llm.faults import CallError
 from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
-from autointerp.llm.providers import CallError
-from autointerp.llm.session import make_provider
+from autointerp.llm.resolver import make_provider
+from autointerp.llm.types import Message, Request
 from tests.fakes import JudgeServer
 
 KEY = "sk-0123456789abcdefghijklmnop"

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from autointerp.asking import Completion, Message, Request
 from autointerp.config import Runtime
 from autointerp.llm import keys, specs
+from autointerp.llm.faults import CallError
 from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
-from autointerp.llm.providers import CallError
-from autointerp.llm.session import make_provider
-from sae.errors import UserError
+from autointerp.llm.resolver import make_provider
+from autointerp.llm.types import Completion, Message, Request
+from sae.common.errors import UserError
 from tests.fakes import JudgeServer
 
 KEY = "sk-company-0123456789"

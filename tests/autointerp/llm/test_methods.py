@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import autointerp as package
-from sae.errors import UserError
-from sae.progress import Silent
+from sae.common.errors import UserError
+from sae.common.progress import Silent
 from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR
 from tests.fakes import JudgeServer
 

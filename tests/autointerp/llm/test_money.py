@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.asking import EmbeddingRequest, Message, Request, Usage
 from autointerp.llm import specs
-from autointerp.llm.money import Budget, BudgetReached, Price, Prices, load_prices
-from sae.errors import UserError
+from autointerp.llm.budget import Budget, BudgetReached
+from autointerp.llm.pricing import Price, Prices, load_prices
+from autointerp.llm.types import EmbeddingRequest, Message, Request, Usage
+from sae.common.errors import UserError
 
 MODEL = "anthropic/m"
 PRICES = Prices({MODEL: Price(input=3, output=15, cache_read=0.3, cache_write=3.75)}, 0.5, "2026-01-01")

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import pytest
 
-from autointerp.asking import Completion, Message, Request
 from autointerp.config import Runtime
 from autointerp.llm import specs
+from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
-from autointerp.llm.providers import CallError
 from autointerp.llm.providers import openai as chat
-from autointerp.llm.session import make_provider
+from autointerp.llm.resolver import make_provider
+from autointerp.llm.types import Completion, Message, Request
 from tests.fakes import JudgeServer, script
 from tests.fakes.settings import Fault
 

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr
 from torch import Tensor
 
-from sae import baselines, formats
-from sae.corpus import Blocks
+from sae import formats
+from sae.baselines import pca, random
+from sae.common.errors import UserError
+from sae.common.progress import Silent
+from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, JumpReLU
-from sae.errors import UserError
 from sae.measuring import compare, evaluate, metrics, similarity
 from sae.measuring.compare import Comparison, Studied
 from sae.measuring.eval_text import read_blocks
-from sae.progress import Silent
-from sae.subject import Subject, boot
+from sae.models.subject import Subject, boot
 
 HOOK, LATER = "hook_embed", "blocks.0.hook_resid_post"
 CONTEXT = 20
@@ -115,7 +116,7 @@ def test_loss_blocks_are_drawn_by_the_seed_and_told(world: World) -> None:
 
 def test_an_identity_recovers_everything(world: World) -> None:
     world = repeating(world)
-    found = measured(world, baselines.pca(torch.from_numpy(world.x).float()))
+    found = measured(world, pca.pca(torch.from_numpy(world.x).float()))
     assert found.fvu == pytest.approx(0, abs=1e-9)
     assert found.losses.recovered == pytest.approx(1, abs=1e-4)
     assert found.losses.recovered_from_mean == pytest.approx(1, abs=1e-4)
@@ -146,8 +147,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_several_dictionaries_share_one_pass(world: World, read: list[int]) -> None:
-    pca = baselines.pca(torch.from_numpy(world.x).float())
-    both = evaluate.evaluate_all([world.words, pca], world.subject, HOOK, world.blocks, Silent)
+    pca_dictionary = pca.pca(torch.from_numpy(world.x).float())
+    both = evaluate.evaluate_all([world.words, pca_dictionary], world.subject, HOOK, world.blocks, Silent)
     assert sum(read) == len(world.blocks.ids_NC) + 2  # and one probe of the width for each
     assert max(read) <= 32
     assert [each.to_json() for each in both] == [measured(world, each).to_json() for each in (world.words, pca)]
@@ -208,8 +209,8 @@ def test_universality_is_scipys_in_however_many_passes(
     world: World, read: list[int], monkeypatch: pytest.MonkeyPatch, pairs: int
 ) -> None:
     monkeypatch.setattr(compare, "PAIRS", pairs)
-    random = baselines.random_directions(torch.from_numpy(world.x).float(), 0)
-    found = compared(world, world.words, random)
+    directions = random.random_directions(torch.from_numpy(world.x).float(), 0)
+    found = compared(world, world.words, directions)
     passes = -(-8 // max(1, pairs // 32))
     assert sum(read) == passes * len(world.blocks.ids_NC) + 2
     x_BD = torch.from_numpy(world.x).float()

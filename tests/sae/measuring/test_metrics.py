@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from sae import baselines
+from sae.baselines import neurons, pca
 from sae.dictionary import Dictionary, ReLU
 from sae.measuring import firing, metrics
-from sae.subject import Subject, boot
+from sae.models.subject import Subject, boot
 
 
 def test_reconstruction_by_hand() -> None:
     """Neurons lose the negative parts: FVU is their energy over the variance."""
     x_BD = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0)) + 0.3
-    found = metrics.reconstruction(baselines.neurons(x_BD), x_BD, rows=300)
+    found = metrics.reconstruction(neurons.neurons(x_BD), x_BD, rows=300)
     lost = x_BD.clamp_max(0).square().sum() / (x_BD - x_BD.mean(0)).square().sum()
     assert found.fvu == pytest.approx(float(lost), rel=1e-5)
     assert found.l0 == pytest.approx(float((x_BD > 0).sum(1).float().mean()))
@@ -24,7 +24,7 @@ def test_reconstruction_by_hand() -> None:
 
 def test_dead_share_and_density() -> None:
     x_BD = torch.tensor([[1.0, -1.0, 2.0], [3.0, -2.0, -1.0]])
-    dictionary = baselines.neurons(x_BD)
+    dictionary = neurons.neurons(x_BD)
     assert metrics.reconstruction(dictionary, x_BD).dead == pytest.approx(1 / 3)
     assert metrics.density(dictionary, x_BD).tolist() == [1.0, 0.0, 0.5]
 
@@ -35,7 +35,7 @@ def test_recovered_is_one_for_a_perfect_and_zero_for_a_zero_dictionary(planted: 
     hook = "blocks.0.hook_resid_post"
     x_BD = subject.activations(ids_NC, hook).flatten(0, 1)
     against = metrics.ablations(subject, hook, ids_NC)
-    assert metrics.cross_entropy(baselines.pca(x_BD), against).recovered == pytest.approx(1.0, abs=1e-3)
+    assert metrics.cross_entropy(pca.pca(x_BD), against).recovered == pytest.approx(1.0, abs=1e-3)
     d = x_BD.shape[1]
     nothing = Dictionary("zero", "sae", torch.zeros(d, 4), torch.zeros(4), torch.zeros(4, d), torch.zeros(d))
     assert metrics.cross_entropy(nothing, against).recovered == pytest.approx(0.0, abs=1e-6)
@@ -50,7 +50,7 @@ def test_recovered_from_mean(planted: Path) -> None:
     mean_D = metrics.mean_activation(subject, hook, ids_NC)
     torch.testing.assert_close(mean_D, x_BD.double().mean(0))
     against = metrics.ablations(subject, hook, ids_NC, mean_D)
-    assert metrics.cross_entropy(baselines.pca(x_BD), against).recovered_from_mean == pytest.approx(1.0, abs=1e-3)
+    assert metrics.cross_entropy(pca.pca(x_BD), against).recovered_from_mean == pytest.approx(1.0, abs=1e-3)
     d = x_BD.shape[1]
     constant = Dictionary("mean", "sae", torch.zeros(d, 4), torch.zeros(4), torch.zeros(4, d), mean_D.float())
     said = metrics.cross_entropy(constant, against)
@@ -92,7 +92,7 @@ def test_features_held_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch, meas
     monkeypatch.setattr(metrics, "ELEMENTS", 32)
     monkeypatch.setattr(Counting, "sizes", [])
     x_BD = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-    measure(replace(baselines.neurons(x_BD), activation=Counting()), x_BD)
+    measure(replace(neurons.neurons(x_BD), activation=Counting()), x_BD)
     assert Counting.sizes == [8, 8, 4]
 
 
@@ -153,7 +153,7 @@ def test_neither_a_far_mean_nor_a_huge_first_vector_costs_digits(size: int) -> N
 def test_activations_that_are_all_equal_have_no_fvu(size: int) -> None:
     x_BD = torch.full((10, 2), 0.1)
     assert spread_of(x_BD, size).variation == 0
-    assert metrics.reconstruction(baselines.neurons(x_BD), x_BD, rows=size).fvu is None
+    assert metrics.reconstruction(neurons.neurons(x_BD), x_BD, rows=size).fvu is None
 
 
 def test_rows_at_once_are_bounded() -> None:

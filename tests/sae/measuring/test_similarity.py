@@ -7,9 +7,9 @@ from scipy.spatial.distance import cdist, cosine
 from scipy.stats import pearsonr
 from torch import Tensor
 
+from sae.common.progress import Silent
 from sae.measuring import similarity
 from sae.measuring.similarity import Correlation, Nearest, Similarity
-from sae.progress import Silent
 
 COSINE = 1e-6
 """Digits of a cosine: products are in single precision."""

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from sae.common.errors import UserError
 from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, NonNegative, ReLU, TopK
-from sae.errors import UserError
 from sae.measuring.weights import refuse_non_finite, weights_hash
 
 F = 4

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sae.common.progress import Silent
 from sae.dictionary import Dictionary
-from sae.progress import Silent
 from sae.training import trainer
 from sae.training.architectures.base import Place
 from sae.training.flat import Scratch

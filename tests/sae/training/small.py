@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from sae.progress import Progress, Report, Silent
+from sae.common.progress import Progress, Report, Silent
 from sae.training import config
 from sae.training.config import TrainConfig
 from sae.training.session import Trained, run

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from sae.errors import UserError
+from sae.common.errors import UserError
 from sae.training import checkpoint, recipes
 from sae.training.checkpoint import Checkpoints
 from sae.training.loop import Learner, enrol, train

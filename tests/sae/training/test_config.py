@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from sae.errors import UserError
-from sae.shipped import shipped_folder
+from sae.common.errors import UserError
+from sae.common.resources import shipped_folder
 from sae.training import config
 from sae.training.architectures.base import Place
 from sae.training.config import RUNTIME, TrainConfig

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sae import formats
-from sae.errors import UserError
+from sae.common.errors import UserError
 from sae.training.config import TrainConfig
 from sae.training.inputs import Inputs, prepare
 from sae.training.ranks import Ranks

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sae.progress import Silent
+from sae.common.progress import Silent
 from sae.training import recipes
 from sae.training.loop import Learner, enrol, train
 from tests.sae.training.superposition import D, batches, place

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sae.errors import UserError
+from sae.common.errors import UserError
 from sae.training import trainer
 from sae.training.flat import Flat
 from sae.training.ranks import Ranks, join

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 import torch
 
-from sae import baselines
+from sae.baselines import pca, random
 from sae.training import recipes
 from sae.training.trainer import Trainer
 from tests.sae.training.superposition import D, batches, place, recovered, trained
@@ -66,5 +66,5 @@ def test_beginnings_do_not_have_them() -> None:
 
 def test_baselines_do_not_have_them() -> None:
     x_BD = next(batches(1, 8192))
-    assert recovered(baselines.pca(x_BD).W_dec_FD) < 0.3
-    assert recovered(baselines.random_directions(x_BD, 0).W_dec_FD) < 0.3
+    assert recovered(pca.pca(x_BD).W_dec_FD) < 0.3
+    assert recovered(random.random_directions(x_BD, 0).W_dec_FD) < 0.3

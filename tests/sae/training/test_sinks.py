@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sae.errors import UserError
+from sae.common.errors import UserError
 from sae.training.session import run
 from sae.training.sinks import JsonLines, WandB, to_all
 from tests.sae.training.small import cut_short, finish, of_planted, rows, struck_by_ctrl_c

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.errors import UserError
+from sae.common.errors import UserError
 from sae.training import recipes
 from sae.training.architectures.topk import TopKArchitecture
 from sae.training.resampling import Resampler, due

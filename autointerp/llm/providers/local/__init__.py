@@ -9,13 +9,13 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from autointerp.asking import Completion, Request, Usage
-from autointerp.llm.providers import CallError
+from autointerp.llm.faults import CallError
 from autointerp.llm.providers.local.drafts import Draft, Prompt
 from autointerp.llm.providers.local.loading import device_for, load, weights_of
 from autointerp.llm.providers.local.network import Network
 from autointerp.llm.providers.local.tokens import Tokens
-from sae.files import sha256_of
+from autointerp.llm.types import Completion, Request, Usage
+from sae.common.files import sha256_of
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ Knows token ids only. Shape suffix: V vocabulary.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autointerp.asking import StopReason
+from autointerp.llm.types import StopReason
 
 if TYPE_CHECKING:
     from torch import Tensor

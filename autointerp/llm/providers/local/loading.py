@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae.errors import UserError
-from sae.files import sha256_of_path
+from sae.common.errors import UserError
+from sae.common.files import sha256_of_path
 
 
 @dataclass(frozen=True)

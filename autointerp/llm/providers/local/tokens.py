@@ -10,9 +10,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from autointerp.asking import Completion, Message, Request, TokenLogprobs, Usage
-from autointerp.llm.providers import CallError
+from autointerp.llm.faults import CallError
 from autointerp.llm.providers.local.drafts import Draft, Prompt
+from autointerp.llm.types import Completion, Message, Request, TokenLogprobs, Usage
 
 NUMBERS = tuple(str(number) for number in range(11))
 """The texts whose log-probabilities are wanted at slots."""

@@ -1,0 +1,110 @@
+"""Prices LLM calls from a dated list."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autointerp.llm.types import EmbeddingRequest, Question, Request, Usage
+from sae.common.errors import UserError
+
+SHIPPED = Path(__file__).parent / "prices.yaml"
+MESSAGE_OVERHEAD = 16
+"""More tokens than any provider adds for a turn's frame."""
+SCHEMA_OVERHEAD = 1000
+"""More tokens than providers add to explain a schema of ours to the model."""
+
+
+class Price(BaseModel):
+    """USD per million tokens; tokens read from or written to the provider's prompt cache cost `input` if not said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cache_read: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+
+
+class _PriceFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    as_of: Any = None
+    sources: list[str] = []
+    batch_factor: float = Field(default=0.5, ge=0)
+    models: dict[str, Price] = {}
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The price list: by a judge's spec."""
+
+    models: Mapping[str, Price]
+    batch_factor: float
+    as_of: str
+
+    def __contains__(self, model: str) -> bool:
+        return self._of(model) is not None
+
+    @staticmethod
+    def advice(model: str) -> str:
+        """How a user gives a price."""
+        return f"write {{models: {{'{model}': {{input: 1.0, output: 5.0}}}}}} to a file and --set runtime.prices=FILE"
+
+    def cost(self, model: str, usage: Usage) -> float | None:
+        """USD for an answer's tokens; None if the model's price is not known."""
+        price = self._of(model)
+        if price is None:
+            return None
+        read = price.input if price.cache_read is None else price.cache_read
+        write = price.input if price.cache_write is None else price.cache_write
+        plain = usage.tokens_in - usage.cache_read - usage.cache_write
+        total = (
+            plain * price.input + usage.cache_read * read + usage.cache_write * write + usage.tokens_out * price.output
+        )
+        return total * (self.batch_factor if usage.batch else 1.0) / 1e6
+
+    def with_cost(self, model: str, usage: Usage) -> Usage:
+        return replace(usage, cost_usd=self.cost(model, usage))
+
+    def bound(self, question: Question, batch: bool = False) -> float | None:
+        """More than an answer can cost: no token is shorter than a byte, none comes after max_tokens."""
+        price = self._of(question.model)
+        if price is None or isinstance(question, EmbeddingRequest):
+            return 0.0 if price else None
+        dearest = max(price.input, price.cache_write or 0.0, price.cache_read or 0.0)
+        total = most_tokens(question) * dearest + question.max_tokens * price.output
+        return total * (self.batch_factor if batch else 1.0) / 1e6
+
+    def _of(self, model: str) -> Price | None:
+        if model.startswith(("hf/", "embedding/")):
+            return Price(input=0, output=0)
+        return self.models.get(model)
+
+
+def most_tokens(request: Request) -> int:
+    """An upper bound of a prompt's tokens."""
+    texts = [message.content for message in request.messages] + [request.schema or ""]
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return size + MESSAGE_OVERHEAD * (len(request.messages) + 1) + (SCHEMA_OVERHEAD if request.schema else 0)
+
+
+def load_prices(override: str | None = None) -> Prices:
+    """The shipped list, with the user's entries (a file of the same layout) over it. Raises UserError."""
+    shipped = _read(SHIPPED)
+    if override is None:
+        return Prices(shipped.models, shipped.batch_factor, str(shipped.as_of))
+    own = _read(Path(override).expanduser())
+    return Prices({**shipped.models, **own.models}, own.batch_factor, str(own.as_of or shipped.as_of))
+
+
+def _read(path: Path) -> _PriceFile:
+    try:
+        return _PriceFile.model_validate(yaml.safe_load(path.read_text("utf-8")) or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the prices {path}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UserError(f"the prices {path}: {where}: {problem['msg'].lower()}; see {SHIPPED}") from error

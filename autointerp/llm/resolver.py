@@ -1,0 +1,180 @@
+"""A run's access to its judges: opens what a config needs, and drives many askings at once over one event loop.
+
+Knows how askings are answered, live or by provider batches; not what they ask.
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autointerp.config import Runtime
+from autointerp.llm import specs
+from autointerp.llm.ask import Ended, step
+from autointerp.llm.budget import Budget
+from autointerp.llm.cache import AnswerCache
+from autointerp.llm.client import Client, Patience, Tally
+from autointerp.llm.limits import Limits
+from autointerp.llm.pricing import load_prices
+from autointerp.llm.providers import Provider
+from autointerp.llm.types import Answer, Asking, Question
+from sae.common.errors import UserError
+
+T = TypeVar("T")
+Done = Callable[[int, T], None]
+"""Told the place and the value of each asking as it ends."""
+RARE_COLLECTIONS = (3000, 20, 50)
+"""gc's thresholds while answers come in."""
+TICK_SECONDS = 0.2
+DRAIN_SECONDS = 20.0
+"""How long calls under way may still bring their paid answers when a run is stopped."""
+
+
+class Session:
+    """A context manager. Raises UserError at once for a missing key or, with a budget, an unknown price."""
+
+    def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
+        self._runtime = runtime
+        self._providers: dict[str, Any] = {}
+        prices, limits = load_prices(runtime.prices), Limits(runtime.concurrency)
+        for model in models:
+            if runtime.max_cost is not None and model not in prices:
+                raise UserError(f"no price is known for {model}, so --max-cost cannot be kept: {prices.advice(model)}")
+            self._providers[model] = make_provider(model, runtime, limits)
+        self.client = Client(
+            self.provider_of,
+            AnswerCache(cache),
+            prices,
+            Budget(runtime.max_cost),
+            Patience(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
+            limits,
+        )
+        self._runner = asyncio.Runner()
+        # A collection between two answers holds all others up: it need not look through what is loaded by now (SDKs,
+        # records), and comes more rarely.
+        self._thresholds = gc.get_threshold()
+        gc.freeze()
+        gc.set_threshold(*RARE_COLLECTIONS)
+
+    def provider_of(self, question: Question) -> Any:
+        return self._providers[question.model]
+
+    @property
+    def tally(self) -> Tally:
+        return self.client.tally
+
+    def note(self) -> str:
+        """Calls, tokens and money of this invocation."""
+        tally, paid = self.tally, self.tally.paid
+        cost = "price unknown" if paid.cost_usd is None else f"${paid.cost_usd:.4f}"
+        said = [cost, f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
+        said += [f"{tally.retries:,} tried again"] if tally.retries else []
+        said += [f"{tally.failures:,} failed"] if tally.failures else []
+        said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", tally.waiting]
+        return ", ".join(filter(None, said))
+
+    def resolve(self, askings: Sequence[Asking[T]], done: Done[T], tick: Callable[[], None]) -> None:
+        """Drive all to their ends; `tick` is called now and then. Whatever `done` raises stops the rest."""
+        self._run(self._ticking(self._drive_all(askings, done), tick))
+
+    async def _drive_all(self, askings: Sequence[Asking[T]], done: Done[T]) -> None:
+        if self._runtime.batch:
+            from autointerp.llm.batches import drive_in_batches
+
+            await drive_in_batches(askings, done, self.client, self.provider_of, self._runtime.poll_seconds)
+        else:
+            await drive_live(askings, done, self.client.answer, 2 * self._runtime.concurrency)
+
+    async def _ticking(self, work: Coroutine[Any, Any, None], tick: Callable[[], None]) -> None:
+        ticker = asyncio.create_task(_forever(tick))
+        try:
+            await work
+        except UserError:
+            await self.client.drain(DRAIN_SECONDS)
+            raise
+        finally:
+            ticker.cancel()
+            tick()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """On this session's loop."""
+        _apart(lambda: self._runner.run(work))
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(self._close())
+        _apart(self._runner.close)
+        gc.set_threshold(*self._thresholds)
+        gc.unfreeze()
+
+    async def _close(self) -> None:
+        await self.client.close()
+        for provider in self._providers.values():
+            await provider.close()
+
+
+def _apart(work: Callable[[], None]) -> None:
+    """Here, or in a thread of its own if the caller already runs a loop (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        work()
+        return
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(work).result()
+
+
+def make_provider(model: str, runtime: Runtime, limits: Limits) -> "Provider | Any":
+    """The provider of a judge's or an embedder's spec; SDKs and torch load only here."""
+    if model.startswith("embedding/"):
+        from autointerp.llm.providers.embedder import Embedder
+
+        return Embedder(model.removeprefix("embedding/"), runtime.device)
+    spec = specs.parse(model)
+    if spec.provider == "hf":
+        from autointerp.llm.providers.local import LocalJudge
+
+        return LocalJudge(spec.model, runtime.device)
+    if spec.provider == "anthropic":
+        from autointerp.llm.providers.anthropic import AnthropicJudge
+
+        return AnthropicJudge(spec, runtime.attempt_seconds, limits)
+    from autointerp.llm.providers.openai import OpenAIJudge
+
+    return OpenAIJudge(spec, runtime.attempt_seconds, limits)
+
+
+async def drive_live(
+    askings: Sequence[Asking[T]], done: Done[T], answer: Callable[[Question], Awaitable[Answer]], at_once: int
+) -> None:
+    """Drive askings with live answers, so many under way at once, in their order."""
+    waiting = iter(enumerate(askings))
+
+    async def work() -> None:
+        for place, asking in waiting:
+            done(place, await drive(asking, answer))
+
+    workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(askings)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+
+
+async def drive(asking: Asking[T], answer: Callable[[Question], Awaitable[Answer]]) -> T:
+    """One asking to its end; the questions of a round at once."""
+    answers: tuple[Answer, ...] | None = None
+    while not isinstance(questions := step(asking, answers), Ended):
+        answers = tuple(await asyncio.gather(*map(answer, questions)))
+    return questions.value
+
+
+async def _forever(tick: Callable[[], None]) -> None:
+    while True:
+        tick()
+        await asyncio.sleep(TICK_SECONDS)

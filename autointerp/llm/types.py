@@ -1,0 +1,124 @@
+"""The values of the LLM rooms, frozen: requests, completions, usage."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, TypeVar
+
+T = TypeVar("T")
+StopReason = Literal["stop", "length", "refusal"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn; the system's, if there is one, comes first."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What answers took, in tokens and USD, when they were made.
+
+    tokens_in: all tokens of the prompts, cached or not. cache_read, cache_write: those among them that the provider's
+    prompt cache gave or took. cost_usd: None if the price of a model is not known. batch: answers from a provider's
+    batch, at its price.
+    """
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    batch: int = 0
+    cost_usd: float | None = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        known = self.cost_usd is not None and other.cost_usd is not None
+        return Usage(
+            self.calls + other.calls,
+            self.tokens_in + other.tokens_in,
+            self.tokens_out + other.tokens_out,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+            self.batch + other.batch,
+            (self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+        )
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """A generated token and the log-probabilities of the likeliest tokens in its place, itself among them."""
+
+    token: str
+    top: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A judge's answer.
+
+    logprobs: of each generated token, if asked for; their texts concatenate to `text`. slots: for each slot of the
+    request, the log-probabilities of the likeliest tokens there.
+    """
+
+    text: str
+    stop: StopReason = "stop"
+    usage: Usage = Usage()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    slots: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The embedding of each text."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No answer, for a reason: a request that the judge rejects, or no answer within the tries it has."""
+
+    reason: str
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a judge. What changes the answer is in the cache's key; `static`, `stage`, `example` are not.
+
+    model: the judge's spec, such as anthropic/MODEL. temperature: None for the provider's default. top_logprobs: how
+    many log-probabilities of each generated token are wanted. schema: a JSON schema (as text) the answer obeys where
+    the provider can enforce one. slots: offsets in the only message, a plain text: the log-probabilities of the tokens
+    that begin there are wanted and nothing is generated. sample: tells repeated samples of one prompt apart.
+    static: how many leading messages all requests of this kind share. stage: what the call is for, in accounts.
+    example: a well-formed answer of the usual length, for dry runs.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float | None = None
+    top_logprobs: int = 0
+    schema: str | None = None
+    slots: tuple[int, ...] = ()
+    sample: int = 0
+    static: int = field(default=0, compare=False)
+    stage: str = field(default="", compare=False)
+    example: Completion = field(default=Completion(""), compare=False)
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """Texts to embed with a sentence embedding model."""
+
+    model: str
+    texts: tuple[str, ...]
+    stage: str = field(default="", compare=False)
+
+
+Question: TypeAlias = Request | EmbeddingRequest
+Answer: TypeAlias = Completion | Vectors | Failure
+Asking: TypeAlias = Generator[tuple[Question, ...], tuple[Answer, ...], T]

@@ -1,0 +1,150 @@
+"""Makes a row per dictionary, explainer and scorer of a run, with intervals, controls, chance levels and counts."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from autointerp.records import FeatureResult
+from autointerp.reporting.tables import Row, to_markdown
+from autointerp.statistics import intervals
+from autointerp.store import RunFolder
+
+COLUMNS = (
+    "dictionary", "kind", "hook_point", "explainer", "simulator", "scorer", "n_ok", "n_undefined", "n_error", "mean",
+    "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "chance", "density_median", "l0", "fvu",
+    "cost_usd", "tokens_in", "tokens_out",
+)  # fmt: skip
+Chances = Mapping[str, float | None]
+"""Every score of a run with what knowing nothing gets; the main score first."""
+
+
+def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances) -> None:
+    """Make leaderboard.json, .csv, .md and the plots from a run's results."""
+    from autointerp.reporting import plots
+
+    rows = make_rows(folder.about, folder.densities(), results, chances)
+    folder.write_json("leaderboard.json", rows)
+    folder.write_text("leaderboard.csv", to_csv(rows))
+    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder.about, results, next(iter(chances)))))
+    plots.write(folder.path, rows)
+
+
+def merge(paths: Sequence[Path]) -> list[Row]:
+    """The rows of several runs, main explainers first; a dictionary that two runs have is named RUN:DICTIONARY.
+
+    RUN is the folder's name, or its path where two folders share a name. Raises UserError if a run is not finished.
+    """
+    folders = list(dict.fromkeys(path.resolve() for path in paths))
+    names = [folder.name for folder in folders]
+    labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
+    runs = [RunFolder(folder).read_leaderboard() for folder in folders]
+    owners = Counter(name for rows in runs for name in {row["dictionary"] for row in rows})
+    merged = [
+        row | {"dictionary": f"{label}:{row['dictionary']}" if owners[row["dictionary"]] > 1 else row["dictionary"]}
+        for label, rows in zip(labels, runs, strict=True)
+        for row in rows
+    ]
+    order = list(dict.fromkeys(row["explainer"] for row in merged))
+    return sorted(merged, key=lambda row: order.index(row["explainer"]))
+
+
+def make_rows(
+    about: Row, densities: Mapping[str, list[float]], results: Sequence[FeatureResult], chances: Chances
+) -> list[Row]:
+    """Rows in the order: explainers as configured (the main one first), dictionaries as sampled, scorers.
+
+    Args:
+        about: run.json.
+        densities: the sampled features' densities by dictionary.
+        results: all finished results.
+        chances: the run's scores.
+    """
+    groups: dict[tuple[str, str], list[FeatureResult]] = {}
+    for result in results:
+        groups.setdefault((result.explainer, result.feature.dictionary), []).append(result)
+    facts = {summary["name"]: summary for summary in about["dictionaries"]}
+    order = list(dict.fromkeys(result.explainer for result in results))
+    return [
+        _row(facts[name], (explainer, about["config"]["simulator"], scorer), chance, group, densities[name])
+        for explainer in order
+        for name in facts
+        for group in [groups.get((explainer, name), [])]
+        for scorer, chance in chances.items()
+        if any(_has(result, scorer) for result in group)
+    ]
+
+
+def _row(
+    facts: Row, asked: tuple[str, str, str], chance: float | None, group: list[FeatureResult], densities: list[float]
+) -> Row:
+    explainer, simulator, scorer = asked
+    answered = [result for result in group if scorer in result.scores]
+    scores = [value for result in answered if (value := result.scores[scorer]) is not None]
+    controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
+    interval = intervals.mean_interval(scores)
+    return {
+        "dictionary": facts["name"],
+        "kind": facts["kind"],
+        "hook_point": facts["hook_point"],
+        "explainer": explainer,
+        "simulator": simulator,
+        "scorer": scorer,
+        "n_ok": len(scores),
+        "n_undefined": len(answered) - len(scores),
+        "n_error": len(group) - len(answered),
+        "mean": interval and interval.mean,
+        "ci_low": interval and interval.low,
+        "ci_high": interval and interval.high,
+        "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
+        "control_mean": float(np.mean(controls)) if controls else None,
+        "chance": chance,
+        "density_median": float(np.median(densities)),
+        "l0": facts["l0"],
+        "fvu": facts["fvu"],
+        "cost_usd": _cost(group),
+        "tokens_in": sum(result.usage.get("tokens_in") or 0 for result in group),
+        "tokens_out": sum(result.usage.get("tokens_out") or 0 for result in group),
+    }
+
+
+def _has(result: FeatureResult, score: str) -> bool:
+    """Whether a result holds this score, or its scorer's error."""
+    return score in result.scores or score.split("/")[0] in result.errors
+
+
+def _cost(group: Iterable[FeatureResult]) -> float | None:
+    """USD of all a feature's answers, whichever scorer they were for; None if a price is not known."""
+    costs = [result.usage.get("cost_usd", 0.0) for result in group]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
+def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -> list[Row]:
+    """Every sparse dictionary against every other dictionary, main explainer, one score, Holm-adjusted together."""
+    kinds = {summary["name"]: summary["kind"] for summary in about["dictionaries"]}
+    main = results[0].explainer if results else None
+    scores: dict[str, list[float]] = {name: [] for name in kinds}
+    for result in results:
+        value = result.scores.get(score)
+        if result.explainer == main and value is not None:
+            scores[result.feature.dictionary].append(value)
+    rows: list[Row] = []
+    for name in (name for name in kinds if kinds[name] == "sae"):
+        for other in (other for other in kinds if other != name):
+            found = intervals.compare(scores[name], scores[other])
+            if found:
+                rows.append({"dictionary": name, "against": other, "scorer": score} | vars(found))
+    adjusted = intervals.holm([row["p"] for row in rows])
+    return [row | {"p_holm": value} for row, value in zip(rows, adjusted, strict=True)]
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,33 @@
+"""What the baselines share: signed directions as two rectified features, the fit's convergence, the rank."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sae.dictionary import Dictionary, Kind
+
+
+def fit_to_convergence(model: Any, x_BD: np.ndarray) -> bool:
+    """Fit a scikit-learn model; whether it converged."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(x_BD)
+    return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+
+
+def rank(x_BD: np.ndarray) -> int:
+    """How many directions carry variance."""
+    variances = np.linalg.eigvalsh(np.cov(x_BD, rowvar=False))
+    return int((variances > 1e-7 * variances.max()).sum())
+
+
+def signed_halves(name: str, kind: Kind, directions_KD: Tensor, decoder_KD: Tensor, mean_D: Tensor) -> Dictionary:
+    """Two features per direction: relu(v.(x - mean)) for all of them, then relu(-v.(x - mean))."""
+    W_enc_DF = torch.cat([directions_KD, -directions_KD]).T.float().contiguous()
+    W_dec_FD = torch.cat([decoder_KD, -decoder_KD]).float().contiguous()
+    return Dictionary(name, kind, W_enc_DF, torch.zeros(W_enc_DF.shape[1]), W_dec_FD, mean_D.float())

@@ -1,0 +1,35 @@
+"""What the command lines have in common: how they end. Knows no command, and imports nothing heavy."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from sae.common.errors import UserError
+
+
+class Resumable(click.Command):
+    """A command that keeps what it has done: stopped and called again, it goes on from there."""
+
+
+class Commands(click.Group):
+    """A program, called by the group's name.
+
+    Prints a user's mistake in one line with its status (2); Ctrl-C ends with 130; a bug keeps its traceback.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"{self.name}: {error}", err=True)
+            raise SystemExit(error.status) from error
+        except KeyboardInterrupt:
+            stopped = self.get_command(context, context.invoked_subcommand or "")
+            onward = "; the same command goes on from here" if isinstance(stopped, Resumable) else ""
+            click.echo(f"\n{self.name}: stopped{onward}", err=True)
+            sys.stdout.flush()
+            # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries
+            # are imported), CPython 3.11 ends with signal 2 whatever the program asks for.
+            os._exit(130)

@@ -1,0 +1,35 @@
+"""Finds prompts and configs: an explicit path, the working directory's folder of that name, then the shipped ones.
+
+Knows nothing of what they say.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from sae.common.errors import UserError, near
+
+Folder = Literal["prompts", "eval_configs"]
+
+
+def find(folder: Folder, name: str, suffix: str, room: str = "") -> Path:
+    """The file called `name`, in the folder's `room` (such as `train/`).
+
+    Raises UserError with the near names if there is none.
+    """
+    explicit = Path(name).expanduser()
+    if explicit.is_file():
+        return explicit
+    for place in (Path.cwd() / folder, shipped_folder(folder)):
+        candidate = place / f"{room}{name}{suffix}"
+        if candidate.is_file():
+            return candidate
+    inside = shipped_folder(folder) / room
+    known = [path.relative_to(inside).with_suffix("").as_posix() for path in sorted(inside.rglob(f"*{suffix}"))]
+    raise UserError(f"{name}: no such file, nor one of that name in {folder}{near(name, known)}")
+
+
+def shipped_folder(folder: Folder) -> Path:
+    """The folder where the wheel puts it (in the package autointerp), or beside the packages in a checkout."""
+    packages = Path(__file__).parents[2]
+    inside = packages / "autointerp" / "_shipped" / folder
+    return inside if inside.is_dir() else packages / folder

@@ -1,0 +1,210 @@
+"""Reads a YAML file of settings into a pydantic model: found by name, changed field by field, refused in one line.
+
+Knows nothing of what the settings mean, nor of who uses them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from sae.common.errors import UserError, near
+from sae.common.resources import find
+
+LONGEST_VALUE = 200
+"""Characters of a wrong value that are shown."""
+
+
+class Section(BaseModel):
+    """Settings that belong together: fixed once read, no unknown keys, documented under each field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+AnySection = TypeVar("AnySection", bound=BaseModel)
+
+
+def read(name_or_path: str, room: str = "") -> tuple[Path, dict[str, Any]]:
+    """The file of a config and what it says, not yet checked.
+
+    Args:
+        name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one.
+        room: a folder in `eval_configs` where names are looked up, such as `train/`.
+
+    Raises:
+        UserError: no such config, not YAML, or not a mapping.
+    """
+    path = find("eval_configs", name_or_path, ".yaml", room)
+    try:
+        values = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not hold a mapping of settings")
+    return path, values
+
+
+def build(model: type[AnySection], values: dict[str, Any], changes: Mapping[str, Any], where: str) -> AnySection:
+    """Change some values and validate all.
+
+    Args:
+        changes: dotted names to new values, such as {"sampling.features": 50, "dictionaries.0.k": 16}.
+        where: what a mistake's line begins with, such as the file's path.
+
+    Raises:
+        UserError: an unknown key (with the near one), a value of the wrong kind, an item that a list does not have.
+    """
+    changed: Any = values
+    try:
+        for name, value in changes.items():
+            changed = _changed(changed, name.split("."), 0, value)
+        return model.model_validate(changed)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_problem(model, error)}") from error
+
+
+def parse_settings(settings: Iterable[str], example: str) -> dict[str, Any]:
+    """`a.b=value` strings, values in YAML. Raises UserError if one has no `=` or no value that can be read.
+
+    Args:
+        example: a setting of this program, for the message.
+    """
+    parsed = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: write it as name=value, for example {example}")
+        try:
+            parsed[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: the value is not YAML; quote it or close its brackets") from error
+    return parsed
+
+
+def _changed(values: Any, path: list[str], depth: int, value: Any) -> Any:
+    """`values` with what lies at `path` replaced; `depth` names of the path lead here. What is no list is a mapping."""
+    if depth == len(path):
+        return value
+    name, before = path[depth], ".".join(path[:depth])
+    if isinstance(values, list | tuple):
+        numbers = [str(number) for number in range(len(values))]
+        if name not in numbers:
+            raise UserError(f"{before} is a list of {len(values)}, counted from 0: it has no item {name!r}")
+        at = int(name)
+        return [*values[:at], _changed(values[at], path, depth + 1, value), *values[at + 1 :]]
+    if values is None and name.isdecimal():
+        raise UserError(f"{before} is not given here, so it has no item {name!r}; set all of it: {before}=[...]")
+    inner = values if isinstance(values, dict) else {}
+    return inner | {name: _changed(inner.get(name), path, depth + 1, value)}
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's type mentions: itself, a list's items, the choices of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in sections_in(argument)]
+
+
+def leaf_names(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """All fields below a section that hold no sections themselves, by dotted name (lists without their numbers)."""
+    names: list[str] = []
+    for name, info in section.model_fields.items():
+        inner = sections_in(info.annotation)
+        names += [leaf for choice in inner for leaf in leaf_names(choice, f"{prefix}{name}.")] or [prefix + name]
+    return list(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """What may stand at one place of a config: a section, or several told apart by a field; none: a plain value."""
+
+    sections: list[type[BaseModel]]
+    discriminator: str | None = None
+
+    @classmethod
+    def of(cls, field: FieldInfo) -> _Slot:
+        return cls(sections_in(field.annotation), _discriminator(field) or _discriminator(field.annotation))
+
+    def tags(self) -> dict[str, type[BaseModel]]:
+        """What the discriminator may say, and the section it then means."""
+        fields = [(section.model_fields.get(self.discriminator or ""), section) for section in self.sections]
+        return {str(tag): section for field, section in fields if field for tag in get_args(field.annotation)}
+
+
+def _discriminator(annotation: Any) -> str | None:
+    """The field that tells a union's sections apart, wherever in a type it is noted."""
+    own = getattr(annotation, "discriminator", None)
+    return own if isinstance(own, str) else next(filter(None, map(_discriminator, get_args(annotation))), None)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a mistake is: its dotted name, the part of it below `root`, and what may stand there.
+
+    root: the innermost section that is an item of a list or a choice of a union, else the whole config.
+    """
+
+    name: str
+    below: str
+    root: type[BaseModel]
+    slot: _Slot
+
+
+def _place_of(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place:
+    """Follow pydantic's location, whose parts are fields, numbers of items, and tags of unions (no part of a name)."""
+    slot, root, names, start = _Slot([model]), model, list[str](), 0
+    for part in location:
+        if isinstance(part, str) and len(slot.sections) > 1:
+            chosen = slot.tags().get(part)
+            slot = _Slot([chosen] if chosen else [])
+        else:
+            names.append(str(part))
+            if isinstance(part, str):
+                field = slot.sections[0].model_fields.get(part) if slot.sections else None
+                slot = _Slot.of(field) if field else _Slot([])
+                continue
+        if len(slot.sections) == 1:
+            root, start = slot.sections[0], len(names)
+    return _Place(".".join(names), ".".join(names[start:]), root, slot)
+
+
+def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place, about = _place_of(model, problem["loc"]), problem.get("ctx", {})
+    before = f"{place.name}: " if place.name else ""
+    if problem["type"] == "extra_forbidden":
+        known = leaf_names(place.root)
+        tops = dict.fromkeys(name.split(".")[0] for name in known)
+        return f"unknown key {place.name!r}{near(place.below, [*dict.fromkeys([*known, *tops])])}"
+    if problem["type"] == "union_tag_invalid":
+        tag = about["tag"]
+        return f"{place.name}.{place.slot.discriminator}: unknown {tag!r}{near(tag, list(place.slot.tags()))}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{place.name}.{place.slot.discriminator}: field required{near('', list(place.slot.tags()))}"
+    if problem["type"] == "value_error":
+        return f"{before}{about['error']}"
+    if problem["type"] == "missing":
+        return f"{place.name} is needed here"
+    return f"{before}{problem['msg'].lower()} (got {_short(problem['input'])})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def cache_folder() -> Path:
+    """Where subjects, dictionaries and answers are kept between runs: AUTOINTERP_CACHE, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("AUTOINTERP_CACHE")
+    return Path(chosen).expanduser() if chosen else user_cache_path("autointerp")

@@ -1,0 +1,69 @@
+"""Cuts tokenised documents into blocks that a model reads at once. Needs no torch.
+
+Shape suffixes: N blocks, C tokens of context, D documents.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Token blocks; a block holds tokens of one document only.
+
+    A document's last block is padded on the right (with token 0): `length_N` says how many tokens are real. A causal
+    model's activations at real tokens do not depend on the padding.
+    """
+
+    ids_NC: NDArray[np.int32]
+    length_N: NDArray[np.int32]
+    document_N: NDArray[np.int32]
+
+    def take(self, rows_N: NDArray[np.bool_] | NDArray[np.int64]) -> "Blocks":
+        return Blocks(self.ids_NC[rows_N], self.length_N[rows_N], self.document_N[rows_N])
+
+    def full(self) -> "Blocks":
+        """Only the blocks without padding."""
+        return self.take(self.length_N == self.ids_NC.shape[1])
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self.length_N.sum())
+
+
+def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None) -> Blocks:
+    """Cut each document's tokens into blocks of `context`; stop after the document that reaches `max_tokens`."""
+    rows: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    owners: list[int] = []
+    total = 0
+    for document, ids in enumerate(ids_of_document):
+        n_blocks = -(-len(ids) // context)
+        padded = np.zeros(n_blocks * context, np.int32)
+        padded[: len(ids)] = ids
+        rows.append(padded.reshape(n_blocks, context))
+        lengths += [min(context, len(ids) - start) for start in range(0, len(ids), context)]
+        owners += [document] * n_blocks
+        total += len(ids)
+        if max_tokens is not None and total >= max_tokens:
+            break
+    stacked = np.concatenate(rows) if rows else np.zeros((0, context), np.int32)
+    return Blocks(stacked, np.array(lengths, np.int32), np.array(owners, np.int32))
+
+
+def token_ids(
+    documents: Iterable[str], encode_batch: Callable[[list[str]], Iterable[Sequence[int]]]
+) -> Iterator[Sequence[int]]:
+    """Token ids of each document, a batch of documents at a time, so that a long corpus can be stopped early."""
+    stream = iter(documents)
+    while batch := list(islice(stream, 64)):
+        yield from encode_batch(batch)
+
+
+def tokens_per_document(blocks: Blocks) -> NDArray[np.int64]:
+    """How many tokens each document has; documents without a block count zero."""
+    return np.bincount(blocks.document_N, weights=blocks.length_N).astype(np.int64)

@@ -1,0 +1,186 @@
+"""Text as an endless flow of token blocks: a corpus held in memory, or read as a stream. Knows nothing about models.
+
+A position says how far a flow was read; continuing from it gives the same blocks as not having stopped.
+
+Shape suffixes: N blocks, C tokens of context.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sae.common.errors import UserError
+from sae.data import blocks, corpus
+from sae.data.blocks import Blocks
+
+Position = dict[str, int]
+"""How far a source was read, ready for JSON. Only its source knows the keys, but for `epoch`: times read through."""
+TokenIds = Callable[[list[str]], Iterable[Sequence[int]]]
+"""Token ids of each of some texts."""
+ORDER_STREAM = 201
+"""Sets these random choices apart from others of the same seed."""
+ENCODED_AT_ONCE = 64
+"""Documents given to the tokenizer together; so many are read ahead."""
+
+
+class TextSource(Protocol):
+    """Endless full blocks (no padding), epoch after epoch."""
+
+    @property
+    def context(self) -> int:
+        """C, the tokens of a block."""
+
+    def chunks(self, n_blocks: int, position: Position | None = None) -> Iterator[tuple[Tensor, Position]]:
+        """Blocks [N, C] (int64, on the CPU) and the position after them, from a position on; None is the beginning.
+
+        N is `n_blocks`, less at the end of an epoch: no chunk holds blocks of two. Raises UserError if an epoch has
+        no full block.
+        """
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Blocks in memory, every epoch in a new order that the seed decides. Padded blocks are left out.
+
+    `share=(rank, world)` is for `world` processes with the same seed, which get disjoint blocks in every epoch. A
+    position counts the epoch's blocks that were taken.
+    """
+
+    blocks: Blocks
+    seed: int
+    share: tuple[int, int] = (0, 1)
+
+    @property
+    def context(self) -> int:
+        return int(self.blocks.ids_NC.shape[1])
+
+    @property
+    def n_tokens(self) -> int:
+        """Of an epoch's blocks, all shares together."""
+        return int((self.blocks.length_N == self.context).sum()) * self.context
+
+    def chunks(self, n_blocks: int, position: Position | None = None) -> Iterator[tuple[Tensor, Position]]:
+        at = position or {"epoch": 0, "block": 0}
+        while True:
+            rows_N = self._order(at["epoch"])
+            for start in range(at["block"], len(rows_N), n_blocks):
+                stop = min(start + n_blocks, len(rows_N))
+                at = {"epoch": at["epoch"], "block": stop}
+                if stop == len(rows_N):
+                    at = {"epoch": at["epoch"] + 1, "block": 0}
+                yield torch.from_numpy(self.blocks.ids_NC[rows_N[start:stop]]).long(), at
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Rows of this share's blocks in an epoch; the corpus is not copied for it."""
+        rank, world = self.share
+        full_N = np.flatnonzero(self.blocks.length_N == self.context)
+        order_N = torch.randperm(len(full_N), generator=generator(self.seed, ORDER_STREAM, epoch)).numpy()
+        rows_N: NDArray[np.int64] = full_N[order_N[rank::world]]
+        if not len(rows_N):
+            raise _nothing_to_learn_from("the corpus", self.context, self.share)
+        return rows_N
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A corpus of any size, read in its own order and never held whole.
+
+    A block holds tokens of one document; what a document has beyond its last full block is dropped, as are documents
+    shorter than a block. Blocks come in the documents' order: only the buffer of whoever reads shuffles, so a corpus
+    sorted by topic wants a large one. With `share=(rank, world)` a process reads all documents but tokenises and gives
+    only every `world`-th. A position is the document, counted from 0 over the whole corpus, at which to go on and the
+    blocks of it already taken; to go on, documents before it are read past without being tokenised.
+
+    Args:
+        skip_documents: the first documents of the corpus, never given: see `hold_out`.
+    """
+
+    spec: str
+    token_ids: TokenIds
+    context: int
+    skip_documents: int = 0
+    share: tuple[int, int] = (0, 1)
+
+    def chunks(self, n_blocks: int, position: Position | None = None) -> Iterator[tuple[Tensor, Position]]:
+        at = position or self._start(0)
+        while True:
+            blocks = self._rest_of_epoch(at)
+            taken = list(islice(blocks, n_blocks + 1))
+            if not taken and at == self._start(at["epoch"]):
+                raise _nothing_to_learn_from(f"corpus {self.spec}", self.context, self.share)
+            at = self._start(at["epoch"] + 1)
+            while taken:
+                given, ahead = taken[:n_blocks], taken[n_blocks:]  # ahead: one block, unless the epoch ends here
+                ids_NC = torch.from_numpy(np.stack([ids_C for ids_C, _ in given]))
+                yield ids_NC, given[-1][1] if ahead else at
+                taken = ahead + list(islice(blocks, n_blocks))
+
+    def _start(self, epoch: int) -> Position:
+        return {"epoch": epoch, "document": self.skip_documents, "block": 0}
+
+    def _rest_of_epoch(self, at: Position) -> Iterator[tuple[NDArray[np.int64], Position]]:
+        """Blocks [C] from a position to the end of its epoch, each with the position after it."""
+        rank, world = self.share
+        for number, ids in _numbered_ids(self.spec, self.token_ids, at["document"], lambda n: n % world == rank):
+            n_full = len(ids) // self.context
+            for block in range(at["block"] if number == at["document"] else 0, n_full):
+                ends = block + 1 == n_full
+                after = {"document": number + 1, "block": 0} if ends else {"document": number, "block": block + 1}
+                start = block * self.context
+                yield np.array(ids[start : start + self.context], np.int64), {"epoch": at["epoch"], **after}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Text that is not trained on: whole documents as blocks, and how many documents that is, blank ones included."""
+
+    blocks: Blocks
+    n_documents: int
+
+
+def hold_out(spec: str, token_ids: TokenIds, context: int, n_blocks: int) -> HeldOut:
+    """The first documents of a corpus, until they have `n_blocks` full blocks: for Streamed to skip.
+
+    Raises UserError if the whole corpus has fewer.
+    """
+    found: dict[int, Sequence[int]] = {}
+    n_full = 0
+    for number, ids in _numbered_ids(spec, token_ids):
+        found[number] = ids
+        n_full += len(ids) // context
+        if n_full >= n_blocks:
+            of_document = (found.get(document, ()) for document in range(number + 1))
+            return HeldOut(blocks.to_blocks(of_document, context), number + 1)
+    raise UserError(
+        f"corpus {spec} has {n_full} blocks of {context} tokens, too few to hold out {n_blocks}; give more text or "
+        "hold out less"
+    )
+
+
+def generator(*entropy: int) -> torch.Generator:
+    """Random numbers on the CPU that depend on all of these numbers >= 0 (a seed, what it is for, how often)."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+
+def _numbered_ids(
+    spec: str, token_ids: TokenIds, start: int = 0, wanted: Callable[[int], bool] = lambda number: True
+) -> Iterator[tuple[int, Sequence[int]]]:
+    """Number and token ids of the wanted documents that are not blank, a batch of documents at a time."""
+    numbered = enumerate(corpus.documents(spec, start), start)
+    texts = ((number, document.text) for number, document in numbered if wanted(number) and document.text.strip())
+    while batch := list(islice(texts, ENCODED_AT_ONCE)):
+        yield from zip((number for number, _ in batch), token_ids([text for _, text in batch]), strict=True)
+
+
+def _nothing_to_learn_from(where: str, context: int, share: tuple[int, int]) -> UserError:
+    for_whom = f" for process {share[0]} of {share[1]}" if share[1] > 1 else ""
+    return UserError(
+        f"{where} has no document of {context} tokens to learn from{for_whom}; give longer documents or a smaller "
+        "corpus.context"
+    )

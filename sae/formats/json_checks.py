@@ -1,0 +1,74 @@
+"""Reads JSON and checks its values: each mistake is a UserError that names the file and the key. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sae.common.errors import UserError, near
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T")
+EXPECTED = {dict: "a mapping", str: "a text", bool: "true or false"}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError if the file is not one."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # also of numbers too long and of nesting too deep
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object")
+    return value
+
+
+def require(values: Mapping[str, Any], key: str, path: Path) -> Any:
+    """values[key]. Raises UserError if it is missing."""
+    if key not in values:
+        raise UserError(f"{path} lacks {key!r}; it may be incomplete or of another library")
+    return values[key]
+
+
+def typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
+    """values[key]. Raises UserError if it is missing or not of that type (one of `EXPECTED`)."""
+    value = require(values, key, path)
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: {key!r} is {shown(value)}, expected {EXPECTED[kind]}")
+    return value
+
+
+def optional(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T | None:
+    """As `typed`, but None if it is missing or null."""
+    return None if values.get(key) is None else typed(values, key, kind, path)
+
+
+def whole(values: Mapping[str, Any], key: str, path: Path) -> int:
+    """values[key], a width or a count. Raises UserError if it is missing or not a whole number from 1 on."""
+    value = require(values, key, path)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{path}: {key!r} is {shown(value)}, expected a whole number from 1 on")
+    return value
+
+
+def one_of(known: tuple[str, ...], values: Mapping[str, Any], key: str, path: Path) -> Any:
+    """values[key]. Raises UserError if it is missing or not one of the known words."""
+    value = require(values, key, path)
+    if value not in known:
+        raise UserError(f"{path}: {key} is {shown(value)}{near(str(value), list(known))}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value of a file on one short line; of what is not a plain value only the type, which is safe to ask."""
+    plain = value is None or isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 2**63)
+    told = repr(value) if plain else f"a {type(value).__name__}"
+    return told if len(told) <= 60 else f"{told[:57]}..."
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,109 @@
+"""Reads tensors without running anything that a file names."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae.common.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+from sae.formats.json_checks import first_line, shown
+
+MALFORMED = (
+    OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
+    struct.error,
+)  # fmt: skip
+"""What PyTorch's unpickler and zip reader raise, beside their own errors, on bytes that no `torch.save` wrote."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file in fp32. Raises UserError if the file is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
+    return in_fp32(tensors, path)
+
+
+def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
+    """What `torch.save` wrote of a state dict: tensors in fp32, plain values as they are.
+
+    With `shapes_only`, tensors are as the file has them, and their numbers stay there. Raises UserError if the file is
+    missing, damaged, or holds anything that would have to be unpickled, or tensors that are not `ordinary`.
+    """
+    values = restricted(path, mmap=shapes_only)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not hold a state dict")
+    return ordinary(values, path) if shapes_only else in_fp32(values, path)
+
+
+def in_fp32(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The same values, tensors among them as plain fp32. Raises UserError for those that are not `ordinary`."""
+    from torch import Tensor
+
+    checked = ordinary(values, path).items()
+    return {name: _single(value, name, path) if isinstance(value, Tensor) else value for name, value in checked}
+
+
+def _single(tensor: Tensor, name: str, path: Path) -> Tensor:
+    try:
+        return tensor.detach().float()
+    except RuntimeError as error:  # types that torch stores but does not compute with
+        raise UserError(f"{path}: {shown(name)} cannot be read as fp32: {first_line(error)}") from error
+
+
+def ordinary(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The same values. Raises UserError naming a tensor that is not dense, real and in memory.
+
+    PyTorch's restricted unpickler gives back others as well, and unchecked: a sparse tensor's indices may point
+    outside its memory. Nothing is asked of them here but what they are.
+    """
+    from torch import Tensor
+
+    for name, value in values.items():
+        if isinstance(value, Tensor) and (odd := _oddity(value)):
+            raise UserError(f"{path}: {shown(name)} is {odd}, expected a dense tensor of real numbers; save it as one")
+    return dict(values)
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    import torch
+
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return f"a {type(tensor).__name__}"
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return "a nested tensor" if tensor.is_nested else f"a tensor of layout {tensor.layout}"
+    if tensor.is_quantized or tensor.is_complex():
+        return "a quantized tensor" if tensor.is_quantized else "a complex tensor"
+    return None if tensor.device.type == "cpu" else f"a tensor on {tensor.device.type}"
+
+
+def restricted(path: Path, stand_ins: Mapping[str, type] | None = None, mmap: bool = False) -> Any:
+    """What `torch.save` wrote, read by PyTorch's restricted unpickler: nothing that the file names is imported or run.
+
+    `stand_ins` are classes of ours to be filled in place of the file's, by the full names it has for them. With `mmap`,
+    tensors are windows of the file, read where they are used. Raises UserError if the file is missing, damaged or of
+    PyTorch before 1.6, or asks for anything else.
+    """
+    from zipfile import is_zipfile
+
+    import torch
+    from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
+
+    if not is_zipfile(path):
+        raise UserError(f"cannot read {path}: not a file of PyTorch 1.6 or later, or a damaged one")
+    allowed = [(stand_in, name) for name, stand_in in (stand_ins or {}).items()]
+    try:
+        with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]  # pairs, as its documentation says
+            if refused := torch.serialization.get_unsafe_globals_in_checkpoint(str(path)):
+                raise UserError(f"cannot read {path} as plain tensors: it asks for {min(refused)}, which is refused")
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
+    except (*MALFORMED, UnpicklingError) as error:
+        raise UserError(f"cannot read {path} as plain tensors: {first_line(error)}") from error

@@ -1,0 +1,38 @@
+"""Writes a dictionary's folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae.common.errors import UserError
+from sae.common.files import make_folder_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises UserError if something is there."""
+    if folder.exists():
+        raise UserError(f"{folder} is already there; choose another place or remove it")
+
+
+def write_folder(folder: Path, about: tuple[str, Mapping[str, Any]], weights: tuple[str, Mapping[str, Tensor]]) -> None:
+    """A folder of one JSON and one safetensors file, (name, content) each, whole or not at all.
+
+    Raises UserError if the folder is already there or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    refuse_existing(folder)
+
+    def fill(temporary: Path) -> None:
+        # safetensors refuses tensors that share memory
+        own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights[1].items()}
+        save_file(own, temporary / weights[0])
+        (temporary / about[0]).write_text(json.dumps(about[1], indent=1, sort_keys=True), "utf-8")
+
+    make_folder_atomic(folder, fill)

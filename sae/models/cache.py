@@ -1,0 +1,79 @@
+"""Keeps what training and sampling begin with, made once: the corpus in a subject's tokens, a toy subject.
+
+Everything lies in a cache folder under the hash of all it depends on.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from sae.common.files import sha256_of, write_atomic_with
+from sae.common.progress import Report
+from sae.data.blocks import Blocks, to_blocks, token_ids
+from sae.data.corpus import Text
+from sae.data.split import Split
+from sae.models import toy
+from sae.models.subject import Subject, batches
+from sae.models.toy_recipe import Toy
+
+VERSION = 2
+"""Changes whenever something here makes other things of the same input, so that the cache does not serve the old."""
+
+
+@dataclass(frozen=True)
+class Cellar:
+    """The cache folder of subjects and tokens."""
+
+    folder: Path
+    report: Report
+    device: str
+
+    def tokens(self, subject: Subject, text: Text) -> Blocks:
+        """The corpus as blocks, tokenised once per corpus and tokenizer."""
+        vocabulary = json.dumps(subject.tokenizer.get_vocab(), sort_keys=True)
+        path = self.folder / "tokens" / f"{digest([VERSION, vocabulary, *text.content])}.safetensors"
+        if not path.is_file():
+            ids = token_ids((document.text for document in text.documents), subject.token_ids)
+            blocks = to_blocks(ids, text.context, text.max_tokens)
+            arrays = {"ids": blocks.ids_NC, "length": blocks.length_N, "document": blocks.document_N}
+            write_atomic_with(path, lambda temporary: save_file(arrays, temporary))
+        arrays = load_file(path)
+        return Blocks(arrays["ids"], arrays["length"], arrays["document"])
+
+    def toy(self, recipe: Toy, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
+        """A toy subject's Hugging Face directory, trained if it is not there yet.
+
+        Args:
+            split: what is learnt from, and what its losses (in `toy.json`) are measured on.
+            split_by: what the split depends on, ready for JSON.
+        """
+        folder = self.folder / "subjects" / digest([VERSION, recipe.model_dump(), text.content, split_by])
+        if not (folder / "toy.json").is_file():
+            texts = [document.text for document in text.documents]
+            tokenizer = toy.train_tokenizer(texts, recipe.vocabulary)
+            ids = token_ids(texts, lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch)])
+            parts = split(to_blocks(ids, text.context, text.max_tokens))
+            model = toy.train_toy(parts.train, recipe, self.report, self.device)
+            toy.save_toy(folder, model, tokenizer, recipe, {"losses": losses(model, parts, self.device)})
+        return folder
+
+
+def losses(model: Any, split: Split, device: str) -> dict[str, float]:
+    """Cross-entropy in nats a token on all full held-out blocks: the model's, and that of token frequencies."""
+    ids_NC = torch.from_numpy(split.held_out.full().ids_NC).long().to(device)
+    with torch.no_grad():
+        parts = [toy.loss(model, part).item() * len(part) for part in batches(ids_NC, 32)]
+    counts = np.bincount(split.train.full().ids_NC.ravel(), minlength=model.config.vocab_size) + 1
+    unigram = -np.log(counts / counts.sum())[ids_NC.cpu().numpy()].mean()
+    return {"cross_entropy": sum(parts) / len(ids_NC), "unigram_cross_entropy": float(unigram)}
+
+
+def digest(content: list[Any]) -> str:
+    """A short name for what can be written as JSON."""
+    return sha256_of([json.dumps(content, sort_keys=True).encode()])[:16]

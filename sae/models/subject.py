@@ -1,0 +1,262 @@
+"""The language model under study, booted through TransformerLens: hook points, activations, losses.
+
+Knows nothing about dictionaries. A block's forward pass stops right after the hook point that is read.
+
+Shape suffixes: N blocks, C tokens of context, D the hook point's width, V vocabulary.
+"""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from sae.common.errors import UserError, near
+
+PROBE_TOKENS = 7
+"""A length unlike any number of heads, so that what is not one vector per token shows by its shape."""
+RESIDUAL = {"hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out"}
+"""Hook points in the residual stream, or of what is added to it."""
+Replace = Callable[[Tensor], Tensor]
+
+
+class _HookReached(Exception):
+    """Ends a forward pass whose wanted activation has been read."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A booted model, its tokenizer, and whether blocks get a beginning-of-sequence token in front."""
+
+    name: str
+    bridge: Any
+    tokenizer: Any
+    prepend_bos: bool
+    device: str
+
+    @property
+    def hook_points(self) -> list[str]:
+        return sorted(self.bridge.hook_dict)
+
+    @property
+    def max_context(self) -> int:
+        return int(self.bridge.cfg.n_ctx) - int(self.prepend_bos)
+
+    @property
+    def vocabulary(self) -> int:
+        """V, as the logits have it."""
+        return int(self.bridge.cfg.d_vocab)
+
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "sequence longer than the model's maximum": blocks are cut later
+            encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return encoded
+
+    def token_strings(self) -> list[str]:
+        """The text of every id of the vocabulary by itself; an undecodable piece of a character holds U+FFFD."""
+        return list(self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))]))
+
+    @torch.no_grad()
+    def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
+        """Activations [N, C, D] at a hook point; heads are flattened, a prepended token is dropped.
+
+        Raises UserError if the model never passes the hook point.
+        """
+        seen: list[Tensor] = []
+
+        def read(value: Tensor, hook: object) -> None:
+            seen.append(value)
+            raise _HookReached
+
+        with contextlib.suppress(_HookReached):
+            self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=[(hook_point, read)])
+        if not seen:
+            raise UserError(f"{self.name} never passes hook point {hook_point}; choose another")
+        return self._without_bos(seen[0]).flatten(2).float()
+
+    @torch.no_grad()
+    def losses(self, ids_NC: Tensor, hook_point: str | None = None, replace: Replace | None = None) -> Tensor:
+        """Cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before.
+
+        With `replace`, the activations [N, C, D] at `hook_point` are replaced by its result on the way.
+        """
+
+        def write(value: Tensor, hook: object) -> Tensor:
+            text = self._without_bos(value)
+            changed = replace(text.flatten(2)).reshape(text.shape) if replace else text
+            return torch.cat([value[:, : value.shape[1] - text.shape[1]], changed.to(value.dtype)], 1)
+
+        hooks = [(hook_point, write)] if replace else []
+        logits_NCV = self._without_bos(self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks))
+        # A block at a time: softmax and slices copy the logits, which may be gigabytes.
+        pairs = zip(logits_NCV, ids_NC, strict=True)
+        return torch.stack([cross_entropy(each[:-1].float(), ids_C[1:], reduction="none") for each, ids_C in pairs])
+
+    def width(self, hook_point: str) -> int:
+        """The hook point's width (heads flattened).
+
+        Raises UserError, with the near names, if there is none such, or if it does not hold one vector per token.
+        """
+        if hook_point not in self.bridge.hook_dict:
+            raise UserError(f"{self.name} has no hook point {hook_point!r}{near(hook_point, self.hook_points)}")
+        probe = torch.zeros((1, PROBE_TOKENS), dtype=torch.long, device=self.device)
+        acts_NCD = self.activations(probe, hook_point)
+        if acts_NCD.shape[1] != PROBE_TOKENS:
+            raise UserError(
+                f"hook point {hook_point} of {self.name} does not hold one vector per token; choose another"
+            )
+        return int(acts_NCD.shape[-1])
+
+    @torch.no_grad()
+    def logits_of(self, hook_point: str, directions_FD: Tensor) -> Tensor | None:
+        """What adding directions at a hook point adds to the logits [F, V]: by the block's output weights, then the
+        unembedding, as if nothing came between (the final layer norm is left out). None where no fixed map leads there.
+        """
+        kind, layer = _place(hook_point)
+        if kind == "mlp.hook_post":
+            written_FR = directions_FD @ self.bridge.W_out[layer].to(directions_FD)
+        elif kind == "attn.hook_z":
+            written_FR = directions_FD @ self.bridge.W_O[layer].flatten(0, 1).to(directions_FD)
+        elif kind in RESIDUAL:
+            written_FR = directions_FD
+        else:
+            return None
+        logits_FV: Tensor = written_FR @ self.bridge.W_U.to(directions_FD)
+        return logits_FV
+
+    def _with_bos(self, ids_NC: Tensor) -> Tensor:
+        if not self.prepend_bos:
+            return ids_NC
+        bos_N1 = torch.full_like(ids_NC[:, :1], self.tokenizer.bos_token_id)
+        return torch.cat([bos_N1, ids_NC], 1)
+
+    def _without_bos(self, values: Tensor) -> Tensor:
+        return values[:, 1:] if self.prepend_bos else values
+
+
+def _place(hook_point: str) -> tuple[str, int]:
+    """`blocks.3.mlp.hook_post` is mlp.hook_post of layer 3."""
+    parts = hook_point.split(".")
+    if parts[0] == "blocks" and len(parts) > 2 and parts[1].isdigit():
+        return ".".join(parts[2:]), int(parts[1])
+    return hook_point, 0
+
+
+def share_basis(one: str, other: str) -> bool:
+    """Whether two hook points of one model hold vectors of one basis: the same point, or both the residual stream's."""
+    return one == other or (_place(one)[0] in RESIDUAL and _place(other)[0] in RESIDUAL)
+
+
+def choose_device(wanted: str = "auto") -> tuple[str, str]:
+    """The device to use and why."""
+    if wanted != "auto":
+        return wanted, "as asked"
+    if torch.cuda.is_available():
+        return "cuda", f"found {torch.cuda.get_device_name()}"
+    return "cpu", "no CUDA device found"
+
+
+def device_with_doubles(wanted: str, work: str, remedy: str) -> tuple[str, str]:
+    """`choose_device`. Raises UserError for one that is not here, or cannot sum in double precision (mps).
+
+    Args:
+        work: what is to be done there, for the message. remedy: its last words.
+    """
+    chosen, reason = choose_device(wanted)
+    try:
+        torch.zeros(1, dtype=torch.float64, device=chosen)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"cannot {work} on device {chosen}: {said}; {remedy}") from error
+    return chosen, reason
+
+
+def boot(
+    model: str, device: str = "cpu", prepend_bos: bool | None = None, processing: Mapping[str, Any] | None = None
+) -> Subject:
+    """Boot a model from a hub name or a local Hugging Face directory.
+
+    Args:
+        prepend_bos: by default, if the tokenizer has a BOS token that its model was trained to see first.
+        processing: the weight processing (`fold_ln`, `center_writing_weights`, ...) a dictionary was trained under;
+            none by default: activations are then those of the Hugging Face model.
+
+    Raises:
+        UserError: nothing loadable has that name.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with _quiet():
+        from transformer_lens.model_bridge import TransformerBridge
+        from transformers import AutoTokenizer
+
+        try:
+            location = hub_name(model)
+            tokenizer = AutoTokenizer.from_pretrained(location)
+            has_bos = tokenizer.bos_token_id is not None  # asked now: TransformerLens gives a tokenizer one
+            bridge = TransformerBridge.boot_transformers(location, device=device, tokenizer=tokenizer)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot load model {model}: {reason} (a hub name or a saved directory)") from error
+        bridge.enable_compatibility_mode(disable_warnings=True, no_processing=not processing, **(processing or {}))
+    bridge.eval()
+    if prepend_bos and not has_bos:
+        raise UserError(f"{model}'s tokenizer has no BOS token, but it was asked for one; ask for none")
+    wants_bos = has_bos and bool(bridge.cfg.default_prepend_bos) if prepend_bos is None else prepend_bos
+    return Subject(model, bridge, tokenizer, wants_bos, device)
+
+
+def hub_name(model: str) -> str:
+    """The hub's name for one of TransformerLens' own, which dictionaries' metadata use (gpt2-small); else unchanged."""
+    if Path(model).expanduser().is_dir():
+        return str(Path(model).expanduser())
+    with _quiet():
+        from transformer_lens.supported_models import MODEL_ALIASES
+
+    for official, aliases in MODEL_ALIASES.items():
+        if model.lower() in (alias.lower() for alias in aliases):
+            return str(official)
+    return model
+
+
+def one_name(model: str) -> str:
+    """The same for all names of one model: an alias and the hub's name, a relative and an absolute path."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else hub_name(model)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' progress bars and notices off the user's terminal while a model is loaded."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def batches(ids_NC: Tensor, size: int) -> Iterator[Tensor]:
+    """Consecutive slices of at most `size` blocks."""
+    for start in range(0, len(ids_NC), size):
+        yield ids_NC[start : start + size]
+
+
+def undecodable(token_strings: Sequence[str]) -> Tensor:
+    """Boolean per id: its text cannot be shown, because it is a piece of a character (it holds U+FFFD)."""
+    return torch.tensor(["�" in text for text in token_strings])
