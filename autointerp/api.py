@@ -97,7 +97,7 @@ def run(
 
 
 def estimate(config: str | Config, report: Report | None = None) -> Estimator:
-    """What a run would still ask its judges, without asking: its `stages` hold calls, tokens and cost."""
+    """What a run would still ask its judges, without task: its `stages` hold calls, tokens and cost."""
     from autointerp import config as configs
     from autointerp.runs import pipeline
     from sae.common.progress import Progress

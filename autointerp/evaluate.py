@@ -15,7 +15,7 @@ from autointerp.config import Config
 from autointerp.explainers import Explainer
 from autointerp.llm import specs
 from autointerp.llm.ask import attempt, metered, together
-from autointerp.llm.types import Asking, Usage
+from autointerp.llm.types import LLMTask, Usage
 from autointerp.prompting.templates import Prompt
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Judgement, Simulation, Status
 from autointerp.scorers import Scored, Scorer
@@ -72,7 +72,7 @@ class Explained:
     usage: Usage
 
 
-def explain(feature: FeatureRecord, explainer: Explainer) -> Asking[Explained]:
+def explain(feature: FeatureRecord, explainer: Explainer) -> LLMTask[Explained]:
     """One explanation."""
     outcome, usage = yield from metered(attempt(explainer.explain(feature)))
     return Explained(outcome, usage)
@@ -89,7 +89,7 @@ class Case:
     scorers: tuple[Scorer, ...]
 
 
-def evaluate(case: Case) -> Asking[FeatureResult]:
+def evaluate(case: Case) -> LLMTask[FeatureResult]:
     """Score a feature's explanation on its score records; then, as its control, the stranger's on the same records."""
     explanation, stranger = case.explained.outcome, case.stranger
     own = {s.name: s.score(case.feature, explanation) for s in case.scorers if isinstance(explanation, Explanation)}
@@ -101,7 +101,7 @@ def evaluate(case: Case) -> Asking[FeatureResult]:
         for s in case.scorers
         if s.explained and isinstance(stranger, Explanation)
     }
-    outcomes, usage = yield from metered(together(attempt(asking) for asking in (*own.values(), *control.values())))
+    outcomes, usage = yield from metered(together(attempt(task) for task in (*own.values(), *control.values())))
     found = dict(zip(own, outcomes[: len(own)], strict=True))
     controls = dict(zip(control, outcomes[len(own) :], strict=True))
     return _result(case, found, controls, case.explained.usage + usage)
@@ -120,7 +120,7 @@ def _result(
         control_errors = {s.name: NO_STRANGER for s in case.scorers if s.explained}
     scores = _scores(found.values())
     return FeatureResult(
-        case.feature.feature,
+        case.feature.id,
         case.explainer,
         _status(case.scorers[0], scores, errors),
         None if isinstance(explanation, AnswerError) else explanation,
@@ -156,8 +156,8 @@ def _judgements(found: Mapping[str, Scored | AnswerError]) -> dict[str, tuple[Ju
 def partners(features: Sequence[FeatureRecord], seed: int, share: float) -> list[int | None]:
     """For `share` of each dictionary's features the place of another one of it, whose explanation is the control."""
     found: list[int | None] = [None] * len(features)
-    for dictionary in dict.fromkeys(feature.feature.dictionary for feature in features):
-        places = [i for i, feature in enumerate(features) if feature.feature.dictionary == dictionary]
+    for dictionary in dict.fromkeys(feature.id.dictionary for feature in features):
+        places = [i for i, feature in enumerate(features) if feature.id.dictionary == dictionary]
         rng = np.random.default_rng([seed, CONTROL_STREAM])
         strangers = controls.derangement(len(places), rng)
         chosen = rng.permutation(len(places))[: round(share * len(places))]

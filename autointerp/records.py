@@ -46,7 +46,7 @@ class FeatureRecord:
     whose logits its decoder direction raises most, strongest first; empty where that cannot be said.
     """
 
-    feature: FeatureId
+    id: FeatureId
     explain: tuple[ActivationRecord, ...]
     score: tuple[ActivationRecord, ...]
     density: float

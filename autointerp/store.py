@@ -172,13 +172,13 @@ def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
     """The columns of RECORDS_SCHEMA for each record."""
     for split, records in (("explain", feature.explain), ("score", feature.score)):
         for record in records:
-            where = (feature.feature.dictionary, feature.feature.index, split)
+            where = (feature.id.dictionary, feature.id.index, split)
             yield (*where, record.source, record.document, record.tokens, record.activations)
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
     values = {name: getattr(feature, name) for name in FEATURE_FIELDS}
-    return {"dictionary": feature.feature.dictionary, "feature": feature.feature.index} | values
+    return {"dictionary": feature.id.dictionary, "feature": feature.id.index} | values
 
 
 def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:

@@ -141,14 +141,15 @@ def test_import_and_help_load_nothing_heavy() -> None:
 def test_scoring_a_sampled_run_needs_neither_torch_nor_a_provider(smoke: Path) -> None:
     code = (
         "import autointerp\n"
-        "from autointerp import config, pipeline\n"
+        "from autointerp import config\n"
+        "from autointerp.runs import work as works\n"
         "from autointerp.evaluate import Method\n"
         "from sae.common.progress import Silent\n"
         f"features = autointerp.open_run({str(smoke)!r}).features[:3]\n"
         "chosen = config.load('smoke')\n"
-        "work = pipeline.Work(features, chosen, Method.of(chosen), [])\n"
-        "work.explain(pipeline.Offline(), Silent(''))\n"
-        "work.evaluate(pipeline.Offline(), Silent(''), lambda results: None)\n"
+        "work = works.Work(features, chosen, Method.of(chosen), [])\n"
+        "work.explain(works.Offline(), Silent(''))\n"
+        "work.evaluate(works.Offline(), Silent(''), lambda results: None)\n"
         "assert len(work.results()) == 3 * len(chosen.explainers)"
     )
     assert loaded_by(code, TENSORS | SUBJECTS | CALLS) == "[]"

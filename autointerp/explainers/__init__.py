@@ -4,7 +4,7 @@ from typing import Protocol
 
 from autointerp.config import Config
 from autointerp.llm import specs
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.prompting.templates import Prompt
 from autointerp.records import Explanation, FeatureRecord
 from sae.common.errors import UserError
@@ -18,7 +18,7 @@ class Explainer(Protocol):
     @property
     def prompts(self) -> tuple[Prompt, ...]: ...
 
-    def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
+    def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
         """Raises AnswerError if there is no explanation that can be read."""
         ...
 

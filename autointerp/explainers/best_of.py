@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from autointerp.explainers.language_model import LanguageModelExplainer
 from autointerp.llm.ask import attempt, together
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord
 from autointerp.scorers.simulation import correlation
 from autointerp.simulators import Simulator
@@ -26,7 +26,7 @@ class BestOf:
         self._explainers = [explainer.sampled(number) for number in range(candidates)]
         self._simulator = simulator
 
-    def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
+    def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
         """Raises AnswerError if no candidate can be read."""
         held = held_out(feature)
         seen = replace(feature, explain=tuple(r for i, r in enumerate(feature.explain) if i not in held))
@@ -38,7 +38,7 @@ class BestOf:
         scores = yield from together(self._score(candidate, tests) for candidate in candidates)
         return candidates[max(range(len(candidates)), key=lambda place: (scores[place], -place))]
 
-    def _score(self, candidate: Explanation, records: Sequence[ActivationRecord]) -> Asking[float]:
+    def _score(self, candidate: Explanation, records: Sequence[ActivationRecord]) -> LLMTask[float]:
         """Correlation on the held-out records, below every real one if there is none."""
         found = yield from attempt(self._simulator.simulate(candidate, [record.tokens for record in records]))
         if isinstance(found, AnswerError):

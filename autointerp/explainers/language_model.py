@@ -8,7 +8,7 @@ from typing import Any
 
 from autointerp.config import Explaining
 from autointerp.llm.ask import ask
-from autointerp.llm.types import Asking, Completion, Request
+from autointerp.llm.types import Completion, LLMTask, Request
 from autointerp.prompting import parse, render, templates
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 
@@ -37,7 +37,7 @@ class LanguageModelExplainer:
         """The same explainer's sample of this number."""
         return LanguageModelExplainer(self.model, self._settings, number)
 
-    def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
+    def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
         silent = [record for record in feature.explain if record.source == "inactive"]
         shown = [record for record in feature.explain if record.source != "inactive"]
         if not any(value > 0 for record in shown for value in record.activations):
@@ -52,7 +52,7 @@ class LanguageModelExplainer:
             sample=self._sample,
             static=len(messages) - 1,
             stage="explain",
-            example=Completion(self._example(feature.feature)),
+            example=Completion(self._example(feature.id)),
         )
         return (yield from ask(request, self._read, templates.again))
 

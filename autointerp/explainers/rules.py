@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules, templates
 from autointerp.prompting.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord
@@ -33,7 +33,7 @@ class RulesExplainer:
         self.name = f"rules-{limit or 'unlimited'}"
         self.prompts = (templates.load(rules.PROMPT),)
 
-    def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
+    def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
         """The first `limit` rules of the greedy search."""
         yield from ()  # asks nobody
         return _explanation(learn(feature.explain)[: self.limit], self.name)
@@ -48,7 +48,7 @@ class TokenTableExplainer:
     name = "token-table"
     prompts = (templates.load(rules.PROMPT),)
 
-    def explain(self, feature: FeatureRecord) -> Asking[Explanation]:
+    def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
         """One rule per token seen active, strongest first."""
         yield from ()  # asks nobody
         candidates = Candidates.of(feature.explain, ("token",))

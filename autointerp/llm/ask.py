@@ -1,6 +1,6 @@
 """Pure requests in, answers out: how tasks ask language models, read their answers, and combine.
 
-An `Asking[T]` is a generator that yields tuples of requests, is sent the tuple of their answers, and returns a T. The
+An `LLMTask[T]` is a generator that yields tuples of requests, is sent the tuple of their answers, and returns a T. The
 same task runs against a live API, the cache, a provider's batch, a dry run or a test.
 """
 
@@ -10,10 +10,10 @@ from typing import Generic
 
 from autointerp.llm.types import (
     Answer,
-    Asking,
     Completion,
     EmbeddingRequest,
     Failure,
+    LLMTask,
     Message,
     Question,
     Request,
@@ -24,7 +24,7 @@ from autointerp.llm.types import (
 from autointerp.records import AnswerError
 
 
-def ask(request: Request, parse: Callable[[Completion], T], again: Callable[[str], str]) -> Asking[T]:
+def ask(request: Request, parse: Callable[[Completion], T], again: Callable[[str], str]) -> LLMTask[T]:
     """Ask, read the answer, and if it cannot be read ask once more with the reason.
 
     Args:
@@ -49,13 +49,13 @@ def ask(request: Request, parse: Callable[[Completion], T], again: Callable[[str
     return parse(_whole(completion, second))
 
 
-def ask_once(request: Request, parse: Callable[[Completion], T]) -> Asking[T]:
+def ask_once(request: Request, parse: Callable[[Completion], T]) -> LLMTask[T]:
     """As `ask`, for requests in which nothing is generated: the same question would get the same answer."""
     completion = yield from _completion(request)
     return parse(completion)
 
 
-def embed(request: EmbeddingRequest) -> Asking[tuple[tuple[float, ...], ...]]:
+def embed(request: EmbeddingRequest) -> LLMTask[tuple[tuple[float, ...], ...]]:
     """The embeddings of texts. Raises AnswerError if there is no answer."""
     (answer,) = yield (request,)
     if isinstance(answer, Failure):
@@ -66,7 +66,7 @@ def embed(request: EmbeddingRequest) -> Asking[tuple[tuple[float, ...], ...]]:
     return answer.vectors
 
 
-def _completion(request: Request) -> Asking[Completion]:
+def _completion(request: Request) -> LLMTask[Completion]:
     (answer,) = yield (request,)
     if isinstance(answer, Failure):
         raise AnswerError(answer.reason)
@@ -85,30 +85,30 @@ def _whole(completion: Completion, request: Request) -> Completion:
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """An asking has returned this."""
+    """An task has returned this."""
 
     value: T
 
 
-def step(asking: Asking[T], answers: tuple[Answer, ...] | None) -> tuple[Question, ...] | Ended[T]:
-    """What an asking wants to know next, given the last round's answers (None: it begins), or that it has ended."""
+def step(task: LLMTask[T], answers: tuple[Answer, ...] | None) -> tuple[Question, ...] | Ended[T]:
+    """What an task wants to know next, given the last round's answers (None: it begins), or that it has ended."""
     try:
-        return asking.send(answers)  # type: ignore[arg-type]  # None starts a generator
+        return task.send(answers)  # type: ignore[arg-type]  # None starts a generator
     except StopIteration as stop:
         return Ended(stop.value)
 
 
-def attempt(asking: Asking[T]) -> Asking[T | AnswerError]:
+def attempt(task: LLMTask[T]) -> LLMTask[T | AnswerError]:
     """The same, with AnswerError as an outcome beside others."""
     try:
-        return (yield from asking)
+        return (yield from task)
     except AnswerError as error:
         return error
 
 
-def together(askings: Iterable[Asking[T]]) -> Asking[list[T]]:
+def together(tasks: Iterable[LLMTask[T]]) -> LLMTask[list[T]]:
     """Several at once: every round yields the requests of all that still ask. An AnswerError of one ends all."""
-    waiting = list(askings)
+    waiting = list(tasks)
     results: dict[int, T] = {}
     answers: dict[int, tuple[Answer, ...] | None] = dict.fromkeys(range(len(waiting)))
     while True:
@@ -130,19 +130,19 @@ def _dealt(replies: Sequence[Answer], counts: Sequence[int]) -> list[tuple[Answe
     return [tuple(next(taken) for _ in range(count)) for count in counts]
 
 
-def metered(asking: Asking[T]) -> Generator[tuple[Question, ...], tuple[Answer, ...], tuple[T, Usage]]:
+def metered(task: LLMTask[T]) -> Generator[tuple[Question, ...], tuple[Answer, ...], tuple[T, Usage]]:
     """The same with its usage; wrap `attempt` in it, so that failures are metered as well."""
     usage = Usage()
     answers: tuple[Answer, ...] | None = None
-    while not isinstance(questions := step(asking, answers), Ended):
+    while not isinstance(questions := step(task, answers), Ended):
         answers = yield questions
         usage = sum((answer.usage for answer in answers), usage)
     return questions.value, usage
 
 
-def answered_by(asking: Asking[T], answer: Callable[[Question], Answer]) -> T:
-    """Drive one asking with a plain function: for dry runs, tests, and whoever asks nobody."""
+def answered_by(task: LLMTask[T], answer: Callable[[Question], Answer]) -> T:
+    """Drive one task with a plain function: for dry runs, tests, and whoever asks nobody."""
     answers: tuple[Answer, ...] | None = None
-    while not isinstance(questions := step(asking, answers), Ended):
+    while not isinstance(questions := step(task, answers), Ended):
         answers = tuple(answer(question) for question in questions)
     return questions.value

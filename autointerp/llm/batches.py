@@ -19,7 +19,7 @@ from autointerp.llm.client import Client
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers import batches as apis
 from autointerp.llm.providers.batches import Batches, Lost, Outcome
-from autointerp.llm.types import Answer, Asking, Completion, Failure, Question, Request
+from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Question, Request
 from sae.common.errors import UserError
 from sae.common.files import sha256_of, write_atomic
 
@@ -70,19 +70,19 @@ class Ledger:
 
 
 async def drive_in_batches(
-    askings: Sequence[Asking[T]],
+    tasks: Sequence[LLMTask[T]],
     done: Callable[[int, T], None],
     client: Client,
     provider_of: Callable[[Question], Any],
     poll_seconds: float,
 ) -> None:
-    """Drive all askings in step, a batch per judge and round."""
+    """Drive all tasks in step, a batch per judge and round."""
     desk = Desk(client, provider_of, poll_seconds)
-    answers: dict[int, tuple[Answer, ...] | None] = dict.fromkeys(range(len(askings)))
+    answers: dict[int, tuple[Answer, ...] | None] = dict.fromkeys(range(len(tasks)))
     while answers:
         asked: dict[int, tuple[Question, ...]] = {}
         for place, given in answers.items():
-            questions = step(askings[place], given)
+            questions = step(tasks[place], given)
             if isinstance(questions, Ended):
                 done(place, questions.value)
             else:

@@ -30,7 +30,7 @@ LONGEST_WAIT = 60.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How hard one call is tried: at most `tries` attempts of `attempt_seconds` each within `call_seconds`.
 
     Waiting for one of the endpoint's places is not in them: a long queue is no reason to give up.
@@ -78,13 +78,13 @@ class Client:
         cache: AnswerCache,
         prices: Prices,
         budget: Budget,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         limits: Limits,
     ) -> None:
         self.tally = Tally()
         self.cache, self.prices, self.budget = cache, prices, budget
         self._provider_of = providers
-        self._patience, self._limits = patience, limits
+        self._patience, self._limits = retry_policy, limits
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
         self._stopped: UserError | None = None
 
@@ -155,7 +155,7 @@ class Client:
             return Failure(str(error))
 
     async def persistently(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline | None = None) -> T:
-        """Try until it succeeds or patience ends. Raises the last CallError, or UserError if one is fatal."""
+        """Try until it succeeds or retry_policy ends. Raises the last CallError, or UserError if one is fatal."""
         ends = deadline or Deadline(self._patience.call_seconds)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_is_worth_another_try),
@@ -179,7 +179,7 @@ class Client:
             if self._stopped:
                 raise self._stopped
             deadline.extend(started - queued)
-            seconds = min(self._patience.attempt_seconds, deadline.left) if provider.hurried else None
+            seconds = min(self._patience.attempt_seconds, deadline.left) if provider.has_timeout else None
             try:
                 async with asyncio.timeout(seconds):
                     answer = await _call(provider, question)

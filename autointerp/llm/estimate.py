@@ -14,7 +14,7 @@ from autointerp.llm import keys, specs, tokens
 from autointerp.llm.ask import answered_by
 from autointerp.llm.cache import AnswerCache, canonical, key_of
 from autointerp.llm.pricing import Prices, load_prices
-from autointerp.llm.types import Answer, Asking, EmbeddingRequest, Question, Usage, Vectors
+from autointerp.llm.types import Answer, EmbeddingRequest, LLMTask, Question, Usage, Vectors
 
 T = TypeVar("T")
 
@@ -49,9 +49,9 @@ class Estimator:
     def note(self) -> str:
         return f"{sum(stage.calls for stage in self.stages):,} calls"
 
-    def resolve(self, askings: Sequence[Asking[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
-        for place, asking in enumerate(askings):
-            done(place, answered_by(asking, self._answer))
+    def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
+        for place, task in enumerate(tasks):
+            done(place, answered_by(task, self._answer))
             tick()
 
     def _answer(self, question: Question) -> Answer:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from autointerp.llm.keys import Secret
-from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.specs import ModelSpec
 
 CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
 
@@ -44,7 +44,7 @@ LONGEST_MESSAGE = 300
 
 
 def status_error(
-    spec: JudgeSpec, secret: Secret, variable: str, status: int, body: str, headers: Mapping[str, str]
+    spec: ModelSpec, secret: Secret, variable: str, status: int, body: str, headers: Mapping[str, str]
 ) -> CallError:
     """The error for an HTTP status and the body that came with it."""
     out_of_credit = any(mark in body.lower() for mark in CREDIT) and status in (400, 402, 403, 429)
@@ -56,7 +56,7 @@ def status_error(
     return CallError(kind, f"{spec.text}: HTTP {status}: {said}", retry_after(headers))
 
 
-def broken(spec: JudgeSpec, secret: Secret, what: str | Exception) -> CallError:
+def broken(spec: ModelSpec, secret: Secret, what: str | Exception) -> CallError:
     """The error for a call that brought no whole answer: a timeout, a dropped connection, half a body.
 
     An SDK's exception says little more than "Connection error."; why is in its cause.

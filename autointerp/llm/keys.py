@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.specs import ModelSpec
 from sae.common.errors import UserError
 
 VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "compatible": "AUTOINTERP_API_KEY"}
@@ -37,7 +37,7 @@ class Secret:
         return "Secret()"
 
 
-def find(spec: JudgeSpec) -> Secret:
+def find(spec: ModelSpec) -> Secret:
     """The key a judge needs. Raises UserError that names the variable if there is none."""
     variable = VARIABLES[spec.provider]
     value = os.environ.get(variable) or _dotenv().get(variable)
@@ -48,7 +48,7 @@ def find(spec: JudgeSpec) -> Secret:
     raise UserError(f"{spec.text} needs a key: set {variable} in the environment or in a .env file here")
 
 
-def address(spec: JudgeSpec) -> str:
+def address(spec: ModelSpec) -> str:
     """The base URL of a hosted judge. Raises UserError if it holds a password, as the spec's own would."""
     if spec.base_url:
         return spec.base_url
@@ -59,7 +59,7 @@ def address(spec: JudgeSpec) -> str:
     return url
 
 
-def fingerprint(spec: JudgeSpec) -> str:
+def fingerprint(spec: ModelSpec) -> str:
     """Part of the cache's key: another address than the usual one may be another model."""
     if spec.provider == "compatible":
         return ""  # its address is in the spec
@@ -67,7 +67,7 @@ def fingerprint(spec: JudgeSpec) -> str:
 
 
 @contextmanager
-def only_for(spec: JudgeSpec) -> Iterator[None]:
+def only_for(spec: ModelSpec) -> Iterator[None]:
     """While an SDK is made for a compatible server: OpenAI's SDK takes headers and the account from the environment."""
     strangers = [name for name in os.environ if name.startswith("OPENAI_")] if spec.provider == "compatible" else []
     hidden = {name: os.environ.pop(name) for name in strangers}

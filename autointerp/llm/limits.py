@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 FIRST_LIMIT = 16.0
 
 
-class Turnstile:
+class Permits:
     """A semaphore whose number of places changes; nobody enters before `closed_until`."""
 
     def __init__(self, places: Callable[[], int]) -> None:
@@ -71,8 +71,8 @@ class AdaptiveLimit:
         self.limit = min(FIRST_LIMIT, float(most))
         self._threshold = float(most)
         self._backed_off_at = 0.0
-        self._slots = Turnstile(lambda: int(self.limit))
-        self._desks = Turnstile(lambda: int(self.limit) + math.ceil(int(self.limit) / 4))
+        self._slots = Permits(lambda: int(self.limit))
+        self._desks = Permits(lambda: int(self.limit) + math.ceil(int(self.limit) / 4))
         self.slot, self.desk = self._slots.place, self._desks.place
 
     @property
@@ -93,8 +93,8 @@ class AdaptiveLimit:
         With retry_after, no call starts before that many seconds have passed.
         """
         if retry_after:
-            for turnstile in (self._desks, self._slots):
-                turnstile.closed_until = max(turnstile.closed_until, time.monotonic() + retry_after)
+            for permits in (self._desks, self._slots):
+                permits.closed_until = max(permits.closed_until, time.monotonic() + retry_after)
         if began > self._backed_off_at:  # on a coarse clock, its round's other calls began at this very time
             self._backed_off_at = time.monotonic()
             self.limit = self._threshold = max(1.0, self.limit / 2)

@@ -1,6 +1,6 @@
-"""A run's access to its judges: opens what a config needs, and drives many askings at once over one event loop.
+"""A run's access to its judges: opens what a config needs, and drives many tasks at once over one event loop.
 
-Knows how askings are answered, live or by provider batches; not what they ask.
+Knows how tasks are answered, live or by provider batches; not what they ask.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from autointerp.llm import specs
 from autointerp.llm.ask import Ended, step
 from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache
-from autointerp.llm.client import Client, Patience, Tally
+from autointerp.llm.client import Client, RetryPolicy, Tally
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import load_prices
 from autointerp.llm.providers import Provider
-from autointerp.llm.types import Answer, Asking, Question
+from autointerp.llm.types import Answer, LLMTask, Question
 from sae.common.errors import UserError
 
 T = TypeVar("T")
 Done = Callable[[int, T], None]
-"""Told the place and the value of each asking as it ends."""
+"""Told the place and the value of each task as it ends."""
 RARE_COLLECTIONS = (3000, 20, 50)
 """gc's thresholds while answers come in."""
 TICK_SECONDS = 0.2
@@ -32,7 +32,7 @@ DRAIN_SECONDS = 20.0
 """How long calls under way may still bring their paid answers when a run is stopped."""
 
 
-class Session:
+class LiveResolver:
     """A context manager. Raises UserError at once for a missing key or, with a budget, an unknown price."""
 
     def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
@@ -48,7 +48,7 @@ class Session:
             AnswerCache(cache),
             prices,
             Budget(runtime.max_cost),
-            Patience(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
+            RetryPolicy(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
             limits,
         )
         self._runner = asyncio.Runner()
@@ -75,17 +75,17 @@ class Session:
         said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", tally.waiting]
         return ", ".join(filter(None, said))
 
-    def resolve(self, askings: Sequence[Asking[T]], done: Done[T], tick: Callable[[], None]) -> None:
+    def resolve(self, tasks: Sequence[LLMTask[T]], done: Done[T], tick: Callable[[], None]) -> None:
         """Drive all to their ends; `tick` is called now and then. Whatever `done` raises stops the rest."""
-        self._run(self._ticking(self._drive_all(askings, done), tick))
+        self._run(self._ticking(self._drive_all(tasks, done), tick))
 
-    async def _drive_all(self, askings: Sequence[Asking[T]], done: Done[T]) -> None:
+    async def _drive_all(self, tasks: Sequence[LLMTask[T]], done: Done[T]) -> None:
         if self._runtime.batch:
             from autointerp.llm.batches import drive_in_batches
 
-            await drive_in_batches(askings, done, self.client, self.provider_of, self._runtime.poll_seconds)
+            await drive_in_batches(tasks, done, self.client, self.provider_of, self._runtime.poll_seconds)
         else:
-            await drive_live(askings, done, self.client.answer, 2 * self._runtime.concurrency)
+            await drive_live(tasks, done, self.client.answer, 2 * self._runtime.concurrency)
 
     async def _ticking(self, work: Coroutine[Any, Any, None], tick: Callable[[], None]) -> None:
         ticker = asyncio.create_task(_forever(tick))
@@ -102,7 +102,7 @@ class Session:
         """On this session's loop."""
         _apart(lambda: self._runner.run(work))
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> "LiveResolver":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,16 +149,16 @@ def make_provider(model: str, runtime: Runtime, limits: Limits) -> "Provider | A
 
 
 async def drive_live(
-    askings: Sequence[Asking[T]], done: Done[T], answer: Callable[[Question], Awaitable[Answer]], at_once: int
+    tasks: Sequence[LLMTask[T]], done: Done[T], answer: Callable[[Question], Awaitable[Answer]], at_once: int
 ) -> None:
-    """Drive askings with live answers, so many under way at once, in their order."""
-    waiting = iter(enumerate(askings))
+    """Drive tasks with live answers, so many under way at once, in their order."""
+    waiting = iter(enumerate(tasks))
 
     async def work() -> None:
-        for place, asking in waiting:
-            done(place, await drive(asking, answer))
+        for place, task in waiting:
+            done(place, await drive(task, answer))
 
-    workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(askings)))]
+    workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(tasks)))]
     try:
         await asyncio.gather(*workers)
     finally:
@@ -166,10 +166,10 @@ async def drive_live(
             worker.cancel()
 
 
-async def drive(asking: Asking[T], answer: Callable[[Question], Awaitable[Answer]]) -> T:
-    """One asking to its end; the questions of a round at once."""
+async def drive(task: LLMTask[T], answer: Callable[[Question], Awaitable[Answer]]) -> T:
+    """One task to its end; the questions of a round at once."""
     answers: tuple[Answer, ...] | None = None
-    while not isinstance(questions := step(asking, answers), Ended):
+    while not isinstance(questions := step(task, answers), Ended):
         answers = tuple(await asyncio.gather(*map(answer, questions)))
     return questions.value
 

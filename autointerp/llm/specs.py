@@ -11,7 +11,7 @@ FORMS = "anthropic/MODEL, openai/MODEL, http://host:port/v1#MODEL, hf/NAME|DIR, 
 
 
 @dataclass(frozen=True)
-class JudgeSpec:
+class ModelSpec:
     """provider, the model's name there, and for compatible servers their base URL."""
 
     text: str
@@ -39,17 +39,17 @@ class JudgeSpec:
         return self.provider in ("anthropic", "openai")
 
 
-def parse(text: str) -> JudgeSpec:
+def parse(text: str) -> ModelSpec:
     """Read a spec. Raises UserError if it has none of the forms, or holds a password."""
     head, _, model = text.partition("/")
     if head in ("anthropic", "openai", "hf") and model:
-        return JudgeSpec(text, head, model)  # type: ignore[arg-type]  # narrowed by the test above
+        return ModelSpec(text, head, model)  # type: ignore[arg-type]  # narrowed by the test above
     if text.startswith(("http://", "https://")):
         return _compatible(text)
     raise UserError(f"unknown judge {text!r}; write {FORMS}")
 
 
-def refuse_temperature(judge: JudgeSpec, temperature: float | None, field: str) -> None:
+def refuse_temperature(judge: ModelSpec, temperature: float | None, field: str) -> None:
     """Raises UserError if a judge is given a temperature that its API does not take."""
     if judge.provider == "anthropic" and temperature is not None:
         raise UserError(f"{judge.text} takes no temperature; set {field}=null")
@@ -60,10 +60,10 @@ def is_spec(text: str) -> bool:
     return text.startswith(("anthropic/", "openai/", "hf/", "http://", "https://"))
 
 
-def _compatible(text: str) -> JudgeSpec:
+def _compatible(text: str) -> ModelSpec:
     url = urlsplit(text)
     if url.username or url.password:
         raise UserError("a judge's URL must not hold a password: it is written into results; set AUTOINTERP_API_KEY")
     if not url.hostname or not url.fragment:
         raise UserError(f"judge {text!r}: write http://host:port/v1#MODEL")
-    return JudgeSpec(text, "compatible", url.fragment, url._replace(fragment="").geturl().rstrip("/"))
+    return ModelSpec(text, "compatible", url.fragment, url._replace(fragment="").geturl().rstrip("/"))

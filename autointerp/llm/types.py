@@ -121,4 +121,4 @@ class EmbeddingRequest:
 
 Question: TypeAlias = Request | EmbeddingRequest
 Answer: TypeAlias = Completion | Vectors | Failure
-Asking: TypeAlias = Generator[tuple[Question, ...], tuple[Answer, ...], T]
+LLMTask: TypeAlias = Generator[tuple[Question, ...], tuple[Answer, ...], T]

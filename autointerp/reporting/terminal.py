@@ -16,11 +16,11 @@ SHADES = (22, 28, 34, 40, 46)
 
 def feature_page(folder: RunFolder, name: str, colour: bool) -> str:
     """What is known of one feature. Raises UserError with the near names if the run has no such feature."""
-    features = {str(feature.feature): feature for feature in folder.read_features()}
+    features = {str(feature.id): feature for feature in folder.read_features()}
     if name not in features:
         raise UserError(f"{folder.path} has no feature {name!r}{near(name, sorted(features))}")
     feature = features[name]
-    results = [result for result in folder.results() if result.feature == feature.feature]
+    results = [result for result in folder.results() if result.feature == feature.id]
     return "\n".join(_lines(feature, results, colour))
 
 
@@ -47,7 +47,7 @@ def _rank(score: float | None) -> float:
 
 
 def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: bool) -> list[str]:
-    lines = [f"{feature.feature}   density {feature.density:.5f}   largest activation {feature.max_activation:.3g}", ""]
+    lines = [f"{feature.id}   density {feature.density:.5f}   largest activation {feature.max_activation:.3g}", ""]
     for result in results:
         lines += _explained(result)
     lines.append("explained from")

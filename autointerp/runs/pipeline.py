@@ -51,7 +51,7 @@ def run(config: Config, report: Report) -> RunFolder:
 
 
 def estimate(config: Config, report: Report) -> Estimator:
-    """What a run would still ask, by stage, without asking: prompts are rendered from real records.
+    """What a run would still ask, by stage, without task: prompts are rendered from real records.
 
     Records are drawn if they are not there yet, and kept: the run itself goes on from them.
     """
@@ -77,9 +77,9 @@ def judges(config: Config) -> AbstractContextManager[Resolver]:
     models = evaluate.judges(config)
     if not models:
         return nullcontext(Offline())
-    from autointerp.llm.resolver import Session
+    from autointerp.llm.resolver import LiveResolver
 
-    return Session(models, config.runtime, cache_folder())
+    return LiveResolver(models, config.runtime, cache_folder())
 
 
 def folder_of(config: Config, about: dict[str, Any]) -> RunFolder:

@@ -10,7 +10,7 @@ from autointerp import evaluate
 from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method
 from autointerp.llm.ask import answered_by
-from autointerp.llm.types import Asking, Usage
+from autointerp.llm.types import LLMTask, Usage
 from autointerp.records import Explanation, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.progress import Progress
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class Resolver(Protocol):
-    """Who answers: drives askings to their ends and tells `done` each one's place and value."""
+    """Who answers: drives tasks to their ends and tells `done` each one's place and value."""
 
     def resolve(
-        self, askings: Sequence[Asking[T]], done: Callable[[int, T], None], tick: Callable[[], None]
+        self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]
     ) -> None: ...
 
     def note(self) -> str:
@@ -36,9 +36,9 @@ class Resolver(Protocol):
 class Offline:
     """For the rules, which ask nobody."""
 
-    def resolve(self, askings: Sequence[Asking[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
-        for place, asking in enumerate(askings):
-            done(place, answered_by(asking, _nobody))
+    def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
+        for place, task in enumerate(tasks):
+            done(place, answered_by(task, _nobody))
             tick()
 
     def note(self) -> str:
@@ -49,7 +49,7 @@ def _nobody(question: object) -> Any:
     raise AssertionError(f"asked without a judge: {question}")
 
 
-class Hopeless(UserError):
+class TooManyErrors(UserError):
     """More errors than --fail-on-error allows are certain."""
 
     status = 1
@@ -89,7 +89,7 @@ class Work:
         self, features: Sequence[FeatureRecord], config: Config, chosen: Method, finished: Iterable[FeatureResult]
     ) -> None:
         self._features, self._config, self._method = features, config, chosen
-        place_of = {feature.feature: place for place, feature in enumerate(features)}
+        place_of = {feature.id: place for place, feature in enumerate(features)}
         self._finished = {(place_of[result.feature], result.explainer): result for result in finished}
         self._partners = evaluate.partners(features, config.seed, config.controls)
         self._explained: dict[tuple[int, str], Explained] = {
@@ -108,7 +108,7 @@ class Work:
         by_name = {explainer.name: explainer for explainer in self._method.explainers}
         wanted = [*self._pending, *((p, name) for i, name in self._pending if (p := self._partners[i]) is not None)]
         missing = [key for key in dict.fromkeys(wanted) if key not in self._explained]
-        askings = [evaluate.explain(self._features[place], by_name[name]) for place, name in missing]
+        tasks = [evaluate.explain(self._features[place], by_name[name]) for place, name in missing]
         ended = 0
 
         def done(number: int, explained: Explained) -> None:
@@ -116,11 +116,11 @@ class Work:
             ended += 1
             self._explained[missing[number]] = explained
 
-        resolver.resolve(askings, done, lambda: progress.update(ended, len(askings), resolver.note()))
+        resolver.resolve(tasks, done, lambda: progress.update(ended, len(tasks), resolver.note()))
 
     def evaluate(self, resolver: Resolver, progress: Progress, append: Callable[[list[FeatureResult]], None]) -> None:
-        """Score every unfinished feature. Raises Hopeless as soon as too many errors are certain."""
-        askings = [evaluate.evaluate(self._case(place, name)) for place, name in self._pending]
+        """Score every unfinished feature. Raises TooManyErrors as soon as too many errors are certain."""
+        tasks = [evaluate.evaluate(self._case(place, name)) for place, name in self._pending]
         allowed = math.floor(self._config.runtime.fail_on_error * len(self._all()))
         held = ByFeature(self._pending)
         errors = ended = 0
@@ -137,13 +137,13 @@ class Work:
             write(held.add(self._pending[number], result))
             if errors > allowed:
                 write(held.rest())
-                raise Hopeless(_hopeless(result, errors, len(self._all()), self._config.runtime.fail_on_error))
+                raise TooManyErrors(_hopeless(result, errors, len(self._all()), self._config.runtime.fail_on_error))
 
         def tick() -> None:
             said = [f"{errors} errors", resolver.note()]
-            progress.update(ended, len(askings), ", ".join(filter(None, said)))
+            progress.update(ended, len(tasks), ", ".join(filter(None, said)))
 
-        resolver.resolve(askings, done, tick)
+        resolver.resolve(tasks, done, tick)
 
     def _case(self, place: int, name: str) -> Case:
         partner = self._partners[place]

@@ -39,7 +39,7 @@ class Measured:
     metrics: dict[str, Any]
 
 
-class Workshop:
+class DictionaryBuilder:
     """Makes the dictionaries of one run. `key` names all that a fitted dictionary depends on but its recipe."""
 
     def __init__(

@@ -9,14 +9,14 @@ import numpy as np
 
 from autointerp.config import Config
 from autointerp.sampling import inputs
-from autointerp.sampling.dictionaries import Measured, Workshop
+from autointerp.sampling.dictionaries import DictionaryBuilder, Measured
 from autointerp.sampling.inputs import Contents
 from sae.common.errors import UserError
 from sae.common.progress import Report
 from sae.data.blocks import Blocks, tokens_per_document
 from sae.data.corpus import Text
 from sae.data.split import Split, choose_documents, split_blocks
-from sae.models.cache import Cellar, digest
+from sae.models.cache import ArtifactCache, digest
 from sae.models.subject import Subject, boot, choose_device
 
 VERSION = 2
@@ -44,13 +44,13 @@ def prepare(config: Config, contents: Contents, cache: Path, report: Report) -> 
     device, reason = choose_device(config.runtime.device)
     is_toy = config.subject.model == inputs.TOY
     text = Text(config.corpus.source, config.corpus.context, config.corpus.max_tokens, contents["corpus"])
-    cellar = Cellar(cache, report, device)
-    folder = str(_toy_folder(config, text, cellar) if is_toy else config.subject.model)
+    artifacts = ArtifactCache(cache, report, device)
+    folder = str(_toy_folder(config, text, artifacts) if is_toy else config.subject.model)
     subject = boot(folder, device, False if is_toy else config.subject.prepend_bos, contents["processing"])
     subject.width(str(config.subject.hook_point))  # refuses an unknown hook point before the text is read
     _check_context(config, subject)
-    split = _split(cellar.tokens(subject, text), config)
-    workshop = Workshop(config, contents, cache, report, subject, split, _key(config, contents))
+    split = _split(artifacts.tokens(subject, text), config)
+    builder = DictionaryBuilder(config, contents, cache, report, subject, split, _key(config, contents))
     facts = {
         "device": f"{device}: {reason}",
         "corpus_tokens": split.train.n_tokens + split.held_out.n_tokens,
@@ -60,14 +60,14 @@ def prepare(config: Config, contents: Contents, cache: Path, report: Report) -> 
         facts |= json.loads((Path(folder) / "toy.json").read_text("utf-8"))["losses"]
     sampled = _sampled(split.held_out, config)
     facts["sampled_tokens"] = sampled.n_tokens
-    return Prepared(subject, str(config.subject.hook_point), sampled, workshop.measured(), facts)
+    return Prepared(subject, str(config.subject.hook_point), sampled, builder.measured(), facts)
 
 
-def _toy_folder(config: Config, text: Text, cellar: Cellar) -> Path:
+def _toy_folder(config: Config, text: Text, artifacts: ArtifactCache) -> Path:
     """The toy's Hugging Face directory, trained on the text that is not held out."""
     toy = config.subject.toy
     recipe = toy.model_copy(update={"seed": config.seed + toy.seed})
-    return cellar.toy(recipe, text, lambda blocks: _split(blocks, config), [config.corpus.held_out, config.seed])
+    return artifacts.toy(recipe, text, lambda blocks: _split(blocks, config), [config.corpus.held_out, config.seed])
 
 
 def _check_context(config: Config, subject: Subject) -> None:

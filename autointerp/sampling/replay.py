@@ -124,7 +124,7 @@ def _feature_records(
     promoted = _promoted(chosen.measured.dictionary, indices, prepared, tokens)
     for feature, norm, cosine, raised in zip(chosen.features, norms, cosines, promoted, strict=True):
         yield FeatureRecord(
-            feature=FeatureId(chosen.measured.dictionary.name, feature.index),
+            id=FeatureId(chosen.measured.dictionary.name, feature.index),
             explain=tuple(map(record, feature.explain)),
             score=tuple(map(record, feature.score)),
             density=feature.density,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from autointerp.config import Config
 from autointerp.llm import specs
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.prompting.templates import Prompt
 from autointerp.records import Explanation, FeatureRecord, Judgement, Simulation
 from sae.common.errors import UserError
@@ -39,7 +39,7 @@ class Scorer(Protocol):
     @property
     def prompts(self) -> tuple[Prompt, ...]: ...
 
-    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Raises AnswerError if an answer is missing or cannot be read."""
         ...
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.llm.ask import embed
-from autointerp.llm.types import Asking, EmbeddingRequest
+from autointerp.llm.types import EmbeddingRequest, LLMTask
 from autointerp.prompting import render
 from autointerp.prompting.templates import Prompt
 from autointerp.records import Explanation, FeatureRecord
@@ -31,7 +31,7 @@ class EmbeddingScorer:
     def __init__(self, model: str) -> None:
         self._model = f"embedding/{model}"
 
-    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         shown = windows(feature.score)
         if not shown.active or not shown.silent:
             return Scored({self.name: None})
@@ -53,7 +53,7 @@ class ExampleEmbeddingScorer:
     def __init__(self, model: str) -> None:
         self._model = f"embedding/{model}"
 
-    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         known, asked = windows(feature.explain), windows(feature.score)
         if not all((known.active, known.silent, asked.active, asked.silent)):
             return Scored({self.name: None})

@@ -12,8 +12,8 @@ import numpy as np
 
 from autointerp.config import Judging
 from autointerp.llm.ask import ask, together
-from autointerp.llm.specs import JudgeSpec
-from autointerp.llm.types import Asking, Completion, Request
+from autointerp.llm.specs import ModelSpec
+from autointerp.llm.types import Completion, LLMTask, Request
 from autointerp.prompting import parse, render, templates
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored
@@ -28,19 +28,19 @@ class IntruderScorer:
     name = "intruder"
     explained = False
 
-    def __init__(self, judge: JudgeSpec, settings: Judging, seed: int) -> None:
+    def __init__(self, judge: ModelSpec, settings: Judging, seed: int) -> None:
         self._judge, self._settings, self._seed = judge, settings, seed
         self.chances: dict[str, float | None] = {self.name: 1 / settings.intruder_texts}
         self._prompt = templates.load("scorer/intruder")
         self.prompts = (self._prompt, templates.load("again"))
 
-    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Undefined if there are too few active texts for one question: fewer texts would be another chance level."""
         shown = windows(feature.score)
         fellows = self._settings.intruder_texts - 1
         if len(shown.active) < fellows or not shown.silent:
             return Scored({self.name: None})
-        rng = generator(self._seed, STREAM, feature.feature)
+        rng = generator(self._seed, STREAM, feature.id)
         groups = _groups(shown, fellows)
         chosen = [groups[place] for place in spread(self._settings.intruders, len(groups))]
         questions = [self._question(shown, group, fellows, rng) for group in chosen]
@@ -50,7 +50,7 @@ class IntruderScorer:
 
     def _question(
         self, shown: Windows, group: Sequence[int], fellows: int, rng: np.random.Generator
-    ) -> Asking[Judgement]:
+    ) -> LLMTask[Judgement]:
         """All random choices are made here, at once: they do not depend on the order of answers."""
         chosen = [int(place) for place in rng.choice(group, fellows, replace=False)]
         intruder = int(rng.choice(shown.silent))
@@ -62,7 +62,7 @@ class IntruderScorer:
         texts.insert(seat, marked_like(shown.records[intruder], like))
         return self._ask(texts, intruder, seat)
 
-    def _ask(self, texts: Sequence[str], intruder: int, seat: int) -> Asking[Judgement]:
+    def _ask(self, texts: Sequence[str], intruder: int, seat: int) -> LLMTask[Judgement]:
         numbers = list(range(1, len(texts) + 1))
         schema = {
             "type": "object",

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from autointerp.config import Judging
 from autointerp.llm.ask import ask, together
-from autointerp.llm.specs import JudgeSpec
-from autointerp.llm.types import Asking, Completion, Request, TokenLogprobs
+from autointerp.llm.specs import ModelSpec
+from autointerp.llm.types import Completion, LLMTask, Request, TokenLogprobs
 from autointerp.prompting import parse, render, templates
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored
@@ -36,7 +36,7 @@ class JudgedScorer:
 
     explained = True
 
-    def __init__(self, name: str, judge: JudgeSpec, settings: Judging, seed: int, base_rate: float) -> None:
+    def __init__(self, name: str, judge: ModelSpec, settings: Judging, seed: int, base_rate: float) -> None:
         self.name = name
         self._judge, self._settings, self._seed = judge, settings, seed
         self._prompt = templates.load(f"scorer/{name}")
@@ -47,12 +47,12 @@ class JudgedScorer:
         if settings.logprobs:
             self.chances[f"{name}/auroc"] = 0.5
 
-    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Undefined, and nothing asked, where there is nothing to tell apart."""
         shown = windows(feature.score)
         if not shown.active or not shown.silent:
             return Scored(dict.fromkeys(self.chances))
-        order = generator(self._seed, STREAMS[self.name], feature.feature).permutation([*shown.active, *shown.silent])
+        order = generator(self._seed, STREAMS[self.name], feature.id).permutation([*shown.active, *shown.silent])
         groups = chunks([int(place) for place in order], self._settings.texts)
         texts = self._texts(shown)
         found = yield from together(self._group(explanation.text, group, texts) for group in groups)
@@ -66,7 +66,7 @@ class JudgedScorer:
         likes = zip(shown.silent, lenders(shown), strict=True)
         return texts | {place: marked_like(shown.records[place], like) for place, like in likes}
 
-    def _group(self, explanation: str, places: Sequence[int], texts: dict[int, str]) -> Asking[list[Judgement]]:
+    def _group(self, explanation: str, places: Sequence[int], texts: dict[int, str]) -> LLMTask[list[Judgement]]:
         values = {"explanation": explanation, "texts": [texts[place] for place in places]}
         messages = self._prompt.conversation([], values)
         request = Request(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Simulation
 from autointerp.scorers import Scored
 from autointerp.simulators import Simulator
@@ -35,7 +35,7 @@ class SimulationScorer:
         self.prompts = simulator.prompts
         self.chances: dict[str, float | None] = dict.fromkeys(SLICES, 0.0)
 
-    def score(self, feature: FeatureRecord, explanation: Explanation) -> Asking[Scored]:
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         used = [place for place, record in enumerate(feature.score) if record.source in SIMULATED]
         found = yield from self._simulator.simulate(explanation, [feature.score[place].tokens for place in used])
         simulations = tuple(Simulation(place, values) for place, values in zip(used, found, strict=True))

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from autointerp.config import Simulating
 from autointerp.llm import specs
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.prompting.templates import Prompt
 from autointerp.records import Explanation
 from sae.common.errors import UserError
@@ -22,7 +22,7 @@ class Simulator(Protocol):
     @property
     def prompts(self) -> tuple[Prompt, ...]: ...
 
-    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> Asking[list[Predicted]]:
+    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
         """Predicted activation of each token of each fragment.
 
         Raises AnswerError if the explanation or an answer cannot be read.
@@ -51,7 +51,7 @@ def make(spec: str, settings: Simulating) -> Simulator:
     return GeneratedSimulator(spec, settings, method == "logprobs", judge.has_schema)
 
 
-def _best(judge: specs.JudgeSpec) -> str:
+def _best(judge: specs.ModelSpec) -> str:
     """The most exact method a judge is sure to have."""
     if judge.has_prompt_logprobs:
         return "all_at_once"

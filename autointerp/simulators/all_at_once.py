@@ -10,7 +10,7 @@ from functools import cached_property
 
 from autointerp.config import Simulating
 from autointerp.llm.ask import ask_once, together
-from autointerp.llm.types import Asking, Completion, Message, Request, Usage
+from autointerp.llm.types import Completion, LLMTask, Message, Request, Usage
 from autointerp.prompting import parse, render, templates
 from autointerp.records import AnswerError, Explanation
 
@@ -28,10 +28,10 @@ class AllAtOnceSimulator:
 
     def simulate(
         self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
-    ) -> Asking[list[tuple[float | None, ...]]]:
+    ) -> LLMTask[list[tuple[float | None, ...]]]:
         return (yield from together(self._fragment(explanation.text, tokens) for tokens in fragments))
 
-    def _fragment(self, explanation: str, tokens: tuple[str, ...]) -> Asking[tuple[float | None, ...]]:
+    def _fragment(self, explanation: str, tokens: tuple[str, ...]) -> LLMTask[tuple[float | None, ...]]:
         text, slots = self._prompt(explanation, tokens)
         request = Request(
             model=self.name,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from autointerp.config import Simulating
 from autointerp.llm.ask import ask, together
-from autointerp.llm.types import Asking, Completion, Request, TokenLogprobs
+from autointerp.llm.types import Completion, LLMTask, Request, TokenLogprobs
 from autointerp.prompting import parse, render, templates
 from autointerp.records import Explanation
 
@@ -51,14 +51,14 @@ class GeneratedSimulator:
 
     def simulate(
         self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
-    ) -> Asking[list[tuple[float | None, ...]]]:
+    ) -> LLMTask[list[tuple[float | None, ...]]]:
         samples = range(self._settings.samples)
         questions = [self._sample(explanation.text, tokens, n) for tokens in fragments for n in samples]
         found = yield from together(questions)
         size = len(samples)
         return [_mean(found[place * size : (place + 1) * size]) for place in range(len(fragments))]
 
-    def _sample(self, explanation: str, tokens: tuple[str, ...], number: int) -> Asking[tuple[float | None, ...]]:
+    def _sample(self, explanation: str, tokens: tuple[str, ...], number: int) -> LLMTask[tuple[float | None, ...]]:
         values = {"explanation": explanation, "tokens": render.token_lines(tokens)}
         messages = self.prompts[0].conversation(self._shots, values)
         request = Request(

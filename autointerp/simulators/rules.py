@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules, templates
 from autointerp.records import Explanation
 
@@ -15,7 +15,7 @@ class RulesSimulator:
 
     def simulate(
         self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
-    ) -> Asking[list[tuple[float | None, ...]]]:
+    ) -> LLMTask[list[tuple[float | None, ...]]]:
         yield from ()  # asks nobody
         predictor = rules.Predictor(rules.from_text(explanation.text))
         return [predictor.predict(tokens) for tokens in fragments]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
 from sae.formats.header import Header
-from sae.formats.json_checks import optional, read_json, require, typed, whole
+from sae.formats.json_checks import optional_typed, positive_int, read_json, require, require_typed
 from sae.formats.safe_load import in_fp32, read_torch
-from sae.formats.tensor_checks import fitting, fitting_k
+from sae.formats.tensor_checks import require_k, require_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,10 +52,10 @@ def peek(place: Path) -> Header:
     trainer, folder = _trainer(path), path.resolve().parent.name
     return Header(
         name=folder if place.is_dir() else f"{folder}-{place.stem}",
-        d_in=whole(trainer, "activation_dim", path),
-        n_features=whole(trainer, "dict_size", path),
-        hook_point=_hook_point(optional(trainer, "submodule_name", str, path) or ""),
-        model=optional(trainer, "lm_name", str, path) or None,
+        d_in=positive_int(trainer, "activation_dim", path),
+        n_features=positive_int(trainer, "dict_size", path),
+        hook_point=_hook_point(optional_typed(trainer, "submodule_name", str, path) or ""),
+        model=optional_typed(trainer, "lm_name", str, path) or None,
     )
 
 
@@ -74,7 +74,7 @@ def load(place: Path) -> Dictionary:
         W_enc_DF=W_enc_DF,
         b_enc_F=b_enc_F,
         W_dec_FD=W_dec_FD,
-        b_dec_D=fitting(tensors, layout.b_dec, (d,), path),
+        b_dec_D=require_tensor(tensors, layout.b_dec, (d,), path),
         activation=_activation(trainer, tensors, m, path, about),
         subtract_b_dec=layout.subtract_b_dec,
         hook_point=header.hook_point,
@@ -100,11 +100,11 @@ def _config(place: Path) -> Path:
 def _trainer(path: Path) -> dict[str, Any]:
     """The config's account of the autoencoder, its class one that is known here."""
     config = read_json(path)
-    trainer = typed(config, "trainer", dict, path)
-    name = typed(trainer, "dict_class", str, path)
+    trainer = require_typed(config, "trainer", dict, path)
+    name = require_typed(trainer, "dict_class", str, path)
     if name not in LAYOUTS:
         raise UserError(f"{path}: dict_class {name!r} is not supported ({', '.join(LAYOUTS)} are)")
-    if (optional(config, "buffer", dict, path) or {}).get("io") == "in_and_out":
+    if (optional_typed(config, "buffer", dict, path) or {}).get("io") == "in_and_out":
         raise UserError(f"{path}: buffer.io is in_and_out; transcoders are not supported, autoencoders are")
     return trainer
 
@@ -125,12 +125,15 @@ def _state(path: Path) -> dict[str, Any]:
 def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
     """W_enc_DF, b_enc_F, W_dec_FD."""
     if not LAYOUTS[name].linear:
-        W_enc_DF, W_dec_FD = fitting(tensors, "W_enc", (d, m), path), fitting(tensors, "W_dec", (m, d), path)
-        return W_enc_DF, fitting(tensors, "b_enc", (m,), path), W_dec_FD
-    W_enc_DF = fitting(tensors, "encoder.weight", (m, d), path).T.contiguous()
+        W_enc_DF, W_dec_FD = (
+            require_tensor(tensors, "W_enc", (d, m), path),
+            require_tensor(tensors, "W_dec", (m, d), path),
+        )
+        return W_enc_DF, require_tensor(tensors, "b_enc", (m,), path), W_dec_FD
+    W_enc_DF = require_tensor(tensors, "encoder.weight", (m, d), path).T.contiguous()
     gated = name == "GatedAutoEncoder"  # its biases are the activation's
-    b_enc_F = W_enc_DF.new_zeros(m) if gated else fitting(tensors, "encoder.bias", (m,), path)
-    return W_enc_DF, b_enc_F, fitting(tensors, "decoder.weight", (d, m), path).T.contiguous()
+    b_enc_F = W_enc_DF.new_zeros(m) if gated else require_tensor(tensors, "encoder.bias", (m,), path)
+    return W_enc_DF, b_enc_F, require_tensor(tensors, "decoder.weight", (d, m), path).T.contiguous()
 
 
 def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path, about: Path) -> Activation:
@@ -139,24 +142,24 @@ def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: 
     match trainer["dict_class"]:
         case "GatedAutoEncoder":
             b_gate_F, r_mag_F, b_mag_F = (
-                fitting(tensors, name, (m,), path) for name in ("gate_bias", "r_mag", "mag_bias")
+                require_tensor(tensors, name, (m,), path) for name in ("gate_bias", "r_mag", "mag_bias")
             )
             return Gated(b_gate_F, r_mag_F, b_mag_F)
         case "AutoEncoderTopK":
             return TopK(_k(trainer, tensors, m, path, about))
         case "BatchTopKSAE" | "MatryoshkaBatchTopKSAE":
             # below zero (the library's -1: never set) it lets every positive value through, there as here
-            return JumpReLU(fitting(tensors, "threshold", (), path).expand(m))
+            return JumpReLU(require_tensor(tensors, "threshold", (), path).expand(m))
         case "JumpReluAutoEncoder":
-            return JumpReLU(fitting(tensors, "threshold", (m,), path))
+            return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
         case _:
             return ReLU()
 
 
 def _k(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path, about: Path) -> int:
     """The k that config and weights agree on."""
-    told = fitting_k(require(trainer, "k", about), m, about)
-    saved = fitting_k(fitting(tensors, "k", (), path).item(), m, path)
+    told = require_k(require(trainer, "k", about), m, about)
+    saved = require_k(require_tensor(tensors, "k", (), path).item(), m, path)
     if told != saved:
         raise UserError(f"{path}: k is {saved}, but {ABOUT} says {told}; they are not of one autoencoder")
     return saved

@@ -18,7 +18,7 @@ from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import first_line, require
 from sae.formats.safe_load import MALFORMED, in_fp32
-from sae.formats.tensor_checks import fitting, without_scaling
+from sae.formats.tensor_checks import require_tensor, without_scaling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,11 +58,11 @@ def load(folder: Path) -> Dictionary:
     return Dictionary(
         name=header.name,
         kind="sae",
-        W_enc_DF=fitting(tensors, "W_enc", (d, m), path),
-        b_enc_F=fitting(tensors, "b_enc", (m,), path),
-        W_dec_FD=fitting(tensors, "W_dec", (m, d), path),
-        b_dec_D=fitting(tensors, "b_dec", (d,), path),
-        activation=JumpReLU(fitting(tensors, "threshold", (m,), path)),
+        W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
+        b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
+        W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
+        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
+        activation=JumpReLU(require_tensor(tensors, "threshold", (m,), path)),
         subtract_b_dec=False,
         hook_point=header.hook_point,
         model=header.model,

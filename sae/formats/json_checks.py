@@ -34,24 +34,24 @@ def require(values: Mapping[str, Any], key: str, path: Path) -> Any:
     return values[key]
 
 
-def typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
+def require_typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
     """values[key]. Raises UserError if it is missing or not of that type (one of `EXPECTED`)."""
     value = require(values, key, path)
     if not isinstance(value, kind):
-        raise UserError(f"{path}: {key!r} is {shown(value)}, expected {EXPECTED[kind]}")
+        raise UserError(f"{path}: {key!r} is {short_repr(value)}, expected {EXPECTED[kind]}")
     return value
 
 
-def optional(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T | None:
+def optional_typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T | None:
     """As `typed`, but None if it is missing or null."""
-    return None if values.get(key) is None else typed(values, key, kind, path)
+    return None if values.get(key) is None else require_typed(values, key, kind, path)
 
 
-def whole(values: Mapping[str, Any], key: str, path: Path) -> int:
+def positive_int(values: Mapping[str, Any], key: str, path: Path) -> int:
     """values[key], a width or a count. Raises UserError if it is missing or not a whole number from 1 on."""
     value = require(values, key, path)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{path}: {key!r} is {shown(value)}, expected a whole number from 1 on")
+        raise UserError(f"{path}: {key!r} is {short_repr(value)}, expected a whole number from 1 on")
     return value
 
 
@@ -59,11 +59,11 @@ def one_of(known: tuple[str, ...], values: Mapping[str, Any], key: str, path: Pa
     """values[key]. Raises UserError if it is missing or not one of the known words."""
     value = require(values, key, path)
     if value not in known:
-        raise UserError(f"{path}: {key} is {shown(value)}{near(str(value), list(known))}")
+        raise UserError(f"{path}: {key} is {short_repr(value)}{near(str(value), list(known))}")
     return value
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value of a file on one short line; of what is not a plain value only the type, which is safe to ask."""
     plain = value is None or isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 2**63)
     told = repr(value) if plain else f"a {type(value).__name__}"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
 from sae.formats.header import Header
-from sae.formats.json_checks import optional, require, shown, typed
+from sae.formats.json_checks import optional_typed, require, require_typed, short_repr
 from sae.formats.safe_load import read_torch
-from sae.formats.tensor_checks import fitting, fitting_k
+from sae.formats.tensor_checks import require_k, require_tensor
 
 if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary
@@ -44,10 +44,10 @@ def load(path: Path) -> Dictionary:
     return Dictionary(
         name=header.name,
         kind="sae",
-        W_enc_DF=fitting(values, "encoder.weight", (m, d), path).T.contiguous(),
-        b_enc_F=fitting(values, "latent_bias", (m,), path),
-        W_dec_FD=fitting(values, "decoder.weight", (d, m), path).T.contiguous(),
-        b_dec_D=fitting(values, "pre_bias", (d,), path),
+        W_enc_DF=require_tensor(values, "encoder.weight", (m, d), path).T.contiguous(),
+        b_enc_F=require_tensor(values, "latent_bias", (m,), path),
+        W_dec_FD=require_tensor(values, "decoder.weight", (d, m), path).T.contiguous(),
+        b_dec_D=require_tensor(values, "pre_bias", (d,), path),
         activation=activation,
         normalisation="layer_norm" if isinstance(activation, TopK) else "none",  # the library decides it so
         hook_point=header.hook_point,
@@ -69,7 +69,7 @@ def _header(path: Path, values: dict[str, Any]) -> Header:
 def _length(values: dict[str, Any], name: str, path: Path) -> int:
     shape = getattr(require(values, name, path), "shape", None)
     if shape is None or len(shape) != 1:
-        told = shown(values[name]) if shape is None else f"of shape {list(shape)}"
+        told = short_repr(values[name]) if shape is None else f"of shape {list(shape)}"
         raise UserError(f"{path}: {name} is {told}, expected a tensor of one dimension")
     return int(shape[0])
 
@@ -77,16 +77,16 @@ def _length(values: dict[str, Any], name: str, path: Path) -> int:
 def _activation(values: dict[str, Any], m: int, path: Path) -> Activation:
     from sae.dictionary import ReLU, TopK
 
-    match optional(values, "activation", str, path) or "ReLU":
+    match optional_typed(values, "activation", str, path) or "ReLU":
         case "ReLU":
             return ReLU()
         case "TopK":
-            options = typed(values, "activation_state_dict", dict, path)
-            after = optional(options, "postact_fn", str, path)
+            options = require_typed(values, "activation_state_dict", dict, path)
+            after = optional_typed(options, "postact_fn", str, path)
             if after != "ReLU":
                 raise UserError(
                     f"{path}: postact_fn {after!r} is not supported (ReLU is); features must not be negative"
                 )
-            return TopK(fitting_k(require(options, "k", path), m, path))
+            return TopK(require_k(require(options, "k", path), m, path))
         case other:
             raise UserError(f"{path}: activation {other!r} is not supported (ReLU, TopK are)")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sae.common.errors import UserError
 from sae.formats.header import Header
-from sae.formats.json_checks import one_of, optional, read_json, require, shown, typed, whole
+from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
 from sae.formats.safe_load import read_tensors
-from sae.formats.tensor_checks import fitting, fitting_k
+from sae.formats.tensor_checks import require_k, require_tensor
 from sae.formats.write import write_folder
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ def peek(folder: Path) -> Header:
     about, path = _about(folder), folder / ABOUT
     metadata = _metadata(about, path)
     return Header(
-        name=typed(about, "name", str, path),
-        d_in=whole(about, "d_in", path),
-        n_features=whole(about, "n_features", path),
-        hook_point=optional(about, "hook_point", str, path),
-        model=optional(about, "model", str, path),
-        prepend_bos=optional(metadata, "prepend_bos", bool, path),
-        processing=optional(metadata, "processing", dict, path),
+        name=require_typed(about, "name", str, path),
+        d_in=positive_int(about, "d_in", path),
+        n_features=positive_int(about, "n_features", path),
+        hook_point=optional_typed(about, "hook_point", str, path),
+        model=optional_typed(about, "model", str, path),
+        prepend_bos=optional_typed(metadata, "prepend_bos", bool, path),
+        processing=optional_typed(metadata, "processing", dict, path),
     )
 
 
@@ -45,12 +45,12 @@ def load(folder: Path) -> Dictionary:
     return Dictionary(
         name=header.name,
         kind=one_of(get_args(Kind), about, "kind", folder / ABOUT),
-        W_enc_DF=fitting(tensors, "W_enc", (d, m), path),
-        b_enc_F=fitting(tensors, "b_enc", (m,), path),
-        W_dec_FD=fitting(tensors, "W_dec", (m, d), path),
-        b_dec_D=fitting(tensors, "b_dec", (d,), path),
-        activation=_activation(typed(about, "activation", dict, folder / ABOUT), tensors, m, path),
-        subtract_b_dec=typed(about, "subtract_b_dec", bool, folder / ABOUT),
+        W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
+        b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
+        W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
+        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
+        activation=_activation(require_typed(about, "activation", dict, folder / ABOUT), tensors, m, path),
+        subtract_b_dec=require_typed(about, "subtract_b_dec", bool, folder / ABOUT),
         normalisation=one_of(get_args(Normalisation), about, "normalisation", folder / ABOUT),
         hook_point=header.hook_point,
         model=header.model,
@@ -66,13 +66,13 @@ def save(dictionary: Dictionary, folder: Path) -> None:
 def _about(folder: Path) -> dict[str, Any]:
     about = read_json(folder / ABOUT)
     if about.get("format_version") != VERSION:
-        version = shown(about.get("format_version"))
+        version = short_repr(about.get("format_version"))
         raise UserError(f"{folder / ABOUT} has format version {version}; this code reads {VERSION}")
     return about
 
 
 def _metadata(about: dict[str, Any], path: Path) -> dict[str, Any]:
-    return typed(about, "metadata", dict, path) if "metadata" in about else {}
+    return require_typed(about, "metadata", dict, path) if "metadata" in about else {}
 
 
 def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, Any]:
@@ -128,17 +128,19 @@ def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path:
             made: Activation = bare[name]()
             return made
         case "topk":
-            scale_F = fitting(tensors, "scale", (m,), path) if "scale" in tensors else None
-            return TopK(fitting_k(require(about, "k", path.parent / ABOUT), m, path.parent / ABOUT), scale_F)
+            scale_F = require_tensor(tensors, "scale", (m,), path) if "scale" in tensors else None
+            return TopK(require_k(require(about, "k", path.parent / ABOUT), m, path.parent / ABOUT), scale_F)
         case "groupmax":
-            return GroupMax(fitting_k(require(about, "k", path.parent / ABOUT), m, path.parent / ABOUT))
+            return GroupMax(require_k(require(about, "k", path.parent / ABOUT), m, path.parent / ABOUT))
         case "jumprelu":
-            return JumpReLU(fitting(tensors, "threshold", (m,), path))
+            return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
         case "gated":
-            b_gate_F, r_mag_F, b_mag_F = (fitting(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag"))
+            b_gate_F, r_mag_F, b_mag_F = (
+                require_tensor(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag")
+            )
             return Gated(b_gate_F, r_mag_F, b_mag_F)
         case "non_negative":
-            k = fitting_k(about["k"], m, path.parent / ABOUT) if "k" in about else None
-            return NonNegative(fitting(tensors, "gram", (m, m), path), k)
+            k = require_k(about["k"], m, path.parent / ABOUT) if "k" in about else None
+            return NonNegative(require_tensor(tensors, "gram", (m, m), path), k)
         case other:
-            raise UserError(f"{path.parent / ABOUT}: activation {shown(other)} is not known to this version")
+            raise UserError(f"{path.parent / ABOUT}: activation {short_repr(other)} is not known to this version")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sae.common.errors import UserError
 from sae.formats.header import Header
-from sae.formats.json_checks import one_of, optional, read_json, require, shown, typed, whole
+from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
 from sae.formats.safe_load import read_tensors
-from sae.formats.tensor_checks import fitting, fitting_k, without_scaling
+from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
 from sae.formats.write import write_folder
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def peek(folder: Path) -> Header:
     processing = _processing(about, path)
     return Header(
         name=folder.resolve().name,
-        d_in=whole(config, "d_in", path),
-        n_features=whole(config, "d_sae", path),
-        hook_point=optional(about, "hook_name", str, path),
-        model=optional(about, "model_name", str, path),
-        prepend_bos=optional(about, "prepend_bos", bool, path),
+        d_in=positive_int(config, "d_in", path),
+        n_features=positive_int(config, "d_sae", path),
+        hook_point=optional_typed(about, "hook_name", str, path),
+        model=optional_typed(about, "model_name", str, path),
+        prepend_bos=optional_typed(about, "prepend_bos", bool, path),
         processing=processing,
         notes=(UNSAID,) if processing is None else (),
     )
@@ -65,20 +65,20 @@ def load(folder: Path) -> Dictionary:
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
     tensors = without_scaling(read_tensors(path), path)
     d, m = header.d_in, header.n_features
-    W_dec_FD = fitting(tensors, "W_dec", (m, d), path)
+    W_dec_FD = require_tensor(tensors, "W_dec", (m, d), path)
     gated = config["architecture"] == "gated"
-    ours = {"kind": "sae"} | (optional(config["metadata"], OURS, dict, folder / ABOUT) or {})
+    ours = {"kind": "sae"} | (optional_typed(config["metadata"], OURS, dict, folder / ABOUT) or {})
     config["metadata"].pop(OURS, None)
     kind = one_of(get_args(Kind), ours, "kind", folder / ABOUT)
     return Dictionary(
         name=header.name,
         kind=kind,
-        W_enc_DF=fitting(tensors, "W_enc", (d, m), path),
-        b_enc_F=W_dec_FD.new_zeros(m) if gated else fitting(tensors, "b_enc", (m,), path),
+        W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
+        b_enc_F=W_dec_FD.new_zeros(m) if gated else require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
-        b_dec_D=fitting(tensors, "b_dec", (d,), path),
+        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
         activation=_activation(config, tensors, W_dec_FD, path),
-        subtract_b_dec=optional(config, "apply_b_dec_to_input", bool, folder / ABOUT) is not False,
+        subtract_b_dec=optional_typed(config, "apply_b_dec_to_input", bool, folder / ABOUT) is not False,
         normalisation=_normalisation(config, folder / ABOUT),
         hook_point=header.hook_point,
         model=header.model,
@@ -159,13 +159,15 @@ def _config(folder: Path) -> dict[str, Any]:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} has {ABOUT} but no {WEIGHTS}; a SAELens folder has both")
     if "metadata" in config:
-        typed(config, "metadata", dict, folder / ABOUT)
+        require_typed(config, "metadata", dict, folder / ABOUT)
         return config | {"architecture": config.get("architecture", "standard")}
     hook_name = config.get("hook_name", config.get("hook_point"))
-    kwargs = optional(config, "activation_fn_kwargs", dict, folder / ABOUT) or {}
+    kwargs = optional_typed(config, "activation_fn_kwargs", dict, folder / ABOUT) or {}
     activation = config.get("activation_fn_str", config.get("activation_fn", "relu"))
     if activation not in ("relu", "topk"):
-        raise UserError(f"{folder / ABOUT}: activation function {shown(activation)} is not supported (relu, topk are)")
+        raise UserError(
+            f"{folder / ABOUT}: activation function {short_repr(activation)} is not supported (relu, topk are)"
+        )
     normalise = config.get("normalize_activations") or "none"
     return config | {
         "architecture": "topk" if activation == "topk" else config.get("architecture", "standard"),
@@ -185,7 +187,7 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
 
     In a file of ours an empty mapping may only stand where the library needs one; whether it is said, ours tells.
     """
-    kwargs, ours = optional(about, KWARGS, dict, path), optional(about, OURS, dict, path)
+    kwargs, ours = optional_typed(about, KWARGS, dict, path), optional_typed(about, OURS, dict, path)
     if kwargs is None or (not kwargs and ours is not None and "processing" not in ours):
         return None
     flags = {name: bool(kwargs.get(name, False)) for name in PROCESSING}
@@ -202,7 +204,7 @@ def _normalisation(config: dict[str, Any], path: Path) -> Any:
         )
     if wanted not in NORMALISATIONS:
         raise UserError(
-            f"{path}: normalize_activations {shown(wanted)} is not supported ({', '.join(NORMALISATIONS)} are); "
+            f"{path}: normalize_activations {short_repr(wanted)} is not supported ({', '.join(NORMALISATIONS)} are); "
             "fold it with SAELens and save again"
         )
     return wanted
@@ -216,16 +218,18 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
         case "standard":
             return ReLU()
         case "topk":
-            rescale = optional(config, "rescale_acts_by_decoder_norm", bool, path.parent / ABOUT)
-            k = fitting_k(require(config, "k", path.parent / ABOUT), m, path.parent / ABOUT)
+            rescale = optional_typed(config, "rescale_acts_by_decoder_norm", bool, path.parent / ABOUT)
+            k = require_k(require(config, "k", path.parent / ABOUT), m, path.parent / ABOUT)
             return TopK(k, W_dec_FD.norm(dim=1) if rescale else None)
         case "jumprelu":
-            return JumpReLU(fitting(tensors, "threshold", (m,), path))
+            return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
         case "gated":
-            b_gate_F, r_mag_F, b_mag_F = (fitting(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag"))
+            b_gate_F, r_mag_F, b_mag_F = (
+                require_tensor(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag")
+            )
             return Gated(b_gate_F, r_mag_F, b_mag_F)
         case other:
             raise UserError(
-                f"{path.parent / ABOUT}: architecture {shown(other)} is not supported (standard, topk, jumprelu, gated "
-                "are)"
+                f"{path.parent / ABOUT}: architecture {short_repr(other)} is not supported "
+                "(standard, topk, jumprelu, gated are)"
             )

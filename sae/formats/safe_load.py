@@ -11,7 +11,7 @@ from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
-from sae.formats.json_checks import first_line, shown
+from sae.formats.json_checks import first_line, short_repr
 
 MALFORMED = (
     OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
@@ -38,17 +38,17 @@ def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
     With `shapes_only`, tensors are as the file has them, and their numbers stay there. Raises UserError if the file is
     missing, damaged, or holds anything that would have to be unpickled, or tensors that are not `ordinary`.
     """
-    values = restricted(path, mmap=shapes_only)
+    values = safe_torch_load(path, mmap=shapes_only)
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a state dict")
-    return ordinary(values, path) if shapes_only else in_fp32(values, path)
+    return require_dense(values, path) if shapes_only else in_fp32(values, path)
 
 
 def in_fp32(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The same values, tensors among them as plain fp32. Raises UserError for those that are not `ordinary`."""
     from torch import Tensor
 
-    checked = ordinary(values, path).items()
+    checked = require_dense(values, path).items()
     return {name: _single(value, name, path) if isinstance(value, Tensor) else value for name, value in checked}
 
 
@@ -56,10 +56,10 @@ def _single(tensor: Tensor, name: str, path: Path) -> Tensor:
     try:
         return tensor.detach().float()
     except RuntimeError as error:  # types that torch stores but does not compute with
-        raise UserError(f"{path}: {shown(name)} cannot be read as fp32: {first_line(error)}") from error
+        raise UserError(f"{path}: {short_repr(name)} cannot be read as fp32: {first_line(error)}") from error
 
 
-def ordinary(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def require_dense(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The same values. Raises UserError naming a tensor that is not dense, real and in memory.
 
     PyTorch's restricted unpickler gives back others as well, and unchecked: a sparse tensor's indices may point
@@ -69,7 +69,9 @@ def ordinary(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
     for name, value in values.items():
         if isinstance(value, Tensor) and (odd := _oddity(value)):
-            raise UserError(f"{path}: {shown(name)} is {odd}, expected a dense tensor of real numbers; save it as one")
+            raise UserError(
+                f"{path}: {short_repr(name)} is {odd}, expected a dense tensor of real numbers; save it as one"
+            )
     return dict(values)
 
 
@@ -85,7 +87,7 @@ def _oddity(tensor: Tensor) -> str | None:
     return None if tensor.device.type == "cpu" else f"a tensor on {tensor.device.type}"
 
 
-def restricted(path: Path, stand_ins: Mapping[str, type] | None = None, mmap: bool = False) -> Any:
+def safe_torch_load(path: Path, stand_ins: Mapping[str, type] | None = None, mmap: bool = False) -> Any:
     """What `torch.save` wrote, read by PyTorch's restricted unpickler: nothing that the file names is imported or run.
 
     `stand_ins` are classes of ours to be filled in place of the file's, by the full names it has for them. With `mmap`,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
 from sae.formats.header import Header
-from sae.formats.json_checks import require, shown, typed, whole
-from sae.formats.safe_load import in_fp32, ordinary, restricted
-from sae.formats.tensor_checks import fitting, fitting_k
+from sae.formats.json_checks import positive_int, require, require_typed, short_repr
+from sae.formats.safe_load import in_fp32, require_dense, safe_torch_load
+from sae.formats.tensor_checks import require_k, require_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ def load(path: Path, item: int | None = None) -> Dictionary:
     entry = replace(entry, attributes=in_fp32(entry.attributes, entry.where))
     header, layout = _header(entry), LAYOUTS[entry.cls]
     d, m = header.d_in, header.n_features
-    b_enc_F = fitting(entry.attributes, layout.bias, (m,), entry.where) if layout.bias else torch.zeros(m)
+    b_enc_F = require_tensor(entry.attributes, layout.bias, (m,), entry.where) if layout.bias else torch.zeros(m)
     W_enc_FD = _encoder(entry)
     W_enc_DF, W_dec_FD, b_dec_D = _with_centring(entry, W_enc_FD, _decoder(entry, W_enc_FD), d)
     return Dictionary(
@@ -128,12 +128,12 @@ def load(path: Path, item: int | None = None) -> Dictionary:
 
 def _chosen(path: Path, item: int | None) -> Entry:
     """Raises UserError that tells the entries if there are several and none is named, or none of that number."""
-    values = restricted(path, STAND_INS, mmap=True)  # a sweep's file holds gigabytes, of which one entry is read
+    values = safe_torch_load(path, STAND_INS, mmap=True)  # a sweep's file holds gigabytes, of which one entry is read
     entries = [_entry(path, i, value) for i, value in enumerate(values if isinstance(values, list) else [values])]
     wanted = 0 if item is None and len(entries) == 1 else item
     if wanted is not None and wanted < len(entries):
         entry = entries[wanted]
-        return replace(entry, attributes=ordinary(entry.attributes, entry.where))
+        return replace(entry, attributes=require_dense(entry.attributes, entry.where))
     told = ", ".join(entry.told for entry in entries[:LISTED]) + (", ..." if len(entries) > LISTED else "")
     if item is not None:
         raise UserError(f"{path}#{item}: there is no such entry; the file holds {len(entries)}: {told}")
@@ -188,10 +188,10 @@ def _rows(entry: Entry) -> Tensor | int:
 
     name = LAYOUTS[entry.cls].encoder
     if name is None:
-        width = whole(entry.attributes, "activation_size", entry.where)
+        width = positive_int(entry.attributes, "activation_size", entry.where)
         if width > WIDEST:
             raise UserError(
-                f"{entry.where}: activation_size is {shown(width)}, more than the {WIDEST} that is read at most"
+                f"{entry.where}: activation_size is {short_repr(width)}, more than the {WIDEST} that is read at most"
             )
         return width
     rows = require(entry.attributes, name, entry.where)
@@ -207,7 +207,7 @@ def _encoder(entry: Entry) -> Tensor:
     rows = _rows(entry)
     rows_FD = torch.eye(rows) if isinstance(rows, int) else rows
     rows_FD = torch.cat([rows_FD, -rows_FD]) if LAYOUTS[entry.cls].halves else rows_FD
-    unit = entry.cls == "TiedSAE" and typed(entry.attributes, "norm_encoder", bool, entry.where)
+    unit = entry.cls == "TiedSAE" and require_typed(entry.attributes, "norm_encoder", bool, entry.where)
     return _unit(rows_FD) if unit else rows_FD
 
 
@@ -221,7 +221,7 @@ def _decoder(entry: Entry, W_enc_FD: Tensor) -> Tensor:
     """[m, d], before centring is undone; the rows of autoencoders have norm 1."""
     match entry.cls:
         case "UntiedSAE":
-            return _unit(fitting(entry.attributes, "decoder", tuple(W_enc_FD.shape), entry.where))
+            return _unit(require_tensor(entry.attributes, "decoder", tuple(W_enc_FD.shape), entry.where))
         case "TiedSAE":
             return _unit(W_enc_FD)
         case _:
@@ -242,13 +242,13 @@ def _with_centring(entry: Entry, W_enc_FD: Tensor, W_dec_FD: Tensor, d: int) -> 
     b_dec_D = W_enc_FD.new_zeros(d)
     if entry.cls == "TiedSAE":
         if "center_scale" in values:
-            scale_D = fitting(values, "center_scale", (d,), where)
+            scale_D = require_tensor(values, "center_scale", (d,), where)
             W_enc_FD, W_dec_FD = W_enc_FD * scale_D, W_dec_FD / scale_D
         if "center_rot" in values:
-            rotation_DD = fitting(values, "center_rot", (d, d), where)
+            rotation_DD = require_tensor(values, "center_rot", (d, d), where)
             W_enc_FD, W_dec_FD = W_enc_FD @ rotation_DD, W_dec_FD @ rotation_DD
         if "center_trans" in values:
-            b_dec_D = fitting(values, "center_trans", (d,), where).clone()
+            b_dec_D = require_tensor(values, "center_trans", (d,), where).clone()
     return W_enc_FD.T.contiguous(), W_dec_FD, b_dec_D
 
 
@@ -257,4 +257,4 @@ def _activation(entry: Entry, m: int) -> Activation:
 
     if entry.cls != "TopKLearnedDict":
         return ReLU()
-    return TopK(fitting_k(require(entry.attributes, "sparsity", entry.where), m, entry.where))
+    return TopK(require_k(require(entry.attributes, "sparsity", entry.where), m, entry.where))

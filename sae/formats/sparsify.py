@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
 from sae.formats.header import Header
-from sae.formats.json_checks import optional, read_json, require, shown, whole
+from sae.formats.json_checks import optional_typed, positive_int, read_json, require, short_repr
 from sae.formats.safe_load import read_tensors
-from sae.formats.tensor_checks import fitting, fitting_k
+from sae.formats.tensor_checks import require_k, require_tensor
 
 if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary
@@ -34,14 +34,16 @@ UNSUPPORTED = {
 
 def peek(folder: Path) -> Header:
     config, place, path = _config(folder), folder.resolve(), folder / ABOUT
-    d, run = whole(config, "d_in", path), place.parent / RUN
+    d, run = positive_int(config, "d_in", path), place.parent / RUN
     told = config.get("num_latents")  # 0: as many as the factor says
     return Header(
         name=place.name,
         d_in=d,
-        n_features=whole(config, "num_latents", path) if told else d * whole(config, "expansion_factor", path),
+        n_features=positive_int(config, "num_latents", path)
+        if told
+        else d * positive_int(config, "expansion_factor", path),
         hook_point=_hook_point(place.name),
-        model=optional(read_json(run), "model", str, run) if run.is_file() else None,
+        model=optional_typed(read_json(run), "model", str, run) if run.is_file() else None,
         processing={},  # the library loads models of Hugging Face, as they are
     )
 
@@ -55,10 +57,10 @@ def load(folder: Path) -> Dictionary:
     return Dictionary(
         name=header.name,
         kind="sae",
-        W_enc_DF=fitting(tensors, "encoder.weight", (m, d), path).T.contiguous(),
-        b_enc_F=fitting(tensors, "encoder.bias", (m,), path),
-        W_dec_FD=fitting(tensors, "W_dec", (m, d), path),
-        b_dec_D=fitting(tensors, "b_dec", (d,), path),
+        W_enc_DF=require_tensor(tensors, "encoder.weight", (m, d), path).T.contiguous(),
+        b_enc_F=require_tensor(tensors, "encoder.bias", (m,), path),
+        W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
+        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
         activation=_activation(config, m, folder / ABOUT),
         hook_point=header.hook_point,
         model=header.model,
@@ -79,7 +81,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _activation(config: dict[str, Any], m: int, path: Path) -> Activation:
     from sae.dictionary import GroupMax, TopK
 
-    k = fitting_k(require(config, "k", path), m, path)
+    k = require_k(require(config, "k", path), m, path)
     match config.get("activation", "topk"):
         case "topk":
             return TopK(k)
@@ -90,7 +92,7 @@ def _activation(config: dict[str, Any], m: int, path: Path) -> Activation:
                 f"{path}: groupmax needs groups of one size, but {m} features are not a multiple of k = {k}"
             )
         case other:
-            raise UserError(f"{path}: activation {shown(other)} is not supported (topk, groupmax are)")
+            raise UserError(f"{path}: activation {short_repr(other)} is not supported (topk, groupmax are)")
 
 
 def _hook_point(module: str) -> str | None:

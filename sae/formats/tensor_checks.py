@@ -10,10 +10,10 @@ from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
-from sae.formats.json_checks import require, shown
+from sae.formats.json_checks import require, short_repr
 
 
-def fitting(tensors: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
+def require_tensor(tensors: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
     """tensors[name] if it has that shape. Raises UserError with both shapes otherwise."""
     from torch import Tensor
 
@@ -35,9 +35,9 @@ def without_scaling(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]
     return tensors
 
 
-def fitting_k(k: Any, n_features: int, path: Path) -> int:
+def require_k(k: Any, n_features: int, path: Path) -> int:
     """k if so many features can be kept. Raises UserError otherwise."""
     number = (isinstance(k, int) and not isinstance(k, bool)) or (isinstance(k, float) and k.is_integer())
     if not number or not 1 <= k <= n_features:
-        raise UserError(f"{path}: k is {shown(k)}, expected 1 to {n_features} (the number of features)")
+        raise UserError(f"{path}: k is {short_repr(k)}, expected 1 to {n_features} (the number of features)")
     return int(k)

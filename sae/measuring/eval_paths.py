@@ -24,7 +24,7 @@ from sae.measuring.compare import Comparison, Studied, compare, refuse_other_tok
 from sae.measuring.eval_text import Source, source_of
 from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.measuring.weights import refuse_non_finite
-from sae.models.cache import Cellar
+from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject, boot, device_with_doubles, one_name
 
 FORMAT_VERSION = 1
@@ -196,8 +196,8 @@ class _Bench:
 
     def _read(self, key: str, source: Source) -> Blocks:
         context = source.context_for(self._request.context, list(self._subjects.values()))
-        cellar = Cellar(cache_folder(), self._report, self._device)
-        return source.read(self._subjects[key], cellar, self._request.tokens, context)
+        artifacts = ArtifactCache(cache_folder(), self._report, self._device)
+        return source.read(self._subjects[key], artifacts, self._request.tokens, context)
 
     def _evaluations(self, members: Sequence[int]) -> list[Evaluation]:
         """Of dictionaries of one model, hook point and text."""

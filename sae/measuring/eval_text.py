@@ -8,7 +8,7 @@ from sae.common.errors import UserError
 from sae.data import corpus
 from sae.data.blocks import Blocks, to_blocks, token_ids
 from sae.data.split import TrainingText, recorded, recut, same_corpus
-from sae.models.cache import Cellar
+from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject
 
 CONTEXT = 128
@@ -38,11 +38,11 @@ class Source:
         usual = self.training.context if self.training else CONTEXT
         return wanted or min(usual, narrowest.max_context)
 
-    def read(self, subject: Subject, cellar: Cellar, tokens: int, context: int) -> Blocks:
+    def read(self, subject: Subject, artifacts: ArtifactCache, tokens: int, context: int) -> Blocks:
         """The first blocks, until they have so many tokens. Raises UserError if there is no text."""
         if self.training is None:
             return read_blocks(subject, self.corpus, tokens, context)
-        held_out = self.training.held_out(subject.token_ids, lambda text: cellar.tokens(subject, text))
+        held_out = self.training.held_out(subject.token_ids, lambda text: artifacts.tokens(subject, text))
         return _first(recut(held_out, context), tokens)
 
 

@@ -27,7 +27,7 @@ VERSION = 2
 
 
 @dataclass(frozen=True)
-class Cellar:
+class ArtifactCache:
     """The cache folder of subjects and tokens."""
 
     folder: Path

@@ -19,7 +19,7 @@ from sae.data.blocks import Blocks
 from sae.data.corpus import Text
 from sae.data.split import SPLIT_STREAM, TrainingText
 from sae.data.token_source import Shuffled, Streamed, TextSource
-from sae.models.cache import Cellar
+from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject, boot
 from sae.training.config import TrainConfig
 from sae.training.ranks import Ranks
@@ -46,8 +46,8 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     Raises:
         UserError: an unknown model or hook point, a context that is too long, too little text.
     """
-    cellar = Cellar(cache_folder(), report, device)
-    subject = _subject(config, folder, cellar, ranks)
+    artifacts = ArtifactCache(cache_folder(), report, device)
+    subject = _subject(config, folder, artifacts, ranks)
     subject.width(config.subject.hook_point)  # refuses an unknown hook point before the text is read
     if config.corpus.context > subject.max_context:
         raise UserError(
@@ -58,7 +58,7 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     if not ranks.first:
         ranks.barrier()  # the first process tokenises for all
     with report("reading text") as progress:
-        source, held_out = _text(config, subject, cellar, text, (ranks.part, ranks.parts))
+        source, held_out = _text(config, subject, artifacts, text, (ranks.part, ranks.parts))
         if repeated := _repeated(config, source):
             progress.say(repeated)
     if ranks.first:
@@ -70,31 +70,31 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     return Inputs(subject, held_out, stream, text.content if text else config.corpus.source)
 
 
-def _subject(config: TrainConfig, folder: Path, cellar: Cellar, ranks: Ranks) -> Subject:
+def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks: Ranks) -> Subject:
     wanted = config.subject
     if wanted.model != "toy":
         given = Path(wanted.model).expanduser()
         model = str(given.resolve()) if given.is_dir() else wanted.model  # the dictionaries say where it lies
-        return boot(model, cellar.device, wanted.prepend_bos)
+        return boot(model, artifacts.device, wanted.prepend_bos)
     place = folder / "subject"
     if ranks.first and not place.is_dir():
         split_by = [SPLIT_STREAM, config.corpus.held_out_tokens, config.seed]
         text = _training_text(config)
-        made = cellar.toy(wanted.toy, text.kept(), text.split, split_by)
+        made = artifacts.toy(wanted.toy, text.kept(), text.split, split_by)
         make_folder_atomic(place, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
     ranks.barrier()
-    return boot(str(place.resolve()), cellar.device, False)
+    return boot(str(place.resolve()), artifacts.device, False)
 
 
 def _text(
-    config: TrainConfig, subject: Subject, cellar: Cellar, text: Text | None, share: tuple[int, int]
+    config: TrainConfig, subject: Subject, artifacts: ArtifactCache, text: Text | None, share: tuple[int, int]
 ) -> tuple[TextSource, Blocks]:
     """What is trained on, and what is held out; without a `text` in memory both are streamed."""
     wanted = config.corpus
     if text is None:
         held = _training_text(config).first_documents(subject.token_ids)
         return Streamed(wanted.source, subject.token_ids, wanted.context, held.n_documents, share), held.blocks
-    split = _training_text(config).split(cellar.tokens(subject, text))
+    split = _training_text(config).split(artifacts.tokens(subject, text))
     return Shuffled(split.train, config.seed, share), split.held_out
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from autointerp.llm.ask import answered_by, ask, ask_once, attempt, embed, metered, together
 from autointerp.llm.types import (
     Answer,
-    Asking,
     Completion,
     EmbeddingRequest,
     Failure,
+    LLMTask,
     Message,
     Question,
     Request,
@@ -42,7 +42,7 @@ def number(completion: Completion) -> int:
     return int(completion.text)
 
 
-def counting() -> Asking[int]:
+def counting() -> LLMTask[int]:
     return ask(REQUEST, number, "No: {}!".format)
 
 
@@ -89,17 +89,17 @@ def test_there_is_no_third_question(second: Answer, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asking",
+    "task",
     [
         lambda: ask(REQUEST, number, str),
         lambda: ask_once(REQUEST, number),
         lambda: embed(EmbeddingRequest("embedding/m", ("a",))),
     ],
 )
-def test_a_failure_is_an_error_and_not_asked_again(asking: Callable[[], Asking[object]]) -> None:
+def test_a_failure_is_an_error_and_not_asked_again(task: Callable[[], LLMTask[object]]) -> None:
     script = Script(Failure("no answer after 8 tries"))
     with pytest.raises(AnswerError, match="no answer after 8 tries"):
-        answered_by(asking(), script)
+        answered_by(task(), script)
     assert len(script.asked) == 1
 
 
@@ -119,7 +119,7 @@ def echo(question: Question) -> Answer:
     return Completion(question.messages[0].content, usage=Usage(1))
 
 
-def asks(name: int, rounds: Sequence[int]) -> Asking[list[str]]:
+def asks(name: int, rounds: Sequence[int]) -> LLMTask[list[str]]:
     """In every round as many questions as this says, all of them its own."""
     heard = []
     for turn, count in enumerate(rounds):
@@ -131,12 +131,12 @@ def asks(name: int, rounds: Sequence[int]) -> Asking[list[str]]:
 @settings(database=None, deadline=None, derandomize=True)
 @given(st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=5))
 def test_together_deals_answers_to_those_who_asked(plans: list[list[int]]) -> None:
-    asking = together(asks(name, rounds) for name, rounds in enumerate(plans))
+    task = together(asks(name, rounds) for name, rounds in enumerate(plans))
     answers: tuple[Answer, ...] | None = None
     sent = []
     while True:
         try:
-            questions = asking.send(answers)  # type: ignore[arg-type]  # None starts a generator
+            questions = task.send(answers)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as stop:
             found = stop.value
             break
@@ -164,8 +164,8 @@ def test_rejected_answers_and_failures_are_metered_too() -> None:
         Completion("few", usage=Usage(1, 100, 4, cost_usd=1.0)),
         Failure("gone", Usage(1, 200, cost_usd=2.0)),
     )
-    both = (attempt(asking) for asking in (counting(), counting()))
-    one_by_one = (answered_by(metered(asking), script) for asking in both)
+    both = (attempt(task) for task in (counting(), counting()))
+    one_by_one = (answered_by(metered(task), script) for task in both)
     (first, cost), (second, lost) = one_by_one
     assert (first, cost) == (7, Usage(2, 30, 3, 5, 5, 2, 0.75))
     assert isinstance(second, AnswerError)

@@ -25,7 +25,7 @@ from autointerp.config import Runtime
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers.local import LocalJudge
 from autointerp.llm.providers.local.drafts import Draft
-from autointerp.llm.resolver import Session
+from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import Completion, Message, Request
 from sae.common.errors import UserError
 
@@ -432,7 +432,7 @@ def test_other_contents_are_tokenized_with_the_markup_in_one_go(one: LocalJudge)
 
 def test_attempts_are_not_given_up_while_they_wait_in_this_process(folders: dict[str, Path], tmp_path: Path) -> None:
     spec, hurry = f"hf/{folders['gpt2']}", Runtime(device="cpu", tries=1, attempt_seconds=1e-6, call_seconds=1e-6)
-    with Session([spec], hurry, tmp_path) as session:
+    with LiveResolver([spec], hurry, tmp_path) as session:
         answer = session._runner.run(session.client.answer(replace(chat("Why?"), model=spec)))
     assert isinstance(answer, Completion)
 

@@ -10,7 +10,7 @@ import yaml
 
 from autointerp import config, explainers, scorers
 from autointerp.llm.ask import answered_by
-from autointerp.llm.types import Answer, Asking, EmbeddingRequest, Question, Request, Vectors
+from autointerp.llm.types import Answer, EmbeddingRequest, LLMTask, Question, Request, Vectors
 from autointerp.prompting import render, templates
 from autointerp.prompting.templates import Prompt
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
@@ -38,7 +38,7 @@ def feature() -> FeatureRecord:
     )
 
 
-def asked(asking: Asking[object]) -> list[Question]:
+def asked(task: LLMTask[object]) -> list[Question]:
     """All that is asked if every answer is well-formed."""
     questions = []
 
@@ -46,7 +46,7 @@ def asked(asking: Asking[object]) -> list[Question]:
         questions.append(question)
         return Vectors(((1.0,),) * len(question.texts)) if isinstance(question, EmbeddingRequest) else question.example
 
-    answered_by(asking, answer)
+    answered_by(task, answer)
     return questions
 
 

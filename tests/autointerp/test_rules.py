@@ -11,7 +11,7 @@ from autointerp.config import Config
 from autointerp.explainers import make
 from autointerp.explainers.rules import Candidates, learn
 from autointerp.llm.ask import answered_by
-from autointerp.llm.types import Asking
+from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules
 from autointerp.prompting.rules import KINDS, Predictor, Rule
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
@@ -42,9 +42,9 @@ def record(tokens: list[str], activations: list[float]) -> ActivationRecord:
     return ActivationRecord(tuple(tokens), tuple(activations), 0, "top")
 
 
-def alone(asking: Asking[T]) -> T:
+def alone(task: LLMTask[T]) -> T:
     """Driven by nobody: the rules ask nothing."""
-    return answered_by(asking, lambda question: pytest.fail(f"asked {question}"))
+    return answered_by(task, lambda question: pytest.fail(f"asked {question}"))
 
 
 def explained(spec: str, records: list[ActivationRecord]) -> Explanation:

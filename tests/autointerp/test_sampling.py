@@ -183,20 +183,20 @@ def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
 
 def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:
     sample, _ = sample_all(4)
-    assert {feature.feature.index: feature.promoted[:2] for feature in sample.features}[1] == ("c", "d")
+    assert {feature.id.index: feature.promoted[:2] for feature in sample.features}[1] == ("c", "d")
 
 
 def test_records_are_true_disjoint_and_verified() -> None:
     sample, _ready = sample_all(batch=7)
     assert {f.feature.index for f in sample.features} == {0, 1, 2, 3, 4}
     for feature in sample.features:
-        token = "abcde"[feature.feature.index]
+        token = "abcde"[feature.id.index]
         explain, score = ({r.document for r in side} for side in (feature.explain, feature.score))
         assert explain
         assert score
         assert not explain & score
         for record in feature.explain + feature.score:
-            expected = tuple(float(feature.feature.index + 1) if t == token else 0.0 for t in record.tokens)
+            expected = tuple(float(feature.id.index + 1) if t == token else 0.0 for t in record.tokens)
             assert record.activations == expected
             assert "�" not in record.tokens
             if record.source == "inactive":

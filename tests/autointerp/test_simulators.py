@@ -14,7 +14,16 @@ from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
 from autointerp.config import Config, Explaining, Judging, Records, Sampling, ScorerName, Simulating
 from autointerp.llm.ask import answered_by
-from autointerp.llm.types import Answer, Asking, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
+from autointerp.llm.types import (
+    Answer,
+    Completion,
+    EmbeddingRequest,
+    LLMTask,
+    Question,
+    Request,
+    TokenLogprobs,
+    Vectors,
+)
 from autointerp.prompting import render
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 from autointerp.scorers.simulation import correlation
@@ -25,7 +34,7 @@ EXPLAINED = Explanation("the word 'unknown'", "p", "m")
 AWKWARD = ("a", "\tunknown", "unknown", "\n", "", " ", "<end>", "<start>", "\x00", "é\u2028", "a")
 
 
-def asked_by(asking: Asking[object]) -> list[Request]:
+def asked_by(task: LLMTask[object]) -> list[Request]:
     """The requests, each answered by its own example."""
     asked = []
 
@@ -35,7 +44,7 @@ def asked_by(asking: Asking[object]) -> list[Request]:
         asked.append(question)
         return question.example
 
-    answered_by(asking, example)
+    answered_by(task, example)
     return asked
 
 
@@ -167,9 +176,9 @@ def feature() -> FeatureRecord:
     return FeatureRecord(FeatureId("d", 1), records, records, 0.1, 5.0, (0,) * 64, 1.0, 0.1, ("x", "\n"))
 
 
-def asks_once_each(asking: Asking[object]) -> None:
+def asks_once_each(task: LLMTask[object]) -> None:
     """Driven by the requests' own examples it comes to its end, and nothing has to be asked again."""
-    assert not any("cannot be used" in request.messages[-1].content for request in asked_by(asking))
+    assert not any("cannot be used" in request.messages[-1].content for request in asked_by(task))
 
 
 JUDGES = ("anthropic/m", "openai/m", "hf/m", "http://localhost:1/v1#m")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from autointerp.config import Runtime
 from autointerp.llm.ask import ask_once
-from autointerp.llm.resolver import Session, drive_live
+from autointerp.llm.resolver import LiveResolver, drive_live
 from autointerp.llm.types import Completion, Message, Request
 from tests.fakes import JudgeServer
 
@@ -41,7 +41,7 @@ class Measured(NamedTuple):
     cpu: float
 
 
-def drive(session: Session, asked: list[Request]) -> Measured:
+def drive(session: LiveResolver, asked: list[Request]) -> Measured:
     """As a run drives its features."""
     ends: list[float] = []
 
@@ -49,8 +49,8 @@ def drive(session: Session, asked: list[Request]) -> Measured:
         ends.append(time.perf_counter())
 
     before = cpu()
-    askings = [ask_once(request, lambda completion: completion) for request in asked]
-    session._run(drive_live(askings, done, session.client.answer, 2 * CONCURRENCY))
+    tasks = [ask_once(request, lambda completion: completion) for request in asked]
+    session._run(drive_live(tasks, done, session.client.answer, 2 * CONCURRENCY))
     first, last = len(ends) // 10, 9 * len(ends) // 10
     return Measured((last - first) / (ends[last] - ends[first]), (cpu() - before) / len(ends))
 
@@ -62,7 +62,7 @@ def cpu() -> float:
 
 def measure(model: str) -> None:
     runtime = Runtime(concurrency=CONCURRENCY)
-    with tempfile.TemporaryDirectory() as folder, Session([model], runtime, Path(folder)) as session:
+    with tempfile.TemporaryDirectory() as folder, LiveResolver([model], runtime, Path(folder)) as session:
         drive(session, requests(model, 400, CALLS))  # connections, slow start
         live = drive(session, requests(model, CALLS))
         ideal = min(CONCURRENCY / (LATENCY + live.cpu), 1 / live.cpu)

@@ -35,7 +35,7 @@ class Faults:
         self._struck: Counter[str] = Counter()
 
     def strike(self, settings: Settings, probabilities: Mapping[str, float], sha: str) -> str | None:
-        """The fault for this asking of the request, if any."""
+        """The fault for this task of the request, if any."""
         asked = self._asked[sha]
         self._asked[sha] += 1
         limit = settings.max_faults_per_request

@@ -15,7 +15,7 @@ from sae.data.blocks import Blocks
 from sae.data.split import recorded, recut, same_corpus
 from sae.measuring.eval_paths import Request, eval_paths
 from sae.measuring.eval_text import Source, source_of
-from sae.models.cache import Cellar
+from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject, boot
 from sae.training import session
 from sae.training.config import TrainConfig
@@ -54,7 +54,7 @@ def learnt(chosen: TrainConfig, folder: Path) -> set[tuple[int, ...]]:
 
 
 def read(source: Source, subject: Subject, cache: Path, tokens: int = 10**6, context: int = 32) -> Blocks:
-    return source.read(subject, Cellar(cache, Silent, "cpu"), tokens, context)
+    return source.read(subject, ArtifactCache(cache, Silent, "cpu"), tokens, context)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

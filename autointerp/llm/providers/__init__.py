@@ -12,13 +12,13 @@ class Provider(Protocol):
     """Answers requests of one judge.
 
     endpoint: what shares a rate limit, such as a base URL with a hash of the account's key. fingerprint: what changes
-    answers besides the request (weights, an overridden base URL); part of the cache's key. hurried: whether an attempt
-    may be given up after attempt_seconds; a model in this process is not: its queue is its own.
+    answers besides the request (weights, an overridden base URL); part of the cache's key. has_timeout: whether an
+    attempt may be given up after attempt_seconds; a model in this process is not: its queue is its own.
     """
 
     endpoint: str
     fingerprint: str
-    hurried: bool
+    has_timeout: bool
 
     async def complete(self, request: Request) -> Completion:
         """One attempt. Raises CallError."""

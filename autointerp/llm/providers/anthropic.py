@@ -12,7 +12,7 @@ import httpx2
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.providers.hosted import HostedJudge
-from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, Usage
 
 STOPS: dict[str | None, StopReason] = {
@@ -53,7 +53,7 @@ class AnthropicJudge(HostedJudge):
         return Completion(text, STOPS[stop], usage)
 
 
-def parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
+def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
     """What `messages.create` and a batch's `params` take. Raises CallError for what the API does not offer."""
     if request.slots or request.top_logprobs:
         raise CallError("fatal", f"{spec.text} gives no log-probabilities; set simulating.method=text")

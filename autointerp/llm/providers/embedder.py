@@ -16,10 +16,10 @@ from sae.common.errors import UserError
 class Embedder:
     """Embeds texts as vectors of length 1; what a text has beyond the model's context does not count.
 
-    endpoint, fingerprint, hurried: as a Provider's.
+    endpoint, fingerprint, has_timeout: as a Provider's.
     """
 
-    hurried = False
+    has_timeout = False
 
     def __init__(self, model: str, device: str = "auto") -> None:
         """Load a hub name or a directory. Raises UserError."""

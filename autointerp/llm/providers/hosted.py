@@ -6,7 +6,7 @@ from autointerp.llm import faults, keys
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers.gate import Gate
-from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.specs import ModelSpec
 from sae.common.files import sha256_of
 
 
@@ -16,12 +16,12 @@ class HostedJudge:
     SDK: its async client. Http: its aiohttp client behind a gate. StatusError: its HTTP errors.
     """
 
-    hurried = True
+    has_timeout = True
     SDK: ClassVar[type[Any]]
     Http: ClassVar[type[Gate]]
     StatusError: ClassVar[type[Any]]
 
-    def __init__(self, spec: JudgeSpec, seconds: float, limits: Limits) -> None:
+    def __init__(self, spec: ModelSpec, seconds: float, limits: Limits) -> None:
         self.spec = spec
         self.secret = keys.find(spec)
         self.url = keys.address(spec)

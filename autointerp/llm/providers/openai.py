@@ -12,7 +12,7 @@ import openai
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.providers.hosted import HostedJudge
-from autointerp.llm.specs import JudgeSpec
+from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
 
 MOST_LOGPROBS = 20
@@ -79,7 +79,7 @@ class OpenAIJudge(HostedJudge):
         return Completion("", "stop", usage, slots=slots)
 
 
-def parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
+def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
     """What `chat.completions.create` and a batch's `body` take."""
     # OpenAI's newer models take only the new name, other servers mostly only the old one.
     limit = "max_completion_tokens" if spec.provider == "openai" else "max_tokens"
@@ -98,7 +98,7 @@ def parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
     return values
 
 
-def echo_parameters(spec: JudgeSpec, request: Request) -> dict[str, Any]:
+def echo_parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
     """What `completions.create` takes to tell the prompt's log-probabilities. One token is generated and ignored:
     not every server allows none."""
     prompt = request.messages[0].content

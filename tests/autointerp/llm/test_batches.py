@@ -18,7 +18,7 @@ from autointerp.llm.faults import CallError
 from autointerp.llm.pricing import load_prices
 from autointerp.llm.providers import batches as apis
 from autointerp.llm.providers import openai as chat
-from autointerp.llm.types import Answer, Asking, Completion, Failure, Message, Question, Request
+from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Message, Question, Request
 from sae.common.errors import UserError
 from tests.autointerp.llm.test_client import CLAUDE, GPT, requests, right, said
 from tests.autointerp.llm.test_client import Run as Live
@@ -84,7 +84,7 @@ def test_batches_say_what_live_calls_say_at_half_price(model: str, fake: JudgeSe
     assert created(fake, model) == 1
 
 
-def two_rounds(number: int) -> Asking[list[str]]:
+def two_rounds(number: int) -> LLMTask[list[str]]:
     """Asks one judge, then both about its answer."""
     first = Request(CLAUDE, (Message("user", f"first {number}"),), 60)
     (heard,) = yield (first,)
@@ -96,8 +96,8 @@ def two_rounds(number: int) -> Asking[list[str]]:
 
 def test_askings_are_driven_in_step_a_batch_per_judge_and_round(fake: JudgeServer, tmp_path: Path) -> None:
     run, done = Run(tmp_path), dict[int, list[str]]()
-    askings = [two_rounds(number) for number in range(5)]
-    run.do(drive_in_batches(askings, done.__setitem__, run.client, run.judge, 0.02))
+    tasks = [two_rounds(number) for number in range(5)]
+    run.do(drive_in_batches(tasks, done.__setitem__, run.client, run.judge, 0.02))
     for number in range(5):
         first = script.answer([{"role": "user", "content": f"first {number}"}], {})
         assert done[number] == [first] + [script.answer([{"role": "user", "content": first}], {})] * 2

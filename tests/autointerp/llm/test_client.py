@@ -14,7 +14,7 @@ from autointerp.llm import client as clients
 from autointerp.llm import limits
 from autointerp.llm.budget import Budget, BudgetReached
 from autointerp.llm.cache import AnswerCache
-from autointerp.llm.client import Client, Patience
+from autointerp.llm.client import Client, RetryPolicy
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import load_prices
 from autointerp.llm.resolver import make_provider
@@ -42,10 +42,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
 class Run:
     """One invocation's client for both judges over a cache folder; asks all it is given at once."""
 
-    def __init__(self, folder: Path, most_usd: float | None = None, concurrency: int = 100, **patience: Any) -> None:
+    def __init__(
+        self, folder: Path, most_usd: float | None = None, concurrency: int = 100, **retry_policy: Any
+    ) -> None:
         self._judges: dict[str, Any] = {}
         cache, budget = AnswerCache(folder), Budget(most_usd)
-        kept = Patience(**{"first_wait": 0.0} | patience)
+        kept = RetryPolicy(**{"first_wait": 0.0} | retry_policy)
         self.limits = Limits(concurrency)
         self.client = Client(self.judge, cache, load_prices(), budget, kept, self.limits)
 

@@ -37,8 +37,8 @@ def test_faults_change_no_value(bench: Bench) -> None:
         (bench.folder / "faulty" / name).unlink()
     about = json.loads((bench.folder / "faulty" / "run.json").read_text())
     (bench.folder / "faulty" / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
-    patience = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=1.5")
-    done = bench.run("faulty", "--features", FEATURES, *patience, cache="b")
+    retry_policy = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=1.5")
+    done = bench.run("faulty", "--features", FEATURES, *retry_policy, cache="b")
     assert done.returncode == 0, done.stderr
     calls = bench.server.calls()[before:]
     assert sum(call["fault"] is not None for call in calls) / len(calls) > 0.2

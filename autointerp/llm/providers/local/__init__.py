@@ -35,7 +35,7 @@ class LocalJudge:
     (CUDA) by that type's rounding. A temperature of None is 0: the likeliest token each time.
     """
 
-    hurried = False
+    has_timeout = False
 
     def __init__(self, model: str, device: str = "auto", batch: int = 16) -> None:
         """Load a hub name or a directory. Raises UserError."""
