@@ -1,8 +1,8 @@
 """Finds the parts of a room by name: one file of the room's package each, or a plugin. Imports a part only when asked.
 
-A room is a package such as `autointerp.scorers`. Every public module in it is one part, called like its file, and
-registers itself when it is imported; modules whose names begin with an underscore are shared code. Other distributions
-add parts through the entry-point group that is called like the package:
+A room is a package such as `autointerp.scorers`. Every module in it, but for those named as shared code, is one part,
+called like its file, and registers itself when it is imported. Other distributions add parts through the entry-point
+group that is called like the package:
 
     [project.entry-points."autointerp.scorers"]
     word_count = "my_package.word_count"
@@ -31,11 +31,14 @@ class Registry(Generic[T]):
         kind: what one part is, for messages: "scorer".
         package: the room; also the name of its entry-point group.
         order: built-in names that are listed first, in this order; the others follow alphabetically.
+        shared: modules of the package that are no parts. Those whose names begin with an underscore never are.
     """
 
-    def __init__(self, kind: str, package: str, order: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, kind: str, package: str, order: tuple[str, ...] = (), shared: tuple[str, ...] = ("registry",)
+    ) -> None:
         self.kind, self.package = kind, package
-        self._order = order
+        self._order, self._shared = order, shared
         self._parts: dict[str, T] = {}
 
     def register(self, name: str, part: T) -> T:
@@ -71,9 +74,9 @@ class Registry(Generic[T]):
 
     @cached_property
     def _modules(self) -> tuple[str, ...]:
-        """The public modules of the package."""
+        """The modules of the package that are parts."""
         found = {module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)}
-        public = sorted(name for name in found if not name.startswith("_"))
+        public = sorted(name for name in found if not name.startswith("_") and name not in self._shared)
         return (*(name for name in self._order if name in public), *(n for n in public if n not in self._order))
 
     @cached_property

@@ -1,7 +1,8 @@
 """Makes every random generator of both packages from a seed and the name of a stream. Imports nothing heavy.
 
 Two streams of one seed are independent, and so is every stream of another seed. A stream's name says what it decides
-("split", "order of blocks"); `key` tells its uses apart (an epoch, a dictionary's name). No name is used for two things.
+("split", "order of blocks"); `key` tells its uses apart (an epoch, a dictionary's name). No stream's name is used for
+two things.
 """
 
 from __future__ import annotations
