@@ -32,7 +32,11 @@ def main() -> None:
     "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: what the dictionary says."
 )
 @click.option(
-    "--hook", metavar="NAME", help="Hook point, as blocks.0.mlp.hook_post; default: what the dictionary says."
+    "--hook",
+    "hooks",
+    multiple=True,
+    metavar="NAME",
+    help="Hook point, such as blocks.0.mlp.hook_post; repeatable. Default: those that the dictionaries read.",
 )
 @click.option(
     "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
@@ -62,7 +66,12 @@ def main() -> None:
 @click.option("--fail-on-error", type=float, metavar="SHARE", help="Stop when more results are errors; default 0.05.")
 @click.option("--batch", is_flag=True, default=None, help="Provider batches: half the price, within a day.")
 def run(
-    config: str | None, dictionaries: tuple[str, ...], settings: tuple[str, ...], dry_run: bool, **flags: Any
+    config: str | None,
+    dictionaries: tuple[str, ...],
+    hooks: tuple[str, ...],
+    settings: tuple[str, ...],
+    dry_run: bool,
+    **flags: Any,
 ) -> None:
     """Sample, explain, simulate, score and compare; the same command resumes.
 
@@ -83,6 +92,8 @@ def run(
 
     name = config or _usual_config(bool(dictionaries), flags["simulator"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
+    if hooks:
+        changes["subject.hook_points"] = list(hooks)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
     chosen = load(name, changes)
@@ -100,7 +111,6 @@ def _usual_config(own_dictionary: bool, simulator: str | None) -> str:
 
 FLAGS = {
     "model": "subject.model",
-    "hook": "subject.hook_point",
     "corpus": "corpus.source",
     "simulator": "simulator",
     "features": "sampling.features",

@@ -32,10 +32,11 @@ I, C, R = Role.IDENTITY, Role.CONTENT, Role.RUNTIME  # noqa: E741
 
 
 class Corpus(Section):
-    source: Annotated[str, C] = "stdlib"
-    """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
+    source: Annotated[str | None, C] = None
+    """Null: what the dictionaries of `sae train` were trained on, else `stdlib`. `stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
     held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
-    """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest."""
+    """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest.
+    Where dictionaries of `sae train` learned from this corpus, what their trainings held out is taken instead."""
     context: Annotated[int, I, Field(ge=8)] = 128
     """Tokens the model sees at once (a BOS token, if any, comes on top)."""
     max_tokens: Annotated[int, I, Field(gt=0)] = 20_000_000
@@ -45,8 +46,10 @@ class Corpus(Section):
 class Subject(Section):
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
-    hook_point: Annotated[str | None, C] = None
-    """TransformerLens name, such as blocks.0.mlp.hook_post; null: what the dictionary names."""
+    hook_points: Annotated[tuple[str, ...], C] = ()
+    """TransformerLens names, such as blocks.0.mlp.hook_post, of the hook points at which baselines are fitted and
+    dictionaries trained; empty: those that the dictionaries read. A dictionary reads its own; with exactly one name
+    here, it reads that one."""
     prepend_bos: Annotated[bool | None, I] = None
     """Null: as the dictionary says, else as the model is used to."""
     toy: Annotated[Toy, I] = Toy()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sae.baselines.directions import fit_to_convergence, rank, signed_halves
+from sae.common.seeds import derive_seed
 from sae.dictionary import Dictionary
 
 ICA_ITERATIONS = 40
@@ -26,7 +27,7 @@ def ica(x_BD: Tensor, seed: int) -> Dictionary:
         whiten_solver="eigh",
         max_iter=ICA_ITERATIONS,
         tol=1e-3,
-        random_state=seed,
+        random_state=derive_seed(seed, "ica", bits=32),
     )
     converged = fit_to_convergence(model, x)
     directions_KD, inverse_KD = torch.from_numpy(model.components_), torch.from_numpy(model.mixing_.T)

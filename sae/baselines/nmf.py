@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sae.baselines.directions import fit_to_convergence, rank
+from sae.common.seeds import derive_seed
 from sae.dictionary import Dictionary, NonNegative
 
 NMF_ITERATIONS = 40
@@ -30,7 +31,7 @@ def nmf(x_BD: Tensor, seed: int, components: int | None = None) -> Dictionary:
     x = (x_BD.cpu().float() - shift_D).numpy()
     wanted = components or max(1, min(rank(x) // 2, NMF_COMPONENTS))
     # From "nndsvda", which has no zeros to begin with, the iteration may take its first steps for convergence.
-    model = NMF(wanted, init="nndsvd", max_iter=NMF_ITERATIONS, random_state=seed)
+    model = NMF(wanted, init="nndsvd", max_iter=NMF_ITERATIONS, random_state=derive_seed(seed, "nmf", bits=32))
     converged = fit_to_convergence(model, x)
     found_KD = torch.from_numpy(model.components_).double()
     found_KD = found_KD[found_KD.norm(dim=1) > 0]

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from sae.baselines.random import random_directions
 from sae.common.errors import UserError
+from sae.common.seeds import torch_generator
 from sae.dictionary import Dictionary, JumpReLU
 
 
@@ -21,7 +22,7 @@ def random_matched(x_BD: Tensor, target: Dictionary, target_density_F: Tensor, s
         raise UserError(
             f"dictionary {target.name} is active nowhere on this text; is it for this model and hook point?"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed, "matched features")
     drawn_F = alive[torch.randint(len(alive), (base.n_features,), generator=generator)]
     threshold_F = _thresholds(x_BD, base, drawn_F)
     name = f"random_matched[{target.name}]"

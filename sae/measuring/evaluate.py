@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.common.progress import Progress, Report, Silent
+from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
 from sae.measuring import metrics, similarity
@@ -199,7 +200,7 @@ def _loss_blocks(blocks: Blocks, wanted: int, seed: int) -> Blocks:
     usable = np.flatnonzero(blocks.length_N > 1)
     if not len(usable):
         raise UserError("the corpus has no two tokens in a row, so there is no loss to measure; give more text")
-    drawn = np.random.default_rng(seed).choice(usable, min(wanted, len(usable)), replace=False)
+    drawn = numpy_generator(seed, "blocks of the loss").choice(usable, min(wanted, len(usable)), replace=False)
     return blocks.take(np.sort(drawn))
 
 

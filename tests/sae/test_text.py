@@ -16,7 +16,8 @@ from sae.common.errors import UserError
 from sae.data import corpus, token_source
 from sae.data.blocks import to_blocks
 from sae.data.corpus import Document
-from sae.data.token_source import Shuffled, Streamed, TextSource, hold_out
+from sae.data.split import hold_out
+from sae.data.token_source import Shuffled, Streamed, TextSource
 from tests.sae.numbers import C, blocks_of, epochs, full_blocks, ids_of, numbers, ordered, streamed
 
 Counted = dict[str, int]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sae.common.errors import UserError
+from sae.common.seeds import torch_generator
 from sae.dictionary import Activation
 from sae.training.flat import Flat, Scratch
 from sae.training.ranks import Ranks
@@ -147,7 +148,7 @@ class Architecture(ABC):
         return self.params.bytes + self.grads.bytes + low
 
     def _random_rows(self) -> Tensor:
-        generator = torch.Generator().manual_seed(self.recipe.seed)
+        generator = torch_generator(self.recipe.seed, "initial weights")
         rows_FD = torch.randn((self.n_features, self.place.d_in), generator=generator)
         return self.place.ranks.own_features(rows_FD / rows_FD.norm(dim=1, keepdim=True))
 
