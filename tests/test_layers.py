@@ -92,7 +92,7 @@ def test_only_the_sampling_room_knows_the_rest_of_sae() -> None:
     for path in files("autointerp"):
         if not place_of(path).startswith(SAMPLING):
             used = {name for name in imports_of(path) if name.split(".")[0] == "sae"}
-            used -= LIGHT - {"sae.corpus", "sae.formats"}
+            used -= LIGHT - {"sae.data.corpus", "sae.formats"}
             assert not used, f"{path} imports {used}"
 
 
