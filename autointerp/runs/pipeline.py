@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from autointerp import evaluate
 from autointerp.config import Config
 from autointerp.llm.types import Usage

@@ -65,7 +65,7 @@ class Plan:
     def trainings(self) -> tuple[TrainingText, ...]:
         """The trainings on this corpus, whose held-out text is what may be sampled."""
         known = [planned.training for planned in self.dictionaries]
-        return tuple(t for t in known if t and same_corpus(t.source, self.config.corpus.source))
+        return tuple(t for t in known if t and same_corpus(t.source, self.text.source))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Builds a run's dictionaries: loads the user's, trains or fits the others once and keeps them; measures all of them."""
+"""Builds a run's dictionaries: loads the user's, trains or fits the others once and keeps them; measures all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from sae import formats
-from sae.baselines import base_and_k, ica, neurons, nmf, pca, random, random_matched, top_k
+from sae.baselines.registry import BASELINES, Baseline, base_and_k
+from sae.baselines.top_k import top_k
 from sae.common.files import sha256_of, write_atomic
 from sae.common.progress import Report
 from sae.common.seeds import derive_seed
@@ -64,7 +65,9 @@ class DictionaryBuilder:
         sparse = [self._loaded(planned) for planned in self._plan.dictionaries]
         for hook_point in hook_points:
             sparse += [self._named(one, hook_point) for one in self._trained(hook_point)]
-        fitted = [self._named(one, hook_point) for hook_point in hook_points for one in self._baselines(hook_point, sparse)]
+        fitted: list[Measured] = []
+        for hook_point in hook_points:
+            fitted += [self._named(one, hook_point) for one in self._baselines(hook_point, sparse)]
         return (*sparse, *fitted)
 
     def _named(self, measured: Measured, hook_point: str) -> Measured:
@@ -75,7 +78,7 @@ class DictionaryBuilder:
 
     def _loaded(self, planned: PlannedDictionary) -> Measured:
         read = replace(formats.load(planned.path), reads=planned.reads)
-        dictionary = placed(read, self._subject)
+        dictionary = placed(read, self._subject, *planned.reads)
         stored = self._cache / "metrics" / f"{self._digest([planned.content, planned.reads])}.json"
         if not stored.is_file():
             write_atomic(stored, json.dumps(self._measure(dictionary)))
@@ -99,9 +102,9 @@ class DictionaryBuilder:
     def _baselines(self, hook_point: str, sparse: list[Measured]) -> list[Measured]:
         made: list[Measured] = []
         for baseline in self._config.dictionaries.baselines:
-            if baseline == "random_matched":
+            if BASELINES.get(base_and_k(baseline)[0]).matched:
                 targets = [one.dictionary for one in sparse if one.dictionary.reads == (hook_point,)]
-                made += [self._matched(target, hook_point) for target in targets]
+                made += [self._matched(baseline, target, hook_point) for target in targets]
             else:
                 made.append(self._fitted(baseline, hook_point))
         return made
@@ -111,32 +114,26 @@ class DictionaryBuilder:
         base, k = base_and_k(baseline)
         recipe = [hook_point, baseline, self._config.dictionaries.fit_vectors]
         if k:
-            return self._kept(recipe, hook_point, lambda: top_k.top_k(self._fitted(base, hook_point).dictionary, k))
-        seed, fit_BD = self._config.seed, lambda: self._at.fit_BD(hook_point)
-        makers: dict[str, Callable[[], Dictionary]] = {
-            "neurons": lambda: neurons.neurons(fit_BD()),
-            "pca": lambda: pca.pca(fit_BD()),
-            "ica": lambda: self._reported("ICA", lambda: ica.ica(fit_BD(), seed)),
-            "nmf": lambda: self._reported("NMF", lambda: nmf.nmf(fit_BD(), seed)),
-            "random": lambda: random.random_directions(fit_BD(), seed),
-        }
-        return self._kept(recipe, hook_point, makers[base])
+            return self._kept(recipe, hook_point, lambda: top_k(self._fitted(base, hook_point).dictionary, k))
+        return self._kept(recipe, hook_point, lambda: self._fit(BASELINES.get(base), hook_point))
 
-    def _reported(self, name: str, make: Callable[[], Dictionary]) -> Dictionary:
-        with self._report(f"fitting {name}") as progress:
-            fitted = make()
+    def _fit(self, baseline: Baseline, hook_point: str) -> Dictionary:
+        if not baseline.reports_convergence:
+            return baseline.fit(self._at.fit_BD(hook_point), self._config.seed)
+        with self._report(f"fitting {baseline.name}") as progress:
+            fitted = baseline.fit(self._at.fit_BD(hook_point), self._config.seed)
             progress.update(1, 1, None if fitted.metadata["converged"] else "stopped before it converged")
         return fitted
 
-    def _matched(self, target: Dictionary, hook_point: str) -> Measured:
+    def _matched(self, baseline: str, target: Dictionary, hook_point: str) -> Measured:
         def make() -> Dictionary:
             fit_BD = self._at.fit_BD(hook_point)
             density_F = metrics.density(target, fit_BD)
-            return random_matched.random_matched(fit_BD, target, density_F, self._config.seed)
+            return BASELINES.get(baseline).fit(fit_BD, self._config.seed, target, density_F)
 
         fit_vectors = self._config.dictionaries.fit_vectors
         name = target.name.removesuffix(f"@{hook_point}")
-        return self._kept(["random_matched", name, weights_hash(target), hook_point, fit_vectors], hook_point, make)
+        return self._kept([baseline, name, weights_hash(target), hook_point, fit_vectors], hook_point, make)
 
     def _kept(self, recipe: Any, hook_point: str, make: Callable[[], Dictionary]) -> Measured:
         folder = self._folder(recipe)

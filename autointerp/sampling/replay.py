@@ -3,8 +3,11 @@
 Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a batch, S features.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,12 +17,15 @@ from torch import Tensor
 from autointerp.config import Config
 from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
 from autointerp.sampling import Sample
-from autointerp.sampling.fragments import Fragments
+from autointerp.sampling.fragments import Fragments, describe_sides
 from autointerp.sampling.prepare import Prepared
-from autointerp.sampling.select import Chosen, Selection
+from autointerp.sampling.select import Chosen, Selection, joined
 from autointerp.sampling.tally import Picked
 from sae.common.progress import Report
 from sae.dictionary import Dictionary
+
+if TYPE_CHECKING:
+    from autointerp.runs.plan import Plan
 
 PROMOTED = 10
 """Promoted tokens that are kept of each feature."""
@@ -34,10 +40,10 @@ class _Picks:
     slot_P: NDArray[np.int64]
 
 
-def replay(prepared: Prepared, selection: Selection, config: Config, report: Report) -> Sample:
+def replay(prepared: Prepared, selection: Selection, plan: Plan, report: Report) -> Sample:
     """Read the activations of every chosen fragment and build the feature records."""
     picks = [_picks(chosen) for chosen in selection.dictionaries]
-    values = _activations(prepared, selection, picks, config, report)
+    values = _activations(prepared, selection, picks, plan.config, report)
     tokens = prepared.subject.token_strings()
     features: list[FeatureRecord] = []
     spoiled = 0
@@ -48,6 +54,7 @@ def replay(prepared: Prepared, selection: Selection, config: Config, report: Rep
             spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
             features.append(kept)
     facts = prepared.facts | {"records_not_verified_inactive": spoiled}
+    facts |= describe_sides(prepared.text, selection.fragments, plan.text)
     return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), facts)
 
 
@@ -78,9 +85,12 @@ def _activations(
         for start in range(0, len(needed_N), config.runtime.batch_blocks):
             batch_N = needed_N[start : start + config.runtime.batch_blocks]
             ids_NC = torch.from_numpy(prepared.text.ids_NC[batch_N]).long().to(device)
-            acts_NCD = prepared.subject.activations(ids_NC, prepared.hook_point)
-            acts_MLD = acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
-            for pick, encode, values_PL in zip(picks, encoders, values, strict=True):
+            acts = {
+                name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
+                for name, acts_NCD in prepared.subject.activations_at(ids_NC, prepared.hook_points).items()
+            }
+            for chosen, pick, encode, values_PL in zip(selection.dictionaries, picks, encoders, values, strict=True):
+                acts_MLD = joined(acts, chosen.measured.dictionary)
                 _read(pick, encode, acts_MLD, batch_N, fragments.per_block, values_PL)
             progress.update(start + len(batch_N), len(needed_N))
     return values
@@ -138,7 +148,6 @@ def _feature_records(
 
 def _verified(feature: FeatureRecord) -> FeatureRecord:
     """Without records labelled inactive that the second reading found active (rounding at the edge of a threshold)."""
-    from dataclasses import replace
 
     def clean(records: tuple[ActivationRecord, ...]) -> tuple[ActivationRecord, ...]:
         return tuple(record for record in records if record.source != "inactive" or max(record.activations) == 0)
@@ -159,7 +168,9 @@ def _promoted(
     dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
 ) -> list[tuple[str, ...]]:
     """The tokens whose logits each feature's decoder direction raises most; nothing where that cannot be said."""
-    logits_SV = prepared.subject.logits_of(prepared.hook_point, dictionary.W_dec_FD[features])
+    if len(dictionary.writes) != 1:
+        return [()] * len(features)
+    logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
     if logits_SV is None:
         return [()] * len(features)
     ids_ST = logits_SV[:, : len(tokens)].topk(min(PROMOTED, len(tokens)), dim=1).indices.tolist()
@@ -171,7 +182,7 @@ def _summary(chosen: Chosen, prepared: Prepared) -> DictionarySummary:
     return DictionarySummary(
         name=dictionary.name,
         kind=dictionary.kind,
-        hook_point=prepared.hook_point,
+        hook_point=str(dictionary.hook_point),
         d_in=dictionary.d_in,
         n_features=dictionary.n_features,
         n_sampled=len(chosen.features),

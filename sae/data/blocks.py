@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from sae.data import corpus
 
-
 TokenIds = Callable[[list[str]], Iterable[Sequence[int]]]
 """Token ids of each of some texts."""
 ENCODED_AT_ONCE = 64

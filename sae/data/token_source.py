@@ -5,7 +5,7 @@ A position says how far a flow was read; continuing from it gives the same block
 Shape suffixes: N blocks, C tokens of context.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.common.seeds import torch_generator
-from sae.data import blocks, corpus
 from sae.data.blocks import Blocks, TokenIds, numbered_ids
 
 Position = dict[str, int]

@@ -161,15 +161,15 @@ def evaluate_all(
     ]
 
 
-def placed(dictionary: Dictionary, subject: Subject, hook_point: str) -> Dictionary:
-    """The dictionary on the subject's device.
+def placed(dictionary: Dictionary, subject: Subject, *hook_points: str) -> Dictionary:
+    """Return the dictionary on the subject's device, to read these hook points side by side.
 
     Raises UserError if it reads vectors of another width, or holds anything that is not finite.
     """
-    width = subject.width(hook_point)
+    width = sum(subject.width(hook_point) for hook_point in hook_points)
     if dictionary.d_in != width:
         raise UserError(
-            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {hook_point} of "
+            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {' + '.join(hook_points)} of "
             f"{subject.name} is {width} wide; give the hook point it was trained on with --hook"
         )
     refuse_non_finite(dictionary)
