@@ -6,7 +6,7 @@ reads the activations of those.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +39,12 @@ def sample(plan: Plan, cache: Path, report: Report) -> Sample:
     Raises:
         UserError: the text is too short, a hook point is unknown, or a dictionary does not fit the model.
     """
+    from autointerp.sampling.fragments import describe_sides
     from autointerp.sampling.prepare import prepare
     from autointerp.sampling.replay import replay
     from autointerp.sampling.select import select
 
     prepared = prepare(plan, cache, report)
     selection = select(prepared, plan.config, report)
-    return replay(prepared, selection, plan, report)
+    drawn = replay(prepared, selection, plan.config, report)
+    return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))

@@ -69,7 +69,7 @@ def make_fragments(prepared: Prepared, config: Config) -> Fragments:
 
 
 def describe_sides(text: Blocks, fragments: Fragments, corpus: Text) -> dict[str, Any]:
-    """Return the documents of either side, how many tokens records are drawn from, and how much text the sides share."""
+    """Return each side's documents, how many tokens records are drawn from, and how much text the sides share."""
     facts: dict[str, Any] = {"usable_tokens": int(fragments.usable_M.sum()) * fragments.length, "documents": {}}
     blocks = []
     for side, name in enumerate(SIDES):

@@ -3,11 +3,8 @@
 Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a batch, S features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,15 +14,12 @@ from torch import Tensor
 from autointerp.config import Config
 from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
 from autointerp.sampling import Sample
-from autointerp.sampling.fragments import Fragments, describe_sides
+from autointerp.sampling.fragments import Fragments
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import Chosen, Selection, joined
 from autointerp.sampling.tally import Picked
 from sae.common.progress import Report
 from sae.dictionary import Dictionary
-
-if TYPE_CHECKING:
-    from autointerp.runs.plan import Plan
 
 PROMOTED = 10
 """Promoted tokens that are kept of each feature."""
@@ -40,10 +34,10 @@ class _Picks:
     slot_P: NDArray[np.int64]
 
 
-def replay(prepared: Prepared, selection: Selection, plan: Plan, report: Report) -> Sample:
+def replay(prepared: Prepared, selection: Selection, config: Config, report: Report) -> Sample:
     """Read the activations of every chosen fragment and build the feature records."""
     picks = [_picks(chosen) for chosen in selection.dictionaries]
-    values = _activations(prepared, selection, picks, plan.config, report)
+    values = _activations(prepared, selection, picks, config, report)
     tokens = prepared.subject.token_strings()
     features: list[FeatureRecord] = []
     spoiled = 0
@@ -54,7 +48,6 @@ def replay(prepared: Prepared, selection: Selection, plan: Plan, report: Report)
             spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
             features.append(kept)
     facts = prepared.facts | {"records_not_verified_inactive": spoiled}
-    facts |= describe_sides(prepared.text, selection.fragments, plan.text)
     return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), facts)
 
 

@@ -168,9 +168,10 @@ def placed(dictionary: Dictionary, subject: Subject, *hook_points: str) -> Dicti
     """
     width = sum(subject.width(hook_point) for hook_point in hook_points)
     if dictionary.d_in != width:
+        names = " + ".join(hook_points)
         raise UserError(
-            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {' + '.join(hook_points)} of "
-            f"{subject.name} is {width} wide; give the hook point it was trained on with --hook"
+            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {names} of {subject.name} is "
+            f"{width} wide; give the hook point it was trained on with --hook"
         )
     refuse_non_finite(dictionary)
     return dictionary.to(subject.device)
