@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import optional_typed, positive_int, read_json, require, require_typed
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import in_fp32, read_torch
 from sae.formats.tensor_checks import require_k, require_tensor
 
@@ -179,3 +180,16 @@ def _with_unit_decoder(dictionary: Dictionary) -> Dictionary:
         b_enc_F=dictionary.b_enc_F * norms_F,
         W_dec_FD=dictionary.W_dec_FD / norms_F[:, None],
     )
+
+
+FORMATS.register(
+    "dictionary_learning",
+    Format(
+        "dictionary_learning",
+        f"a folder with {ABOUT} and {WEIGHTS}, or a file ae_STEP.pt of its checkpoints",
+        peek,
+        load,
+        marker=WEIGHTS,
+        file_names=r"ae_\d+\.pt",
+    ),
+)

@@ -17,6 +17,7 @@ from zipfile import BadZipFile, ZipFile
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import first_line, require
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import MALFORMED, in_fp32
 from sae.formats.tensor_checks import require_tensor, without_scaling
 
@@ -106,3 +107,6 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except DAMAGED as error:
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
     return in_fp32(tensors, path)
+
+
+FORMATS.register("gemma_scope", Format("gemma_scope", f"a folder with {WEIGHTS}", peek, load, marker=WEIGHTS))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import optional_typed, require, require_typed, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_torch
 from sae.formats.tensor_checks import require_k, require_tensor
 
@@ -90,3 +91,9 @@ def _activation(values: dict[str, Any], m: int, path: Path) -> Activation:
             return TopK(require_k(require(options, "k", path), m, path))
         case other:
             raise UserError(f"{path}: activation {other!r} is not supported (ReLU, TopK are)")
+
+
+FORMATS.register(
+    "openai",
+    Format("openai", "a file LAYER.pt", peek, load, file_names=r"(?!ae\.pt$).*\.pt", catch_all=True),
+)

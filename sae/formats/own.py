@@ -10,6 +10,7 @@ from sae.baselines.registry import kinds
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor
 from sae.formats.write import write_folder
@@ -145,3 +146,6 @@ def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path:
             return NonNegative(require_tensor(tensors, "gram", (m, m), path), k)
         case other:
             raise UserError(f"{path.parent / ABOUT}: activation {short_repr(other)} is not known to this version")
+
+
+FORMATS.register("own", Format("own", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT))

@@ -14,6 +14,7 @@ from sae.baselines.registry import kinds
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
 from sae.formats.write import write_folder
@@ -234,3 +235,6 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
                 f"{path.parent / ABOUT}: architecture {short_repr(other)} is not supported "
                 "(standard, topk, jumprelu, gated are)"
             )
+
+
+FORMATS.register("saelens", Format("saelens", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT))

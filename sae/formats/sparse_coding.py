@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import positive_int, require, require_typed, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import in_fp32, require_dense, safe_torch_load
 from sae.formats.tensor_checks import require_k, require_tensor
 
@@ -258,3 +259,18 @@ def _activation(entry: Entry, m: int) -> Activation:
     if entry.cls != "TopKLearnedDict":
         return ReLU()
     return TopK(require_k(require(entry.attributes, "sparsity", entry.where), m, entry.where))
+
+
+FORMATS.register(
+    "sparse_coding",
+    Format(
+        "sparse_coding",
+        "an entry of a file, learned_dicts.pt#N",
+        peek,
+        load,
+        marker="learned_dicts.pt",
+        file_names=r"learned_dicts.*\.pt",
+        numbered=r".*\.pt",
+        pickled=True,
+    ),
+)

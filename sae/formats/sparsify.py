@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import optional_typed, positive_int, read_json, require, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor
 
@@ -99,3 +100,6 @@ def _hook_point(module: str) -> str | None:
     """`layers.10` (or `h.10`) is the output of block 10."""
     found = re.fullmatch(r"(?:layers|h)\.(\d+)(.*)", module)
     return f"blocks.{found[1]}.{HOOK_POINTS[found[2]]}" if found and found[2] in HOOK_POINTS else None
+
+
+FORMATS.register("sparsify", Format("sparsify", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, marker=WEIGHTS))

@@ -1,6 +1,7 @@
 """`sae eval`: what is written when, on which text, and what a mistake does not cost."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -107,8 +108,7 @@ def test_two_names_of_one_model_load_it_once(planted: Path, here: Path) -> None:
 
 
 def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "PICKLED", "own")
-    monkeypatch.setattr(formats, "_read", lambda verb, path, allow: formats._module("own").__dict__[verb](Path(path)))
+    monkeypatch.setitem(formats.FORMATS._parts, "own", replace(formats.FORMATS.get("own"), pickled=True))
     expected = f"next: sae convert {planted}/dictionary OUT --allow-pickle"
     given = ["--allow-pickle", "--corpus", planted / "corpus.jsonl", "--tokens", 200]
     assert invoked("info", planted / "dictionary", "--allow-pickle").stdout.splitlines()[-1] == expected

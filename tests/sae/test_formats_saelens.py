@@ -152,7 +152,7 @@ def test_a_dictionary_is_converted_with_what_its_header_says(tmp_path: Path) -> 
     assert (after.hook_point, after.model) == (before.hook_point, before.model)
     with pytest.raises(UserError, match="already there"):
         formats.convert(source, tmp_path / "d")
-    with pytest.raises(UserError, match=r"cannot save as 'sealens'; did you mean saelens\?"):
+    with pytest.raises(UserError, match=r"cannot save in the format 'sealens'; did you mean saelens\?"):
         formats.convert(source, tmp_path / "e", format="sealens")
     assert not (tmp_path / "e").exists()
 

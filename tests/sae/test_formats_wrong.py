@@ -178,7 +178,7 @@ WRONG: list[tuple[str, str, Write]] = [
 @pytest.mark.parametrize(("module", "said", "write"), WRONG, ids=[f"{module}: {said}" for module, said, _ in WRONG])
 def test_values_of_other_types_are_refused_by_name(module: str, said: str, write: Write, tmp_path: Path) -> None:
     path = write(tmp_path / "layers.1")
-    assert formats.recognise(path)[1] == module
+    assert formats.recognise(path).format.name == module
     refused(formats.load, path, said)
 
 
