@@ -14,6 +14,7 @@ from sae.common.errors import UserError
 from sae.measuring.feature_table import place_beside
 
 if TYPE_CHECKING:
+    from sae.formats.header import Header
     from sae.measuring.eval_paths import Outcome
     from sae.measuring.info import Account, Weights
     from sae.training.session import Trained
@@ -244,7 +245,7 @@ def _print_account(account: Account) -> None:
         "name": header.name,
         "format": f"{account.format}, {account.place}",
         "model": header.model or "not said",
-        "hook point": header.hook_point or "not said",
+        **_hook_points(header),
         "BOS token in front": bos,
         "processing of the model": _processing(header.processing),
         "width": f"{header.d_in:,}",
@@ -252,6 +253,13 @@ def _print_account(account: Account) -> None:
     }
     rows |= {f"note {number}": note for number, note in enumerate(getattr(header, "notes", ()), start=1)}
     click.echo(tables.listed(rows))
+
+
+def _hook_points(header: Header) -> dict[str, str]:
+    """Return one row for a dictionary that writes what it reads, two rows for any other."""
+    if header.reads == header.writes:
+        return {"hook point": header.hook_point or "not said"}
+    return {"reads": ", ".join(header.reads), "writes": ", ".join(header.writes) or "not said"}
 
 
 def _processing(said: Mapping[str, Any] | None) -> str:

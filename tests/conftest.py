@@ -70,6 +70,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     corpus.jsonl: 240 documents of these words among fillers. dictionary/: ours, those 8 dimensions as features.
     """
+    from dataclasses import replace
+
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -93,10 +95,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_corpus(root / "corpus.jsonl")
     eye = torch.eye(16)[:, :8].contiguous()
     dictionary = Dictionary("words", "sae", eye, torch.zeros(8), eye.T.contiguous(), torch.zeros(16))
-    formats.save(
-        Dictionary(**vars(dictionary) | {"hook_point": "hook_embed", "model": str(root / "model")}),
-        root / "dictionary",
-    )
+    formats.save(replace(dictionary.at("hook_embed"), model=str(root / "model")), root / "dictionary")
     return root
 
 

@@ -1,6 +1,7 @@
 """Dictionaries on disk: ours round-trips, formats are told apart, what does not fit is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ X_BD = torch.randn(40, D, generator=G) * 2 + 0.5
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
 def test_our_format_round_trips(activation: object, tmp_path: Path) -> None:
-    saved = random_dictionary(activation, normalisation="layer_norm", subtract_b_dec=False, hook_point="h", model="m")
+    saved = random_dictionary(activation, normalisation="layer_norm", subtract_b_dec=False, model="m").at("h")
     formats.save(saved, tmp_path / "d")
     loaded = formats.load(tmp_path / "d")
     assert torch.equal(loaded.encode(X_BD), saved.encode(X_BD))
     assert torch.equal(loaded.reconstruct(X_BD), saved.reconstruct(X_BD))
-    assert (loaded.name, loaded.kind, loaded.hook_point, loaded.model) == ("d", "sae", "h", "m")
+    assert (loaded.name, loaded.kind, loaded.reads, loaded.writes, loaded.model) == ("d", "sae", ("h",), ("h",), "m")
     with pytest.raises(UserError, match="already there"):
         formats.save(saved, tmp_path / "d")
 
@@ -49,7 +50,7 @@ def test_every_tensor_of_ours_is_checked(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format_version": 9}, "has format version 9; this code reads 1"),
+        ({"format_version": 9}, "has format version 9; this code reads 1 and 2"),
         ({"kind": "sea"}, "kind is 'sea'; did you mean sae"),
         ({"normalisation": "layernorm"}, "normalisation is 'layernorm'; did you mean layer_norm"),
         ({"activation": {"name": "tanh"}}, "activation 'tanh' is not known"),
@@ -207,3 +208,31 @@ def test_the_help_of_convert_names_every_format() -> None:
     for name, each in formats.FORMATS.all().items():
         described = f"{each.files}; read{' and written' if each.save else ''}"
         assert f"{name} {described}" in " ".join(shown.split())
+
+
+def test_version_1_of_ours_names_one_hook_point(tmp_path: Path) -> None:
+    formats.save(random_dictionary(), tmp_path / "d")
+    path = tmp_path / "d" / "dictionary.json"
+    about = json.loads(path.read_text())
+    del about["reads"], about["writes"]
+    for hook_point, expected in (("blocks.0.mlp.hook_post", ("blocks.0.mlp.hook_post",)), (None, ())):
+        path.write_text(json.dumps(about | {"format_version": 1, "hook_point": hook_point}))
+        for read in (formats.peek(tmp_path / "d"), formats.load(tmp_path / "d")):
+            assert (read.reads, read.writes, read.hook_point) == (expected, expected, hook_point)
+
+
+def test_several_hook_points_are_kept_and_have_one_label(tmp_path: Path) -> None:
+    across = replace(random_dictionary(), reads=("a", "b"), writes=("c",))
+    formats.save(across, tmp_path / "d")
+    for read in (formats.peek(tmp_path / "d"), formats.load(tmp_path / "d")):
+        assert (read.reads, read.writes, read.hook_point) == (("a", "b"), ("c",), "a+b")
+    with pytest.raises(UserError, match="autoencoders read and write one hook point"):
+        formats.save(across, tmp_path / "e", "saelens")
+    shown = CliRunner().invoke(main, ["info", str(tmp_path / "d")]).output
+    assert [line.split()[0] for line in shown.splitlines() if line.split()[1:] in (["a,", "b"], ["c"])] == [
+        "reads",
+        "writes",
+    ]
+    done = CliRunner().invoke(main, ["eval", str(tmp_path / "d"), "--model", "m"])
+    assert done.exit_code == 2
+    assert "reads a, b and writes c; only dictionaries that read and write one hook point" in done.stderr

@@ -108,7 +108,6 @@ def test_saelens_says_the_processing_or_is_noted(
     for header in (formats.peek(tmp_path / name) for name in ("s", "own", "saelens")):
         told = header.processing and {name: value for name, value in header.processing.items() if value}
         assert told == processing
-        assert header.model_processing == (header.processing or {})
     notes = formats.peek(source).notes
     assert [note for note in notes if "model_from_pretrained_kwargs" in note and "\n" not in note] == list(notes)
     assert len(notes) == len(formats.peek(tmp_path / "saelens").notes) == noted
