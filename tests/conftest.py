@@ -28,15 +28,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """AUTOINTERP_CACHE for this session and its subprocesses."""
+    """The cache folder of both programs, for this session and its subprocesses."""
     folder = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("AUTOINTERP_CACHE")
-    os.environ["AUTOINTERP_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["AUTOINTERP_CACHE"]
-    else:
-        os.environ["AUTOINTERP_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AUTOINTERP_CACHE", "SAE_CACHE"):
+            patch.setenv(name, str(folder))
+        yield folder
 
 
 def heed_interrupts() -> None:
