@@ -1,7 +1,5 @@
 """Makes a row per dictionary, explainer and scorer of a run, with intervals, controls, chance levels and counts."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from autointerp.records import FeatureResult
-from autointerp.reporting.tables import Row, to_markdown
+from autointerp.reporting.tables import Row, all_tables
 from autointerp.statistics import intervals
 from autointerp.store import RunFolder
+from sae.common.tables import to_markdown
 
 COLUMNS = (
     "dictionary", "kind", "hook_point", "explainer", "simulator", "scorer", "n_ok", "n_undefined", "n_error", "mean",
@@ -29,7 +28,8 @@ def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances)
     rows = make_rows(folder.about, folder.densities(), results, chances)
     folder.write_json("leaderboard.json", rows)
     folder.write_text("leaderboard.csv", to_csv(rows))
-    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder.about, results, next(iter(chances)))))
+    comparisons = make_comparisons(folder.about, results, next(iter(chances)))
+    folder.write_text("leaderboard.md", to_markdown(all_tables(rows, comparisons)))
     plots.write(folder.path, rows)
 
 
@@ -142,9 +142,8 @@ def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -
     return [row | {"p_holm": value} for row, value in zip(rows, adjusted, strict=True)]
 
 
-def to_csv(rows: Iterable[Row]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+def to_csv(rows: Sequence[Row]) -> str:
+    """Render rows as CSV under their column names; what does not exist is empty."""
+    import pandas
+
+    return pandas.DataFrame(rows, dtype=object).to_csv(index=False)

@@ -223,7 +223,7 @@ def test_the_list_sorts_a_zero_above_what_is_undefined(smoke: Path, monkeypatch:
     one, two, three, *_ = [r for r in RunFolder(smoke).results() if r.explainer == "rules-5"]
     changed = [replace(r, scores={"s": score}) for r, score in ((one, None), (two, 0.0), (three, -0.5))]
     monkeypatch.setattr(RunFolder, "results", lambda self: iter(changed))
-    listed = [line.split()[0] for line in terminal.feature_list(RunFolder(smoke)).splitlines()]
+    listed = [row[0] for row in terminal.feature_list(RunFolder(smoke)).rows]
     assert listed == [str(two.feature), str(three.feature), str(one.feature)]
 
 
@@ -278,6 +278,7 @@ def test_merging_runs(smoke: Path, tmp_path: Path) -> None:
 
 def test_merging_runs_of_one_name_and_of_other_explainers(smoke: Path, tmp_path: Path) -> None:
     from autointerp.reporting import leaderboard, tables
+    from sae.common.tables import to_markdown
 
     for place in ("a", "b"):
         shutil.copytree(smoke, tmp_path / place / "run")
@@ -289,7 +290,7 @@ def test_merging_runs_of_one_name_and_of_other_explainers(smoke: Path, tmp_path:
     assert {row["dictionary"] for row in merged if row["kind"] == "pca"} == {
         f"{tmp_path / p / 'run'}:pca" for p in "ab"
     }
-    text = tables.to_markdown(merged, [])
+    text = to_markdown(tables.all_tables(merged, []))
     assert [line for line in text.splitlines() if "b/run:pca" in line][-1].rstrip(" |").endswith("-")
     assert len(leaderboard.merge([smoke, smoke])) == len(rows)
 
