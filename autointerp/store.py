@@ -20,7 +20,7 @@ from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, Featu
 from sae.common.errors import UserError
 from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
@@ -52,7 +52,8 @@ class RunFolder:
             raise UserError(f"{self.path} is not a run folder (no readable run.json)") from error
         if values.get("schema_version") != SCHEMA_VERSION:
             raise UserError(
-                f"{self.path} has schema {values.get('schema_version')}; this version reads {SCHEMA_VERSION}"
+                f"{self.path} has schema {values.get('schema_version')}, but this version reads {SCHEMA_VERSION}; run "
+                "again with another --out"
             )
         return values
 

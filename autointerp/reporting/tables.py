@@ -8,6 +8,9 @@ from sae.common.tables import Table, number
 
 SLICES = tuple(simulation.SLICES)
 """Simulation's scores, which have tables of their own; the first is the main one."""
+METHOD = ("explainer", "simulator", "judge")
+ORIGIN = ("model", "corpus")
+"""Columns that only the rows of several runs have."""
 Row = dict[str, Any]
 
 
@@ -24,7 +27,7 @@ def all_tables(rows: Sequence[Row], comparisons: Sequence[Row]) -> list[Table]:
 
 def scores_tables(rows: Sequence[Row]) -> list[Table]:
     """Make the main explainer's tables: simulation's scores and counts by dictionary, then a row per other score."""
-    main = [row for row in rows if row["explainer"] == rows[0]["explainer"]]
+    main = main_rows(rows)
     simulated: dict[str, list[Row]] = {}
     for row in main:
         if row["scorer"] in SLICES:
@@ -34,22 +37,31 @@ def scores_tables(rows: Sequence[Row]) -> list[Table]:
     return [*tables, _judged_table(judged)] if judged else tables
 
 
+def main_rows(rows: Sequence[Row]) -> list[Row]:
+    """Take each dictionary's rows of the first explainer that it has."""
+    first: dict[str, str] = {}
+    for row in rows:
+        first.setdefault(row["dictionary"], row["explainer"])
+    return [row for row in rows if row["explainer"] == first[row["dictionary"]]]
+
+
 def _simulation_table(by_dictionary: dict[str, list[Row]]) -> Table:
-    header = ["dictionary", *map(_slice_name, SLICES), "mismatched", "undefined as 0"]
+    rows = [row for slices in by_dictionary.values() for row in slices]
+    labels = _labels(rows)
+    header = [*map(_words, (*labels, *SLICES)), "mismatched", "undefined as 0"]
     lines = [
         [
-            name,
+            *(slices[0][label] or "-" for label in labels),
             *map(with_interval, slices),
             number(slices[0]["control_mean"]),
             number(slices[0]["mean_undefined_as_zero"]),
         ]
-        for name, slices in by_dictionary.items()
+        for slices in by_dictionary.values()
     ]
-    title = (
-        f"{_method(next(iter(by_dictionary.values())))}: mean correlation with 95% interval; chance level 0. "
-        "The last two columns are of top and random; mismatched: with another feature's explanation."
+    text = (
+        f"mean correlation with 95% interval; chance level 0. The last two columns are of top and random; {MISMATCHED}"
     )
-    return Table(header, lines, title)
+    return Table(header, lines, _title(rows, text))
 
 
 def _counts_table(by_dictionary: dict[str, list[Row]]) -> Table:
@@ -64,21 +76,23 @@ def _counts_table(by_dictionary: dict[str, list[Row]]) -> Table:
         ]
         for name, slices in by_dictionary.items()
     ]
-    header = ["dictionary", *map(_slice_name, SLICES), "density", "L0", "FVU"]
+    header = ["dictionary", *map(_words, SLICES), "density", "L0", "FVU"]
     title = f"Number of features {COUNTS} ({MEANINGS}), their median density, and the dictionary's L0 and FVU."
     return Table(header, lines, title)
 
 
+MISMATCHED = "mismatched: with another feature's explanation (the shuffled control)."
 COUNTS = "ok/undefined/error"
 """What `_counts` prints."""
 MEANINGS = "undefined: a constant vector has no correlation; error: no answer, or one that cannot be read"
 
 
 def _judged_table(rows: Sequence[Row]) -> Table:
-    header = ["dictionary", "scorer", "mean", "chance level", "mismatched", COUNTS]
+    labels = _labels(rows)
+    header = [*map(_words, labels), "scorer", "mean", "chance level", "mismatched", COUNTS]
     lines = [
         [
-            row["dictionary"],
+            *(row[label] or "-" for label in labels),
             row["scorer"],
             with_interval(row),
             number(row["chance"]),
@@ -87,16 +101,28 @@ def _judged_table(rows: Sequence[Row]) -> Table:
         ]
         for row in rows
     ]
-    title = f"{_method(rows)}: mean with 95% interval; mismatched: with another feature's explanation."
-    return Table(header, lines, title)
+    return Table(header, lines, _title(rows, f"mean with 95% interval; {MISMATCHED}"))
 
 
-def _method(rows: Sequence[Row]) -> str:
-    return f"Explainer {rows[0]['explainer']}, simulator {rows[0]['simulator']}"
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Choose the columns that say which rows these are: what differs among them, and the origin of several runs."""
+    differing = [name for name in ("hook_point", *METHOD) if len(_values(rows, name)) > 1]
+    return ["dictionary", *(name for name in ORIGIN if name in rows[0]), *differing]
 
 
-def _slice_name(scorer: str) -> str:
-    return scorer.removeprefix("simulation/").replace("_", " ")
+def _title(rows: Sequence[Row], text: str) -> str:
+    """Put what all rows have in common in front of a title: explainer, simulator, judge."""
+    common = [f"{name} {values[0]}" for name in METHOD if len(values := _values(rows, name)) == 1]
+    title = f"{', '.join(common)}: {text}" if common else text
+    return title[0].upper() + title[1:]
+
+
+def _values(rows: Sequence[Row], name: str) -> list[str]:
+    return list(dict.fromkeys(row[name] for row in rows if row[name] is not None))
+
+
+def _words(name: str) -> str:
+    return name.removeprefix("simulation/").replace("_", " ")
 
 
 def _counts(row: Row) -> str:

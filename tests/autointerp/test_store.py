@@ -40,7 +40,7 @@ def test_an_unreadable_result_is_named_by_its_line(tmp_path: Path) -> None:
     folder.write_results([AWKWARD])
     with (tmp_path / "results.jsonl").open("a") as stream:
         stream.write('{"feature":{}}\n{"torn')
-    with pytest.raises(UserError, match="line 2 of .* is not a result; .* another --out"):
+    with pytest.raises(UserError, match=r"line 2 of .* is not a result; .* another --out"):
         list(folder.results())
 
 
