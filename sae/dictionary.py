@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sae import nnls
 
-Kind = Literal["sae", "neurons", "pca", "ica", "nmf", "random", "random_matched"]
 Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
 Encoder = Callable[[Tensor], Tensor]
 
@@ -143,7 +142,8 @@ class Dictionary:
     """
 
     name: str
-    kind: Kind
+    kind: str
+    """"sae" if it was trained, else the name of the baseline (`sae.baselines.registry.kinds`)."""
     W_enc_DF: Tensor
     b_enc_F: Tensor
     W_dec_FD: Tensor

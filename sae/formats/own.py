@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from sae.baselines.registry import kinds
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
@@ -37,14 +38,14 @@ def peek(folder: Path) -> Header:
 
 
 def load(folder: Path) -> Dictionary:
-    from sae.dictionary import Dictionary, Kind, Normalisation
+    from sae.dictionary import Dictionary, Normalisation
 
     about, header, path = _about(folder), peek(folder), folder / WEIGHTS
     tensors = read_tensors(path)
     d, m = header.d_in, header.n_features
     return Dictionary(
         name=header.name,
-        kind=one_of(get_args(Kind), about, "kind", folder / ABOUT),
+        kind=one_of(kinds(), about, "kind", folder / ABOUT),
         W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
         b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),

@@ -8,8 +8,9 @@ refused. Knows nothing of the model.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
+from sae.baselines.registry import kinds
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
@@ -60,7 +61,7 @@ def peek(folder: Path) -> Header:
 
 
 def load(folder: Path) -> Dictionary:
-    from sae.dictionary import Dictionary, Kind
+    from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
     tensors = without_scaling(read_tensors(path), path)
@@ -69,7 +70,7 @@ def load(folder: Path) -> Dictionary:
     gated = config["architecture"] == "gated"
     ours = {"kind": "sae"} | (optional_typed(config["metadata"], OURS, dict, folder / ABOUT) or {})
     config["metadata"].pop(OURS, None)
-    kind = one_of(get_args(Kind), ours, "kind", folder / ABOUT)
+    kind = one_of(kinds(), ours, "kind", folder / ABOUT)
     return Dictionary(
         name=header.name,
         kind=kind,

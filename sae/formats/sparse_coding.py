@@ -23,7 +23,7 @@ from sae.formats.tensor_checks import require_k, require_tensor
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sae.dictionary import Activation, Dictionary, Kind
+    from sae.dictionary import Activation, Dictionary
 
 LISTED = 24
 """So many entries of a file are told before "..."."""
@@ -44,7 +44,7 @@ PLACE = re.compile(rf"_({'|'.join(HOOK_POINTS)})_l(\d+)_r\d+(?:/|$)")
 class Layout:
     """Where one class of the library keeps its encoder."""
 
-    kind: Kind
+    kind: str
     encoder: str | None
     """The attribute with the encoder's rows [m, d]; None: the coordinates themselves."""
     bias: str | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sae.common.files import alone
-from tests.conftest import PLANTED_SETTINGS, autointerp, heed_interrupts
+from tests.conftest import PLANTED_SETTINGS, autointerp, autointerp_process, heed_interrupts
 
 SETTINGS = [argument for setting in PLANTED_SETTINGS for argument in ("--set", setting)]
 
@@ -110,7 +110,7 @@ def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None
 
 
 def test_version_and_help(tmp_path: Path) -> None:
-    assert autointerp("--version", cwd=tmp_path).stdout.startswith("autointerp, version ")
+    assert autointerp_process("--version", cwd=tmp_path).stdout.startswith("autointerp, version ")
     for command in ("run", "show", "leaderboard"):
         assert autointerp(command, "--help", cwd=tmp_path).returncode == 0
 
