@@ -77,7 +77,9 @@ class DictionaryBuilder:
         return replace(measured, dictionary=replace(measured.dictionary, name=name))
 
     def _loaded(self, planned: PlannedDictionary) -> Measured:
-        read = replace(formats.load(planned.path), reads=planned.reads)
+        read = formats.load(planned.path)
+        if read.reads != planned.reads:  # an autoencoder, at the one hook point that the user gives
+            read = read.at(*planned.reads)
         dictionary = placed(read, self._subject, *planned.reads)
         stored = self._cache / "metrics" / f"{self._digest([planned.content, planned.reads])}.json"
         if not stored.is_file():
