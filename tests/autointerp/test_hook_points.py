@@ -1,5 +1,6 @@
 """Several hook points in one pass of the model equal runs of one each; dictionaries may read several side by side."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def test_a_dictionary_that_reads_two_hook_points_sees_them_side_by_side(planted:
     eye = torch.eye(16 + 64)
     features = eye[:, [*range(8), *range(16, 24)]].contiguous()
     zeros = torch.zeros(16), torch.zeros(80)
-    joined = Dictionary("joined", "sae", features, zeros[0], features.T.contiguous(), zeros[1], reads=HOOKS, writes=HOOKS)
+    joined = Dictionary(
+        "joined", "sae", features, zeros[0], features.T.contiguous(), zeros[1], reads=HOOKS, writes=HOOKS
+    )
     formats.save(replace(joined, model=str(planted / "model")), tmp_path / "joined")
     changes = {"dictionaries.load": [str(tmp_path / "joined")], "dictionaries.baselines": [], "sampling.features": 16}
     records = run(planted, tmp_path / "run", **changes).features
@@ -94,23 +97,40 @@ def _contains(
     return not is_first or values.tolist() == pytest.approx(list(activations), abs=1e-6)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_only_text_that_a_training_held_out_is_sampled(planted: Path, tmp_path: Path, streamed: bool) -> None:
-    """Of two trainings with different seeds, only what both held out."""
-    trained = []
-    for seed in (0,) if streamed else (0, 1):
-        changes = {"subject__hook_point": HOOKS[1], "corpus__streamed": streamed, "corpus__held_out_tokens": 9000}
-        session = finish(of_planted(planted, tmp_path / f"trained{seed}", seed=seed, steps=20, **changes))
-        trained.append(str(session.folder / "topk_4x_k4"))
-    one_name = {"dictionaries.load": trained[:1], "corpus.source": None, "subject.model": None}
-    finished = run(planted, tmp_path / "run", **one_name)
-    sampled = {fragment.document for record in finished.features for fragment in record.explain + record.score}
-    training = recorded(formats.load(trained[0]).metadata)
+def trained(planted: Path, folder: Path, **changes: Any) -> str:
+    """A dictionary of `sae train` on the planted corpus, of whose 240 documents about 90 are held out."""
+    settings = {"subject__hook_point": HOOKS[1], "corpus__held_out_tokens": 9000, "steps": 20} | changes
+    return str(finish(of_planted(planted, folder, **settings)).folder / "topk_4x_k4")
+
+
+def held_out_documents(path: str, subject: Subject, cache: Path) -> set[int]:
+    training = recorded(formats.load(path).metadata)
     assert training is not None
+    artifacts = ArtifactCache(cache, Silent, "cpu")
+    return set(training.held_out(subject.token_ids, lambda t: artifacts.tokens(subject, t)).document_N.tolist())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_only_text_that_every_training_held_out_is_sampled(planted: Path, tmp_path: Path, streamed: bool) -> None:
+    """A stream holds out its first documents whatever the seed; in memory two seeds hold out different ones."""
+    paths = [trained(planted, tmp_path / f"t{seed}", seed=seed, corpus__streamed=streamed) for seed in (0, 1)]
+    for number, path in enumerate(paths):
+        Path(path).rename(Path(path).with_name(f"topk{number}"))
+    paths = [str(Path(path).with_name(f"topk{number}")) for number, path in enumerate(paths)]
+    _rename(paths)
+    changes = {"dictionaries.load": paths, "corpus.source": None, "subject.model": None, "sampling.features": 2}
+    finished = run(planted, tmp_path / "run", **changes)
+    sampled = {fragment.document for record in finished.features for fragment in record.explain + record.score}
     subject = boot(str(planted / "model"))
-    artifacts = ArtifactCache(tmp_path / "cache", Silent, "cpu")
-    held_out = training.held_out(subject.token_ids, lambda text: artifacts.tokens(subject, text))
+    each = [held_out_documents(path, subject, tmp_path / "cache") for path in paths]
     assert sampled
-    assert sampled <= set(held_out.document_N.tolist())
+    assert sampled <= each[0] & each[1]
+    assert (each[0] == each[1]) == streamed
     assert finished.about["sampling"]["held_out_by"] == "the dictionaries' training"
-    assert finished.about["sampling"]["held_out_tokens"] == held_out.n_tokens
+
+
+def _rename(paths: list[str]) -> None:
+    """Give each dictionary its folder's name: two of one name cannot share a run."""
+    for path in paths:
+        about = Path(path) / "dictionary.json"
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"name": Path(path).name}))
