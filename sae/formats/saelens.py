@@ -14,6 +14,7 @@ from sae.baselines.registry import kinds
 from sae.common.errors import UserError
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
+from sae.formats.model_path import from_stored, is_relative, to_stored
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
@@ -55,7 +56,7 @@ def peek(folder: Path) -> Header:
         n_features=positive_int(config, "d_sae", path),
         reads=at,
         writes=at,
-        model=optional_typed(about, "model_name", str, path),
+        model=_model(about, path),
         prepend_bos=optional_typed(about, "prepend_bos", bool, path),
         processing=processing,
         notes=(UNSAID,) if processing is None else (),
@@ -86,7 +87,7 @@ def load(folder: Path) -> Dictionary:
         reads=header.reads,
         writes=header.writes,
         model=header.model,
-        metadata={"saelens": config} | {name: value for name, value in ours.items() if name != "kind"},
+        metadata={"saelens": config} | {name: value for name, value in ours.items() if name not in ("kind", "model")},
     )
 
 
@@ -104,7 +105,7 @@ def save(dictionary: Dictionary, folder: Path) -> None:
         "apply_b_dec_to_input": dictionary.subtract_b_dec,
         "normalize_activations": dictionary.normalisation,
         "reshape_activations": "hook_z" if hook_z else "none",
-        "metadata": _metadata(dictionary),
+        "metadata": _metadata(dictionary, folder),
     }
     tensors |= {"W_enc": dictionary.W_enc_DF, "W_dec": dictionary.W_dec_FD, "b_dec": dictionary.b_dec_D}
     write_folder(folder, (ABOUT, config | options), (WEIGHTS, tensors))
@@ -142,7 +143,14 @@ def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> b
     raise UserError(f"cannot save {folder}: SAELens scales pre-activations by the decoder's norms only; {INSTEAD}")
 
 
-def _metadata(dictionary: Dictionary) -> dict[str, Any]:
+def _model(about: dict[str, Any], path: Path) -> str | None:
+    """Return the model's name or its folder; ours says where a folder lies that was copied with the dictionary's."""
+    ours = optional_typed(about, OURS, dict, path) or {}
+    stored = optional_typed(ours, "model", str, path)
+    return from_stored(stored, path.parent) if stored else optional_typed(about, "model_name", str, path)
+
+
+def _metadata(dictionary: Dictionary, folder: Path) -> dict[str, Any]:
     """What SAELens' own metadata hold; those the dictionary was read with are kept, what is unknown is left out."""
     ours = dict(dictionary.metadata)
     read = (ours.pop("saelens", None) or {}).get("metadata") or {}
@@ -154,9 +162,11 @@ def _metadata(dictionary: Dictionary) -> dict[str, Any]:
         KWARGS: ours.get("processing"),
     }
     told = {name: value for name, value in known.items() if value is not None}
+    stored = to_stored(dictionary.model, folder)  # the library itself reads only names and absolute paths
+    near = {"model": stored} if stored and is_relative(stored) else {}
     needed: dict[str, Any] = {"sae_lens_training_version": None, KWARGS: {}}
     layout = {"sae_lens_version": VERSION}  # of the files, whoever trained it
-    return needed | origin | told | layout | {OURS: {"kind": dictionary.kind} | ours}
+    return needed | origin | told | layout | {OURS: {"kind": dictionary.kind} | near | ours}
 
 
 def _config(folder: Path) -> dict[str, Any]:
