@@ -20,8 +20,24 @@ if TYPE_CHECKING:
     from sae.training.session import Trained
 
 
-@click.group("sae", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="autointerp")
+PROGRAM = "sae"
+
+
+def _print_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Print the version of the distribution that installed this program, then end."""
+    from importlib.metadata import entry_points
+
+    if asked:
+        scripts = entry_points(group="console_scripts", name=PROGRAM)
+        versions = [script.dist.version for script in scripts if script.dist]
+        click.echo(f"{PROGRAM}, version {versions[0] if versions else 'unknown: it is not installed'}")
+        context.exit()
+
+
+@click.group(PROGRAM, cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
 def main() -> None:
     """Train, measure and convert dictionaries of a language model's activations.
 
@@ -87,16 +103,10 @@ def _print_trained(trained: Trained) -> None:
     if about["problems"]:
         told = "; ".join(f"dictionary {name} was not finished: {said}" for name, said in about["problems"].items())
         raise UserError(f"{told}; then train to another --out")
-    paths = tuple(str(trained.folder / row["name"]) for row in about["dictionaries"])
-    corpus = about["config"]["corpus"]
-    context = f" --set corpus.context={corpus['context']}" if corpus["context"] < DEFAULT_CONTEXT else ""
-    click.echo(f"next: {_next_run(paths, TRAINED_ON | {'corpus': corpus['source']})}{context}")
+    paths = [str(trained.folder / row["name"]) for row in about["dictionaries"]]
+    click.echo(f"next: {shlex.join(['sae', 'eval', *paths])}")
 
 
-DEFAULT_CONTEXT = 128
-"""Of `autointerp run`; a toy sees no more than it was trained on."""
-TRAINED_ON = {"model": None, "hook_point": None}
-"""Our dictionaries say themselves where they belong."""
 allow_pickle = click.option(
     "--allow-pickle", is_flag=True, help="Open pickles too, by an unpickler that runs nothing of the file."
 )
@@ -163,8 +173,8 @@ def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
         _print_outcomes([done[path] for path in paths if path in done])
     for path, file in files.items():
         click.echo(f"all of {done[path].place.header.name} is in {file}, a row per feature in {place_beside(file)}")
-    corpus = done[paths[0]].text.corpus
-    click.echo(f"next: {_next_convert(paths) or _next_run(paths, settings | {'corpus': corpus})}")
+    info = shlex.join(["sae", "info", paths[0]])
+    click.echo(f"next: {_next_convert(paths) or _next_comparison(paths, settings) or info}")
 
 
 def _write(outcome: Outcome, file: Path) -> None:
@@ -212,15 +222,13 @@ def _next_convert(paths: tuple[str, ...]) -> str | None:
     return f"{shlex.join(['sae', 'convert', pickled[0], 'OUT', '--allow-pickle'])}" if pickled else None
 
 
-def _next_run(paths: tuple[str, ...], settings: dict[str, Any]) -> str:
-    """The command that explains what was measured here, on the same text."""
-    words = ["autointerp", "run"]
-    for path in paths:
-        words += ["--dictionary", path]
-    flags = {"--model": settings["model"], "--hook": settings["hook_point"], "--corpus": settings["corpus"]}
-    for flag, value in flags.items():
-        words += [flag, value] if value and value != "stdlib" else []
-    return shlex.join(words)
+def _next_comparison(paths: tuple[str, ...], settings: dict[str, Any]) -> str | None:
+    """Return the command that compares the first two dictionaries; None if there are not two, or it was done."""
+    if len(paths) < 2 or settings["against"]:
+        return None
+    given = {"--model": settings["model"], "--hook": settings["hook_point"], "--corpus": settings["corpus"]}
+    flags = [word for flag, value in given.items() if value for word in (flag, value)]
+    return shlex.join(["sae", "eval", paths[0], "--against", paths[1], *flags])
 
 
 @main.command()

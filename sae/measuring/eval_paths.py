@@ -196,7 +196,7 @@ class _Bench:
 
     def _read(self, key: str, source: Source) -> Blocks:
         context = source.context_for(self._request.context, list(self._subjects.values()))
-        artifacts = ArtifactCache(cache_folder(), self._report, self._device)
+        artifacts = ArtifactCache(cache_folder("sae"), self._report, self._device)
         return source.read(self._subjects[key], artifacts, self._request.tokens, context)
 
     def _evaluations(self, members: Sequence[int]) -> list[Evaluation]:

@@ -116,7 +116,7 @@ def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch
 
 
 def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, here: Path) -> None:
-    """By default on the corpus it names, which the next command takes too."""
+    """By default on the corpus it names."""
     said = {"source": str(planted / "corpus.jsonl"), "context": 16, "max_tokens": 50_000, "held_out_tokens": 960}
     trained = saved(planted, here / "trained", metadata={"corpus": said, "seed": 3})
     done = invoked("eval", trained)
@@ -124,7 +124,7 @@ def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, he
     assert f"corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in done.stdout
     written = json.loads((here / "words.metrics.json").read_text())
     assert (written["corpus_part"], written["tokens"]) == ("held out of its training", 960)
-    assert done.stdout.splitlines()[-1].endswith(f"--corpus {said['source']}")
+    assert done.stdout.splitlines()[-1] == f"next: sae info {trained}"
     other = saved(planted, here / "other", name="other")
     both = invoked("eval", trained, other, "--corpus", said["source"], "--tokens", 3000)
     assert f"words: corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in both.stdout
