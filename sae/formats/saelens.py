@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = "6.54.12"
 """Of the library whose layout is written; it reads anything below 6 as the flat layout before."""
-OURS = "autointerp"
+OURS = "sae_dictionary"
 """The key of the metadata under which what SAELens has no field for is kept."""
 ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 INSTEAD = 'save it in our own format (format="own") instead'
@@ -71,8 +71,8 @@ def load(folder: Path) -> Dictionary:
     d, m = header.d_in, header.n_features
     W_dec_FD = require_tensor(tensors, "W_dec", (m, d), path)
     gated = config["architecture"] == "gated"
-    ours = {"kind": "sae"} | (optional_typed(config["metadata"], OURS, dict, folder / ABOUT) or {})
-    config["metadata"].pop(OURS, None)
+    ours = {"kind": "sae"} | (_ours(config["metadata"], folder / ABOUT) or {})
+    config["metadata"] = {name: value for name, value in config["metadata"].items() if not _is_ours(name, value)}
     kind = one_of(kinds(), ours, "kind", folder / ABOUT)
     return Dictionary(
         name=header.name,
@@ -143,9 +143,20 @@ def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> b
     raise UserError(f"cannot save {folder}: SAELens scales pre-activations by the decoder's norms only; {INSTEAD}")
 
 
+def _ours(about: dict[str, Any], path: Path) -> dict[str, Any] | None:
+    """Return what we wrote beside SAELens' own metadata; None if SAELens itself wrote the file."""
+    optional_typed(about, OURS, dict, path)
+    return next((value for name, value in about.items() if _is_ours(name, value)), None)
+
+
+def _is_ours(name: str, value: Any) -> bool:
+    """Return whether this entry of the metadata is ours. Older versions of this code had another key for it."""
+    return name == OURS or (isinstance(value, dict) and "kind" in value)
+
+
 def _model(about: dict[str, Any], path: Path) -> str | None:
     """Return the model's name or its folder; ours says where a folder lies that was copied with the dictionary's."""
-    ours = optional_typed(about, OURS, dict, path) or {}
+    ours = _ours(about, path) or {}
     stored = optional_typed(ours, "model", str, path)
     return from_stored(stored, path.parent) if stored else optional_typed(about, "model_name", str, path)
 
@@ -203,7 +214,7 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
 
     In a file of ours an empty mapping may only stand where the library needs one; whether it is said, ours tells.
     """
-    kwargs, ours = optional_typed(about, KWARGS, dict, path), optional_typed(about, OURS, dict, path)
+    kwargs, ours = optional_typed(about, KWARGS, dict, path), _ours(about, path)
     if kwargs is None or (not kwargs and ours is not None and "processing" not in ours):
         return None
     flags = {name: bool(kwargs.get(name, False)) for name in PROCESSING}
