@@ -14,6 +14,7 @@ from sae.common.errors import UserError
 from sae.measuring.feature_table import place_beside
 
 if TYPE_CHECKING:
+    from sae.formats.header import Header
     from sae.measuring.eval_paths import Outcome
     from sae.measuring.info import Account, Weights
     from sae.training.session import Trained
@@ -217,7 +218,7 @@ def _next_convert(paths: tuple[str, ...]) -> str | None:
     """The command that makes the first pickle among these something else, which every other command opens."""
     from sae import formats
 
-    pickled = [path for path in paths if formats.recognise(path)[1] == formats.PICKLED]
+    pickled = [path for path in paths if formats.recognise(path).format.pickled]
     return f"{shlex.join(['sae', 'convert', pickled[0], 'OUT', '--allow-pickle'])}" if pickled else None
 
 
@@ -252,7 +253,7 @@ def _print_account(account: Account) -> None:
         "name": header.name,
         "format": f"{account.format}, {account.place}",
         "model": header.model or "not said",
-        "hook point": header.hook_point or "not said",
+        **_hook_points(header),
         "BOS token in front": bos,
         "processing of the model": _processing(header.processing),
         "width": f"{header.d_in:,}",
@@ -260,6 +261,13 @@ def _print_account(account: Account) -> None:
     }
     rows |= {f"note {number}": note for number, note in enumerate(getattr(header, "notes", ()), start=1)}
     click.echo(tables.listed(rows))
+
+
+def _hook_points(header: Header) -> dict[str, str]:
+    """Return one row for a dictionary that writes what it reads, two rows for any other."""
+    if header.reads == header.writes:
+        return {"hook point": header.hook_point or "not said"}
+    return {"reads": ", ".join(header.reads), "writes": ", ".join(header.writes) or "not said"}
 
 
 def _processing(said: Mapping[str, Any] | None) -> str:
@@ -287,13 +295,25 @@ def _print_weights(weights: Weights) -> None:
         click.echo(f"recorded:\n{tables.listed(dict(tables.recorded(dictionary.metadata)))}")
 
 
-@main.command()
+class Convert(click.Command):
+    """Lists the known formats at the end of its help."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every format with its files and whether it can be written."""
+        from sae.formats.registry import FORMATS
+
+        with formatter.section("Formats"):
+            known = FORMATS.all().items()
+            formatter.write_dl([(name, f"{it.files}; read{' and written' if it.save else ''}") for name, it in known])
+
+
+@main.command(cls=Convert)
 @click.argument("path")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--format", "format_name", default="own", show_default=True, metavar="NAME", help="own or saelens.")
+@click.option("--format", "format_name", default="own", show_default=True, metavar="NAME", help="Format to write.")
 @allow_pickle
 def convert(path: str, out: Path, format_name: str, allow_pickle: bool) -> None:
-    """Read a dictionary in any known format and write it to the new folder OUT, in ours or SAELens'."""
+    """Read a dictionary in any known format and write it to the new folder OUT in another."""
     from sae import formats
 
     made = formats.convert(path, out, format_name, allow_pickle)

@@ -109,6 +109,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _plant(root: Path) -> None:
+    from dataclasses import replace
+
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -131,10 +133,7 @@ def _plant(root: Path) -> None:
     _write_corpus(root / "corpus.jsonl")
     eye = torch.eye(16)[:, :8].contiguous()
     dictionary = Dictionary("words", "sae", eye, torch.zeros(8), eye.T.contiguous(), torch.zeros(16))
-    formats.save(
-        Dictionary(**vars(dictionary) | {"hook_point": "hook_embed", "model": str(root / "model")}),
-        root / "dictionary",
-    )
+    formats.save(replace(dictionary.at("hook_embed"), model=str(root / "model")), root / "dictionary")
 
 
 def _write_corpus(path: Path) -> None:

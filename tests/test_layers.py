@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LIGHT = {
     "sae.common.errors", "sae.common.files", "sae.common.progress", "sae.common.settings", "sae.common.resources",
-    "sae.common.click_group", "sae.data.corpus", "sae.baselines.registry", "sae.formats", "sae.training.recipes",
-    "sae.models.toy_recipe",
+    "sae.common.click_group", "sae.common.tables", "sae.data.corpus", "sae.baselines.registry", "sae.formats",
+    "sae.training.recipes", "sae.models.toy_recipe",
 }  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
@@ -23,7 +23,7 @@ CALLS = {"anthropic", "openai", "httpx2", "aiohttp", "diskcache", "tenacity", "d
 OUTSIDE = {"os", "pathlib", "socket", "subprocess", "requests", "httpx", "httpx2", "aiohttp", "openai", "anthropic"}
 """What reaches disk, network or environment."""
 FLOORS = (
-    {"common"}, {"data"}, {"models"}, {"nnls"}, {"dictionary"}, {"baselines", "formats"}, {"measuring"}, {"training"},
+    {"common"}, {"data"}, {"models"}, {"nnls"}, {"dictionary"}, {"baselines"}, {"formats"}, {"measuring"}, {"training"},
     {"cli", "__init__"}, {"__main__"},
 )  # fmt: skip
 """The rooms of sae: each imports those before it only."""

@@ -223,6 +223,11 @@ def _loaded(place: Place, allow_pickle: bool) -> Dictionary:
 
 def _place(path: str, request: Request) -> Place:
     header = formats.peek(path, request.allow_pickle)
+    if header.reads != header.writes or len(header.reads) > 1:
+        raise UserError(
+            f"dictionary {path} reads {', '.join(header.reads)} and writes {', '.join(header.writes)}; only "
+            "dictionaries that read and write one hook point can be measured"
+        )
     return Place(
         path,
         header,

@@ -51,7 +51,7 @@ def test_eval_prints_a_table_and_writes_it(planted: Path, tmp_path: Path) -> Non
 
 def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
     """Model, hook point and file are then the user's to give."""
-    unnamed = saved(planted, here / "unnamed", model=None, hook_point=None)
+    unnamed = saved(planted, here / "unnamed", model=None, reads=(), writes=())
     assert "names no model; give --model" in refused("eval", unnamed)
     assert "names no hook point; give --hook" in refused("eval", unnamed, "--model", planted / "model")
     given = ["--model", planted / "model", "--hook", "hook_embed", "--corpus", planted / "corpus.jsonl"]
