@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autointerp.reporting.tables import SLICES, Row, main_rows, method_of, values_of, words
-from sae.baselines import registry
+from sae.baselines.registry import colour_of as registered_colour
+from sae.baselines.registry import kinds
 from sae.common.files import write_atomic_with
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
 
 def colour_of(kind: str) -> str:
     """Return the colour of a kind of dictionary; one that is not installed here gets one of matplotlib's cycle."""
-    return registry.colour_of(kind) if kind in registry.kinds() else f"C{zlib.crc32(kind.encode()) % 10}"
+    return registered_colour(kind) if kind in kinds() else f"C{zlib.crc32(kind.encode()) % 10}"
 
 
 def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
