@@ -119,7 +119,8 @@ class DictionaryBuilder:
         formats.save(
             replace(
                 here,
-                hook_point=self._hook_point,
+                reads=(self._hook_point,),
+                writes=(self._hook_point,),
                 model=self._subject.name,
                 metadata=dict(here.metadata) | about,
             ),

@@ -271,6 +271,6 @@ def test_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.Monke
     from sae.common.settings import cache_folder
 
     monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
+    assert cache_folder("autointerp") == tmp_path / "here" != cache_folder("sae")
     monkeypatch.delenv("AUTOINTERP_CACHE")
-    assert cache_folder() != Path(os.devnull)
+    assert cache_folder("autointerp").name == "autointerp"
