@@ -29,6 +29,15 @@ MODELS_ASKED = {
     "example_embedding": (),
 }
 """Which of a run's two models a scorer asks; a scorer that is not listed may ask both."""
+RANGES: Mapping[str, intervals.Bounds] = {
+    "simulation": (-1.0, 1.0),
+    "detection": (0.0, 1.0),
+    "fuzzing": (0.0, 1.0),
+    "intruder": (0.0, 1.0),
+    "embedding": (0.0, 1.0),
+    "example_embedding": (0.0, 1.0),
+}
+"""Lowest and highest value of a scorer's scores (correlations; accuracies and AUROC); not known of other scorers."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
@@ -95,6 +104,10 @@ def make_rows(
     ]
 
 
+def _range_of(score: str) -> intervals.Bounds | None:
+    return RANGES.get(score.split("/")[0])
+
+
 def _models(config: Row, scorer: str) -> Row:
     """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the simulator."""
     judge = config.get("judge") or config["simulator"]
@@ -108,7 +121,7 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
     answered = [result for result in group if scorer in result.scores]
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
     controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
-    interval = intervals.mean_interval(scores)
+    interval = intervals.mean_interval(scores, _range_of(scorer))
     return {
         "dictionary": facts["name"],
         "kind": facts["kind"],
@@ -158,7 +171,7 @@ def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -
     rows: list[Row] = []
     for name in (name for name in kinds if kinds[name] == "sae"):
         for other in (other for other in kinds if other != name):
-            difference = intervals.compare(scores[name], scores[other])
+            difference = intervals.compare(scores[name], scores[other], _range_of(score))
             if difference:
                 rows.append({"dictionary": name, "against": other, "scorer": score} | vars(difference))
     adjusted = intervals.holm([row["p"] for row in rows])
