@@ -9,6 +9,17 @@ import click
 from sae.common.click_group import Commands, Resumable
 
 
+class AsksModels(Resumable):
+    """A command that asks language models: its help ends with the forms of model specs."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from autointerp.llm import specs
+
+        with formatter.section("Model specs"):
+            for line in specs.help_lines():
+                formatter.write(f"  {line}\n")
+
+
 @click.group(
     "autointerp", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
@@ -25,7 +36,7 @@ def main() -> None:
     """
 
 
-@main.command(cls=Resumable)
+@main.command(cls=AsksModels)
 @click.argument("config", required=False)
 @click.option("--dictionary", "dictionaries", multiple=True, metavar="PATH", help="A trained dictionary; repeatable.")
 @click.option(
@@ -43,9 +54,9 @@ def main() -> None:
     help="From neurons,pca,ica,nmf,random,random_matched, or the k largest of each vector: pca-top32; 'none' for none.",
 )
 @click.option(
-    "--explainer", metavar="SPEC", help="rules-N, token-table, or a judge (below); replaces the config's list."
+    "--explainer", metavar="SPEC", help="rules-N, token-table, or a model spec (below); replaces the config's list."
 )
-@click.option("--simulator", metavar="SPEC", help="rules, or a judge: whom all scorers ask.")
+@click.option("--simulator", metavar="SPEC", help="rules, or a model spec (below): the model that all scorers ask.")
 @click.option(
     "--scorers",
     metavar="LIST",
@@ -68,13 +79,6 @@ def run(
 
     CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
     (`judged` if the simulator is a language model).
-
-    \b
-    A judge is one of
-      anthropic/MODEL           with ANTHROPIC_API_KEY in the environment or .env
-      openai/MODEL              with OPENAI_API_KEY
-      http://host:port/v1#MODEL any OpenAI-compatible server, with AUTOINTERP_API_KEY if it needs a key
-      hf/NAME|DIR               in this process
     """
     from autointerp import api
     from autointerp.config import load

@@ -10,12 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LIGHT = {
     "sae.common.errors", "sae.common.files", "sae.common.progress", "sae.common.settings", "sae.common.resources",
-    "sae.common.click_group", "sae.common.tables", "sae.data.corpus", "sae.baselines.registry", "sae.formats",
-    "sae.training.recipes", "sae.models.toy_recipe",
+    "sae.common.click_group", "sae.common.registry", "sae.common.tables", "sae.data.corpus", "sae.baselines.registry",
+    "sae.formats", "sae.training.recipes", "sae.models.toy_recipe",
 }  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
-IN_PROCESS = (f"{LLM}providers/local", f"{LLM}providers/embedder.py")
+IN_PROCESS = (f"{LLM}providers/hf", f"{LLM}providers/embedding.py")
 """The judge and the embedder that run in this process."""
 TENSORS = {"torch", "transformers", "sentence_transformers"}
 SUBJECTS = {"transformer_lens", "sklearn"}

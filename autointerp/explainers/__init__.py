@@ -40,7 +40,7 @@ def make(spec: str, config: Config) -> Explainer:
     if kind == "rules" and (limit == "" or (limit.isdigit() and int(limit) > 0)):
         return RulesExplainer(int(limit or 5))
     raise UserError(
-        f"unknown explainer {spec!r}; known: rules-N (N = 1, 2, ...), rules-unlimited, token-table, {specs.FORMS}"
+        f"unknown explainer {spec!r}; known: rules-N (N = 1, 2, ...), rules-unlimited, token-table, {specs.forms()}"
     )
 
 
@@ -55,6 +55,6 @@ def _language_model(spec: str, config: Config) -> Explainer:
     explainer = LanguageModelExplainer(spec, config.explaining)
     if config.explaining.candidates == 1:
         return explainer
-    if spec.startswith("hf/") and not config.explaining.temperature:
+    if specs.is_free(spec) and not config.explaining.temperature:
         raise UserError("the candidates of a model in this process are all the same; set explaining.temperature=1")
     return BestOf(explainer, simulators.make(config.simulator, config.simulating), config.explaining.candidates)

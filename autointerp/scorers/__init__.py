@@ -60,12 +60,12 @@ def make(name: str, config: Config) -> Scorer:
     if name == "example_embedding":
         return ExampleEmbeddingScorer(config.judging.embedder)
     if not specs.is_spec(config.simulator):
-        raise UserError(f"{name} asks a language model; give --simulator {specs.FORMS.rsplit(', or', 1)[0]}")
+        raise UserError(f"{name} asks a language model; give --simulator {specs.forms()}")
     judge = specs.parse(config.simulator)
     specs.refuse_temperature(judge, config.judging.temperature, "judging.temperature")
     if name == "intruder":
         return IntruderScorer(judge, config.judging, config.seed)
-    if config.judging.logprobs and judge.provider == "anthropic":
+    if config.judging.logprobs and not judge.may_have_logprobs:
         raise UserError(f"{config.simulator} gives no log-probabilities; set judging.logprobs=false")
     return JudgedScorer(name, judge, config.judging, config.seed, _base_rate(config))
 

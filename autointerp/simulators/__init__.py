@@ -39,15 +39,15 @@ def make(spec: str, settings: Simulating) -> Simulator:
     if spec == "rules":
         return RulesSimulator()
     if not specs.is_spec(spec):
-        raise UserError(f"unknown simulator {spec!r}; write {specs.FORMS}")
+        raise UserError(f"unknown simulator {spec!r}; write {specs.forms()}, or rules (no language model)")
     judge = specs.parse(spec)
     specs.refuse_temperature(judge, settings.temperature, "simulating.temperature")
     method = settings.method if settings.method != "auto" else _best(judge)
     if method == "all_at_once":
-        _check(judge.provider in ("hf", "compatible"), spec, method, "hf/... or http://... with echo")
+        _check(judge.may_have_prompt_logprobs, spec, method, "hf/... or http://... with echo")
         return AllAtOnceSimulator(spec, settings)
     if method == "logprobs":
-        _check(judge.provider != "anthropic", spec, method, "any judge but anthropic/...")
+        _check(judge.may_have_logprobs, spec, method, "any judge but anthropic/...")
     return GeneratedSimulator(spec, settings, method == "logprobs", judge.has_schema)
 
 
