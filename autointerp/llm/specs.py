@@ -25,6 +25,16 @@ class ModelSpec:
         return self.provider in ("openai", "hf")
 
     @property
+    def may_have_logprobs(self) -> bool:
+        """Whether generated tokens can come with log-probabilities."""
+        return self.provider != "anthropic"
+
+    @property
+    def may_have_prompt_logprobs(self) -> bool:
+        """Whether the log-probabilities of the prompt's tokens can be there."""
+        return self.provider in ("hf", "compatible")
+
+    @property
     def has_prompt_logprobs(self) -> bool:
         """Whether the prompt's own log-probabilities can be had as a matter of course."""
         return self.provider == "hf"
@@ -53,6 +63,16 @@ def refuse_temperature(judge: ModelSpec, temperature: float | None, field: str) 
     """Raises UserError if a judge is given a temperature that its API does not take."""
     if judge.provider == "anthropic" and temperature is not None:
         raise UserError(f"{judge.text} takes no temperature; set {field}=null")
+
+
+def forms() -> str:
+    """List the forms of the specs of language models, for errors."""
+    return FORMS.rsplit(", or", 1)[0]
+
+
+def is_free(text: str) -> bool:
+    """Return whether a name is the spec of a model in this process, whose calls cost nothing."""
+    return text.startswith(("hf/", "embedding/"))
 
 
 def is_spec(text: str) -> bool:

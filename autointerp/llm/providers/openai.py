@@ -57,7 +57,7 @@ class OpenAIJudge(HostedJudge):
         if stop not in STOPS:
             raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")
         if request.top_logprobs and not logprobs and text:
-            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulating.method=text")
+            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
         return Completion(text, STOPS[stop], usage, logprobs)
 
     def read_echo(self, answer: Any, request: Request) -> Completion:
@@ -69,7 +69,7 @@ class OpenAIJudge(HostedJudge):
         except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise self.broken(f"an answer that is no completion ({error!r})") from error
         if not echoed or not found or not found.get("text_offset") or not found.get("top_logprobs"):
-            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulating.method=text")
+            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulation.method=text")
         places = {offset: place for place, offset in reversed(list(enumerate(found["text_offset"])))}
         missing = [slot for slot in request.slots if slot not in places]
         if missing:
