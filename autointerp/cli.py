@@ -9,6 +9,17 @@ import click
 from sae.common.click_group import Commands, Resumable
 
 
+class AsksModels(Resumable):
+    """A command that asks language models: its help ends with the forms of model specs."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from autointerp.llm import specs
+
+        with formatter.section("Model specs"):
+            for line in specs.help_lines():
+                formatter.write(f"  {line}\n")
+
+
 @click.group(
     "autointerp", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
@@ -46,7 +57,7 @@ class PartOption(click.Option):
         )
 
 
-@main.command(cls=Resumable)
+@main.command(cls=AsksModels)
 @click.argument("config", required=False)
 @click.option(
     "--dictionary",
@@ -121,13 +132,6 @@ def run(
 
     CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
     (`judged` if the simulator or the judge is a language model).
-
-    \b
-    A language model is written as
-      anthropic/MODEL           with ANTHROPIC_API_KEY in the environment or .env
-      openai/MODEL              with OPENAI_API_KEY
-      http://host:port/v1#MODEL any OpenAI-compatible server, with AUTOINTERP_API_KEY if it needs a key
-      hf/NAME|DIR               in this process
     """
     from autointerp import api
     from autointerp.config import load

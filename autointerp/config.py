@@ -131,8 +131,10 @@ def _known_scorer(name: str) -> str:
 
 
 def _language_model(spec: str) -> str:
-    """Raises UserError if this is not the spec of a language model."""
-    return specs.parse(spec).text
+    try:
+        return specs.parse(spec).text
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 class Runtime(Section):

@@ -15,7 +15,7 @@ LIGHT = {
 }  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
-IN_PROCESS = (f"{LLM}providers/local", f"{LLM}providers/embedder.py")
+IN_PROCESS = (f"{LLM}providers/hf", f"{LLM}providers/embedding.py")
 """The judge and the embedder that run in this process."""
 TENSORS = {"torch", "transformers", "sentence_transformers"}
 SUBJECTS = {"transformer_lens", "sklearn"}

@@ -34,7 +34,7 @@ EXAMPLE = "words for times of day, most strongly those for the evening and the b
 class LanguageModelExplainer(Explainer):
     """Asks for one explanation per feature; `sample` tells several of the same prompt apart."""
 
-    forms = specs.forms()
+    forms = "the spec of a language model such as anthropic/MODEL"
     settings: ClassVar = {"explanation": ExplanationSettings}
 
     def __init__(self, model: str, config: Config, sample: int = 0) -> None:

@@ -1,13 +1,16 @@
 """One classification of what goes wrong with a call, for every provider. Knows status codes, not SDKs."""
 
+from __future__ import annotations
+
 import email.utils
 import math
 import time
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from autointerp.llm.keys import Secret
-from autointerp.llm.specs import ModelSpec
+if TYPE_CHECKING:
+    from autointerp.llm.keys import Secret
+    from autointerp.llm.specs import ModelSpec
 
 CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
 

@@ -18,7 +18,7 @@ from autointerp.llm.cache import AnswerCache
 from autointerp.llm.client import Client, RetryPolicy, Tally
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import load_prices
-from autointerp.llm.providers import Provider
+from autointerp.llm.providers import PROVIDERS, Provider
 from autointerp.llm.types import Answer, LLMTask, Question
 from sae.common.errors import UserError
 
@@ -37,7 +37,7 @@ class LiveResolver:
 
     def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
         self._runtime = runtime
-        self._providers: dict[str, Any] = {}
+        self._providers: dict[str, Provider] = {}
         prices, limits = load_prices(runtime.prices), Limits(runtime.concurrency)
         for model in models:
             if runtime.max_cost is not None and model not in prices:
@@ -58,7 +58,7 @@ class LiveResolver:
         gc.freeze()
         gc.set_threshold(*RARE_COLLECTIONS)
 
-    def provider_of(self, question: Question) -> Any:
+    def provider_of(self, question: Question) -> Provider:
         return self._providers[question.model]
 
     @property
@@ -128,24 +128,10 @@ def _apart(work: Callable[[], None]) -> None:
         thread.submit(work).result()
 
 
-def make_provider(model: str, runtime: Runtime, limits: Limits) -> "Provider | Any":
-    """The provider of a judge's or an embedder's spec; SDKs and torch load only here."""
-    if model.startswith("embedding/"):
-        from autointerp.llm.providers.embedder import Embedder
-
-        return Embedder(model.removeprefix("embedding/"), runtime.device)
+def make_provider(model: str, runtime: Runtime, limits: Limits) -> Provider:
+    """Open a model by its spec; its SDK, or torch, loads only here. Raises UserError."""
     spec = specs.parse(model)
-    if spec.provider == "hf":
-        from autointerp.llm.providers.local import LocalJudge
-
-        return LocalJudge(spec.model, runtime.device)
-    if spec.provider == "anthropic":
-        from autointerp.llm.providers.anthropic import AnthropicJudge
-
-        return AnthropicJudge(spec, runtime.attempt_seconds, limits)
-    from autointerp.llm.providers.openai import OpenAIJudge
-
-    return OpenAIJudge(spec, runtime.attempt_seconds, limits)
+    return PROVIDERS.get(spec.provider).open(spec, runtime, limits)
 
 
 async def drive_live(

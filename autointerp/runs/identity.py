@@ -9,6 +9,7 @@ from typing import Any
 
 from autointerp.config import Config
 from autointerp.evaluate import Method, models_of
+from autointerp.llm import specs
 from autointerp.sampling import inputs
 from sae.common.files import sha256_of, sha256_of_path
 
@@ -48,9 +49,8 @@ def describe(config: Config, chosen: Method) -> dict[str, Any]:
 
 def _judge_content(spec: str) -> list[str]:
     """A judge's spec, and the hash of its files if it is a local folder."""
-    folder = Path(spec.partition("/")[2]).expanduser()
-    local = spec.startswith(("hf/", "embedding/")) and folder.is_dir()
-    return [spec, sha256_of_path(folder)] if local else [spec]
+    folder = specs.parse(spec).folder
+    return [spec, sha256_of_path(folder)] if folder else [spec]
 
 
 def _version(package: str) -> str | None:

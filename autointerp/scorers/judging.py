@@ -68,11 +68,11 @@ def judge_of(config: Config) -> specs.ModelSpec:
 def check_judge(part: type[Scorer], config: Config) -> None:
     """Raises UserError if there is no judge, or if it cannot do what the settings ask of it."""
     if not specs.is_spec(config.judge or config.simulator):
-        raise UserError(f"{part.name} asks a language model; give --judge {specs.FORMS.rsplit(', or', 1)[0]}")
+        raise UserError(f"{part.name} asks a language model; give --judge {specs.forms()}")
     judge = judge_of(config)
     specs.refuse_temperature(judge, config.section(JudgementSettings).temperature, "judgement.temperature")
     section, _, field = part.needs.logprobs.partition(".")
-    if section and getattr(getattr(config, section), field) and judge.provider == "anthropic":
+    if section and getattr(getattr(config, section), field) and not judge.may_have_logprobs:
         raise UserError(f"{judge.text} gives no log-probabilities; set {part.needs.logprobs}=false")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from autointerp.llm import specs
 from autointerp.parts import Part
-from sae.common.errors import UserError, near
+from sae.common.errors import UserError
 from sae.common.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Simulator(Part, ABC):
     """
 
     name: str
+    asks_model: ClassVar[bool] = False
+    """Whether it asks a language model: then a config names the model, and the simulator by `simulation.method`."""
     reads_prose: ClassVar[bool] = True
     """Whether it understands any sentence, not only those that `rules` and `token-table` write."""
 
@@ -65,6 +67,7 @@ def part_of(config: Config) -> type[Simulator]:
         from autointerp.simulators.settings import simulator_of
 
         return SIMULATORS.get(simulator_of(spec, config))
-    if spec not in SIMULATORS:
-        raise UserError(f"unknown simulator {spec!r}; write {specs.FORMS}{near(spec, list(SIMULATORS.names))}")
-    return SIMULATORS.get(spec)
+    named = {name: part for name, part in SIMULATORS.all().items() if not part.asks_model}
+    if spec not in named:
+        raise UserError(f"unknown simulator {spec!r}; write {', '.join([specs.forms(), *named])}")
+    return named[spec]

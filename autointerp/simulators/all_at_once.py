@@ -28,10 +28,11 @@ EXAMPLE = {str(number): -2.4 for number in range(11)}
 class AllAtOnceSimulator(Simulator):
     """Needs the log-probabilities of the prompt: a model in this process, or a server that echoes."""
 
+    asks_model = True
     settings: ClassVar = {"simulation": SimulationSettings}
 
     def __init__(self, spec: str, config: Config) -> None:
-        if model_of(spec, config).provider not in ("hf", "compatible"):
+        if not model_of(spec, config).may_have_prompt_logprobs:
             raise refuse_method(spec, "all_at_once", "hf/... or http://... with echo")
         self.name, self.models = spec, (spec,)
         self.prompts = (templates.load(PROMPT),)

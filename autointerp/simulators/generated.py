@@ -49,12 +49,13 @@ SCHEMA = json.dumps(
 class GeneratedSimulator(Simulator):
     """Reads expected values from log-probabilities where it has them, else numbers as written."""
 
+    asks_model = True
     settings: ClassVar = {"simulation": SimulationSettings}
 
     def __init__(self, spec: str, config: Config) -> None:
         model, self._settings = model_of(spec, config), config.section(SimulationSettings)
         method = self._settings.method
-        if method == "logprobs" and model.provider == "anthropic":
+        if method == "logprobs" and not model.may_have_logprobs:
             raise refuse_method(spec, method, "any model but anthropic/...")
         self.name, self.models = spec, (spec,)
         self._logprobs = method == "logprobs" or (method == "auto" and model.has_logprobs)

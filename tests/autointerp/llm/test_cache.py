@@ -192,7 +192,7 @@ def test_export_lists_all_and_clear_forgets(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from autointerp.task import Completion
+from autointerp.llm.types import Completion
 from autointerp.llm.cache import AnswerCache
 cache, name = AnswerCache(Path(sys.argv[1])), sys.argv[2]
 print("ready", flush=True)

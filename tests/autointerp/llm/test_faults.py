@@ -9,10 +9,11 @@ import time
 import pytest
 
 from autointerp.config import Runtime
-from autointerp.llm import faults, keys, specs
+from autointerp.llm import faults, specs
 from autointerp.llm.faults import CallError
 from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
+from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Message, Request
 from tests.fakes import JudgeServer
@@ -65,7 +66,7 @@ CASES = [
 @pytest.mark.parametrize(("provider", "status", "body", "kind"), CASES)
 def test_kinds_by_status_and_body(provider: str, status: int, body: str, kind: str) -> None:
     spec = specs.parse(f"{provider}/some-model")
-    variable = keys.VARIABLES[provider]
+    variable = PROVIDERS.get(provider).key_variable or ""
     error = faults.status_error(spec, Secret(KEY), variable, status, body, {"retry-after": "7"})
     assert (error.kind, error.retry_after) == (kind, 7)
     said = str(error)
@@ -145,14 +146,15 @@ def test_a_key_that_the_server_repeats_is_not_shown(provider: str, monkeypatch: 
         finally:
             await judge.close()
 
+    variable = PROVIDERS.get(provider).key_variable or ""
     with JudgeServer(echo_key=True) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
-        monkeypatch.setenv(keys.VARIABLES[provider], KEY)
+        monkeypatch.setenv(variable, KEY)
         with pytest.raises(CallError) as caught:
             asyncio.run(ask(f"{provider}/m"))
     said = str(caught.value)
     assert (caught.value.kind, KEY in said, "[key]" in said) == ("fatal", False, True)
-    assert keys.VARIABLES[provider] in said
+    assert variable in said
     assert "\n" not in said
     assert len(said) < LONGEST

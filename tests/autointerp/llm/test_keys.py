@@ -13,18 +13,20 @@ from autointerp.llm import keys, specs
 from autointerp.llm.faults import CallError
 from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
+from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request
 from sae.common.errors import UserError
 from tests.fakes import JudgeServer
 
+VARIABLES = {name: known.key_variable for name, known in PROVIDERS.all().items() if known.key_variable}
 KEY = "sk-company-0123456789"
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No keys but the test's own, and a working directory without .env."""
-    for variable in (*keys.VARIABLES.values(), "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
+    for variable in (*VARIABLES.values(), "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -49,13 +51,13 @@ def ask(model: str) -> Completion:
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_the_environment_comes_before_the_dotenv_file(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, variable = specs.parse(f"{provider}/m"), keys.VARIABLES[provider]
+    spec, variable = specs.parse(f"{provider}/m"), VARIABLES[provider]
     with pytest.raises(UserError) as caught:
         keys.find(spec)
     assert variable in str(caught.value)
     assert ".env" in str(caught.value)
     assert "\n" not in str(caught.value)
-    others = "".join(f"{other}=other\n" for other in keys.VARIABLES.values() if other != variable)
+    others = "".join(f"{other}=other\n" for other in VARIABLES.values() if other != variable)
     Path(".env").write_text(others)
     with pytest.raises(UserError, match=variable):
         keys.find(spec)
@@ -88,7 +90,7 @@ def test_a_server_of_ones_own_gets_no_companys_key(fake: JudgeServer, monkeypatc
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_a_company_gets_its_own_key(provider: str, fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, variable in keys.VARIABLES.items():
+    for name, variable in VARIABLES.items():
         monkeypatch.setenv(variable, f"key-of-{name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url + "/")
     monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
@@ -97,8 +99,9 @@ def test_a_company_gets_its_own_key(provider: str, fake: JudgeServer, monkeypatc
 
 
 def test_another_address_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider, (variable, usual) in keys.ADDRESSES.items():
-        spec = specs.parse(f"{provider}/m")
+    for provider in ("anthropic", "openai"):
+        known, spec = PROVIDERS.get(provider), specs.parse(f"{provider}/m")
+        variable, usual = known.url_variable, known.url
         assert (keys.address(spec), keys.fingerprint(spec)) == (usual, "")
         monkeypatch.setenv(variable, usual + "/")
         assert keys.fingerprint(spec) == ""

@@ -12,7 +12,7 @@ from autointerp.config import Runtime
 from autointerp.llm import specs
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
-from autointerp.llm.providers import openai as chat
+from autointerp.llm.providers.openai import chat
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request
 from tests.fakes import JudgeServer, script

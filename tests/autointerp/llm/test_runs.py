@@ -235,7 +235,7 @@ def test_two_processes_share_cache_and_run_folder(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--explainer", "anthropic/"], "unknown judge 'anthropic/'; write anthropic/MODEL"),
+        (["--explainer", "anthropic/"], "model spec 'anthropic/' names no model; write anthropic/MODEL"),
         (["--simulator", "claude"], "unknown simulator 'claude'; write anthropic/MODEL"),
         (["--simulator", "rules"], "writes prose, which the simulator `rules` cannot read"),
         (["--simulator", "anthropic/x", "--set", "simulation.method=logprobs"], "set simulation.method=text"),
