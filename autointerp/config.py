@@ -6,7 +6,6 @@ Every field is annotated with the role it has in a run's identity: I (IDENTITY),
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from autointerp.llm import specs
 from autointerp.parts import C, I, Part, R, Role
 from autointerp.scorers import SCORERS
 from autointerp.simulators import SIMULATORS
+from sae.baselines.registry import check_name
 from sae.common.errors import UserError, near
 from sae.common.settings import AnySection, Section, read, sections_in
 from sae.common.settings import build as build_section
@@ -50,23 +50,11 @@ class Subject(Section):
     """Size and training of the toy model; its seed is added to the run's."""
 
 
-BASELINES = ("neurons", "pca", "ica", "nmf", "random", "random_matched")
-
-
-def base_and_k(baseline: str) -> tuple[str, int | None]:
-    """("pca", 32) of `pca-top32`, ("pca", None) of `pca`."""
-    found = re.fullmatch(r"(.+)-top([1-9][0-9]*)", baseline)
-    return (found[1], int(found[2])) if found else (baseline, None)
-
-
 def _known_baseline(baseline: str) -> str:
-    base, k = base_and_k(baseline)
-    if base == "random_matched" and k:
-        raise ValueError("random_matched has no top-k version: it is as sparse as the dictionary it is matched to")
-    if base not in BASELINES:
-        examples = [f"{name}-top32" for name in BASELINES if name != "random_matched"]
-        raise ValueError(f"unknown baseline {baseline!r}{near(baseline, [*BASELINES, *examples])}")
-    return baseline
+    try:
+        return check_name(baseline)
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 Baseline = Annotated[str, AfterValidator(_known_baseline)]

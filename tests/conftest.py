@@ -1,16 +1,23 @@
 """Shared fixtures: no network, a cache of the test session's own, a planted model, one finished smoke run."""
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+for library in ("OMP", "MKL", "OPENBLAS"):
+    # Before torch and numpy are imported, and for every process the tests start: each worker of pytest-xdist has one
+    # core, and two threads on it are several times slower than one.
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +33,29 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder of this test session that `make` fills: one worker does, the others wait for it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the session's; a worker's own is below it
+    folder, finished = root / name, root / f"{name}.finished"
+    with FileLock(root / f"{name}.lock"):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            folder.mkdir()
+            make(folder)
+            finished.touch()
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """AUTOINTERP_CACHE for this session and its subprocesses."""
-    folder = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("AUTOINTERP_CACHE")
-    os.environ["AUTOINTERP_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["AUTOINTERP_CACHE"]
-    else:
-        os.environ["AUTOINTERP_CACHE"] = before
+    """The cache folder of both programs, for this session and its subprocesses: a toy is trained once for all."""
+    folder = make_once(tmp_path_factory, "cache", lambda folder: None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AUTOINTERP_CACHE", "SAE_CACHE"):
+            patch.setenv(name, str(folder))
+        yield folder
 
 
 def heed_interrupts() -> None:
@@ -44,19 +63,35 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def autointerp(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def autointerp(
+    *arguments: object, cwd: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in another folder, in this process: it has imported torch already."""
+    from click.testing import CliRunner
+
+    from autointerp.cli import main
+
+    words = [*map(str, arguments)]
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(main, words, env=environment, catch_exceptions=False)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
+def autointerp_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would, in another folder."""
     command = [sys.executable, "-m", "autointerp", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of eval_configs/smoke.yaml, made by the command line."""
-    folder = tmp_path_factory.mktemp("smoke")
-    done = autointerp("run", "smoke", "--out", folder / "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+def smoke(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A finished run of eval_configs/smoke.yaml, made by the command line in a process of its own."""
+
+    def make(folder: Path) -> None:
+        done = autointerp_process("run", "smoke", "--out", folder / "run", cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return make_once(tmp_path_factory, "smoke", make) / "run"
 
 
 WORDS = ("red", "blue", "green", "stone", "river", "cloud", "seven", "nine")
@@ -70,6 +105,12 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     corpus.jsonl: 240 documents of these words among fillers. dictionary/: ours, those 8 dimensions as features.
     """
+    return make_once(tmp_path_factory, "planted", _plant)
+
+
+def _plant(root: Path) -> None:
+    from dataclasses import replace
+
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -77,7 +118,6 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sae import formats
     from sae.dictionary import Dictionary
 
-    root = tmp_path_factory.mktemp("planted")
     vocabulary = {word: index for index, word in enumerate(("<unk>", *WORDS, *FILLER))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -93,11 +133,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_corpus(root / "corpus.jsonl")
     eye = torch.eye(16)[:, :8].contiguous()
     dictionary = Dictionary("words", "sae", eye, torch.zeros(8), eye.T.contiguous(), torch.zeros(16))
-    formats.save(
-        Dictionary(**vars(dictionary) | {"hook_point": "hook_embed", "model": str(root / "model")}),
-        root / "dictionary",
-    )
-    return root
+    formats.save(replace(dictionary.at("hook_embed"), model=str(root / "model")), root / "dictionary")
 
 
 def _write_corpus(path: Path) -> None:

@@ -1,11 +1,11 @@
 """Finds the parts of a room by name: one file of the room's package each, or a plugin. Imports a part only when asked.
 
-A room is a package such as `autointerp.scorers`. Every module in it, but for those named as shared code, is one part,
+A room is a package such as `sae.formats`. Every module in it, but for those named as shared code, is one part,
 called like its file, and registers itself when it is imported. Other distributions add parts through the entry-point
 group that is called like the package:
 
-    [project.entry-points."autointerp.scorers"]
-    word_count = "my_package.word_count"
+    [project.entry-points."sae.formats"]
+    my_format = "my_package.my_format"
 
 The entry point names a module (or anything in it) whose import registers the part.
 """

@@ -8,11 +8,13 @@ refused. Knows nothing of the model.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
+from sae.baselines.registry import kinds
 from sae.common.errors import UserError
-from sae.formats.header import Header
+from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
 from sae.formats.write import write_folder
@@ -46,12 +48,13 @@ def peek(folder: Path) -> Header:
     config, path = _config(folder), folder / ABOUT
     _normalisation(config, path)
     about = config["metadata"]
-    processing = _processing(about, path)
+    processing, at = _processing(about, path), hook_points(optional_typed(about, "hook_name", str, path))
     return Header(
         name=folder.resolve().name,
         d_in=positive_int(config, "d_in", path),
         n_features=positive_int(config, "d_sae", path),
-        hook_point=optional_typed(about, "hook_name", str, path),
+        reads=at,
+        writes=at,
         model=optional_typed(about, "model_name", str, path),
         prepend_bos=optional_typed(about, "prepend_bos", bool, path),
         processing=processing,
@@ -60,7 +63,7 @@ def peek(folder: Path) -> Header:
 
 
 def load(folder: Path) -> Dictionary:
-    from sae.dictionary import Dictionary, Kind
+    from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
     tensors = without_scaling(read_tensors(path), path)
@@ -69,7 +72,7 @@ def load(folder: Path) -> Dictionary:
     gated = config["architecture"] == "gated"
     ours = {"kind": "sae"} | (optional_typed(config["metadata"], OURS, dict, folder / ABOUT) or {})
     config["metadata"].pop(OURS, None)
-    kind = one_of(get_args(Kind), ours, "kind", folder / ABOUT)
+    kind = one_of(kinds(), ours, "kind", folder / ABOUT)
     return Dictionary(
         name=header.name,
         kind=kind,
@@ -80,14 +83,17 @@ def load(folder: Path) -> Dictionary:
         activation=_activation(config, tensors, W_dec_FD, path),
         subtract_b_dec=optional_typed(config, "apply_b_dec_to_input", bool, folder / ABOUT) is not False,
         normalisation=_normalisation(config, folder / ABOUT),
-        hook_point=header.hook_point,
+        reads=header.reads,
+        writes=header.writes,
         model=header.model,
         metadata={"saelens": config} | {name: value for name, value in ours.items() if name != "kind"},
     )
 
 
 def save(dictionary: Dictionary, folder: Path) -> None:
-    """Raises UserError where SAELens cannot express the dictionary."""
+    """Write a folder that SAELens reads. Raises UserError where SAELens cannot express the dictionary."""
+    if dictionary.reads != dictionary.writes or len(dictionary.reads) > 1:
+        raise UserError(f"cannot save {folder}: SAELens' autoencoders read and write one hook point; {INSTEAD}")
     options, tensors = _expressed(dictionary, folder)
     hook_z = (dictionary.hook_point or "").endswith("hook_z")  # the library flattens its heads
     config = {
@@ -233,3 +239,6 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
                 f"{path.parent / ABOUT}: architecture {short_repr(other)} is not supported "
                 "(standard, topk, jumprelu, gated are)"
             )
+
+
+FORMATS.register("saelens", Format("saelens", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT))

@@ -127,7 +127,8 @@ class Trainer:
             W_dec_FD=weights.W_dec_FD.clone(),
             b_dec_D=weights.b_dec_D * self.scale,
             activation=self.architecture.activation(self.scale),
-            hook_point=hook_point,
+            reads=(hook_point,),
+            writes=(hook_point,),
             model=model,
             metadata={"recipe": self.recipe.model_dump(mode="json"), "lr": self.adam.peak, "scale": self.scale}
             | metadata,

@@ -38,7 +38,7 @@ VECTORS = {
 
 
 def made(**changes: Any) -> Dictionary:
-    return random_dictionary(hook_point="blocks.1.hook_resid_post", model="gpt2", **changes)
+    return random_dictionary(model="gpt2", **changes).at("blocks.1.hook_resid_post")
 
 
 @pytest.mark.parametrize(("architecture", "changes"), CASES)
@@ -48,7 +48,7 @@ def test_it_round_trips_exactly(architecture: str, changes: dict[str, Any], tmp_
     loaded = formats.load(tmp_path / "d")
     assert torch.equal(loaded.encode(X_BD), saved.encode(X_BD))
     assert torch.equal(loaded.reconstruct(X_BD), saved.reconstruct(X_BD))
-    for name in ("name", "kind", "hook_point", "model", "subtract_b_dec", "normalisation"):
+    for name in ("name", "kind", "reads", "writes", "model", "subtract_b_dec", "normalisation"):
         assert getattr(loaded, name) == getattr(saved, name)
     assert type(loaded.activation) is type(saved.activation)
     assert {name: loaded.metadata[name] for name in ("prepend_bos", "note")} == saved.metadata
@@ -127,7 +127,7 @@ def test_saved_as_the_library_itself(architecture: str, changes: dict[str, Any],
 
 def test_heads_are_flattened_by_the_library_itself(tmp_path: Path) -> None:
     saes = library("sae_lens.saes", "sae-lens")
-    ours = random_dictionary(hook_point="blocks.1.attn.hook_z", model="gpt2")
+    ours = random_dictionary(model="gpt2").at("blocks.1.attn.hook_z")
     formats.save(ours, tmp_path / "d", format="saelens")
     theirs = saes.SAE.load_from_disk(tmp_path / "d")
     with torch.no_grad():

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import autointerp
+from tests.conftest import autointerp, make_once
 from tests.fakes import JudgeServer
 
 KEY = "sk-test-0123456789abcdef"
@@ -26,12 +26,14 @@ JUDGED = (
 
 
 @pytest.fixture(scope="session")
-def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sampled(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A run folder with the records of JUDGED and no results: made by a dry run, without a key."""
-    folder = tmp_path_factory.mktemp("sampled")
-    done = autointerp(*JUDGED, "--out", folder / "run", "--dry-run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+
+    def make(folder: Path) -> None:
+        done = autointerp(*JUDGED, "--out", folder / "run", "--dry-run", cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return make_once(tmp_path_factory, "sampled", make) / "run"
 
 
 @pytest.fixture
@@ -67,10 +69,9 @@ class Bench:
     def run(
         self, out: str, *flags: object, cache: str = "cache", **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(out, *flags), cwd=self.folder, env=self.environment(cache) | environment,
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+        """Run to the end in this process; `command` and `environment` are for a process of its own."""
+        _, _, _, *arguments = self.command(out, *flags)
+        return autointerp(*arguments, cwd=self.folder, environment=self.environment(cache) | environment)
 
     def results(self, out: str) -> dict[str, dict[str, Any]]:
         """By feature."""

@@ -119,13 +119,18 @@ def test_no_key_is_ever_written(bench: Bench) -> None:
         "import logging; logging.basicConfig(level=logging.DEBUG, filename='debug.log'); "
         "from autointerp.cli import main; main()"
     )
-    command = [sys.executable, "-c", code, *bench.command("out")[3:]]
-    environment = bench.environment("cache") | {"ANTHROPIC_LOG": "debug", "OPENAI_LOG": "debug"}
-    done = subprocess.run(command, cwd=bench.folder, env=environment, capture_output=True, text=True, check=False)
+    # Processes of their own: the SDKs read their log level when they are imported.
+    logs = {"ANTHROPIC_LOG": "debug", "OPENAI_LOG": "debug"}
+
+    def logged(command: list[str], cache: str) -> subprocess.CompletedProcess[str]:
+        environment = bench.environment(cache) | logs
+        return subprocess.run(command, cwd=bench.folder, env=environment, capture_output=True, text=True, check=False)
+
+    done = logged([sys.executable, "-c", code, *bench.command("out")[3:]], "cache")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "HTTP Request" in (bench.folder / "debug.log").read_text()
     bench.server.configure(key="another", echo_key=True)
-    refused = bench.run("fresh", cache="other", ANTHROPIC_LOG="debug", OPENAI_LOG="debug")
+    refused = logged(bench.command("fresh"), "other")
     assert refused.returncode == 2
     said = [line for line in refused.stderr.splitlines() if line.startswith("autointerp:")]
     assert len(said) == 1
