@@ -8,7 +8,7 @@ from scipy import stats
 
 from autointerp.calibration import controls
 from autointerp.records import ActivationRecord, Simulation, Source
-from autointerp.scorers import simulation
+from autointerp.scorers import agreement, simulation
 from autointerp.statistics import intervals
 
 RNG = np.random.default_rng(0)
@@ -125,8 +125,43 @@ def test_holm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 101])
-def test_nobody_is_his_own_stranger(n: int) -> None:
-    partner = controls.derangement(n, np.random.default_rng(n))
-    assert sorted(partner) == list(range(n))  # type: ignore[type-var]
-    assert all(i != p for i, p in enumerate(partner))
+def test_no_feature_is_its_own_control(n: int) -> None:
+    others = controls.derangement(n, np.random.default_rng(n))
+    assert sorted(others) == list(range(n))  # type: ignore[type-var]
+    assert all(i != other for i, other in enumerate(others))
     assert controls.derangement(1, np.random.default_rng(0)) == [None]
+
+
+def closed_form(hits: int, n_active: int, false_alarms: int, n_silent: int) -> tuple[float | None, ...]:
+    """Balanced accuracy, precision, recall and F1 as they are written in textbooks."""
+    recall, called = hits / n_active, hits + false_alarms
+    precision = hits / called if called else None
+    return (recall + 1 - false_alarms / n_silent) / 2, precision, recall, 2 * hits / (n_active + called)
+
+
+@pytest.mark.parametrize(("n_active", "n_silent"), [(1, 1), (1, 4), (5, 2), (10, 7)])
+def test_confusion_scores_are_the_closed_form_also_where_nothing_is_called_active(n_active: int, n_silent: int) -> None:
+    for hits in range(n_active + 1):
+        for alarms in range(n_silent + 1):
+            active = [1] * hits + [0] * (n_active - hits)
+            silent = [1] * alarms + [0] * (n_silent - alarms)
+            known = closed_form(hits, n_active, alarms, n_silent)
+            for value, true in zip(agreement.confusion_scores(active, silent), known, strict=True):
+                assert (value is None) == (true is None)
+                assert value is None or value == pytest.approx(true, abs=1e-12, rel=0)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_auroc_is_the_share_of_pairs_in_order(seed: int) -> None:
+    """With ties, which count half, among few values; and for cosines, which have none."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 12, 2)
+    positive, negative = (
+        [rng.choice([0.0, 0.25, 0.5, 1.0], n).tolist() for n in sizes]
+        if seed % 2
+        else [rng.normal(size=n).tolist() for n in sizes]
+    )
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert agreement.auroc(positive, negative) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12, rel=0)
+    assert agreement.auroc([], negative) is None
+    assert agreement.auroc(positive, []) is None

@@ -118,11 +118,11 @@ class Provider:
 
     async def complete(self, request: Request) -> Completion:
         """Make one attempt at a completion. Raises CallError."""
-        raise UserError(f"{request.model} embeds texts and writes none; use it as judging.embedder")
+        raise UserError(f"{request.model} embeds texts and writes none; use it as embedding.model")
 
     async def embed(self, request: EmbeddingRequest) -> Vectors:
         """Make one attempt at embeddings. Raises CallError."""
-        raise UserError(f"{request.model} embeds no texts; set judging.embedder to a sentence-transformers model")
+        raise UserError(f"{request.model} embeds no texts; set embedding.model to a sentence-transformers model")
 
     async def close(self) -> None:
         """Free connections, threads and memory."""

@@ -82,10 +82,10 @@ def test_what_models_can_do() -> None:
     assert [name for name, spec in found.items() if spec.may_have_prompt_logprobs] == ["compatible", "hf"]
     assert [name for name, spec in found.items() if spec.has_schema] == ["anthropic", "openai", "compatible"]
     assert [name for name, spec in found.items() if spec.has_batches] == ["anthropic", "openai"]
-    with pytest.raises(UserError, match=r"anthropic/claude-x takes no temperature; set judging.temperature=null"):
-        specs.refuse_temperature(found["anthropic"], 0.0, "judging.temperature")
-    specs.refuse_temperature(found["anthropic"], None, "judging.temperature")
-    specs.refuse_temperature(found["openai"], 0.0, "judging.temperature")
+    with pytest.raises(UserError, match=r"anthropic/claude-x takes no temperature; set judgement.temperature=null"):
+        specs.refuse_temperature(found["anthropic"], 0.0, "judgement.temperature")
+    specs.refuse_temperature(found["anthropic"], None, "judgement.temperature")
+    specs.refuse_temperature(found["openai"], 0.0, "judgement.temperature")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class AnthropicProvider(HostedProvider):
 def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
     """Return the arguments of `messages.create`. Raises CallError for what the API does not offer."""
     if request.slots or request.top_logprobs:
-        raise CallError("fatal", f"{spec.text} gives no log-probabilities; set simulating.method=text")
+        raise CallError("fatal", f"{spec.text} gives no log-probabilities; set simulation.method=text")
     if request.temperature is not None:
         # Not in the API any more: from version 2026-10-21 on, which this SDK speaks, it is a bad request.
         raise CallError("fatal", f"{spec.text} takes no temperature; leave all temperatures null")

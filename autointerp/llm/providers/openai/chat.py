@@ -69,7 +69,7 @@ class ChatProvider(HostedProvider):
         if stop not in STOPS:
             raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")
         if request.top_logprobs and not logprobs and text:
-            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulating.method=text")
+            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
         return Completion(text, STOPS[stop], usage, logprobs)
 
     def read_echo(self, answer: Any, request: Request) -> Completion:
@@ -81,12 +81,12 @@ class ChatProvider(HostedProvider):
         except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise self.broken(f"an answer that is no completion ({error!r})") from error
         if not echoed or not logprobs or not logprobs.get("text_offset") or not logprobs.get("top_logprobs"):
-            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulating.method=text")
+            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulation.method=text")
         index_at = {offset: index for index, offset in reversed(list(enumerate(logprobs["text_offset"])))}
         missing = [slot for slot in request.slots if slot not in index_at]
         if missing:
             reason = f"its tokenizer joins the text at offset {missing[0]} with the text before it"
-            raise CallError("rejected", f"{self.spec.text}: {reason}; set simulating.method=text")
+            raise CallError("rejected", f"{self.spec.text}: {reason}; set simulation.method=text")
         slots = tuple(dict(logprobs["top_logprobs"][index_at[slot]] or {}) for slot in request.slots)
         return Completion("", "stop", usage, slots=slots)
 
