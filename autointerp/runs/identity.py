@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
-from autointerp.evaluate import Method, judges
+from autointerp.evaluate import Method, models_of
+from autointerp.llm import specs
 from sae.common.files import sha256_of, sha256_of_path
 
 PROTOCOL_VERSION = 3
@@ -55,14 +56,13 @@ def describe(config: Config, method: Method, contents: dict[str, Any], identity:
 
 def contents_of_models(config: Config) -> dict[str, Any]:
     """Return the language models that a run asks, each with the hash of its files if it is a local folder."""
-    return {"judges": [_judge_content(spec) for spec in judges(config)]}
+    return {"judges": [_judge_content(spec) for spec in models_of(config)]}
 
 
 def _judge_content(spec: str) -> list[str]:
     """A judge's spec, and the hash of its files if it is a local folder."""
-    folder = Path(spec.partition("/")[2]).expanduser()
-    local = spec.startswith(("hf/", "embedding/")) and folder.is_dir()
-    return [spec, sha256_of_path(folder)] if local else [spec]
+    folder = specs.parse(spec).folder
+    return [spec, sha256_of_path(folder)] if folder else [spec]
 
 
 def _version(package: str) -> str | None:

@@ -69,7 +69,7 @@ def estimate(config: Config, report: Report) -> Estimator:
 
 def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
     """Open the language models of a run; missing keys and unknown prices are refused here, before anything slow."""
-    models = evaluate.judges(plan.config)
+    models = evaluate.models_of(plan.config)
     if not models:
         return nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
