@@ -76,7 +76,7 @@ class PartOption(click.Option):
     "hooks",
     multiple=True,
     metavar="NAME",
-    help="Hook point, such as blocks.0.mlp.hook_post; may be given several times. Default: those the dictionaries read.",
+    help="Hook point, such as blocks.0.mlp.hook_post; may be given several times. Default: those of the dictionaries.",
 )
 @click.option(
     "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."

@@ -128,14 +128,15 @@ class DictionaryBuilder:
         return fitted
 
     def _matched(self, baseline: str, target: Dictionary, hook_point: str) -> Measured:
+        target = replace(target, name=target.name.removesuffix(f"@{hook_point}"))
+
         def make() -> Dictionary:
             fit_BD = self._at.fit_BD(hook_point)
             density_F = metrics.density(target, fit_BD)
             return BASELINES.get(baseline).fit(fit_BD, self._config.seed, target, density_F)
 
         fit_vectors = self._config.dictionaries.fit_vectors
-        name = target.name.removesuffix(f"@{hook_point}")
-        return self._kept([baseline, name, weights_hash(target), hook_point, fit_vectors], hook_point, make)
+        return self._kept([baseline, target.name, weights_hash(target), hook_point, fit_vectors], hook_point, make)
 
     def _kept(self, recipe: Any, hook_point: str, make: Callable[[], Dictionary]) -> Measured:
         folder = self._folder(recipe)

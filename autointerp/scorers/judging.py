@@ -79,8 +79,8 @@ def check_judge(part: type[Scorer], config: Config) -> None:
 class TextScorer(Scorer):
     """Asks the judge of a feature's active and silent fragments, several texts per question, in random order."""
 
-    stream: ClassVar[int]
-    """Number of its random stream."""
+    stream: ClassVar[str]
+    """Name of its random stream."""
     own: ClassVar[type[TextsSettings]]
     """Its own section."""
 
