@@ -111,7 +111,7 @@ def answers() -> AnswerCache:
     from autointerp.llm.cache import AnswerCache
     from sae.common.settings import cache_folder
 
-    return AnswerCache(cache_folder())
+    return AnswerCache(cache_folder("autointerp"))
 
 
 def open_run(path: str | Path) -> Run:

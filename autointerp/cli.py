@@ -9,6 +9,17 @@ import click
 from sae.common.click_group import Commands, Resumable
 
 
+class AsksModels(Resumable):
+    """A command that asks language models: its help ends with the forms of model specs."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from autointerp.llm import specs
+
+        with formatter.section("Model specs"):
+            for line in specs.help_lines():
+                formatter.write(f"  {line}\n")
+
+
 @click.group(
     "autointerp", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
@@ -21,81 +32,133 @@ def main() -> None:
     autointerp run --dictionary PATH        your own dictionary (in any known format)
     autointerp show RUN [FEATURE]           a feature with its excerpts, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
-    autointerp cache info                   the paid answers that are kept
+    autointerp config [SECTION]             every setting with its meaning and default
+    autointerp cache info                   the stored answers of language models
     """
 
 
-@main.command(cls=Resumable)
+class PartOption(click.Option):
+    """An option whose help names the registered parts. They are looked up only when the help is printed."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Fill in {baselines}, {explainers}, {simulators} and {scorers}."""
+        from autointerp.explainers import EXPLAINERS, LANGUAGE_MODEL
+        from autointerp.scorers import SCORERS
+        from autointerp.simulators import SIMULATORS
+        from sae.baselines.registry import BASELINES
+
+        rows = super().get_help_record(ctx)
+        return rows and (
+            rows[0],
+            rows[1].format(
+                explainers=", ".join(n.replace("_", "-") for n in EXPLAINERS.names if n != LANGUAGE_MODEL),
+                baselines=", ".join(BASELINES.names),
+                simulators=", ".join(SIMULATORS.names),
+                scorers=", ".join(SCORERS.names),
+            ),
+        )
+
+
+@main.command(cls=AsksModels)
 @click.argument("config", required=False)
-@click.option("--dictionary", "dictionaries", multiple=True, metavar="PATH", help="A trained dictionary; repeatable.")
 @click.option(
-    "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: what the dictionary says."
+    "--dictionary",
+    "dictionaries",
+    multiple=True,
+    metavar="PATH",
+    help="A trained dictionary, in any known format; may be given several times.",
 )
 @click.option(
-    "--hook", metavar="NAME", help="Hook point, as blocks.0.mlp.hook_post; default: what the dictionary says."
+    "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: the one the dictionary names."
+)
+@click.option(
+    "--hook", metavar="NAME", help="Hook point, such as blocks.0.mlp.hook_post; default: the one the dictionary names."
 )
 @click.option(
     "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
 )
 @click.option(
     "--baselines",
+    cls=PartOption,
     metavar="LIST",
-    help="From neurons,pca,ica,nmf,random,random_matched, or the k largest of each vector: pca-top32; 'none' for none.",
+    help="Some of {baselines}; pca-top32 keeps only the 32 largest features of each vector; 'none' for no baselines.",
 )
 @click.option(
-    "--explainer", metavar="SPEC", help="rules-N, token-table, or a judge (below); replaces the config's list."
+    "--explainer",
+    cls=PartOption,
+    metavar="SPEC",
+    help="A language model (below), or one of {explainers}; rules-5 writes at most 5 rules. Replaces the config's.",
 )
-@click.option("--simulator", metavar="SPEC", help="rules, or a judge: whom all scorers ask.")
+@click.option(
+    "--simulator",
+    cls=PartOption,
+    metavar="SPEC",
+    help="Predicts activations from explanations: rules, or a language model (below). Registered: {simulators}.",
+)
+@click.option(
+    "--judge",
+    metavar="SPEC",
+    help="The language model (below) that detection, fuzzing and intruder ask; default: the simulator.",
+)
 @click.option(
     "--scorers",
+    cls=PartOption,
     metavar="LIST",
-    help="From simulation,detection,fuzzing,intruder,embedding,example_embedding; the first is the main one.",
+    help="Some of {scorers}; the first is the main one.",
 )
-@click.option("--features", type=click.IntRange(1), metavar="N", help="Features of each dictionary.")
-@click.option("--seed", type=int, metavar="N")
+@click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
+@click.option("--seed", type=int, metavar="N", help="Seed of all random choices; default: the config's.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="K=V", help="Any config field: sampling.fragment=32; repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="K=V",
+    help="Any setting, such as sampling.fragment=32; may be given several times. `autointerp config` lists them.",
 )
-@click.option("--out", metavar="DIR", help="The run folder; default: runs/NAME-IDENTITY here.")
-@click.option("--dry-run", is_flag=True, help="Render the prompts and print calls, tokens and cost; call nobody.")
-@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could pass it.")
-@click.option("--fail-on-error", type=float, metavar="SHARE", help="Stop when more results are errors; default 0.05.")
-@click.option("--batch", is_flag=True, default=None, help="Provider batches: half the price, within a day.")
+@click.option("--out", metavar="DIR", help="The run folder; default: runs/NAME-IDENTITY in the working directory.")
+@click.option("--dry-run", is_flag=True, help="Render all prompts and print calls, tokens and cost, without any call.")
+@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could cost more than is left.")
+@click.option(
+    "--fail-on-error",
+    type=float,
+    metavar="SHARE",
+    help="Stop when a larger share of the results are errors; default: 0.05.",
+)
+@click.option(
+    "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
+)
 def run(
     config: str | None, dictionaries: tuple[str, ...], settings: tuple[str, ...], dry_run: bool, **flags: Any
 ) -> None:
     """Sample, explain, simulate, score and compare; the same command resumes.
 
     CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
-    (`judged` if the simulator is a language model).
-
-    \b
-    A judge is one of
-      anthropic/MODEL           with ANTHROPIC_API_KEY in the environment or .env
-      openai/MODEL              with OPENAI_API_KEY
-      http://host:port/v1#MODEL any OpenAI-compatible server, with AUTOINTERP_API_KEY if it needs a key
-      hf/NAME|DIR               in this process
+    (`judged` if the simulator or the judge is a language model).
     """
     from autointerp import api
     from autointerp.config import load
+    from autointerp.llm import estimate
+    from autointerp.reporting import terminal
     from autointerp.store import RunFolder
     from sae.common.settings import parse_settings
 
-    name = config or _usual_config(bool(dictionaries), flags["simulator"])
+    name = config or _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
     chosen = load(name, changes)
     if dry_run:
-        _print_estimate(api.estimate(chosen))
+        estimator = api.estimate(chosen)
+        terminal.print_estimate(estimate.rows(estimator.stages), estimator.prices)
     else:
-        _print_outcome(RunFolder(api.run(chosen).path))
+        terminal.print_outcome(RunFolder(api.run(chosen).path))
 
 
-def _usual_config(own_dictionary: bool, simulator: str | None) -> str:
+def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:
+    """Return the name of the shipped config that suits the flags."""
     if not own_dictionary:
         return "demo"
-    return "dictionary" if simulator in (None, "rules") else "judged"
+    return "dictionary" if simulator in (None, "rules") and judge is None else "judged"
 
 
 FLAGS = {
@@ -103,6 +166,7 @@ FLAGS = {
     "hook": "subject.hook_point",
     "corpus": "corpus.source",
     "simulator": "simulator",
+    "judge": "judge",
     "features": "sampling.features",
     "seed": "seed",
     "out": "runtime.out",
@@ -114,6 +178,7 @@ FLAGS = {
 
 
 def _changes(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes of the config that the flags mean."""
     given = {name: value for name, value in flags.items() if value is not None}
     changes = {FLAGS[name]: value for name, value in given.items() if name in FLAGS}
     if "explainer" in given:
@@ -125,127 +190,89 @@ def _changes(flags: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _print_estimate(estimator: Any) -> None:
-    """The dry run's table and totals."""
-    from autointerp.llm import estimate
-    from autointerp.reporting.tables import number, table
-
-    rows = estimate.rows(estimator.stages)
-    if not rows:
-        click.echo("nothing is asked: this run makes no calls")
-        return
-    cells = [
-        [f"{value:,}" if isinstance(value, int) else number(value, 4) if name.endswith("usd") else str(value)
-         for name, value in row.items()]
-        for row in rows
-    ]  # fmt: skip
-    click.echo(table(list(rows[0]), cells))
-    total, most = ([row[name] for row in rows] for name in ("usd", "most usd"))
-    if None in total:
-        unknown = sorted({row["judge"] for row in rows if row["usd"] is None})
-        click.echo(f"no price is known for {', '.join(unknown)}: {estimator.prices.advice(unknown[0])}")
-    else:
-        click.echo(
-            f"about ${sum(total):.2f}; at most ${sum(most):.2f}, if every answer were as long as it may be. Tokens are "
-            f"estimates; prices as of {estimator.prices.as_of}, without prompt-cache discounts and second questions"
-        )
-    click.echo("next: the same command without --dry-run, with --max-cost USD")
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
 
 
-def _print_outcome(finished: Any) -> None:
-    from autointerp.reporting.tables import scores_table
+@main.command("config")
+@click.argument("section", required=False, default="")
+def show_settings(section: str) -> None:
+    """Print every setting with its meaning and default, as YAML that `autointerp run` reads.
 
-    about = finished.about
-    rows = finished.read_leaderboard()
-    click.echo()
-    for line in account(about):
-        click.echo(line)
-    click.echo()
-    click.echo(scores_table(rows))
-    click.echo(f"\nEverything is in {finished.path}; the other tables in {finished.path / 'leaderboard.md'}")
-    totals = about["totals"]
-    if totals["calls"]:
-        cost = "unknown" if totals["cost_usd"] is None else f"${totals['cost_usd']:.4f}"
-        click.echo(
-            f"the answers behind it: {totals['calls']:,} calls, {totals['tokens_in']:,} tokens in, "
-            f"{totals['tokens_out']:,} out, {cost} when they were made"
-        )
-    if totals["error"]:
-        click.echo(
-            f"{totals['error']} of its results are errors (autointerp show says why); the same command with another "
-            "--out asks for those again and takes the rest from the cache"
-        )
-    click.echo(f"next: autointerp show {finished.path}")
+    SECTION is a section or a setting by its dotted name, such as detection, sampling.explain or dictionaries.train.
 
+    \b
+    autointerp config > mine.yaml           a config to change
+    autointerp config detection             the settings of one scorer
+    """
+    from autointerp.config import Config
+    from autointerp.reference import settings_yaml
 
-def account(about: dict[str, Any]) -> list[str]:
-    """What was sampled, in a few lines."""
-    from autointerp.reporting.tables import number
-
-    facts = about["sampling"]
-    source = about["config"]["corpus"]["source"]
-    lines = [
-        f"device {facts['device']}",
-        f"corpus {source}: {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out by document, "
-        f"{facts['sampled_tokens']:,} of them sampled",
-    ]
-    if "cross_entropy" in facts:
-        lines.append(
-            f"subject: held-out cross-entropy {facts['cross_entropy']:.3f} nats "
-            f"(token frequencies alone: {facts['unigram_cross_entropy']:.3f})"
-        )
-    for summary in about["dictionaries"]:
-        fvu, recovered = number(summary["fvu"], 3), number(summary["ce_recovered"], 3)
-        lines.append(
-            f"{summary['name']}: {summary['n_features']:,} features, L0 {summary['l0']:.1f}, FVU {fvu}, "
-            f"CE recovered {recovered}, dead {summary['dead']:.1%}; sampled {summary['n_sampled']} of "
-            f"{summary['n_candidates']} looked at ({summary['n_dead']} dead, {summary['n_rare']} too rare)"
-            + ("; stopped before it converged" if summary["converged"] is False else "")
-        )
-    return lines
+    click.echo(settings_yaml(Config(), section), nl=False)
 
 
 @main.command()
 @click.argument("folder", metavar="RUN")
 @click.argument("feature", required=False)
-@click.option("--colour/--no-colour", default=None, help="Default: colour on a terminal.")
+@click.option("--colour/--no-colour", default=None, help="Shade activations in colour; default: on a terminal.")
 def show(folder: str, feature: str | None, colour: bool | None) -> None:
-    """Print a feature (DICTIONARY/INDEX): excerpts, explanation, true against predicted; without FEATURE, list them."""
+    """Print the features of a run, or one of them.
+
+    RUN is a run folder. Without FEATURE, all sampled features are listed with their scores and explanations. FEATURE
+    is a name from that list, such as topk_4x/1234: its explanations and scores, the excerpts it was explained from,
+    and the excerpts it was scored on, with true and predicted activations.
+
+    Without colour, an activation is a digit from 1 to 9 behind the token in brackets: [token]9.
+    """
     from autointerp.api import open_run
-    from autointerp.reporting import terminal as pages
+    from autointerp.reporting import terminal
     from autointerp.store import RunFolder
+    from sae.common.tables import print_tables
 
     opened = RunFolder(open_run(folder).path)
     if feature is None:
-        click.echo(pages.feature_list(opened))
-        click.echo(f"next: autointerp show {folder} DICTIONARY/INDEX")
+        print_tables([terminal.feature_list(opened)])
+        click.echo(f"\nnext: autointerp show {folder} DICTIONARY/INDEX")
         return
-    click.echo(pages.feature_page(opened, feature, sys.stdout.isatty() if colour is None else colour), color=True)
+    click.echo(terminal.feature_page(opened, feature, sys.stdout.isatty() if colour is None else colour), color=True)
 
 
 @main.command()
 @click.argument("folders", metavar="RUN ...", nargs=-1, required=True)
-@click.option("--csv", "csv_path", metavar="FILE", help="Also write all rows there.")
-def leaderboard(folders: tuple[str, ...], csv_path: str | None) -> None:
-    """Print the leaderboard of one run, or several merged (a dictionary's name gets its run's in front)."""
+@click.option("--csv", type=OUTPUT, metavar="FILE", help="Also write all rows to FILE.")
+@click.option("--markdown", type=OUTPUT, metavar="FILE", help="Also write the tables to FILE.")
+def leaderboard(folders: tuple[str, ...], csv: Path | None, markdown: Path | None) -> None:
+    """Print the scores of one finished run, or of several in one table.
+
+    Each RUN is a run folder. Several runs may be of different models and corpora: a dictionary is then named
+    RUN:DICTIONARY, and its model and corpus stand beside it.
+    """
     from autointerp.reporting import leaderboard, tables
     from sae.common.files import write_atomic
+    from sae.common.tables import print_tables, to_markdown
 
     rows = leaderboard.merge([Path(folder) for folder in folders])
-    click.echo(tables.to_markdown(rows, []), nl=False)
-    if csv_path:
-        write_atomic(Path(csv_path), leaderboard.to_csv(rows))
-        click.echo(f"all rows in {csv_path}")
+    merged = tables.all_tables(rows, [])
+    print_tables(merged)
+    if csv:
+        write_atomic(csv, leaderboard.to_csv(rows))
+        click.echo(f"\nall rows are in {csv}")
+    if markdown:
+        write_atomic(markdown, to_markdown(merged))
+        click.echo(f"\nthe tables are in {markdown}")
 
 
 @main.group()
 def cache() -> None:
-    """The answers that were paid for, shared by all runs."""
+    """Inspect, export or clear the stored answers of language models.
+
+    Every answer is kept in the user's cache folder (AUTOINTERP_CACHE overrides it) and shared by all runs, so that no
+    call is paid for twice.
+    """
 
 
 @cache.command()
 def info() -> None:
-    """Where they are, how many, how large."""
+    """Print where the answers are, how many there are, and their size."""
     from autointerp import api
 
     for name, value in api.answers().info().items():
@@ -253,9 +280,12 @@ def info() -> None:
 
 
 @cache.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OUTPUT)
 def export(file: Path) -> None:
-    """Write all of them to FILE as JSON lines: key, request, answer."""
+    """Write all answers to FILE as JSON lines.
+
+    Each line has the fields key, request and answer.
+    """
     import json
 
     from autointerp import api
@@ -271,12 +301,12 @@ def export(file: Path) -> None:
 
 
 @cache.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking for confirmation.")
 def clear(yes: bool) -> None:
-    """Forget all of them: they will be paid for again."""
+    """Delete all answers. Runs that need them again pay for them again."""
     from autointerp import api
 
     answers = api.answers()
     count = answers.info()["entries"]
-    if yes or click.confirm(f"forget {count:,} answers in {answers.path}?"):
-        click.echo(f"forgot {answers.clear():,} answers")
+    if yes or click.confirm(f"delete {count:,} answers in {answers.path}?"):
+        click.echo(f"deleted {answers.clear():,} answers")

@@ -112,7 +112,7 @@ class FeatureResult:
     scores: Mapping[str, float | None]
     control: Mapping[str, float | None] = field(default_factory=dict)
     error: str | None = None
-    usage: Mapping[str, float | None] = field(default_factory=dict)
+    usage: Mapping[str, int | float | None] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
     control_errors: Mapping[str, str] = field(default_factory=dict)
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)

@@ -14,20 +14,13 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet as parquet
+from pydantic import TypeAdapter, ValidationError
 
-from autointerp.records import (
-    ActivationRecord,
-    Explanation,
-    FeatureId,
-    FeatureRecord,
-    FeatureResult,
-    Judgement,
-    Simulation,
-)
+from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
@@ -39,6 +32,8 @@ RECORDS_SCHEMA = pyarrow.schema(
         ("activations", pyarrow.list_(pyarrow.float32())),
     ]
 )
+RESULT = TypeAdapter(FeatureResult)
+"""Reads a line of results.jsonl, twice as fast as json and constructors. Its writer would print 1e-05 otherwise."""
 FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted")
 
 
@@ -57,7 +52,8 @@ class RunFolder:
             raise UserError(f"{self.path} is not a run folder (no readable run.json)") from error
         if values.get("schema_version") != SCHEMA_VERSION:
             raise UserError(
-                f"{self.path} has schema {values.get('schema_version')}; this version reads {SCHEMA_VERSION}"
+                f"{self.path} has schema {values.get('schema_version')}, but this version reads {SCHEMA_VERSION}; run "
+                "again with another --out"
             )
         return values
 
@@ -161,11 +157,26 @@ class RunFolder:
         return list(self.path.glob(f"{TEMPORARY}*"))
 
     def results(self) -> Iterator[FeatureResult]:
-        """All finished results; an unfinished last line is passed over."""
+        """Read all finished results; an unfinished last line is passed over.
+
+        Raises UserError, naming the line, if one cannot be read.
+        """
         path = self.path / "results.jsonl"
-        if path.is_file():
-            with path.open(encoding="utf-8") as stream:
-                yield from (_result(json.loads(line)) for line in stream if line.endswith("\n"))
+        if not path.is_file():
+            return
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.endswith(b"\n"):
+                    yield self._result(line, number)
+
+    def _result(self, line: bytes, number: int) -> FeatureResult:
+        try:
+            return RESULT.validate_json(line)
+        except ValidationError as error:
+            raise UserError(
+                f"line {number} of {self.path / 'results.jsonl'} is not a result; the same command with another --out "
+                "starts over"
+            ) from error
 
 
 def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
@@ -204,21 +215,3 @@ def _result_row(result: FeatureResult) -> dict[str, Any]:
         "simulations": [vars(item) for item in result.simulations],
         "judgements": {name: [vars(item) for item in items] for name, items in result.judgements.items()},
     }
-
-
-def _result(row: dict[str, Any]) -> FeatureResult:
-    explanation = row["explanation"]
-    return FeatureResult(
-        feature=FeatureId(**row["feature"]),
-        explainer=row["explainer"],
-        status=row["status"],
-        explanation=Explanation(**explanation) if explanation else None,
-        simulations=tuple(Simulation(item["record"], tuple(item["predicted"])) for item in row["simulations"]),
-        scores=row["scores"],
-        control=row["control"],
-        error=row["error"],
-        usage=row["usage"],
-        errors=row["errors"],
-        control_errors=row["control_errors"],
-        judgements={name: tuple(Judgement(**item) for item in items) for name, items in row["judgements"].items()},
-    )

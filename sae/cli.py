@@ -14,13 +14,30 @@ from sae.common.errors import UserError
 from sae.measuring.feature_table import place_beside
 
 if TYPE_CHECKING:
+    from sae.formats.header import Header
     from sae.measuring.eval_paths import Outcome
     from sae.measuring.info import Account, Weights
     from sae.training.session import Trained
 
 
-@click.group("sae", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="autointerp")
+PROGRAM = "sae"
+
+
+def _print_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Print the version of the distribution that installed this program, then end."""
+    from importlib.metadata import entry_points
+
+    if asked:
+        scripts = entry_points(group="console_scripts", name=PROGRAM)
+        versions = [script.dist.version for script in scripts if script.dist]
+        click.echo(f"{PROGRAM}, version {versions[0] if versions else 'unknown: it is not installed'}")
+        context.exit()
+
+
+@click.group(PROGRAM, cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
 def main() -> None:
     """Train, measure and convert dictionaries of a language model's activations.
 
@@ -86,16 +103,10 @@ def _print_trained(trained: Trained) -> None:
     if about["problems"]:
         told = "; ".join(f"dictionary {name} was not finished: {said}" for name, said in about["problems"].items())
         raise UserError(f"{told}; then train to another --out")
-    paths = tuple(str(trained.folder / row["name"]) for row in about["dictionaries"])
-    corpus = about["config"]["corpus"]
-    context = f" --set corpus.context={corpus['context']}" if corpus["context"] < DEFAULT_CONTEXT else ""
-    click.echo(f"next: {_next_run(paths, TRAINED_ON | {'corpus': corpus['source']})}{context}")
+    paths = [str(trained.folder / row["name"]) for row in about["dictionaries"]]
+    click.echo(f"next: {shlex.join(['sae', 'eval', *paths])}")
 
 
-DEFAULT_CONTEXT = 128
-"""Of `autointerp run`; a toy sees no more than it was trained on."""
-TRAINED_ON = {"model": None, "hook_point": None}
-"""Our dictionaries say themselves where they belong."""
 allow_pickle = click.option(
     "--allow-pickle", is_flag=True, help="Open pickles too, by an unpickler that runs nothing of the file."
 )
@@ -162,8 +173,8 @@ def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
         _print_outcomes([done[path] for path in paths if path in done])
     for path, file in files.items():
         click.echo(f"all of {done[path].place.header.name} is in {file}, a row per feature in {place_beside(file)}")
-    corpus = done[paths[0]].text.corpus
-    click.echo(f"next: {_next_convert(paths) or _next_run(paths, settings | {'corpus': corpus})}")
+    info = shlex.join(["sae", "info", paths[0]])
+    click.echo(f"next: {_next_convert(paths) or _next_comparison(paths, settings) or info}")
 
 
 def _write(outcome: Outcome, file: Path) -> None:
@@ -207,19 +218,17 @@ def _next_convert(paths: tuple[str, ...]) -> str | None:
     """The command that makes the first pickle among these something else, which every other command opens."""
     from sae import formats
 
-    pickled = [path for path in paths if formats.recognise(path)[1] == formats.PICKLED]
+    pickled = [path for path in paths if formats.recognise(path).format.pickled]
     return f"{shlex.join(['sae', 'convert', pickled[0], 'OUT', '--allow-pickle'])}" if pickled else None
 
 
-def _next_run(paths: tuple[str, ...], settings: dict[str, Any]) -> str:
-    """The command that explains what was measured here, on the same text."""
-    words = ["autointerp", "run"]
-    for path in paths:
-        words += ["--dictionary", path]
-    flags = {"--model": settings["model"], "--hook": settings["hook_point"], "--corpus": settings["corpus"]}
-    for flag, value in flags.items():
-        words += [flag, value] if value and value != "stdlib" else []
-    return shlex.join(words)
+def _next_comparison(paths: tuple[str, ...], settings: dict[str, Any]) -> str | None:
+    """Return the command that compares the first two dictionaries; None if there are not two, or it was done."""
+    if len(paths) < 2 or settings["against"]:
+        return None
+    given = {"--model": settings["model"], "--hook": settings["hook_point"], "--corpus": settings["corpus"]}
+    flags = [word for flag, value in given.items() if value for word in (flag, value)]
+    return shlex.join(["sae", "eval", paths[0], "--against", paths[1], *flags])
 
 
 @main.command()
@@ -244,7 +253,7 @@ def _print_account(account: Account) -> None:
         "name": header.name,
         "format": f"{account.format}, {account.place}",
         "model": header.model or "not said",
-        "hook point": header.hook_point or "not said",
+        **_hook_points(header),
         "BOS token in front": bos,
         "processing of the model": _processing(header.processing),
         "width": f"{header.d_in:,}",
@@ -252,6 +261,13 @@ def _print_account(account: Account) -> None:
     }
     rows |= {f"note {number}": note for number, note in enumerate(getattr(header, "notes", ()), start=1)}
     click.echo(tables.listed(rows))
+
+
+def _hook_points(header: Header) -> dict[str, str]:
+    """Return one row for a dictionary that writes what it reads, two rows for any other."""
+    if header.reads == header.writes:
+        return {"hook point": header.hook_point or "not said"}
+    return {"reads": ", ".join(header.reads), "writes": ", ".join(header.writes) or "not said"}
 
 
 def _processing(said: Mapping[str, Any] | None) -> str:
@@ -279,13 +295,25 @@ def _print_weights(weights: Weights) -> None:
         click.echo(f"recorded:\n{tables.listed(dict(tables.recorded(dictionary.metadata)))}")
 
 
-@main.command()
+class Convert(click.Command):
+    """Lists the known formats at the end of its help."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every format with its files and whether it can be written."""
+        from sae.formats.registry import FORMATS
+
+        with formatter.section("Formats"):
+            known = FORMATS.all().items()
+            formatter.write_dl([(name, f"{it.files}; read{' and written' if it.save else ''}") for name, it in known])
+
+
+@main.command(cls=Convert)
 @click.argument("path")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--format", "format_name", default="own", show_default=True, metavar="NAME", help="own or saelens.")
+@click.option("--format", "format_name", default="own", show_default=True, metavar="NAME", help="Format to write.")
 @allow_pickle
 def convert(path: str, out: Path, format_name: str, allow_pickle: bool) -> None:
-    """Read a dictionary in any known format and write it to the new folder OUT, in ours or SAELens'."""
+    """Read a dictionary in any known format and write it to the new folder OUT in another."""
     from sae import formats
 
     made = formats.convert(path, out, format_name, allow_pickle)

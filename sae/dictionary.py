@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sae import nnls
 
-Kind = Literal["sae", "neurons", "pca", "ica", "nmf", "random", "random_matched"]
 Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
 Encoder = Callable[[Tensor], Tensor]
 
@@ -136,14 +135,21 @@ Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative
 
 @dataclass(frozen=True)
 class Dictionary:
-    """features = activation((norm(x) - b_dec) W_enc + b_enc); reconstruction = unnorm(features W_dec + b_dec).
+    """Computes features = activation((norm(x) - b_dec) W_enc + b_enc) and x_hat = unnorm(features W_dec + b_dec).
 
     Features leave it one way, non-negative. A signed basis is given as two halves, +v and -v, whose features are the
     two rectified parts of one coordinate.
+
+    >>> import torch
+    >>> eye, zero = torch.eye(3), torch.zeros(3)
+    >>> neurons = sae.Dictionary("neurons", "neurons", eye, zero, eye, zero).at("blocks.0.mlp.hook_post")
+    >>> neurons.encode(torch.tensor([[2.0, -1.0, 0.5]]))
+    tensor([[2.0000, 0.0000, 0.5000]])
     """
 
     name: str
-    kind: Kind
+    kind: str
+    """"sae" if it was trained, else the name of the baseline (`sae.baselines.registry.kinds`)."""
     W_enc_DF: Tensor
     b_enc_F: Tensor
     W_dec_FD: Tensor
@@ -151,8 +157,12 @@ class Dictionary:
     activation: Activation = field(default_factory=ReLU)
     subtract_b_dec: bool = True
     normalisation: Normalisation = "none"
-    hook_point: str | None = None
+    reads: tuple[str, ...] = ()
+    """The model's hook points whose activations, concatenated, are x; empty: not named."""
+    writes: tuple[str, ...] = ()
+    """The hook points whose activations are reconstructed; an autoencoder writes what it reads."""
     model: str | None = None
+    """A name on the Hugging Face hub or a folder; None: not named."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What its maker recorded: recipe, metrics, the options the model was loaded with."""
 
@@ -161,12 +171,23 @@ class Dictionary:
         moved: Dictionary = _moved(self, device)
         return replace(moved, activation=_moved(self.activation, device))
 
+    def at(self, *hook_points: str) -> "Dictionary":
+        """Return the same autoencoder, said to read and write these hook points."""
+        return replace(self, reads=hook_points, writes=hook_points)
+
+    @property
+    def hook_point(self) -> str | None:
+        """Return what it reads as one label, names joined by "+"; None if it names nothing."""
+        return "+".join(self.reads) or None
+
     @property
     def d_in(self) -> int:
+        """Return the width of everything it reads."""
         return self.W_enc_DF.shape[0]
 
     @property
     def n_features(self) -> int:
+        """Return the number of features."""
         return self.W_enc_DF.shape[1]
 
     def encode(self, x_BD: Tensor) -> Tensor:

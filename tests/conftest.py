@@ -50,15 +50,12 @@ def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """AUTOINTERP_CACHE for this session and its subprocesses: a toy subject is trained once for all of them."""
+    """The cache folder of both programs, for this session and its subprocesses: a toy is trained once for all."""
     folder = make_once(tmp_path_factory, "cache", lambda folder: None)
-    before = os.environ.get("AUTOINTERP_CACHE")
-    os.environ["AUTOINTERP_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["AUTOINTERP_CACHE"]
-    else:
-        os.environ["AUTOINTERP_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AUTOINTERP_CACHE", "SAE_CACHE"):
+            patch.setenv(name, str(folder))
+        yield folder
 
 
 def heed_interrupts() -> None:
@@ -112,6 +109,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _plant(root: Path) -> None:
+    from dataclasses import replace
+
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -134,10 +133,7 @@ def _plant(root: Path) -> None:
     _write_corpus(root / "corpus.jsonl")
     eye = torch.eye(16)[:, :8].contiguous()
     dictionary = Dictionary("words", "sae", eye, torch.zeros(8), eye.T.contiguous(), torch.zeros(16))
-    formats.save(
-        Dictionary(**vars(dictionary) | {"hook_point": "hook_embed", "model": str(root / "model")}),
-        root / "dictionary",
-    )
+    formats.save(replace(dictionary.at("hook_embed"), model=str(root / "model")), root / "dictionary")
 
 
 def _write_corpus(path: Path) -> None:

@@ -1,61 +1,69 @@
 """Makes a row per dictionary, explainer and scorer of a run, with intervals, controls, chance levels and counts."""
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from autointerp.records import FeatureResult
-from autointerp.reporting.tables import Row, to_markdown
+from autointerp.reporting.tables import Row, all_tables
+from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
 from autointerp.store import RunFolder
+from sae.common.tables import to_markdown
 
 COLUMNS = (
-    "dictionary", "kind", "hook_point", "explainer", "simulator", "scorer", "n_ok", "n_undefined", "n_error", "mean",
-    "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "chance", "density_median", "l0", "fvu",
-    "cost_usd", "tokens_in", "tokens_out",
+    "dictionary", "kind", "hook_point", "explainer", "simulator", "judge", "scorer", "n_ok", "n_undefined", "n_failed",
+    "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control", "chance",
+    "density_median", "l0", "fvu", "cost_usd", "tokens_in", "tokens_out",
 )  # fmt: skip
+"""Of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
+MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
+"""Of the rows of several runs in one table."""
 Chances = Mapping[str, float | None]
-"""Every score of a run with what knowing nothing gets; the main score first."""
+"""Every score of a run with its chance level; the main score first."""
 
 
 def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances) -> None:
-    """Make leaderboard.json, .csv, .md and the plots from a run's results."""
+    """Write leaderboard.json, .csv, .md and the plots of a run."""
     from autointerp.reporting import plots
 
     rows = make_rows(folder.about, folder.densities(), results, chances)
     folder.write_json("leaderboard.json", rows)
     folder.write_text("leaderboard.csv", to_csv(rows))
-    folder.write_text("leaderboard.md", to_markdown(rows, make_comparisons(folder.about, results, next(iter(chances)))))
+    comparisons = make_comparisons(folder.about, results, next(iter(chances)))
+    folder.write_text("leaderboard.md", to_markdown(all_tables(rows, comparisons)))
     plots.write(folder.path, rows)
 
 
 def merge(paths: Sequence[Path]) -> list[Row]:
-    """The rows of several runs, main explainers first; a dictionary that two runs have is named RUN:DICTIONARY.
+    """Read the rows of one run, or of several, main explainers first.
 
-    RUN is the folder's name, or its path where two folders share a name. Raises UserError if a run is not finished.
+    Rows of several runs name their dictionary RUN:DICTIONARY and hold the run's model and corpus. RUN is the folder's
+    name, or its path where two folders share a name. Raises UserError if a run is not finished.
     """
     folders = list(dict.fromkeys(path.resolve() for path in paths))
+    if len(folders) == 1:
+        return RunFolder(paths[0]).read_leaderboard()
     names = [folder.name for folder in folders]
     labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
-    runs = [RunFolder(folder).read_leaderboard() for folder in folders]
-    owners = Counter(name for rows in runs for name in {row["dictionary"] for row in rows})
-    merged = [
-        row | {"dictionary": f"{label}:{row['dictionary']}" if owners[row["dictionary"]] > 1 else row["dictionary"]}
-        for label, rows in zip(labels, runs, strict=True)
-        for row in rows
-    ]
+    merged = [row for folder, label in zip(folders, labels, strict=True) for row in _labelled(RunFolder(folder), label)]
     order = list(dict.fromkeys(row["explainer"] for row in merged))
     return sorted(merged, key=lambda row: order.index(row["explainer"]))
+
+
+def _labelled(folder: RunFolder, label: str) -> list[Row]:
+    """Read a run's rows with MERGED_COLUMNS."""
+    rows, config = folder.read_leaderboard(), folder.about["config"]
+    origin = {"model": config["subject"]["model"], "corpus": config["corpus"]["source"]}
+    named = [row | origin | {"dictionary": f"{label}:{row['dictionary']}"} for row in rows]
+    return [{name: row[name] for name in MERGED_COLUMNS} for row in named]
 
 
 def make_rows(
     about: Row, densities: Mapping[str, list[float]], results: Sequence[FeatureResult], chances: Chances
 ) -> list[Row]:
-    """Rows in the order: explainers as configured (the main one first), dictionaries as sampled, scorers.
+    """Make a run's rows: explainers as configured (the main one first), dictionaries as sampled, scores.
 
     Args:
         about: run.json.
@@ -69,7 +77,7 @@ def make_rows(
     facts = {summary["name"]: summary for summary in about["dictionaries"]}
     order = list(dict.fromkeys(result.explainer for result in results))
     return [
-        _row(facts[name], (explainer, about["config"]["simulator"], scorer), chance, group, densities[name])
+        _row(facts[name], {"explainer": explainer} | _models(about["config"], scorer), chance, group, densities[name])
         for explainer in order
         for name in facts
         for group in [groups.get((explainer, name), [])]
@@ -78,29 +86,42 @@ def make_rows(
     ]
 
 
-def _row(
-    facts: Row, asked: tuple[str, str, str], chance: float | None, group: list[FeatureResult], densities: list[float]
-) -> Row:
-    explainer, simulator, scorer = asked
+def _range_of(score: str) -> intervals.Bounds | None:
+    return SCORERS.get(score.split("/")[0]).bounds
+
+
+def _models(config: Row, scorer: str) -> Row:
+    """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the simulator."""
+    needs = SCORERS.get(scorer.split("/")[0]).needs
+    judge = config.get("judge") or config["simulator"]
+    return {
+        "simulator": config["simulator"] if needs.simulator else None,
+        "judge": judge if needs.judge else None,
+        "scorer": scorer,
+    }
+
+
+def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResult], densities: list[float]) -> Row:
+    scorer = method["scorer"]
     answered = [result for result in group if scorer in result.scores]
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
     controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
-    interval = intervals.mean_interval(scores)
+    interval = intervals.mean_interval(scores, _range_of(scorer))
     return {
         "dictionary": facts["name"],
         "kind": facts["kind"],
         "hook_point": facts["hook_point"],
-        "explainer": explainer,
-        "simulator": simulator,
-        "scorer": scorer,
+        **method,
         "n_ok": len(scores),
         "n_undefined": len(answered) - len(scores),
+        "n_failed": None,  # a prediction that is constant is counted as undefined
         "n_error": len(group) - len(answered),
         "mean": interval and interval.mean,
         "ci_low": interval and interval.low,
         "ci_high": interval and interval.high,
         "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
         "control_mean": float(np.mean(controls)) if controls else None,
+        "n_control": len(controls),
         "chance": chance,
         "density_median": float(np.median(densities)),
         "l0": facts["l0"],
@@ -112,19 +133,19 @@ def _row(
 
 
 def _has(result: FeatureResult, score: str) -> bool:
-    """Whether a result holds this score, or its scorer's error."""
+    """Tell whether a result holds this score, or its scorer's error."""
     return score in result.scores or score.split("/")[0] in result.errors
 
 
 def _cost(group: Iterable[FeatureResult]) -> float | None:
-    """USD of all a feature's answers, whichever scorer they were for; None if a price is not known."""
+    """Sum the USD of all answers behind a group, whichever scorer they were for; None if a price is not known."""
     costs = [result.usage.get("cost_usd", 0.0) for result in group]
     known = [cost for cost in costs if cost is not None]
     return sum(known) if len(known) == len(costs) else None
 
 
 def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -> list[Row]:
-    """Every sparse dictionary against every other dictionary, main explainer, one score, Holm-adjusted together."""
+    """Compare every sparse dictionary with every other dictionary: main explainer, one score, Holm-adjusted."""
     kinds = {summary["name"]: summary["kind"] for summary in about["dictionaries"]}
     main = results[0].explainer if results else None
     scores: dict[str, list[float]] = {name: [] for name in kinds}
@@ -135,16 +156,15 @@ def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -
     rows: list[Row] = []
     for name in (name for name in kinds if kinds[name] == "sae"):
         for other in (other for other in kinds if other != name):
-            found = intervals.compare(scores[name], scores[other])
-            if found:
-                rows.append({"dictionary": name, "against": other, "scorer": score} | vars(found))
+            difference = intervals.compare(scores[name], scores[other], _range_of(score))
+            if difference:
+                rows.append({"dictionary": name, "against": other, "scorer": score} | vars(difference))
     adjusted = intervals.holm([row["p"] for row in rows])
     return [row | {"p_holm": value} for row, value in zip(rows, adjusted, strict=True)]
 
 
-def to_csv(rows: Iterable[Row]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+def to_csv(rows: Sequence[Row]) -> str:
+    """Render rows as CSV under their column names; what does not exist is empty."""
+    import pandas
+
+    return pandas.DataFrame(rows, dtype=object).to_csv(index=False)

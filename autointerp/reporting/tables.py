@@ -1,132 +1,170 @@
-"""Draws leaderboard rows as tables that a person reads."""
+"""Makes tables that a person reads from leaderboard rows. Renders none of them."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from autointerp.scorers import simulation
+from sae.common.tables import Table, number
 
 SLICES = tuple(simulation.SLICES)
-"""Simulation's scores, which have a table of their own; the first is the main one."""
+"""Simulation's scores, which have tables of their own; the first is the main one."""
+METHOD = ("explainer", "simulator", "judge")
+ORIGIN = ("model", "corpus")
+"""Columns that only the rows of several runs have."""
 Row = dict[str, Any]
 
 
-def to_markdown(rows: Sequence[Row], comparisons: Sequence[Row]) -> str:
-    """The tables a person reads: scores, differences, and scores by the explanation's length."""
+def all_tables(rows: Sequence[Row], comparisons: Sequence[Row]) -> list[Table]:
+    """Make every table: scores, differences between dictionaries, and scores by explainer."""
     explainers = list(dict.fromkeys(row["explainer"] for row in rows))
-    parts = [scores_table(rows)]
+    tables = scores_tables(rows)
     if comparisons:
-        parts.append(_comparisons_table(comparisons))
+        tables.append(_comparisons_table(comparisons))
     if len(explainers) > 1:
-        parts.append(_explainers_table(rows, explainers))
-    return "\n\n".join(parts) + "\n"
+        tables.append(_explainers_table(rows, explainers))
+    return tables
 
 
-def scores_table(rows: Sequence[Row]) -> str:
-    """The main explainer's scores: simulation, a line per dictionary; the other scorers, a line per score as well."""
-    main = [row for row in rows if row["explainer"] == rows[0]["explainer"]]
-    simulated = [row for row in main if row["scorer"] in SLICES]
+def scores_tables(rows: Sequence[Row]) -> list[Table]:
+    """Make the main explainer's tables: simulation's scores and counts by dictionary, then a row per other score."""
+    main = main_rows(rows)
+    simulated: dict[str, list[Row]] = {}
+    for row in main:
+        if row["scorer"] in SLICES:
+            simulated.setdefault(row["dictionary"], []).append(row)
     judged = [row for row in main if row["scorer"] not in SLICES]
-    parts = [_simulation_table(simulated)] if simulated else []
-    return "\n\n".join([*parts, _judged_table(judged)] if judged else parts)
+    tables = [_simulation_table(simulated), _counts_table(simulated)] if simulated else []
+    return [*tables, _judged_table(judged)] if judged else tables
 
 
-def _simulation_table(rows: Sequence[Row]) -> str:
-    by_dictionary: dict[str, dict[str, Row]] = {}
+def main_rows(rows: Sequence[Row]) -> list[Row]:
+    """Take each dictionary's rows of the first explainer that it has."""
+    first: dict[str, str] = {}
     for row in rows:
-        by_dictionary.setdefault(row["dictionary"], {})[row["scorer"]] = row
-    header = ["dictionary", "top and random", "top", "random", "shuffled", "undefined as 0", "ok/undefined/error"]
-    header += ["density", "L0", "FVU"]
-    lines = [_score_line(name, slices) for name, slices in by_dictionary.items()]
-    return f"{_title(rows)}: mean correlation with 95% interval; chance 0.\n\n" + table(header, lines)
+        first.setdefault(row["dictionary"], row["explainer"])
+    return [row for row in rows if row["explainer"] == first[row["dictionary"]]]
 
 
-def _judged_table(rows: Sequence[Row]) -> str:
-    header = ["dictionary", "scorer", "mean", "chance", "shuffled", "ok/undefined/error"]
+def _simulation_table(by_dictionary: dict[str, list[Row]]) -> Table:
+    rows = [row for slices in by_dictionary.values() for row in slices]
+    labels = _labels(rows)
+    header = [*map(words, (*labels, *SLICES)), "mismatched", "undefined as 0"]
     lines = [
         [
-            row["dictionary"],
+            *(slices[0][label] or "-" for label in labels),
+            *map(with_interval, slices),
+            number(slices[0]["control_mean"]),
+            number(slices[0]["mean_undefined_as_zero"]),
+        ]
+        for slices in by_dictionary.values()
+    ]
+    text = (
+        f"mean correlation with 95% interval; chance level 0. The last two columns are of top and random; {MISMATCHED}"
+    )
+    return Table(header, lines, _title(rows, text))
+
+
+def _counts_table(by_dictionary: dict[str, list[Row]]) -> Table:
+    """Make the table of how many features each mean of the simulation table stands for, and what they are like."""
+    lines = [
+        [
+            name,
+            *map(_counts, slices),
+            number(slices[0]["density_median"], 4),
+            number(slices[0]["l0"], 1),
+            number(slices[0]["fvu"], 3),
+        ]
+        for name, slices in by_dictionary.items()
+    ]
+    header = ["dictionary", *map(words, SLICES), "density", "L0", "FVU"]
+    title = f"Number of features {COUNTS} ({MEANINGS}), their median density, and the dictionary's L0 and FVU."
+    return Table(header, lines, title)
+
+
+MISMATCHED = "mismatched: with another feature's explanation (the shuffled control)."
+COUNTS = "ok/undefined/error"
+"""What `_counts` prints."""
+MEANINGS = "undefined: a constant vector has no correlation; error: no answer, or one that cannot be read"
+
+
+def _judged_table(rows: Sequence[Row]) -> Table:
+    labels = _labels(rows)
+    header = [*map(words, labels), "scorer", "mean", "chance level", "mismatched", COUNTS]
+    lines = [
+        [
+            *(row[label] or "-" for label in labels),
             row["scorer"],
-            with_interval(row["mean"], row["ci_low"], row["ci_high"]),
+            with_interval(row),
             number(row["chance"]),
             number(row["control_mean"]),
             _counts(row),
         ]
         for row in rows
     ]
-    return f"{_title(rows)}: mean with 95% interval, and what knowing nothing gets.\n\n" + table(header, lines)
+    return Table(header, lines, _title(rows, f"mean with 95% interval; {MISMATCHED}"))
 
 
-def _title(rows: Sequence[Row]) -> str:
-    return f"Explainer {rows[0]['explainer']}, simulator {rows[0]['simulator']}"
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Choose the columns that say which rows these are: what differs among them, and the origin of several runs."""
+    differing = [name for name in ("hook_point", *METHOD) if len(values_of(rows, name)) > 1]
+    return ["dictionary", *(name for name in ORIGIN if name in rows[0]), *differing]
+
+
+def _title(rows: Sequence[Row], text: str) -> str:
+    method = method_of(rows)
+    title = f"{method}: {text}" if method else text
+    return title[0].upper() + title[1:]
+
+
+def method_of(rows: Sequence[Row]) -> str:
+    """Name what all rows have in common: `explainer rules-5, simulator rules`."""
+    common = [f"{name} {values[0]}" for name in METHOD if len(values := values_of(rows, name)) == 1]
+    return ", ".join(common)
+
+
+def values_of(rows: Sequence[Row], name: str) -> list[str]:
+    """List the different values of a column, without nulls, in the order of the rows."""
+    return list(dict.fromkeys(row[name] for row in rows if row[name] is not None))
+
+
+def words(name: str) -> str:
+    """Write the name of a column or a score in words."""
+    return name.removeprefix("simulation/").replace("_", " ")
 
 
 def _counts(row: Row) -> str:
     return f"{row['n_ok']}/{row['n_undefined']}/{row['n_error']}"
 
 
-def _score_line(name: str, slices: dict[str, Row]) -> list[str]:
-    main = slices[SLICES[0]]
-    return [
-        name,
-        *(with_interval(row["mean"], row["ci_low"], row["ci_high"]) for row in slices.values()),
-        number(main["control_mean"]),
-        number(main["mean_undefined_as_zero"]),
-        " ".join(map(_counts, slices.values())),
-        number(main["density_median"], 4),
-        number(main["l0"], 1),
-        number(main["fvu"], 3),
-    ]
-
-
-def _comparisons_table(comparisons: Sequence[Row]) -> str:
+def _comparisons_table(comparisons: Sequence[Row]) -> Table:
     lines = [
         [
             f"{row['dictionary']} - {row['against']}",
-            with_interval(row["difference"], row["low"], row["high"]),
+            _interval(row["difference"], row["low"], row["high"]),
             f"{row['p_holm']:.2g}",
         ]
         for row in comparisons
     ]
     what = comparisons[0]["scorer"]
-    title = f"Difference of means ({what}), 95% interval, Welch's test with Holm's correction."
-    return f"{title}\n\n" + table(["comparison", "difference", "p"], lines)
+    title = f"Difference of means ({what}) with 95% interval; p of Welch's test with Holm's correction."
+    return Table(["comparison", "difference", "p"], lines, title)
 
 
-def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> str:
+def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> Table:
     main = [row for row in rows if row["scorer"] == rows[0]["scorer"]]
     names = list(dict.fromkeys(row["dictionary"] for row in main))
-    cells = {(row["dictionary"], row["explainer"]): row for row in main}
-    lines = [[name, *(_half_width(cells.get((name, explainer))) for explainer in explainers)] for name in names]
-    title = f"{rows[0]['scorer']} by explainer (mean ± half the 95% interval)."
-    return f"{title}\n\n" + table(["dictionary", *explainers], lines)
+    cells = {(row["dictionary"], row["explainer"]): with_interval(row) for row in main}
+    lines = [[name, *(cells.get((name, explainer), "-") for explainer in explainers)] for name in names]
+    title = f"{rows[0]['scorer']} by explainer: mean with 95% interval."
+    return Table(["dictionary", *explainers], lines, title)
 
 
-def _half_width(row: Row | None) -> str:
-    if row is None:
-        return "-"
-    if row["ci_high"] is None:
-        return number(row["mean"])
-    return f"{row['mean']:.2f} ± {row['ci_high'] - row['mean']:.2f}"
+def with_interval(row: Row) -> str:
+    """Format a row's mean as `0.71 [0.66, 0.76]`, or what of it exists."""
+    return _interval(row["mean"], row["ci_low"], row["ci_high"])
 
 
-def with_interval(mean: float | None, low: float | None, high: float | None) -> str:
-    """`0.71 [0.66, 0.76]`, or what of it exists."""
+def _interval(mean: float | None, low: float | None, high: float | None) -> str:
     if mean is None or low is None or high is None:
         return number(mean)
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Fixed digits, or a dash for what does not exist."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, padded so that it reads in a terminal as well."""
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in [header, *lines]]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    padded = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([padded[0], rule, *padded[1:]])

@@ -1,40 +1,142 @@
-"""One feature in a terminal: its explanation, and its excerpts with true and predicted activations shaded.
+"""Prints a run in a terminal: its outcome, a dry run's estimate, its features, and one feature's page.
 
-Text from a corpus may hold control characters: they are shown escaped, never sent to the terminal.
+Text from a corpus may hold control characters: they are printed escaped, never sent to the terminal as they are.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
-from autointerp.reporting.tables import number
+from autointerp.reporting.tables import scores_tables
 from autointerp.store import RunFolder
 from sae.common.errors import UserError, near
+from sae.common.tables import Table, number, print_tables, visible
+
+if TYPE_CHECKING:
+    from autointerp.llm.pricing import Prices
 
 SHADES = (22, 28, 34, 40, 46)
 """256-colour greens from faint to strong."""
+LIST_CHARACTERS = 100
+"""Characters of an explanation that the list of features shows."""
+
+
+def print_outcome(folder: RunFolder) -> None:
+    """Print a finished run: what was sampled, the main explainer's scores, usage, errors, and the next command."""
+    about = folder.about
+    click.echo("\n" + "\n".join(account(about)) + "\n")
+    print_tables(scores_tables(folder.read_leaderboard()))
+    click.echo(f"\nEverything is in {folder.path}; the other tables in {folder.path / 'leaderboard.md'}")
+    totals = about["totals"]
+    if totals["calls"]:
+        cost = "unknown" if totals["cost_usd"] is None else f"${totals['cost_usd']:.4f}"
+        click.echo(
+            f"model calls: {totals['calls']:,}, with {totals['tokens_in']:,} tokens in and {totals['tokens_out']:,} "
+            f"out; cost {cost}, including answers that came from the cache"
+        )
+    if totals["error"]:
+        click.echo(
+            f"{totals['error']} results are errors (autointerp show gives the reasons); the same command with another "
+            "--out asks for those again and takes the rest from the cache"
+        )
+    click.echo(f"next: autointerp show {folder.path}")
+
+
+def account(about: Mapping[str, Any]) -> list[str]:
+    """Say what was sampled, from run.json: device, corpus, subject, and a line per dictionary."""
+    facts = about["sampling"]
+    source = about["config"]["corpus"]["source"]
+    lines = [
+        f"device {facts['device']}",
+        f"corpus {source}: {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out by document, "
+        f"{facts['sampled_tokens']:,} of them sampled",
+    ]
+    if "cross_entropy" in facts:
+        lines.append(
+            f"subject: held-out cross-entropy {facts['cross_entropy']:.3f} nats "
+            f"(token frequencies alone: {facts['unigram_cross_entropy']:.3f})"
+        )
+    return [*lines, *map(_summary, about["dictionaries"])]
+
+
+def _summary(summary: Mapping[str, Any]) -> str:
+    fvu, recovered = number(summary["fvu"], 3), number(summary["ce_recovered"], 3)
+    return (
+        f"{summary['name']}: {summary['n_features']:,} features, L0 {summary['l0']:.1f}, FVU {fvu}, "
+        f"CE recovered {recovered}, dead {summary['dead']:.1%}; sampled {summary['n_sampled']} of "
+        f"{summary['n_candidates']} candidates ({summary['n_dead']} dead, {summary['n_rare']} too rare)"
+        + ("; stopped before it converged" if summary["converged"] is False else "")
+    )
+
+
+def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices) -> None:
+    """Print a dry run: a row per stage and model, the totals, and the next command.
+
+    Args:
+        rows: from `llm.estimate.rows`.
+        prices: what the costs were computed from.
+    """
+    if not rows:
+        click.echo("this run makes no model calls; next: the same command without --dry-run")
+        return
+    print_tables([Table(list(rows[0]), [[_cell(name, value) for name, value in row.items()] for row in rows])])
+    total, most = ([row[name] for row in rows] for name in ("usd", "most usd"))
+    if None in total:
+        unknown = sorted({row["judge"] for row in rows if row["usd"] is None})
+        click.echo(f"\nno price is known for {', '.join(unknown)}: {prices.advice(unknown[0])}")
+    else:
+        click.echo(
+            f"\nabout ${sum(total):.2f}; at most ${sum(most):.2f}, if every answer is as long as it may be. Tokens are "
+            f"estimates; prices as of {prices.as_of}, without prompt-cache discounts and second questions"
+        )
+    click.echo("next: the same command without --dry-run, with --max-cost USD")
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return number(value, 4) if name.endswith("usd") else str(value)
+
+
+def feature_list(folder: RunFolder) -> Table:
+    """List the features with the main explainer's main score, best first within each dictionary.
+
+    Raises UserError if the run has no results yet.
+    """
+    results = list(folder.results())
+    if not results:
+        raise UserError(f"{folder.path} has no results yet; finish it with the command that began it")
+    main = [result for result in results if result.explainer == results[0].explainer]
+    names = list(dict.fromkeys(result.feature.dictionary for result in main))
+    main.sort(key=lambda result: (names.index(result.feature.dictionary), -_rank(_main_score(result))))
+    score = next((name for result in main for name in result.scores), "score")
+    rows = [
+        (
+            str(result.feature),
+            number(_main_score(result)),
+            result.status,
+            result.explanation.text[:LIST_CHARACTERS] if result.explanation else "-",
+        )
+        for result in main
+    ]
+    return Table(("feature", "score", "status", "explanation"), rows, f"Explainer {main[0].explainer}; score: {score}.")
 
 
 def feature_page(folder: RunFolder, name: str, colour: bool) -> str:
-    """What is known of one feature. Raises UserError with the near names if the run has no such feature."""
+    """Describe one feature: its explanations with their scores, and its excerpts, shaded by activation.
+
+    Raises UserError with the near names if the run has no such feature.
+    """
     features = {str(feature.id): feature for feature in folder.read_features()}
     if name not in features:
         raise UserError(f"{folder.path} has no feature {name!r}{near(name, sorted(features))}")
     feature = features[name]
     results = [result for result in folder.results() if result.feature == feature.id]
     return "\n".join(_lines(feature, results, colour))
-
-
-def feature_list(folder: RunFolder) -> str:
-    """Every feature with its main score and explanation, best first within each dictionary."""
-    results = list(folder.results())
-    main = [result for result in results if result.explainer == results[0].explainer]
-    names = list(dict.fromkeys(result.feature.dictionary for result in main))
-    main.sort(key=lambda result: (names.index(result.feature.dictionary), -_rank(_main_score(result))))
-    return "\n".join(
-        f"{result.feature!s:32} {number(_main_score(result)):>6}  {result.status:9}  "
-        f"{visible(result.explanation.text if result.explanation else '')[:100]}"
-        for result in main
-    )
 
 
 def _main_score(result: FeatureResult) -> float | None:
@@ -101,11 +203,3 @@ def _token(text: str, share: float, colour: bool) -> str:
         shade = SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
         return f"\033[48;5;{shade}m\033[38;5;15m{text}\033[0m"
     return f"[{text}]{max(1, min(9, round(share * 9)))}"
-
-
-def visible(text: str) -> str:
-    """The text on one line: newlines as a mark, other control characters escaped."""
-    return "".join(
-        "⏎" if character == "\n" else character if character.isprintable() else repr(character)[1:-1]
-        for character in text
-    )

@@ -39,7 +39,7 @@ def run(config: Config, report: Report) -> RunFolder:
     config = inputs.resolve(config)
     about = identity.describe(config, chosen)
     folder = folder_of(config, about)
-    with alone(folder.path, cache_folder() / "locks"):
+    with alone(folder.path, cache_folder("autointerp") / "locks"):
         known = folder.find(about["identity"])
         if not known or known["status"] != "complete":
             with judges(config) as resolver:
@@ -61,10 +61,10 @@ def estimate(config: Config, report: Report) -> Estimator:
     config = inputs.resolve(config)
     about = identity.describe(config, chosen)
     folder = folder_of(config, about)
-    with alone(folder.path, cache_folder() / "locks"):
+    with alone(folder.path, cache_folder("autointerp") / "locks"):
         folder.find(about["identity"])
         features = records_of(folder, config, about, report)
-        estimator = Estimator(config.runtime, cache_folder())
+        estimator = Estimator(config.runtime, cache_folder("autointerp"))
         work = Work(features, config, chosen, unharmed(folder))
         with report("rendering prompts") as progress:
             work.explain(estimator, progress)
@@ -74,12 +74,12 @@ def estimate(config: Config, report: Report) -> Estimator:
 
 def judges(config: Config) -> AbstractContextManager[Resolver]:
     """Whom the config asks: keys and prices are checked here, before anything slow starts."""
-    models = evaluate.judges(config)
+    models = evaluate.models_of(config)
     if not models:
         return nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
 
-    return LiveResolver(models, config.runtime, cache_folder())
+    return LiveResolver(models, config.runtime, cache_folder("autointerp"))
 
 
 def folder_of(config: Config, about: dict[str, Any]) -> RunFolder:
@@ -91,7 +91,7 @@ def records_of(folder: RunFolder, config: Config, about: dict[str, Any], report:
     """Read the records, or draw them; the run folder is made only once they exist."""
     if folder.is_sampled:
         return folder.read_features()
-    drawn = sample(config, about["inputs"], cache_folder(), report)
+    drawn = sample(config, about["inputs"], cache_folder("autointerp"), report)
     folder.begin(about | {"sampling": drawn.facts, "dictionaries": [asdict(d) for d in drawn.dictionaries]})
     folder.write_features(drawn.features)
     return drawn.features

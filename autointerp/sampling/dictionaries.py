@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autointerp.config import Config, base_and_k
+from autointerp.config import Config
 from autointerp.sampling.inputs import Contents
 from sae import formats
-from sae.baselines import ica, neurons, nmf, pca, random, random_matched, top_k
+from sae.baselines.registry import BASELINES, Baseline, base_and_k
+from sae.baselines.top_k import top_k
 from sae.common.files import sha256_of, write_atomic
 from sae.common.progress import Report
 from sae.data.activation_stream import ActivationStream
@@ -55,8 +56,8 @@ class DictionaryBuilder:
         sparse = [self._loaded(path, content) for path, (_, content) in pairs] + self._trained()
         fitted: list[Measured] = []
         for baseline in self._config.dictionaries.baselines:
-            if baseline == "random_matched":
-                fitted += [self._matched(target.dictionary) for target in sparse]
+            if BASELINES.get(base_and_k(baseline)[0]).matched:
+                fitted += [self._matched(baseline, target.dictionary) for target in sparse]
             else:
                 fitted.append(self._fitted(baseline))
         return (*sparse, *fitted)
@@ -88,31 +89,23 @@ class DictionaryBuilder:
         base, k = base_and_k(baseline)
         recipe = [baseline, self._config.dictionaries.fit_vectors]
         if k:
-            return self._kept(recipe, lambda: top_k.top_k(self._fitted(base).dictionary, k))
-        seed = self._config.seed
-        makers: dict[str, Callable[[], Dictionary]] = {
-            "neurons": lambda: neurons.neurons(self._fit_BD),
-            "pca": lambda: pca.pca(self._fit_BD),
-            "ica": lambda: self._reported("ICA", lambda: ica.ica(self._fit_BD, seed)),
-            "nmf": lambda: self._reported("NMF", lambda: nmf.nmf(self._fit_BD, seed)),
-            "random": lambda: random.random_directions(self._fit_BD, seed),
-        }
-        return self._kept(recipe, makers[base])
+            return self._kept(recipe, lambda: top_k(self._fitted(base).dictionary, k))
+        return self._kept(recipe, lambda: self._fit(BASELINES.get(base)))
 
-    def _reported(self, name: str, make: Callable[[], Dictionary]) -> Dictionary:
-        with self._report(f"fitting {name}") as progress:
-            fitted = make()
+    def _fit(self, baseline: Baseline) -> Dictionary:
+        if not baseline.reports_convergence:
+            return baseline.fit(self._fit_BD, self._config.seed)
+        with self._report(f"fitting {baseline.name}") as progress:
+            fitted = baseline.fit(self._fit_BD, self._config.seed)
             progress.update(1, 1, None if fitted.metadata["converged"] else "stopped before it converged")
         return fitted
 
-    def _matched(self, target: Dictionary) -> Measured:
+    def _matched(self, baseline: str, target: Dictionary) -> Measured:
         def make() -> Dictionary:
             density_F = metrics.density(target, self._fit_BD)
-            return random_matched.random_matched(self._fit_BD, target, density_F, self._config.seed)
+            return BASELINES.get(baseline).fit(self._fit_BD, self._config.seed, target, density_F)
 
-        return self._kept(
-            ["random_matched", target.name, weights_hash(target), self._config.dictionaries.fit_vectors], make
-        )
+        return self._kept([baseline, target.name, weights_hash(target), self._config.dictionaries.fit_vectors], make)
 
     def _kept(self, recipe: Any, make: Callable[[], Dictionary]) -> Measured:
         folder = self._folder(recipe)
@@ -126,7 +119,8 @@ class DictionaryBuilder:
         formats.save(
             replace(
                 here,
-                hook_point=self._hook_point,
+                reads=(self._hook_point,),
+                writes=(self._hook_point,),
                 model=self._subject.name,
                 metadata=dict(here.metadata) | about,
             ),

@@ -1,4 +1,4 @@
-"""What the baselines share: signed directions as two rectified features, the fit's convergence, the rank."""
+"""Shares what several baselines need: signed directions as two rectified features, a fit's convergence, the rank."""
 
 import warnings
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae.dictionary import Dictionary, Kind
+from sae.dictionary import Dictionary
 
 
 def fit_to_convergence(model: Any, x_BD: np.ndarray) -> bool:
-    """Fit a scikit-learn model; whether it converged."""
+    """Fit a scikit-learn model and return whether it converged."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings(record=True) as caught:
@@ -21,13 +21,13 @@ def fit_to_convergence(model: Any, x_BD: np.ndarray) -> bool:
 
 
 def rank(x_BD: np.ndarray) -> int:
-    """How many directions carry variance."""
+    """Count the directions that carry variance."""
     variances = np.linalg.eigvalsh(np.cov(x_BD, rowvar=False))
     return int((variances > 1e-7 * variances.max()).sum())
 
 
-def signed_halves(name: str, kind: Kind, directions_KD: Tensor, decoder_KD: Tensor, mean_D: Tensor) -> Dictionary:
-    """Two features per direction: relu(v.(x - mean)) for all of them, then relu(-v.(x - mean))."""
+def signed_halves(name: str, directions_KD: Tensor, decoder_KD: Tensor, mean_D: Tensor) -> Dictionary:
+    """Make two features per direction: relu(v.(x - mean)) for all of them, then relu(-v.(x - mean))."""
     W_enc_DF = torch.cat([directions_KD, -directions_KD]).T.float().contiguous()
     W_dec_FD = torch.cat([decoder_KD, -decoder_KD]).float().contiguous()
-    return Dictionary(name, kind, W_enc_DF, torch.zeros(W_enc_DF.shape[1]), W_dec_FD, mean_D.float())
+    return Dictionary(name, name, W_enc_DF, torch.zeros(W_enc_DF.shape[1]), W_dec_FD, mean_D.float())

@@ -1,23 +1,30 @@
-"""Independent components, rectified."""
+"""Registers independent components, rectified."""
+
+from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from sae.baselines.registry import BASELINES, Baseline
 
-from sae.baselines.directions import fit_to_convergence, rank, signed_halves
-from sae.dictionary import Dictionary
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Dictionary
 
 ICA_ITERATIONS = 40
 
 
 def ica(x_BD: Tensor, seed: int) -> Dictionary:
-    """Independent components (FastICA, logcosh), rectified; features equal scikit-learn's `FastICA.transform`.
+    """Fit independent components (FastICA, logcosh), rectified; features equal scikit-learn's `FastICA.transform`.
 
     Directions without variance (dead neurons) are left out, since whitening divides by it. The metadata says whether
     the iteration converged before its limit.
     """
+    import torch
     from sklearn.decomposition import FastICA
+
+    from sae.baselines.directions import fit_to_convergence, rank, signed_halves
 
     x = x_BD.cpu().double().numpy()  # in single precision the iteration loses its nearly dependent directions
     model = FastICA(
@@ -30,5 +37,8 @@ def ica(x_BD: Tensor, seed: int) -> Dictionary:
     )
     converged = fit_to_convergence(model, x)
     directions_KD, inverse_KD = torch.from_numpy(model.components_), torch.from_numpy(model.mixing_.T)
-    made = signed_halves("ica", "ica", directions_KD, inverse_KD, torch.from_numpy(model.mean_))
-    return replace(made, metadata={"iterations": int(model.n_iter_), "converged": converged})
+    fitted = signed_halves("ica", directions_KD, inverse_KD, torch.from_numpy(model.mean_))
+    return replace(fitted, metadata={"iterations": int(model.n_iter_), "converged": converged})
+
+
+BASELINES.register("ica", Baseline("ica", "#8d6a9f", ica, reports_convergence=True))

@@ -1,16 +1,30 @@
-"""Principal components, rectified."""
+"""Registers principal components, rectified."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
 
-from sae.baselines.directions import signed_halves
-from sae.dictionary import Dictionary
+from typing import TYPE_CHECKING
+
+from sae.baselines.registry import BASELINES, Baseline
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Dictionary
 
 
-def pca(x_BD: Tensor) -> Dictionary:
-    """Principal components by decreasing variance, rectified; features equal scikit-learn's `PCA.transform`."""
+def pca(x_BD: Tensor, seed: int = 0) -> Dictionary:
+    """Fit principal components by decreasing variance, rectified; features equal scikit-learn's `PCA.transform`.
+
+    Draws nothing.
+    """
+    import torch
     from sklearn.decomposition import PCA
+
+    from sae.baselines.directions import signed_halves
 
     fitted = PCA(svd_solver="covariance_eigh").fit(x_BD.cpu().double().numpy())
     directions_KD = torch.from_numpy(fitted.components_)
-    return signed_halves("pca", "pca", directions_KD, directions_KD, torch.from_numpy(fitted.mean_))
+    return signed_halves("pca", directions_KD, directions_KD, torch.from_numpy(fitted.mean_))
+
+
+BASELINES.register("pca", Baseline("pca", "#5c946e", pca))

@@ -1,15 +1,27 @@
-"""Random unit directions."""
+"""Registers random unit directions."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
 
-from sae.baselines.directions import signed_halves
-from sae.dictionary import Dictionary
+from typing import TYPE_CHECKING
+
+from sae.baselines.registry import BASELINES, Baseline
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Dictionary
 
 
 def random_directions(x_BD: Tensor, seed: int) -> Dictionary:
-    """Unit vectors drawn uniformly, as many as there are dimensions, decoded by themselves (Cunningham et al. 2023)."""
+    """Draw unit vectors uniformly, as many as there are dimensions, decoded by themselves (Cunningham et al. 2023)."""
+    import torch
+
+    from sae.baselines.directions import signed_halves
+
     generator = torch.Generator().manual_seed(seed)
     drawn_KD = torch.randn((x_BD.shape[1],) * 2, generator=generator, dtype=torch.float64)
     unit_KD = drawn_KD / drawn_KD.norm(dim=1, keepdim=True)
-    return signed_halves("random", "random", unit_KD, unit_KD, x_BD.mean(0))
+    return signed_halves("random", unit_KD, unit_KD, x_BD.mean(0))
+
+
+BASELINES.register("random", Baseline("random", "#7a7a7a", random_directions))

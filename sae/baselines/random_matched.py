@@ -1,20 +1,30 @@
-"""Random directions that are active as rarely as a dictionary's features."""
+"""Registers random directions that are active as rarely as a dictionary's features."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from sae.baselines.random import random_directions
+from sae.baselines.registry import BASELINES, Baseline
 from sae.common.errors import UserError
-from sae.dictionary import Dictionary, JumpReLU
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Dictionary
 
 
-def random_matched(x_BD: Tensor, target: Dictionary, target_density_F: Tensor, seed: int) -> Dictionary:
-    """Random directions, each silent below a threshold that gives it the density of a live feature of `target`.
+def random_matched(x_BD: Tensor, seed: int, target: Dictionary, target_density_F: Tensor) -> Dictionary:
+    """Draw random directions, each silent below a threshold that gives it the density of a live feature of `target`.
 
     Density = share of `x_BD` on which a feature is active. Each direction is matched to one feature of the target,
     drawn with the seed, so that the whole distribution of densities is matched, not only its mean. Raises UserError if
     the target is active nowhere.
     """
+    import torch
+
+    from sae.dictionary import Dictionary, JumpReLU
+
     base = random_directions(x_BD, seed).to(str(x_BD.device))
     alive = target_density_F[target_density_F > 0].double()
     if not len(alive):
@@ -22,8 +32,8 @@ def random_matched(x_BD: Tensor, target: Dictionary, target_density_F: Tensor, s
             f"dictionary {target.name} is active nowhere on this text; is it for this model and hook point?"
         )
     generator = torch.Generator().manual_seed(seed)
-    drawn_F = alive[torch.randint(len(alive), (base.n_features,), generator=generator)]
-    threshold_F = _thresholds(x_BD, base, drawn_F)
+    density_F = alive[torch.randint(len(alive), (base.n_features,), generator=generator)]
+    threshold_F = _thresholds(x_BD, base, density_F)
     name = f"random_matched[{target.name}]"
     return Dictionary(
         name, "random_matched", base.W_enc_DF, base.b_enc_F, base.W_dec_FD, base.b_dec_D, JumpReLU(threshold_F)
@@ -31,7 +41,9 @@ def random_matched(x_BD: Tensor, target: Dictionary, target_density_F: Tensor, s
 
 
 def _thresholds(x_BD: Tensor, base: Dictionary, density_F: Tensor) -> Tensor:
-    """The value each feature's pre-activation exceeds on a share `density_F` of the vectors."""
+    """Return the value [F] that each feature's pre-activation exceeds on a share `density_F` of the vectors."""
+    import torch
+
     thresholds = []
     for features in torch.arange(base.n_features).split(128):
         pre_BS = torch.addmm(base.b_enc_F[features], x_BD - base.b_dec_D, base.W_enc_DF[:, features])
@@ -39,3 +51,8 @@ def _thresholds(x_BD: Tensor, base: Dictionary, density_F: Tensor) -> Tensor:
         rank_S = (density_F[features] * len(x_BD)).round().long().clamp(1, len(x_BD) - 1)
         thresholds.append(sorted_BS.gather(0, rank_S.to(sorted_BS.device)[None])[0])
     return torch.cat(thresholds).relu()
+
+
+BASELINES.register(
+    "random_matched", Baseline("random_matched", "#b5b5b5", random_matched, matched=True, has_top_k=False)
+)

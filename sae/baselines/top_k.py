@@ -1,4 +1,4 @@
-"""The k largest features of any baseline."""
+"""Keeps the k largest features of any baseline."""
 
 from dataclasses import replace
 
@@ -7,17 +7,17 @@ from sae.dictionary import Activation, Dictionary, NonNegative, ReLU, TopK
 
 
 def top_k(base: Dictionary, k: int) -> Dictionary:
-    """A baseline with only the k largest features of each vector, as they are, called NAME-topK.
+    """Keep only the k largest features of each vector, as they are, and call the baseline NAME-topK.
 
     Of a signed basis these are the k coordinates that are largest in magnitude (ICA: in units of their standard
     deviation); of NMF the k largest weights. Raises UserError if there are fewer than k features.
     """
     if k > base.n_features:
         raise UserError(f"{base.name}-top{k}: {base.name} has only {base.n_features} features here; take a smaller k")
-    return replace(base, name=f"{base.name}-top{k}", activation=_keeping(base.activation, k))
+    return replace(base, name=f"{base.name}-top{k}", activation=_with_k(base.activation, k))
 
 
-def _keeping(activation: Activation, k: int) -> Activation:
+def _with_k(activation: Activation, k: int) -> Activation:
     match activation:
         case ReLU():
             return TopK(k)

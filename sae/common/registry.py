@@ -1,11 +1,11 @@
 """Finds the parts of a room by name: one file of the room's package each, or a plugin. Imports a part only when asked.
 
-A room is a package such as `autointerp.scorers`. Every module in it, but for those named as shared code, is one part,
+A room is a package such as `sae.formats`. Every module in it, but for those named as shared code, is one part,
 called like its file, and registers itself when it is imported. Other distributions add parts through the entry-point
 group that is called like the package:
 
-    [project.entry-points."autointerp.scorers"]
-    word_count = "my_package.word_count"
+    [project.entry-points."sae.formats"]
+    my_format = "my_package.my_format"
 
 The entry point names a module (or anything in it) whose import registers the part.
 """
@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sae.common.errors import UserError, near
 
@@ -29,15 +29,21 @@ class Registry(Generic[T]):
 
     Args:
         kind: what one part is, for messages: "scorer".
-        package: the room; also the name of its entry-point group.
+        package: the room.
         order: built-in names that are listed first, in this order; the others follow alphabetically.
         shared: modules of the package that are no parts. Those whose names begin with an underscore never are.
+        group: the entry-point group; by default it is called like the package.
     """
 
     def __init__(
-        self, kind: str, package: str, order: tuple[str, ...] = (), shared: tuple[str, ...] = ("registry",)
+        self,
+        kind: str,
+        package: str,
+        order: tuple[str, ...] = (),
+        shared: tuple[str, ...] = ("registry",),
+        group: str | None = None,
     ) -> None:
-        self.kind, self.package = kind, package
+        self.kind, self.package, self.group = kind, package, group or package
         self._order, self._shared = order, shared
         self._parts: dict[str, T] = {}
 
@@ -81,7 +87,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _plugins(self) -> Mapping[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.package) if point.name not in self._modules}
+        return {point.name: point for point in _points().select(group=self.group) if point.name not in self._modules}
 
     def _load_plugin(self, point: EntryPoint) -> None:
         try:
@@ -89,3 +95,9 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as error:
             owner = point.dist.name if point.dist else "an installed package"
             raise UserError(f"{self.kind} {point.name!r} of {owner} cannot be imported: {error}") from error
+
+
+@cache
+def _points() -> Any:  # SelectableGroups before Python 3.12, EntryPoints from then on
+    """Read the entry points of all installed packages; reading them again for each registry would slow `--help`."""
+    return entry_points()

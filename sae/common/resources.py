@@ -29,7 +29,7 @@ def find(folder: Folder, name: str, suffix: str, room: str = "") -> Path:
 
 
 def shipped_folder(folder: Folder) -> Path:
-    """The folder where the wheel puts it (in the package autointerp), or beside the packages in a checkout."""
-    packages = Path(__file__).parents[2]
-    inside = packages / "autointerp" / "_shipped" / folder
-    return inside if inside.is_dir() else packages / folder
+    """Return a shipped folder: inside this package in an installed wheel, beside the packages in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "_shipped" / folder
+    return installed if installed.is_dir() else package.parent / folder

@@ -202,9 +202,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
-def cache_folder() -> Path:
-    """Where subjects, dictionaries and answers are kept between runs: AUTOINTERP_CACHE, or the user's cache folder."""
+def cache_folder(application: str) -> Path:
+    """Return the folder in which an application keeps what it can make again: language models, tokens, answers.
+
+    The environment variable APPLICATION_CACHE (`SAE_CACHE` for "sae") names it; without one it is the folder of that
+    name in the user's cache folder.
+    """
     from platformdirs import user_cache_path
 
-    chosen = os.environ.get("AUTOINTERP_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("autointerp")
+    folder = os.environ.get(f"{application.upper()}_CACHE")
+    return Path(folder).expanduser() if folder else user_cache_path(application)

@@ -203,7 +203,7 @@ def _hugging_face(spec: str, start: int) -> Iterator[Document]:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(f"corpus {spec} needs the datasets library: pip install 'autointerp[datasets]'") from error
+        raise UserError(f"corpus {spec} needs the datasets library: pip install datasets zstandard") from error
     try:
         rows = datasets.load_dataset(name, name=configuration or None, split="train", streaming=True)
         for number, row in enumerate(rows.skip(start) if start else rows, start):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
-from sae.formats.header import Header
+from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import optional_typed, positive_int, read_json, require, require_typed
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import in_fp32, read_torch
 from sae.formats.tensor_checks import require_k, require_tensor
 
@@ -50,11 +51,13 @@ def peek(place: Path) -> Header:
     """Of a folder, or of one file of its `checkpoints`."""
     path = _config(place)
     trainer, folder = _trainer(path), path.resolve().parent.name
+    at = hook_points(_hook_point(optional_typed(trainer, "submodule_name", str, path) or ""))
     return Header(
         name=folder if place.is_dir() else f"{folder}-{place.stem}",
         d_in=positive_int(trainer, "activation_dim", path),
         n_features=positive_int(trainer, "dict_size", path),
-        hook_point=_hook_point(optional_typed(trainer, "submodule_name", str, path) or ""),
+        reads=at,
+        writes=at,
         model=optional_typed(trainer, "lm_name", str, path) or None,
     )
 
@@ -77,7 +80,8 @@ def load(place: Path) -> Dictionary:
         b_dec_D=require_tensor(tensors, layout.b_dec, (d,), path),
         activation=_activation(trainer, tensors, m, path, about),
         subtract_b_dec=layout.subtract_b_dec,
-        hook_point=header.hook_point,
+        reads=header.reads,
+        writes=header.writes,
         model=header.model,
         metadata={"dictionary_learning": trainer},
     )
@@ -179,3 +183,16 @@ def _with_unit_decoder(dictionary: Dictionary) -> Dictionary:
         b_enc_F=dictionary.b_enc_F * norms_F,
         W_dec_FD=dictionary.W_dec_FD / norms_F[:, None],
     )
+
+
+FORMATS.register(
+    "dictionary_learning",
+    Format(
+        "dictionary_learning",
+        f"a folder with {ABOUT} and {WEIGHTS}, or a file ae_STEP.pt of its checkpoints",
+        peek,
+        load,
+        marker=WEIGHTS,
+        file_names=r"ae_\d+\.pt",
+    ),
+)

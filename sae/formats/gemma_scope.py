@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 from sae.common.errors import UserError
-from sae.formats.header import Header
+from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import first_line, require
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import MALFORMED, in_fp32
 from sae.formats.tensor_checks import require_tensor, without_scaling
 
@@ -38,11 +39,13 @@ def peek(folder: Path) -> Header:
     if release and release[3] not in SITES:
         raise UserError(f"{path}: Gemma Scope's {release[3]} are not supported ({', '.join(SITES)} are)")
     layer = re.search(r"/layer_(\d+)/", place.as_posix())
+    at = hook_points(f"blocks.{layer[1]}.{SITES[release[3]]}" if release and layer else None)
     return Header(
         name=place.name,
         d_in=_length(shapes, "b_dec", path),
         n_features=_length(shapes, "b_enc", path),
-        hook_point=f"blocks.{layer[1]}.{SITES[release[3]]}" if release and layer else None,
+        reads=at,
+        writes=at,
         model=f"google/gemma-2-{release[1]}{'-it' if release[2] == 'it' else ''}" if release else None,
         prepend_bos=True,  # all were trained on text that begins with it
         processing={},  # and on the model as it was released
@@ -64,7 +67,8 @@ def load(folder: Path) -> Dictionary:
         b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
         activation=JumpReLU(require_tensor(tensors, "threshold", (m,), path)),
         subtract_b_dec=False,
-        hook_point=header.hook_point,
+        reads=header.reads,
+        writes=header.writes,
         model=header.model,
     )
 
@@ -106,3 +110,6 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except DAMAGED as error:
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
     return in_fp32(tensors, path)
+
+
+FORMATS.register("gemma_scope", Format("gemma_scope", f"a folder with {WEIGHTS}", peek, load, marker=WEIGHTS))

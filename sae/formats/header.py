@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Header:
-    """A dictionary's own account of itself; what it does not say is None."""
+    """A dictionary's description of itself; what its files do not say is None or empty."""
 
     name: str
     d_in: int
+    """The width of everything it reads, concatenated."""
     n_features: int
-    hook_point: str | None
+    reads: tuple[str, ...]
+    """The model's hook points whose activations it encodes."""
+    writes: tuple[str, ...]
+    """The hook points whose activations it reconstructs: for an autoencoder, those it reads."""
     model: str | None
     prepend_bos: bool | None = None
     processing: Mapping[str, Any] | None = None
     """Weight processing the model was loaded with (TransformerLens' names); empty: none, and that is known."""
     notes: tuple[str, ...] = ()
-    """What whoever uses the dictionary should be told, one line each."""
+    """What anybody who uses the dictionary should know, one line each."""
 
     @property
-    def model_processing(self) -> Mapping[str, Any]:
-        """How to load the model; unprocessed where nothing is said."""
-        return self.processing or {}
+    def hook_point(self) -> str | None:
+        """Return what it reads as one label, names joined by "+"; None if its files do not say."""
+        return "+".join(self.reads) or None
+
+
+def hook_points(name: str | None) -> tuple[str, ...]:
+    """Return an autoencoder's `reads` and `writes`: its one hook point, or none if its files do not say."""
+    return () if name is None else (name,)

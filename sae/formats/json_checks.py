@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sae.common.errors import UserError, near
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 EXPECTED = {dict: "a mapping", str: "a text", bool: "true or false"}
@@ -61,6 +58,14 @@ def one_of(known: tuple[str, ...], values: Mapping[str, Any], key: str, path: Pa
     if value not in known:
         raise UserError(f"{path}: {key} is {short_repr(value)}{near(str(value), list(known))}")
     return value
+
+
+def texts(values: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    """Return values[key], a list of texts. Raises UserError if it is missing or anything else."""
+    value = require(values, key, path)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UserError(f"{path}: {key!r} is {short_repr(value)}, expected a list of texts")
+    return tuple(value)
 
 
 def short_repr(value: Any) -> str:

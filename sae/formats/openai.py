@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
-from sae.formats.header import Header
+from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import optional_typed, require, require_typed, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_torch
 from sae.formats.tensor_checks import require_k, require_tensor
 
@@ -50,18 +51,21 @@ def load(path: Path) -> Dictionary:
         b_dec_D=require_tensor(values, "pre_bias", (d,), path),
         activation=activation,
         normalisation="layer_norm" if isinstance(activation, TopK) else "none",  # the library decides it so
-        hook_point=header.hook_point,
+        reads=header.reads,
+        writes=header.writes,
         model=header.model,
     )
 
 
 def _header(path: Path, values: dict[str, Any]) -> Header:
     place = PLACE.search(path.absolute().as_posix())
+    at = hook_points(f"blocks.{place[3]}.{HOOK_POINTS[place[2]]}" if place else None)
     return Header(
         name=f"{place[1]}-{place[3]}" if place else path.stem,
         d_in=_length(values, "pre_bias", path),
         n_features=_length(values, "latent_bias", path),
-        hook_point=f"blocks.{place[3]}.{HOOK_POINTS[place[2]]}" if place else None,
+        reads=at,
+        writes=at,
         model="gpt2" if place else None,
     )
 
@@ -90,3 +94,9 @@ def _activation(values: dict[str, Any], m: int, path: Path) -> Activation:
             return TopK(require_k(require(options, "k", path), m, path))
         case other:
             raise UserError(f"{path}: activation {other!r} is not supported (ReLU, TopK are)")
+
+
+FORMATS.register(
+    "openai",
+    Format("openai", "a file LAYER.pt", peek, load, file_names=r"(?!ae\.pt$).*\.pt", catch_all=True),
+)

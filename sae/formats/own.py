@@ -6,9 +6,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from sae.baselines.registry import kinds
 from sae.common.errors import UserError
-from sae.formats.header import Header
-from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
+from sae.formats.header import Header, hook_points
+from sae.formats.json_checks import (
+    one_of,
+    optional_typed,
+    positive_int,
+    read_json,
+    require,
+    require_typed,
+    short_repr,
+    texts,
+)
+from sae.formats.model_path import from_stored, to_stored
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor
 from sae.formats.write import write_folder
@@ -18,33 +30,35 @@ if TYPE_CHECKING:
 
     from sae.dictionary import Activation, Dictionary
 
-VERSION = 1
+VERSION, READABLE = 2, (1, 2)
+"""Version 1 names one `hook_point`, both read and written, and local models by absolute paths only."""
 ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
 
 
 def peek(folder: Path) -> Header:
     about, path = _about(folder), folder / ABOUT
-    metadata = _metadata(about, path)
+    metadata, (reads, writes) = _metadata(about, path), _hook_points(about, path)
     return Header(
         name=require_typed(about, "name", str, path),
         d_in=positive_int(about, "d_in", path),
         n_features=positive_int(about, "n_features", path),
-        hook_point=optional_typed(about, "hook_point", str, path),
-        model=optional_typed(about, "model", str, path),
+        reads=reads,
+        writes=writes,
+        model=_model(about, folder),
         prepend_bos=optional_typed(metadata, "prepend_bos", bool, path),
         processing=optional_typed(metadata, "processing", dict, path),
     )
 
 
 def load(folder: Path) -> Dictionary:
-    from sae.dictionary import Dictionary, Kind, Normalisation
+    from sae.dictionary import Dictionary, Normalisation
 
     about, header, path = _about(folder), peek(folder), folder / WEIGHTS
     tensors = read_tensors(path)
     d, m = header.d_in, header.n_features
     return Dictionary(
         name=header.name,
-        kind=one_of(get_args(Kind), about, "kind", folder / ABOUT),
+        kind=one_of(kinds(), about, "kind", folder / ABOUT),
         W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
         b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
@@ -52,27 +66,46 @@ def load(folder: Path) -> Dictionary:
         activation=_activation(require_typed(about, "activation", dict, folder / ABOUT), tensors, m, path),
         subtract_b_dec=require_typed(about, "subtract_b_dec", bool, folder / ABOUT),
         normalisation=one_of(get_args(Normalisation), about, "normalisation", folder / ABOUT),
-        hook_point=header.hook_point,
+        reads=header.reads,
+        writes=header.writes,
         model=header.model,
         metadata=_metadata(about, folder / ABOUT),
     )
 
 
 def save(dictionary: Dictionary, folder: Path) -> None:
+    """Write a folder of two files. Raises UserError if it exists or cannot be written."""
     tensors, activation = _tensors(dictionary)
-    write_folder(folder, (ABOUT, _describe(dictionary, activation)), (WEIGHTS, tensors))
+    about = _describe(dictionary, activation) | {"model": to_stored(dictionary.model, folder)}
+    write_folder(folder, (ABOUT, about), (WEIGHTS, tensors))
 
 
 def _about(folder: Path) -> dict[str, Any]:
     about = read_json(folder / ABOUT)
-    if about.get("format_version") != VERSION:
+    if about.get("format_version") not in READABLE:
         version = short_repr(about.get("format_version"))
-        raise UserError(f"{folder / ABOUT} has format version {version}; this code reads {VERSION}")
+        raise UserError(
+            f"{folder / ABOUT} has format version {version}; this code reads {' and '.join(map(str, READABLE))}"
+        )
     return about
 
 
 def _metadata(about: dict[str, Any], path: Path) -> dict[str, Any]:
     return require_typed(about, "metadata", dict, path) if "metadata" in about else {}
+
+
+def _hook_points(about: dict[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the hook points that are read and those that are written."""
+    if about["format_version"] == 1:
+        at = hook_points(optional_typed(about, "hook_point", str, path))
+        return at, at
+    return texts(about, "reads", path), texts(about, "writes", path)
+
+
+def _model(about: dict[str, Any], folder: Path) -> str | None:
+    """Return the model's name or its folder; version 1 has no relative paths."""
+    stored = optional_typed(about, "model", str, folder / ABOUT)
+    return stored if about["format_version"] == 1 else from_stored(stored, folder)
 
 
 def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, Any]:
@@ -85,8 +118,8 @@ def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, A
         "activation": activation,
         "subtract_b_dec": dictionary.subtract_b_dec,
         "normalisation": dictionary.normalisation,
-        "hook_point": dictionary.hook_point,
-        "model": dictionary.model,
+        "reads": list(dictionary.reads),
+        "writes": list(dictionary.writes),
         "metadata": dict(dictionary.metadata),
     }
 
@@ -144,3 +177,6 @@ def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path:
             return NonNegative(require_tensor(tensors, "gram", (m, m), path), k)
         case other:
             raise UserError(f"{path.parent / ABOUT}: activation {short_repr(other)} is not known to this version")
+
+
+FORMATS.register("own", Format("own", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT))

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
-from sae.formats.header import Header
+from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import positive_int, require, require_typed, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import in_fp32, require_dense, safe_torch_load
 from sae.formats.tensor_checks import require_k, require_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sae.dictionary import Activation, Dictionary, Kind
+    from sae.dictionary import Activation, Dictionary
 
 LISTED = 24
 """So many entries of a file are told before "..."."""
@@ -44,7 +45,7 @@ PLACE = re.compile(rf"_({'|'.join(HOOK_POINTS)})_l(\d+)_r\d+(?:/|$)")
 class Layout:
     """Where one class of the library keeps its encoder."""
 
-    kind: Kind
+    kind: str
     encoder: str | None
     """The attribute with the encoder's rows [m, d]; None: the coordinates themselves."""
     bias: str | None = None
@@ -121,7 +122,8 @@ def load(path: Path, item: int | None = None) -> Dictionary:
         W_dec_FD=W_dec_FD,
         b_dec_D=b_dec_D,
         activation=_activation(entry, m),
-        hook_point=header.hook_point,
+        reads=header.reads,
+        writes=header.writes,
         metadata={"sparse_coding": {"class": entry.cls, "item": entry.item, **entry.hyperparameters}},
     )
 
@@ -166,11 +168,13 @@ def _header(entry: Entry) -> Header:
     chunk = parts[-1] if re.fullmatch(r"_\d+", parts[-1]) else ""
     folder = f"{parts[-2]}{chunk}" if chunk else parts[-1]
     place = PLACE.search(f"/{entry.path.resolve().parent.as_posix()}")
+    at = hook_points(f"blocks.{place[2]}.{HOOK_POINTS[place[1]]}" if place else None)
     return Header(
         name=f"{folder}-{entry.item}" if entry.path.name == "learned_dicts.pt" else f"{entry.path.stem}-{entry.item}",
         d_in=d,
         n_features=m,
-        hook_point=f"blocks.{place[2]}.{HOOK_POINTS[place[1]]}" if place else None,
+        reads=at,
+        writes=at,
         model=None,
     )
 
@@ -258,3 +262,18 @@ def _activation(entry: Entry, m: int) -> Activation:
     if entry.cls != "TopKLearnedDict":
         return ReLU()
     return TopK(require_k(require(entry.attributes, "sparsity", entry.where), m, entry.where))
+
+
+FORMATS.register(
+    "sparse_coding",
+    Format(
+        "sparse_coding",
+        "an entry of a file, learned_dicts.pt#N",
+        peek,
+        load,
+        marker="learned_dicts.pt",
+        file_names=r"learned_dicts.*\.pt",
+        numbered=r".*\.pt",
+        pickled=True,
+    ),
+)

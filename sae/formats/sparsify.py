@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
-from sae.formats.header import Header
+from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import optional_typed, positive_int, read_json, require, short_repr
+from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor
 
@@ -35,6 +36,7 @@ UNSUPPORTED = {
 def peek(folder: Path) -> Header:
     config, place, path = _config(folder), folder.resolve(), folder / ABOUT
     d, run = positive_int(config, "d_in", path), place.parent / RUN
+    at = hook_points(_hook_point(place.name))
     told = config.get("num_latents")  # 0: as many as the factor says
     return Header(
         name=place.name,
@@ -42,7 +44,8 @@ def peek(folder: Path) -> Header:
         n_features=positive_int(config, "num_latents", path)
         if told
         else d * positive_int(config, "expansion_factor", path),
-        hook_point=_hook_point(place.name),
+        reads=at,
+        writes=at,
         model=optional_typed(read_json(run), "model", str, run) if run.is_file() else None,
         processing={},  # the library loads models of Hugging Face, as they are
     )
@@ -62,7 +65,8 @@ def load(folder: Path) -> Dictionary:
         W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
         b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
         activation=_activation(config, m, folder / ABOUT),
-        hook_point=header.hook_point,
+        reads=header.reads,
+        writes=header.writes,
         model=header.model,
         metadata={"sparsify": config},
     )
@@ -99,3 +103,6 @@ def _hook_point(module: str) -> str | None:
     """`layers.10` (or `h.10`) is the output of block 10."""
     found = re.fullmatch(r"(?:layers|h)\.(\d+)(.*)", module)
     return f"blocks.{found[1]}.{HOOK_POINTS[found[2]]}" if found and found[2] in HOOK_POINTS else None
+
+
+FORMATS.register("sparsify", Format("sparsify", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, marker=WEIGHTS))

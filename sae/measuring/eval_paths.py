@@ -196,7 +196,7 @@ class _Bench:
 
     def _read(self, key: str, source: Source) -> Blocks:
         context = source.context_for(self._request.context, list(self._subjects.values()))
-        artifacts = ArtifactCache(cache_folder(), self._report, self._device)
+        artifacts = ArtifactCache(cache_folder("sae"), self._report, self._device)
         return source.read(self._subjects[key], artifacts, self._request.tokens, context)
 
     def _evaluations(self, members: Sequence[int]) -> list[Evaluation]:
@@ -223,6 +223,11 @@ def _loaded(place: Place, allow_pickle: bool) -> Dictionary:
 
 def _place(path: str, request: Request) -> Place:
     header = formats.peek(path, request.allow_pickle)
+    if header.reads != header.writes or len(header.reads) > 1:
+        raise UserError(
+            f"dictionary {path} reads {', '.join(header.reads)} and writes {', '.join(header.writes)}; only "
+            "dictionaries that read and write one hook point can be measured"
+        )
     return Place(
         path,
         header,

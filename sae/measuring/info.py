@@ -44,8 +44,8 @@ class Weights:
 
 def account(path: str, allow_pickle: bool = False) -> Account:
     """Raises UserError if no dictionary of a known format is there."""
-    place, module = formats.recognise(path)
-    return Account(place, module, formats.peek(path, allow_pickle))
+    location = formats.recognise(path)
+    return Account(location.path, location.format.name, formats.peek(path, allow_pickle))
 
 
 def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Weights:
@@ -59,7 +59,7 @@ def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Wei
 
     dictionary = formats.load(path, allow_pickle)
     refuse_non_finite(dictionary)
-    return Weights(dictionary, _stored(formats.recognise(path)[0]), directions(dictionary, cosines, Progress))
+    return Weights(dictionary, _stored(formats.recognise(path).path), directions(dictionary, cosines, Progress))
 
 
 def _stored(place: Path) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     Raises:
         UserError: an unknown model or hook point, a context that is too long, too little text.
     """
-    artifacts = ArtifactCache(cache_folder(), report, device)
+    artifacts = ArtifactCache(cache_folder("sae"), report, device)
     subject = _subject(config, folder, artifacts, ranks)
     subject.width(config.subject.hook_point)  # refuses an unknown hook point before the text is read
     if config.corpus.context > subject.max_context:

@@ -69,7 +69,7 @@ def run(config: TrainConfig, report: Report) -> Trained:
     try:
         if about.get("status") == "complete":
             return Trained(folder, about if ranks.first else {})
-        with alone(folder, cache_folder() / "locks") if ranks.first else nullcontext():
+        with alone(folder, cache_folder("sae") / "locks") if ranks.first else nullcontext():
             return Session(config, folder, ranks, report if ranks.first else Silent).finish()
     finally:
         ranks.leave()

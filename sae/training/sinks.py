@@ -51,7 +51,7 @@ class WandB:
         try:
             import wandb
         except ImportError as error:
-            raise UserError("runtime.wandb needs Weights & Biases: pip install 'autointerp[wandb]'") from error
+            raise UserError("runtime.wandb needs Weights & Biases: pip install wandb") from error
         try:
             self._run = wandb.init(project=project, name=name, config=config, resume="allow", id=run)
         except wandb.Error as error:

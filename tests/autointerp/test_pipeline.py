@@ -66,7 +66,7 @@ def test_its_shuffled_explanation_scores_nothing(planted_run: package.Run) -> No
 def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     assert {path.name for path in smoke.iterdir()} == FILES
     about = json.loads((smoke / "run.json").read_text())
-    assert about["schema_version"] == 2
+    assert about["schema_version"] == 3
     assert about["status"] == "complete"
     for key in (
         "identity",
@@ -223,7 +223,7 @@ def test_the_list_sorts_a_zero_above_what_is_undefined(smoke: Path, monkeypatch:
     one, two, three, *_ = [r for r in RunFolder(smoke).results() if r.explainer == "rules-5"]
     changed = [replace(r, scores={"s": score}) for r, score in ((one, None), (two, 0.0), (three, -0.5))]
     monkeypatch.setattr(RunFolder, "results", lambda self: iter(changed))
-    listed = [line.split()[0] for line in terminal.feature_list(RunFolder(smoke)).splitlines()]
+    listed = [row[0] for row in terminal.feature_list(RunFolder(smoke)).rows]
     assert listed == [str(two.feature), str(three.feature), str(one.feature)]
 
 
@@ -267,37 +267,10 @@ def test_failures_are_counted_and_never_scored(smoke: Path, monkeypatch: pytest.
         assert row["n_ok"] + row["n_undefined"] + row["n_error"] == 12
 
 
-def test_merging_runs(smoke: Path, tmp_path: Path) -> None:
-    shutil.copytree(smoke, tmp_path / "other")
-    done = autointerp("leaderboard", smoke, tmp_path / "other", "--csv", tmp_path / "all.csv", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"{smoke.name}:topk_2x" in done.stdout
-    assert "other:topk_2x" in done.stdout
-    assert len(pandas.read_csv(tmp_path / "all.csv")) == 2 * len(json.loads((smoke / "leaderboard.json").read_text()))
-
-
-def test_merging_runs_of_one_name_and_of_other_explainers(smoke: Path, tmp_path: Path) -> None:
-    from autointerp.reporting import leaderboard, tables
-
-    for place in ("a", "b"):
-        shutil.copytree(smoke, tmp_path / place / "run")
-    rows = json.loads((smoke / "leaderboard.json").read_text())
-    shorter = [row for row in rows if row["explainer"] != "token-table"]
-    (tmp_path / "b" / "run" / "leaderboard.json").write_text(json.dumps(shorter))
-    merged = leaderboard.merge([tmp_path / "a" / "run", tmp_path / "b" / "run"])
-    assert len(merged) == len(rows) + len(shorter)
-    assert {row["dictionary"] for row in merged if row["kind"] == "pca"} == {
-        f"{tmp_path / p / 'run'}:pca" for p in "ab"
-    }
-    text = tables.to_markdown(merged, [])
-    assert [line for line in text.splitlines() if "b/run:pca" in line][-1].rstrip(" |").endswith("-")
-    assert len(leaderboard.merge([smoke, smoke])) == len(rows)
-
-
 def test_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sae.common.settings import cache_folder
 
     monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
+    assert cache_folder("autointerp") == tmp_path / "here" != cache_folder("sae")
     monkeypatch.delenv("AUTOINTERP_CACHE")
-    assert cache_folder() != Path(os.devnull)
+    assert cache_folder("autointerp").name == "autointerp"

@@ -1,7 +1,8 @@
 """Baselines against scikit-learn and against what they promise."""
 
 import warnings
-from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ import torch
 from sklearn.decomposition import NMF, PCA, FastICA
 from sklearn.exceptions import ConvergenceWarning
 
-from sae.baselines import ica, neurons, nmf, pca, random, random_matched, top_k
+from sae import formats
+from sae.baselines import ica, neurons, nmf, pca, random, random_matched, registry, top_k
+from sae.baselines.registry import BASELINES, Baseline
 from sae.common.errors import UserError
 from sae.dictionary import Dictionary
 from sae.measuring import metrics
+from tests.test_layers import loaded_by
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +32,9 @@ def halves(codes: np.ndarray) -> torch.Tensor:
 
 
 def fvu(dictionary: Dictionary, x_BD: torch.Tensor) -> float:
-    found = metrics.reconstruction(dictionary, x_BD).fvu
-    assert found is not None
-    return found
+    value = metrics.reconstruction(dictionary, x_BD).fvu
+    assert value is not None
+    return value
 
 
 def test_pca_equals_scikit_learn(x_BD: torch.Tensor) -> None:
@@ -110,18 +114,12 @@ def test_nmf_has_half_the_directions_and_says_whether_it_converged(made_of_parts
     assert nmf.nmf(made_of_parts_BD, 0, components=6).metadata["converged"]
 
 
-MAKERS: dict[str, Callable[[torch.Tensor], Dictionary]] = {
-    "neurons": neurons.neurons,
-    "pca": pca.pca,
-    "ica": lambda x: ica.ica(x, 0),
-    "nmf": lambda x: nmf.nmf(x, 0),
-    "random": lambda x: random.random_directions(x, 0),
-}
+WITH_TOP_K = ["neurons", "pca", "ica", "nmf", "random"]
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", WITH_TOP_K)
 def test_top_k_keeps_the_largest_features(name: str, x_BD: torch.Tensor) -> None:
-    base: Dictionary = MAKERS[name](x_BD)
+    base = BASELINES.get(name).fit(x_BD, 0)
     kept = top_k.top_k(base, 3)
     assert (kept.name, kept.kind, kept.metadata) == (f"{name}-top3", base.kind, base.metadata)
     every_BF, kept_BF = base.encode(x_BD[:300]), kept.encode(x_BD[:300])
@@ -158,11 +156,70 @@ def test_random_directions_are_unit_and_seeded(x_BD: torch.Tensor) -> None:
 
 def test_random_matched_has_the_targets_densities(x_BD: torch.Tensor) -> None:
     target = neurons.neurons(x_BD)
-    wanted_F = torch.full((12,), 0.03)
-    wanted_F[:6] = 0.2
-    wanted_F[0] = 0.0  # dead: never drawn
-    matched = random_matched.random_matched(x_BD, target, wanted_F, 0)
+    density_of_target_F = torch.full((12,), 0.03)
+    density_of_target_F[:6] = 0.2
+    density_of_target_F[0] = 0.0  # dead: never drawn
+    matched = random_matched.random_matched(x_BD, 0, target, density_of_target_F)
     density_F = metrics.density(matched, x_BD)
     near = [min(abs(float(d) - 0.03), abs(float(d) - 0.2)) for d in density_F]
     assert max(near) <= 1.5 / len(x_BD)
     assert {round(float(d), 2) for d in density_F} == {0.03, 0.2}
+
+
+def test_the_registry_says_what_each_baseline_needs() -> None:
+    every = BASELINES.all()
+    assert tuple(every) == ("neurons", "pca", "ica", "nmf", "random", "random_matched")
+    assert [name for name, each in every.items() if each.has_top_k] == WITH_TOP_K
+    assert [name for name, each in every.items() if each.matched] == ["random_matched"]
+    assert [name for name, each in every.items() if each.reports_convergence] == ["ica", "nmf"]
+    assert all(each.name == name for name, each in every.items())
+    assert registry.kinds() == ("sae", *every)
+    assert len({registry.colour_of(kind) for kind in (*registry.kinds(), "of a plugin that is not here")}) == 8
+
+
+def test_what_each_baseline_reports_is_what_it_registers(x_BD: torch.Tensor) -> None:
+    for name in WITH_TOP_K:
+        fitted = BASELINES.get(name).fit(x_BD[:500], 0)
+        assert (fitted.name, fitted.kind) == (name, name)
+        assert ("converged" in fitted.metadata) == BASELINES.get(name).reports_convergence
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("neuron", "unknown baseline 'neuron'; did you mean neurons"),
+        ("pca-top0", "did you mean pca-top32"),
+        ("random_matched-top3", "random_matched has no top-k version"),
+        ("sae", "unknown baseline 'sae'"),
+    ],
+)
+def test_unknown_baselines_are_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        registry.check_name(name)
+
+
+def test_names_are_split_into_base_and_k() -> None:
+    assert registry.base_and_k("pca-top32") == ("pca", 32)
+    assert registry.base_and_k("random_matched") == ("random_matched", None)
+    assert registry.check_name("nmf-top4") == "nmf-top4"
+
+
+def test_a_foreign_baseline_is_like_ours(x_BD: torch.Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def halved(x_BD: torch.Tensor, seed: int) -> Dictionary:
+        return replace(neurons.neurons(x_BD * 0.5), name="halved", kind="halved")
+
+    monkeypatch.setitem(BASELINES._parts, "halved", Baseline("halved", "#123456", halved))
+    assert registry.check_name("halved-top2") == "halved-top2"
+    assert registry.colour_of("halved") == "#123456"
+    formats.save(BASELINES.get("halved").fit(x_BD, 0), tmp_path / "d")
+    assert formats.load(tmp_path / "d").kind == "halved"
+
+
+def test_a_matched_baseline_has_no_top_k_version() -> None:
+    with pytest.raises(ValueError, match="set has_top_k=False"):
+        Baseline("m", "#000000", random_matched.random_matched, matched=True)
+
+
+def test_names_colours_and_needs_are_read_without_torch() -> None:
+    code = "from sae.baselines.registry import BASELINES, colour_of\nBASELINES.all(), colour_of('pca')"
+    assert loaded_by(code, {"torch", "numpy", "sklearn"}) == "[]"

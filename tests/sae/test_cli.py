@@ -46,13 +46,12 @@ def test_eval_prints_a_table_and_writes_it(planted: Path, here: Path) -> None:
     assert "hook_embed, no BOS token" in done.stdout
     assert f"corpus {corpus}, whole corpus: 6,016 tokens in blocks of 32; cross-entropy on 188 of them" in done.stdout
     assert "all of words is in words.metrics.json, a row per feature in words.features.parquet" in done.stdout
-    last = done.stdout.splitlines()[-1]
-    assert last == f"next: autointerp run --dictionary {planted}/dictionary --dictionary {permuted} --corpus {corpus}"
+    assert done.stdout.splitlines()[-1] == f"next: sae info {planted}/dictionary"
 
 
 def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
     """Model, hook point and file are then the user's to give."""
-    unnamed = saved(planted, here / "unnamed", model=None, hook_point=None)
+    unnamed = saved(planted, here / "unnamed", model=None, reads=(), writes=())
     assert "names no model; give --model" in refused("eval", unnamed)
     assert "names no hook point; give --hook" in refused("eval", unnamed, "--model", planted / "model")
     given = ["--model", planted / "model", "--hook", "hook_embed", "--corpus", planted / "corpus.jsonl"]
@@ -60,7 +59,11 @@ def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
     assert done.exit_code == 0, done.output
     written = json.loads(Path("a/b.json").read_text())
     assert (written["tokens"], written["context"], written["comparison"]) == (512, 16, None)
-    assert f"--model {planted}/model --hook hook_embed" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1] == f"next: sae info {unnamed}"
+    other = saved(planted, here / "other", name="other", model=None, hook_point=None)
+    both = invoked("eval", unnamed, other, *given, "--tokens", 500)
+    words = " ".join(map(str, given))
+    assert both.stdout.splitlines()[-1] == f"next: sae eval {unnamed} --against {other} {words}"
 
 
 def test_mistakes_are_one_line(planted: Path, here: Path) -> None:
@@ -124,6 +127,12 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
         code += f"print(sorted({HEAVY} & set(sys.modules)))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_the_version_is_the_distributions() -> None:
+    from importlib.metadata import version
+
+    assert invoked("--version").stdout == f"sae, version {version('autointerp')}\n"
 
 
 def test_every_command_has_help() -> None:

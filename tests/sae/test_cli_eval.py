@@ -1,8 +1,8 @@
 """`sae eval`: what is written when, on which text, and what a mistake does not cost."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as parquet
@@ -58,7 +58,8 @@ def test_eval_without_cosines_and_with_a_bos_token(planted: Path, here: Path) ->
 
 def test_each_is_written_as_soon_as_it_is_measured(planted: Path, here: Path) -> None:
     """The second, at a hook point of its own, cannot be; what is known of the first is written and shown."""
-    later = {"hook_point": "blocks.0.hook_resid_post", "name": "huge", "W_dec_FD": torch.full((8, 16), 3e38)}
+    at = ("blocks.0.hook_resid_post",)
+    later = {"reads": at, "writes": at, "name": "huge", "W_dec_FD": torch.full((8, 16), 3e38)}
     huge = saved(planted, here / "huge", **later)
     done = invoked("eval", planted / "dictionary", huge, "--corpus", planted / "corpus.jsonl", "--tokens", 500)
     assert done.exit_code == 2
@@ -107,8 +108,7 @@ def test_two_names_of_one_model_load_it_once(planted: Path, here: Path) -> None:
 
 
 def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "PICKLED", "own")
-    monkeypatch.setattr(formats, "_read", lambda verb, path, allow: formats._module("own").__dict__[verb](Path(path)))
+    monkeypatch.setitem(formats.FORMATS._parts, "own", replace(formats.FORMATS.get("own"), pickled=True))
     expected = f"next: sae convert {planted}/dictionary OUT --allow-pickle"
     given = ["--allow-pickle", "--corpus", planted / "corpus.jsonl", "--tokens", 200]
     assert invoked("info", planted / "dictionary", "--allow-pickle").stdout.splitlines()[-1] == expected
@@ -116,7 +116,7 @@ def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch
 
 
 def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, here: Path) -> None:
-    """By default on the corpus it names, which the next command takes too."""
+    """By default on the corpus it names."""
     said = {"source": str(planted / "corpus.jsonl"), "context": 16, "max_tokens": 50_000, "held_out_tokens": 960}
     trained = saved(planted, here / "trained", metadata={"corpus": said, "seed": 3})
     done = invoked("eval", trained)
@@ -124,7 +124,7 @@ def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, he
     assert f"corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in done.stdout
     written = json.loads((here / "words.metrics.json").read_text())
     assert (written["corpus_part"], written["tokens"]) == ("held out of its training", 960)
-    assert done.stdout.splitlines()[-1].endswith(f"--corpus {said['source']}")
+    assert done.stdout.splitlines()[-1] == f"next: sae info {trained}"
     other = saved(planted, here / "other", name="other")
     both = invoked("eval", trained, other, "--corpus", said["source"], "--tokens", 3000)
     assert f"words: corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in both.stdout
@@ -135,8 +135,8 @@ def test_notes_and_what_is_not_said(planted: Path, here: Path, monkeypatch: pyte
     """Of a reader that has something to say, and of a file that is silent on the model's processing."""
     peek = formats.peek
 
-    def noted(path: str, allow_pickle: bool = False) -> SimpleNamespace:
-        return SimpleNamespace(**vars(peek(path, allow_pickle)) | {"notes": ("read with care",), "processing": None})
+    def noted(path: str, allow_pickle: bool = False) -> formats.Header:
+        return replace(peek(path, allow_pickle), notes=("read with care",), processing=None)
 
     monkeypatch.setattr(formats, "peek", noted)
     shown = invoked("info", planted / "dictionary").stdout

@@ -1,17 +1,21 @@
 """Dictionaries on disk: ours round-trips, formats are told apart, what does not fit is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from sae import formats
+from sae.cli import main
 from sae.common.errors import UserError
-from sae.dictionary import JumpReLU
+from sae.dictionary import Dictionary, JumpReLU
 from tests.sae.test_dictionary import ACTIVATIONS, D, M, random_dictionary
+from tests.test_layers import loaded_by
 
 G = torch.Generator().manual_seed(3)
 X_BD = torch.randn(40, D, generator=G) * 2 + 0.5
@@ -19,12 +23,12 @@ X_BD = torch.randn(40, D, generator=G) * 2 + 0.5
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
 def test_our_format_round_trips(activation: object, tmp_path: Path) -> None:
-    saved = random_dictionary(activation, normalisation="layer_norm", subtract_b_dec=False, hook_point="h", model="m")
+    saved = random_dictionary(activation, normalisation="layer_norm", subtract_b_dec=False, model="m").at("h")
     formats.save(saved, tmp_path / "d")
     loaded = formats.load(tmp_path / "d")
     assert torch.equal(loaded.encode(X_BD), saved.encode(X_BD))
     assert torch.equal(loaded.reconstruct(X_BD), saved.reconstruct(X_BD))
-    assert (loaded.name, loaded.kind, loaded.hook_point, loaded.model) == ("d", "sae", "h", "m")
+    assert (loaded.name, loaded.kind, loaded.reads, loaded.writes, loaded.model) == ("d", "sae", ("h",), ("h",), "m")
     with pytest.raises(UserError, match="already there"):
         formats.save(saved, tmp_path / "d")
 
@@ -46,7 +50,7 @@ def test_every_tensor_of_ours_is_checked(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format_version": 9}, "has format version 9; this code reads 1"),
+        ({"format_version": 9}, "has format version 9; this code reads 1 and 2"),
         ({"kind": "sea"}, "kind is 'sea'; did you mean sae"),
         ({"normalisation": "layernorm"}, "normalisation is 'layernorm'; did you mean layer_norm"),
         ({"activation": {"name": "tanh"}}, "activation 'tanh' is not known"),
@@ -78,7 +82,7 @@ def test_conversion_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (source / "dictionary.safetensors").write_bytes(b"torn")
     with pytest.raises(UserError, match="already there"):
         formats.convert(source, source)
-    with pytest.raises(UserError, match="cannot save as 'onw'; did you mean own"):
+    with pytest.raises(UserError, match="cannot save in the format 'onw'; did you mean own"):
         formats.convert(source, tmp_path / "e", format="onw")
     with pytest.raises(UserError, match="cannot read"):
         formats.convert(source, tmp_path / "e")
@@ -105,13 +109,16 @@ def test_formats_are_not_confused(module: str, tmp_path: Path) -> None:
     for name in FILES[module]:
         (tmp_path / name).touch()
     for given in (tmp_path, *(tmp_path / name for name in FILES[module])):
-        assert formats.recognise(given) == (tmp_path, module)
+        assert formats.recognise(given) == (tmp_path, formats.FORMATS.get(module), None)
 
 
 def test_a_single_pytorch_file_is_openais(tmp_path: Path) -> None:
     (tmp_path / "6.pt").touch()
-    assert formats.recognise(tmp_path / "6.pt") == (tmp_path / "6.pt", "openai")
-    with pytest.raises(UserError, match=r"a file LAYER\.pt"):
+    assert formats.recognise(tmp_path / "6.pt") == (tmp_path / "6.pt", formats.FORMATS.get("openai"), None)
+    with pytest.raises(
+        UserError,
+        match=r"not in a known format; known: own \(a folder with dictionary\.json.*openai \(a file LAYER\.pt\)",
+    ):
         formats.recognise(tmp_path)
 
 
@@ -124,15 +131,17 @@ def test_a_single_pytorch_file_is_openais(tmp_path: Path) -> None:
         ("any.pt", "any.pt#0", "sparse_coding"),
         ("ae_1000.pt", "ae_1000.pt", "dictionary_learning"),
         ("any.pt#0", "any.pt#0", None),
+        ("ae.pt", "ae.pt#0", "sparse_coding"),
     ],
 )
 def test_files_are_recognised_by_their_names(name: str, place: str, module: str | None, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     if module is None:
-        with pytest.raises(UserError, match="not a format known here"):
+        with pytest.raises(UserError, match="not in a known format"):
             formats.recognise(tmp_path / place)
     else:
-        assert formats.recognise(tmp_path / place) == (tmp_path / name, module)
+        location = formats.recognise(tmp_path / place)
+        assert (location.path, location.format.name) == (tmp_path / name, module)
 
 
 def test_a_file_of_another_library_is_refused(tmp_path: Path) -> None:
@@ -144,7 +153,7 @@ def test_a_file_of_another_library_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_dictionary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         formats.peek(tmp_path / "absent")
-    with pytest.raises(UserError, match="not a format known here"):
+    with pytest.raises(UserError, match="not in a known format"):
         formats.peek(tmp_path)
     (tmp_path / "cfg.json").write_text("{}")
     with pytest.raises(UserError, match=r"no sae_weights\.safetensors"):
@@ -153,3 +162,77 @@ def test_what_is_no_dictionary_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d" / "dictionary.safetensors").write_bytes(b"torn")
     with pytest.raises(UserError, match="cannot read"):
         formats.load(tmp_path / "d")
+
+
+def test_a_file_without_entries_has_none(tmp_path: Path) -> None:
+    formats.save(random_dictionary(), tmp_path / "d")
+    with pytest.raises(UserError, match=r"dictionary\.json has no numbered entries; leave out #3"):
+        formats.load(f"{tmp_path}/d/dictionary.json#3")
+
+
+def test_what_is_only_read_cannot_be_written(tmp_path: Path) -> None:
+    assert formats.writable() == ("own", "saelens")
+    with pytest.raises(UserError, match="cannot save in the format 'openai'; known: own, saelens"):
+        formats.save(random_dictionary(), tmp_path / "d", "openai")
+
+
+def test_a_foreign_format_is_recognised_after_ours_and_before_openais(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peek(path: Path) -> formats.Header:
+        return formats.peek(path.parent / "ours")
+
+    def load(path: Path) -> Dictionary:
+        return formats.load(path.parent / "ours")
+
+    foreign = formats.Format("foreign", "a file N.foreign.pt", peek, load, file_names=r"\d+\.foreign\.pt")
+    monkeypatch.setitem(formats.FORMATS._parts, "foreign", foreign)
+    formats.save(random_dictionary(), tmp_path / "ours")
+    for name in ("1.foreign.pt", "learned_dicts_1.foreign.pt", "a.foreign.pt"):
+        (tmp_path / name).touch()
+    assert formats.recognise(tmp_path / "1.foreign.pt") == (tmp_path / "1.foreign.pt", foreign, None)
+    assert formats.recognise(tmp_path / "learned_dicts_1.foreign.pt").format.name == "sparse_coding"
+    assert formats.recognise(tmp_path / "a.foreign.pt").format.name == "openai"
+    formats.convert(tmp_path / "1.foreign.pt", tmp_path / "converted")
+    assert formats.load(tmp_path / "converted").metadata["converted_from"] == "1.foreign.pt (foreign)"
+    with pytest.raises(UserError, match=r"foreign \(a file N\.foreign\.pt\)"):
+        formats.recognise(tmp_path)
+
+
+def test_the_formats_are_known_without_torch() -> None:
+    assert loaded_by("from sae.formats import FORMATS, writable\nFORMATS.all(), writable()", {"torch", "numpy"}) == "[]"
+
+
+def test_the_help_of_convert_names_every_format() -> None:
+    shown = CliRunner().invoke(main, ["convert", "--help"]).output
+    for name, each in formats.FORMATS.all().items():
+        described = f"{each.files}; read{' and written' if each.save else ''}"
+        assert f"{name} {described}" in " ".join(shown.split())
+
+
+def test_version_1_of_ours_names_one_hook_point(tmp_path: Path) -> None:
+    formats.save(random_dictionary(), tmp_path / "d")
+    path = tmp_path / "d" / "dictionary.json"
+    about = json.loads(path.read_text())
+    del about["reads"], about["writes"]
+    for hook_point, expected in (("blocks.0.mlp.hook_post", ("blocks.0.mlp.hook_post",)), (None, ())):
+        path.write_text(json.dumps(about | {"format_version": 1, "hook_point": hook_point}))
+        for read in (formats.peek(tmp_path / "d"), formats.load(tmp_path / "d")):
+            assert (read.reads, read.writes, read.hook_point) == (expected, expected, hook_point)
+
+
+def test_several_hook_points_are_kept_and_have_one_label(tmp_path: Path) -> None:
+    across = replace(random_dictionary(), reads=("a", "b"), writes=("c",))
+    formats.save(across, tmp_path / "d")
+    for read in (formats.peek(tmp_path / "d"), formats.load(tmp_path / "d")):
+        assert (read.reads, read.writes, read.hook_point) == (("a", "b"), ("c",), "a+b")
+    with pytest.raises(UserError, match="autoencoders read and write one hook point"):
+        formats.save(across, tmp_path / "e", "saelens")
+    shown = CliRunner().invoke(main, ["info", str(tmp_path / "d")]).output
+    assert [line.split()[0] for line in shown.splitlines() if line.split()[1:] in (["a,", "b"], ["c"])] == [
+        "reads",
+        "writes",
+    ]
+    done = CliRunner().invoke(main, ["eval", str(tmp_path / "d"), "--model", "m"])
+    assert done.exit_code == 2
+    assert "reads a, b and writes c; only dictionaries that read and write one hook point" in done.stderr

@@ -38,7 +38,7 @@ VECTORS = {
 
 
 def made(**changes: Any) -> Dictionary:
-    return random_dictionary(hook_point="blocks.1.hook_resid_post", model="gpt2", **changes)
+    return random_dictionary(model="gpt2", **changes).at("blocks.1.hook_resid_post")
 
 
 @pytest.mark.parametrize(("architecture", "changes"), CASES)
@@ -48,7 +48,7 @@ def test_it_round_trips_exactly(architecture: str, changes: dict[str, Any], tmp_
     loaded = formats.load(tmp_path / "d")
     assert torch.equal(loaded.encode(X_BD), saved.encode(X_BD))
     assert torch.equal(loaded.reconstruct(X_BD), saved.reconstruct(X_BD))
-    for name in ("name", "kind", "hook_point", "model", "subtract_b_dec", "normalisation"):
+    for name in ("name", "kind", "reads", "writes", "model", "subtract_b_dec", "normalisation"):
         assert getattr(loaded, name) == getattr(saved, name)
     assert type(loaded.activation) is type(saved.activation)
     assert {name: loaded.metadata[name] for name in ("prepend_bos", "note")} == saved.metadata
@@ -83,7 +83,7 @@ def test_what_it_was_read_with_is_kept(tmp_path: Path) -> None:
     formats.convert(tmp_path / "first", tmp_path / "second", format="saelens")
     again = json.loads((tmp_path / "second" / "cfg.json").read_text())["metadata"]
     assert again["context_size"] == 128
-    assert again["autointerp"]["converted_from"] == "first (saelens)"
+    assert again["sae_dictionary"]["converted_from"] == "first (saelens)"
     assert formats.peek(tmp_path / "second").processing["fold_ln"] is True
 
 
@@ -127,9 +127,21 @@ def test_saved_as_the_library_itself(architecture: str, changes: dict[str, Any],
 
 def test_heads_are_flattened_by_the_library_itself(tmp_path: Path) -> None:
     saes = library("sae_lens.saes", "sae-lens")
-    ours = random_dictionary(hook_point="blocks.1.attn.hook_z", model="gpt2")
+    ours = random_dictionary(model="gpt2").at("blocks.1.attn.hook_z")
     formats.save(ours, tmp_path / "d", format="saelens")
     theirs = saes.SAE.load_from_disk(tmp_path / "d")
     with torch.no_grad():
         theirs_BF = theirs.encode(X_BD.unflatten(-1, (2, 3)))
     torch.testing.assert_close(ours.encode(X_BD), theirs_BF, atol=1e-5, rtol=1e-5)
+
+
+def test_what_we_added_is_read_under_its_former_name_too(tmp_path: Path) -> None:
+    formats.save(made(metadata={"note": 1}, kind="ica"), tmp_path / "d", format="saelens")
+    path = tmp_path / "d" / "cfg.json"
+    config = json.loads(path.read_text())
+    config["metadata"]["a former name"] = config["metadata"].pop("sae_dictionary")
+    path.write_text(json.dumps(config))
+    loaded = formats.load(tmp_path / "d")
+    assert (loaded.kind, loaded.metadata["note"]) == ("ica", 1)
+    assert "a former name" not in loaded.metadata["saelens"]["metadata"]
+    assert formats.peek(tmp_path / "d").processing is None

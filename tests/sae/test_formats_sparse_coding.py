@@ -152,7 +152,8 @@ def test_it_is_opened_only_when_asked_to(make: Make, tmp_path: Path) -> None:
             with pytest.raises(UserError, match=r"a pickle of sparse_coding's objects.*--allow-pickle") as caught:
                 read(given)
             assert "\n" not in str(caught.value)
-    assert formats.recognise(tmp_path) == formats.recognise(f"{path}#0") == (path, "sparse_coding")
+    for given, entry in ((tmp_path, None), (f"{path}#0", 0)):
+        assert formats.recognise(given) == (path, formats.FORMATS.get("sparse_coding"), entry)
 
 
 def test_one_of_many_is_chosen(make: Make, tmp_path: Path) -> None:

@@ -132,7 +132,9 @@ WRONG: list[tuple[str, str, Write]] = [
     ("own", "'d_in' is '768', expected a whole number", own(d_in="768")),
     ("own", "'n_features' is True, expected a whole number", own(n_features=True)),
     ("own", "'name' is a list, expected a text", own(name=["d"])),
-    ("own", "'hook_point' is 3, expected a text", own(hook_point=3)),
+    ("own", "'hook_point' is 3, expected a text", own(format_version=1, hook_point=3)),
+    ("own", "'reads' is 'h', expected a list of texts", own(reads="h")),
+    ("own", "'writes' is a list, expected a list of texts", own(writes=["h", 3])),
     ("own", "'subtract_b_dec' is 'yes', expected true or false", own(subtract_b_dec="yes")),
     ("own", "'processing' is 'fold_ln', expected a mapping", own(metadata={"processing": "fold_ln"})),
     ("own", "'prepend_bos' is 'no', expected true or false", own(metadata={"prepend_bos": "no"})),
@@ -145,8 +147,8 @@ WRONG: list[tuple[str, str, Write]] = [
     ("saelens", "'d_sae' is 20.0, expected a whole number", lens(d_sae=20.0)),
     ("saelens", "'hook_name' is a dict, expected a text", lens(metadata={"hook_name": {}})),
     ("saelens", "'model_from_pretrained_kwargs' is 'a", lens(metadata={"model_from_pretrained_kwargs": "a\nb"})),
-    ("saelens", "'autointerp' is a list, expected a mapping", lens(metadata={"autointerp": ["kind"]})),
-    ("saelens", "kind is 'sea'; did you mean sae", lens(metadata={"autointerp": {"kind": "sea"}})),
+    ("saelens", "'sae_dictionary' is a list, expected a mapping", lens(metadata={"sae_dictionary": ["kind"]})),
+    ("saelens", "kind is 'sea'; did you mean sae", lens(metadata={"sae_dictionary": {"kind": "sea"}})),
     ("saelens", "normalize_activations a list is not supported", lens(normalize_activations=["none"])),
     ("saelens", "architecture a list is not supported", lens(architecture=["topk"])),
     ("saelens", "k is a dict, expected 1", lens(architecture="topk", k={})),
@@ -178,7 +180,7 @@ WRONG: list[tuple[str, str, Write]] = [
 @pytest.mark.parametrize(("module", "said", "write"), WRONG, ids=[f"{module}: {said}" for module, said, _ in WRONG])
 def test_values_of_other_types_are_refused_by_name(module: str, said: str, write: Write, tmp_path: Path) -> None:
     path = write(tmp_path / "layers.1")
-    assert formats.recognise(path)[1] == module
+    assert formats.recognise(path).format.name == module
     refused(formats.load, path, said)
 
 

@@ -69,8 +69,7 @@ def test_a_user_trains(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.Mo
     table = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.startswith(NAMES)}
     assert list(table) == list(NAMES)
     assert table[NAMES[0]][:2] == ["128", "4"]
-    paths = " ".join(f"--dictionary {out}/{name}" for name in NAMES)
-    assert shown.splitlines()[-1] == f"next: autointerp run {paths} --set corpus.context=32"
+    assert shown.splitlines()[-1] == f"next: sae eval {' '.join(f'{out}/{name}' for name in NAMES)}"
     assert "dead features begin anew" in told
     # again: everything is there, so nothing is trained or written
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
@@ -165,7 +164,7 @@ def test_again_and_again(undisturbed: Path, tmp_path: Path) -> None:
 def test_a_kill_while_the_subject_is_trained(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SAE_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "out"
     with pytest.raises(KilledError):
         run(toy(out), cut_short(20, work="training the subject"))

@@ -1,0 +1,98 @@
+"""Renders tables of text: for a terminal in its width, for a pipe without wrapping, or as Markdown.
+
+Imports nothing heavy: rich is imported when a table is rendered.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+UNWRAPPED = 100_000
+"""Width, in characters, where nothing is wrapped."""
+_FIGURE = re.compile(r"[-+$]?\d|-$")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header, rows of as many cells, and a title: one or two sentences that say what the cells are."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Format with fixed digits, or as a dash if there is no value."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def visible(text: str) -> str:
+    """Put text on one line: newlines become a mark, other control characters are escaped."""
+    return "".join(
+        "⏎" if character == "\n" else character if character.isprintable() else repr(character)[1:-1]
+        for character in text
+    )
+
+
+def print_tables(tables: Iterable[Table], console: Console | None = None) -> None:
+    """Print tables with an empty line between them.
+
+    On a terminal, cells wrap so that a table fits; elsewhere every row is one line, without colours.
+
+    Args:
+        tables: what to print.
+        console: where to print; by default, standard output.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = UNWRAPPED
+    for index, table in enumerate(tables):
+        if index:
+            console.print()
+        if table.title:
+            console.print(Text(f"{visible(table.title)}\n"))
+        console.print(_grid(table, box.SIMPLE_HEAD, edges=False))
+
+
+def to_markdown(tables: Iterable[Table]) -> str:
+    """Render tables as Markdown, padded so that the source is readable too; a title is a paragraph above its table."""
+    return "\n\n".join(_markdown(table) for table in tables) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    from rich import box
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=UNWRAPPED, color_system=None)
+    header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows))
+    with console.capture() as captured:
+        console.print(_grid(Table(header, rows), box.MARKDOWN, edges=True))
+    lines = [line for line in captured.get().splitlines() if line.strip()]
+    return "\n".join([*([visible(table.title), ""] if table.title else []), *lines])
+
+
+def _grid(table: Table, box: Box, edges: bool) -> Grid:
+    """Build rich's table: words to the left, columns of figures to the right; no cell is read as markup."""
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=box, show_edge=edges, pad_edge=edges, collapse_padding=not edges)
+    for name, *cells in zip(table.header, *table.rows, strict=True):
+        figures = cells and all(_FIGURE.match(cell) for cell in cells)
+        grid.add_column(Text(visible(name)), justify="right" if figures else "left", overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(Text(visible(cell)) for cell in row))
+    return grid

@@ -1,0 +1,116 @@
+"""Lists the formats of dictionaries on disk, one file of this package each or a plugin, and recognises them by names.
+
+Importing a format's file loads no torch; reading a file of PyTorch's does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sae.common.errors import UserError, near
+from sae.common.registry import Registry
+from sae.formats.header import Header
+
+if TYPE_CHECKING:
+    from sae.dictionary import Dictionary
+
+
+@dataclass(frozen=True)
+class Format:
+    """One library's dictionaries on disk: how they are recognised, read and perhaps written."""
+
+    name: str
+    files: str
+    """What a dictionary consists of, for messages and help: `a folder with cfg.json and sae.safetensors`."""
+    peek: Callable[..., Header]
+    """`peek(path)`, or `peek(path, entry)` where entries are numbered, reads everything but the weights."""
+    load: Callable[..., Dictionary]
+    """Takes what `peek` takes and reads the weights too."""
+    save: Callable[[Dictionary, Path], None] | None = None
+    """Writes a new folder; None: this format is only read."""
+    marker: str | None = None
+    """A folder that contains a file of this name is in this format."""
+    file_names: str | None = None
+    """A regular expression. A file whose whole name matches it is a dictionary by itself, also as a folder's marker."""
+    numbered: str | None = None
+    """A regular expression. A file whose whole name matches it may hold several dictionaries: `FILE#N` is one."""
+    pickled: bool = False
+    """Its files are pickles: they are opened only where the caller allows it."""
+    catch_all: bool = False
+    """Its `file_names` matches other formats' files as well: it is tried last."""
+
+
+class Location(NamedTuple):
+    """A dictionary on disk."""
+
+    path: Path
+    """A folder, or a file if the format's dictionaries are files."""
+    format: Format
+    entry: int | None
+    """The N of `FILE#N`."""
+
+
+FORMATS: Registry[Format] = Registry(
+    "format",
+    "sae.formats",
+    order=("own", "sparsify", "saelens", "gemma_scope", "dictionary_learning"),
+    shared=("registry", "header", "json_checks", "model_path", "safe_load", "tensor_checks", "write"),
+)
+
+
+def recognise(path: str | Path) -> Location:
+    """Find out which format a path holds, by names alone. Formats are tried in the registry's order, plugins last.
+
+    Raises UserError if nothing is there, or nothing of a known format.
+    """
+    given, entry = _split(path)
+    if not given.exists():
+        raise UserError(f"dictionary {path}: no such file or folder")
+    for location in _matches(given, entry):
+        return location
+    if entry is not None:
+        raise UserError(f"dictionary {path}: {given.name} has no numbered entries; leave out #{entry}")
+    known = ", ".join(f"{name} ({each.files})" for name, each in FORMATS.all().items())
+    raise UserError(f"dictionary {path}: not in a known format; known: {known}")
+
+
+def writable() -> tuple[str, ...]:
+    """Return the names of the formats that dictionaries can be saved in."""
+    return tuple(name for name, each in FORMATS.all().items() if each.save)
+
+
+def writer(name: str) -> Callable[[Dictionary, Path], None]:
+    """Return a format's `save`. Raises UserError if there is no such format or it is only read."""
+    if name not in writable():
+        raise UserError(f"cannot save in the format {name!r}{near(name, list(writable()))}")
+    save = FORMATS.get(name).save
+    assert save is not None
+    return save
+
+
+def _matches(given: Path, entry: int | None) -> Iterator[Location]:
+    """Yield every format that fits: first by the name of the given file itself, then by the files of its folder."""
+    formats = sorted(FORMATS.all().values(), key=lambda each: each.catch_all)
+    for each in formats if given.is_file() else ():
+        if _fits(given.name, each.file_names if entry is None else each.numbered):
+            yield Location(given, each, entry)
+    folder = given.parent if given.is_file() else given
+    for each in formats if entry is None else ():
+        if each.marker and (folder / each.marker).is_file():
+            yield Location(folder / each.marker if _fits(each.marker, each.file_names) else folder, each, None)
+
+
+def _fits(name: str, pattern: str | None) -> bool:
+    return pattern is not None and re.fullmatch(pattern, name, re.DOTALL) is not None
+
+
+def _split(path: str | Path) -> tuple[Path, int | None]:
+    """Split `FILE#N` into the file and N; a file that is really called so stays whole."""
+    whole, parts = Path(path).expanduser(), re.fullmatch(r"(.+)#(\d+)", str(path), re.DOTALL)
+    if parts is None or whole.exists() or not Path(parts[1]).expanduser().is_file():
+        return whole, None
+    return Path(parts[1]).expanduser(), int(parts[2])

@@ -1,0 +1,127 @@
+"""Leaderboard rows from results made by hand, and the rows of several runs in one table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from autointerp.records import Explanation, FeatureId, FeatureResult
+from autointerp.reporting import leaderboard, tables
+from autointerp.reporting.leaderboard import COLUMNS, MERGED_COLUMNS
+from autointerp.store import RunFolder
+from sae.common.errors import UserError
+from tests.autointerp.reporting.rows import simulated
+from tests.conftest import autointerp
+
+JUDGE, SIMULATOR = "anthropic/judge", "openai/simulator"
+SUMMARY = {"kind": "sae", "hook_point": "blocks.0.mlp.hook_post", "l0": 8.0, "fvu": 0.2}
+
+
+def about(**config: Any) -> dict[str, Any]:
+    return {"dictionaries": [SUMMARY | {"name": "d"}], "config": {"simulator": SIMULATOR} | config}
+
+
+def result(index: int, scores: dict[str, float | None], **values: Any) -> FeatureResult:
+    return FeatureResult(FeatureId("d", index), "rules-5", "ok", Explanation("e", "p", "m"), (), scores, **values)
+
+
+def rows(described: dict[str, Any], results: list[FeatureResult], *scores: str) -> dict[str, dict[str, Any]]:
+    made = leaderboard.make_rows(described, {"d": [0.1, 0.3]}, results, dict.fromkeys(scores, 0.5))
+    return {row["scorer"]: row for row in made}
+
+
+def test_a_row_has_the_contracts_columns_and_counts() -> None:
+    results = [
+        result(0, {"detection": 0.9}, control={"detection": 0.5}, usage={"cost_usd": 0.25, "tokens_in": 3}),
+        result(1, {"detection": 0.7}, control={"detection": None}),
+        result(2, {"detection": None}),
+        result(3, {}, errors={"detection": "no answer"}),
+    ]
+    (row,) = rows(about(), results, "detection").values()
+    assert tuple(row) == COLUMNS
+    assert (row["n_ok"], row["n_undefined"], row["n_failed"], row["n_error"], row["n_control"]) == (2, 1, None, 1, 1)
+    assert (row["mean"], row["mean_undefined_as_zero"]) == (pytest.approx(0.8), pytest.approx(1.6 / 3))
+    assert (row["control_mean"], row["density_median"], row["cost_usd"], row["tokens_in"]) == (0.5, 0.2, 0.25, 3)
+
+
+def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free() -> None:
+    results = [
+        result(index, dict.fromkeys(("simulation/top", "intruder", "plugin"), value))
+        for index, value in enumerate((0.99, 0.1))
+    ]
+    made = rows(about(), results, "simulation/top", "intruder", "plugin")
+    ends = {name: (row["ci_low"], row["ci_high"]) for name, row in made.items()}
+    assert (ends["simulation/top"], ends["intruder"]) == ((-1.0, 1.0), (0.0, 1.0))
+    assert ends["plugin"][1] > 1
+
+
+@pytest.mark.parametrize(
+    ("config", "judge"),
+    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE), ({"simulator": "rules"}, None)],
+)
+def test_a_row_names_the_models_that_its_scorer_asks(config: dict[str, Any], judge: str | None) -> None:
+    scores = ("simulation/top", "detection/f1", "intruder", "embedding", "plugin")
+    made = rows(about(**config), [result(0, dict.fromkeys(scores, 0.5))], *scores)
+    simulator = config.get("simulator", SIMULATOR)
+    models = {name: (row["simulator"], row["judge"]) for name, row in made.items()}
+    assert models == {
+        "simulation/top": (simulator, None),
+        "detection/f1": (None, judge),
+        "intruder": (None, judge),
+        "embedding": (None, None),
+        "plugin": (simulator, judge),
+    }
+
+
+def run_folder(path: Path, rows: list[dict[str, Any]], model: str = "toy", status: str = "complete") -> Path:
+    config = {"subject": {"model": model}, "corpus": {"source": f"{model}.txt"}}
+    RunFolder(path).begin({"status": status, "config": config})
+    RunFolder(path).write_json("leaderboard.json", rows)
+    return path
+
+
+def test_one_run_is_merged_into_its_own_rows(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "a", simulated("sae"))
+    assert leaderboard.merge([run, tmp_path / "." / "a"]) == simulated("sae")
+
+
+def test_rows_of_several_runs_name_run_model_and_corpus(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / name, simulated(name), f"model-{name}") for name in "ab"]
+    done = autointerp("leaderboard", *runs, "--csv", "all.csv", "--markdown", "all.md", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["dictionary", "model", "corpus", "top"] in [line[:4] for line in lines]
+    for name in "ab":
+        assert [f"{name}:{name}", f"model-{name}", f"model-{name}.txt", "0.50"] in [line[:4] for line in lines]
+        assert f"| {name}:{name}" in (tmp_path / "all.md").read_text()
+    table = pandas.read_csv(tmp_path / "all.csv")
+    assert tuple(table.columns) == MERGED_COLUMNS
+    assert list(table.dictionary) == ["a:a"] * 3 + ["b:b"] * 3
+    assert table.n_failed.isna().all()
+    assert (tmp_path / "all.csv").read_text().splitlines()[1].startswith("a:a,a,blocks.0.mlp.hook_post,model-a,")
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / place / "run", simulated("pca")) for place in "ab"]
+    assert {row["dictionary"] for row in leaderboard.merge(runs)} == {f"{run}:pca" for run in runs}
+
+
+def test_the_main_explainers_come_first_and_a_missing_score_is_a_dash(tmp_path: Path) -> None:
+    both = [*simulated("sae"), *simulated("sae", explainer="token-table")]
+    runs = [run_folder(tmp_path / "a", both), run_folder(tmp_path / "b", simulated("sae"))]
+    merged = leaderboard.merge(runs)
+    assert [row["explainer"] for row in merged] == ["rules-5"] * 6 + ["token-table"] * 3
+    by_explainer = tables.all_tables(merged, [])[-1]
+    assert [list(line) for line in by_explainer.rows][1] == ["b:sae", "0.50 [0.40, 0.60]", "-"]
+
+
+def test_an_unfinished_run_and_an_old_one_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not finished"):
+        leaderboard.merge([run_folder(tmp_path / "a", [], status="scoring")])
+    old = run_folder(tmp_path / "b", simulated("sae"))
+    (old / "run.json").write_text(json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": 2}))
+    done = autointerp("leaderboard", old, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "has schema 2, but this version reads 3" in done.stderr

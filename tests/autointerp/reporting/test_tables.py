@@ -1,0 +1,54 @@
+"""The tables that a person reads, from leaderboard rows made by hand."""
+
+from autointerp.reporting import tables
+from sae.common.tables import to_markdown
+from tests.autointerp.reporting.rows import row, simulated
+
+
+def test_counts_stand_under_their_slices() -> None:
+    rows = simulated("sae")
+    rows[2] |= {"n_ok": 4, "n_undefined": 5, "n_error": 1}
+    counts = tables.scores_tables(rows)[1]
+    assert list(zip(counts.header, counts.rows[0], strict=True))[:4] == [
+        ("dictionary", "sae"), ("top and random", "9/1/0"), ("top", "9/1/0"), ("random", "4/5/1"),
+    ]  # fmt: skip
+    assert "ok/undefined/error" in counts.title
+
+
+def test_scores_name_what_differs_and_titles_what_does_not() -> None:
+    rows = [*simulated("a"), *simulated("b", hook_point="blocks.1.mlp.hook_post", simulator="openai/s")]
+    table = tables.scores_tables(rows)[0]
+    assert table.header[:3] == ["dictionary", "hook point", "simulator"]
+    assert [line[:3] for line in table.rows] == [
+        ["a", "blocks.0.mlp.hook_post", "rules"], ["b", "blocks.1.mlp.hook_post", "openai/s"],
+    ]  # fmt: skip
+    assert table.title.startswith("Explainer rules-5: mean correlation")
+    same = tables.scores_tables(simulated("a"))[0]
+    assert same.header[1] == "top and random"
+    assert same.title.startswith("Explainer rules-5, simulator rules: mean")
+
+
+def test_a_dictionary_without_the_first_explainer_is_shown_with_its_own() -> None:
+    rows = [*simulated("a"), *simulated("b", explainer="openai/e"), *simulated("a", explainer="openai/e")]
+    table = tables.scores_tables(rows)[0]
+    assert table.header[:2] == ["dictionary", "explainer"]
+    assert [line[:2] for line in table.rows] == [["a", "rules-5"], ["b", "openai/e"]]
+
+
+def test_judged_scores_have_chance_level_and_judge() -> None:
+    rows = [
+        row("sae", "detection", simulator=None, judge="openai/j", chance=0.5, mean=None, ci_low=None, ci_high=None),
+        row("sae", "embedding", simulator=None, chance=None, control_mean=None),
+    ]
+    (table,) = tables.scores_tables(rows)
+    assert table.title.startswith("Explainer rules-5, judge openai/j: mean")
+    assert list(table.header) == ["dictionary", "scorer", "mean", "chance level", "mismatched", "ok/undefined/error"]
+    assert [line[1:] for line in table.rows] == [
+        ["detection", "-", "0.50", "0.01", "9/1/0"], ["embedding", "0.50 [0.40, 0.60]", "-", "-", "9/1/0"],
+    ]  # fmt: skip
+
+
+def test_no_table_says_shuffled_alone_or_stranger() -> None:
+    text = to_markdown(tables.all_tables([*simulated("a"), row("a", "detection")], []))
+    assert "stranger" not in text
+    assert text.count("shuffled") == text.count("(the shuffled control)") == 2
