@@ -60,7 +60,7 @@ def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
     written = json.loads(Path("a/b.json").read_text())
     assert (written["tokens"], written["context"], written["comparison"]) == (512, 16, None)
     assert done.stdout.splitlines()[-1] == f"next: sae info {unnamed}"
-    other = saved(planted, here / "other", name="other", model=None, hook_point=None)
+    other = saved(planted, here / "other", name="other", model=None, reads=(), writes=())
     both = invoked("eval", unnamed, other, *given, "--tokens", 500)
     words = " ".join(map(str, given))
     assert both.stdout.splitlines()[-1] == f"next: sae eval {unnamed} --against {other} {words}"
