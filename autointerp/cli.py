@@ -9,6 +9,17 @@ import click
 from sae.common.click_group import Commands, Resumable
 
 
+class AsksModels(Resumable):
+    """A command that asks language models: its help ends with the forms of model specs."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from autointerp.llm import specs
+
+        with formatter.section("Model specs"):
+            for line in specs.help_lines():
+                formatter.write(f"  {line}\n")
+
+
 @click.group(
     "autointerp", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
@@ -21,60 +32,108 @@ def main() -> None:
     autointerp run --dictionary PATH        your own dictionary (in any known format)
     autointerp show RUN [FEATURE]           a feature with its excerpts, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
+    autointerp config [SECTION]             every setting with its meaning and default
     autointerp cache info                   the stored answers of language models
     """
 
 
-@main.command(cls=Resumable)
+class PartOption(click.Option):
+    """An option whose help names the registered parts. They are looked up only when the help is printed."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Fill in {baselines}, {explainers}, {simulators} and {scorers}."""
+        from autointerp.explainers import EXPLAINERS, LANGUAGE_MODEL
+        from autointerp.scorers import SCORERS
+        from autointerp.simulators import SIMULATORS
+        from sae.baselines.registry import BASELINES
+
+        rows = super().get_help_record(ctx)
+        return rows and (
+            rows[0],
+            rows[1].format(
+                explainers=", ".join(n.replace("_", "-") for n in EXPLAINERS.names if n != LANGUAGE_MODEL),
+                baselines=", ".join(BASELINES.names),
+                simulators=", ".join(SIMULATORS.names),
+                scorers=", ".join(SCORERS.names),
+            ),
+        )
+
+
+@main.command(cls=AsksModels)
 @click.argument("config", required=False)
-@click.option("--dictionary", "dictionaries", multiple=True, metavar="PATH", help="A trained dictionary; repeatable.")
 @click.option(
-    "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: what the dictionary says."
+    "--dictionary",
+    "dictionaries",
+    multiple=True,
+    metavar="PATH",
+    help="A trained dictionary, in any known format; may be given several times.",
 )
 @click.option(
-    "--hook", metavar="NAME", help="Hook point, as blocks.0.mlp.hook_post; default: what the dictionary says."
+    "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: the one the dictionary names."
+)
+@click.option(
+    "--hook", metavar="NAME", help="Hook point, such as blocks.0.mlp.hook_post; default: the one the dictionary names."
 )
 @click.option(
     "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
 )
 @click.option(
     "--baselines",
+    cls=PartOption,
     metavar="LIST",
-    help="From neurons,pca,ica,nmf,random,random_matched, or the k largest of each vector: pca-top32; 'none' for none.",
+    help="Some of {baselines}; pca-top32 keeps only the 32 largest features of each vector; 'none' for no baselines.",
 )
 @click.option(
-    "--explainer", metavar="SPEC", help="rules-N, token-table, or a judge (below); replaces the config's list."
+    "--explainer",
+    cls=PartOption,
+    metavar="SPEC",
+    help="A language model (below), or one of {explainers}; rules-5 writes at most 5 rules. Replaces the config's.",
 )
-@click.option("--simulator", metavar="SPEC", help="rules, or a judge: whom all scorers ask.")
+@click.option(
+    "--simulator",
+    cls=PartOption,
+    metavar="SPEC",
+    help="Predicts activations from explanations: rules, or a language model (below). Registered: {simulators}.",
+)
+@click.option(
+    "--judge",
+    metavar="SPEC",
+    help="The language model (below) that detection, fuzzing and intruder ask; default: the simulator.",
+)
 @click.option(
     "--scorers",
+    cls=PartOption,
     metavar="LIST",
-    help="From simulation,detection,fuzzing,intruder,embedding,example_embedding; the first is the main one.",
+    help="Some of {scorers}; the first is the main one.",
 )
-@click.option("--features", type=click.IntRange(1), metavar="N", help="Features of each dictionary.")
-@click.option("--seed", type=int, metavar="N")
+@click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
+@click.option("--seed", type=int, metavar="N", help="Seed of all random choices; default: the config's.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="K=V", help="Any config field: sampling.fragment=32; repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="K=V",
+    help="Any setting, such as sampling.fragment=32; may be given several times. `autointerp config` lists them.",
 )
-@click.option("--out", metavar="DIR", help="The run folder; default: runs/NAME-IDENTITY here.")
-@click.option("--dry-run", is_flag=True, help="Render the prompts and print calls, tokens and cost; call nobody.")
-@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could pass it.")
-@click.option("--fail-on-error", type=float, metavar="SHARE", help="Stop when more results are errors; default 0.05.")
-@click.option("--batch", is_flag=True, default=None, help="Provider batches: half the price, within a day.")
+@click.option("--out", metavar="DIR", help="The run folder; default: runs/NAME-IDENTITY in the working directory.")
+@click.option("--dry-run", is_flag=True, help="Render all prompts and print calls, tokens and cost, without any call.")
+@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could cost more than is left.")
+@click.option(
+    "--fail-on-error",
+    type=float,
+    metavar="SHARE",
+    help="Stop when a larger share of the results are errors; default: 0.05.",
+)
+@click.option(
+    "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
+)
 def run(
     config: str | None, dictionaries: tuple[str, ...], settings: tuple[str, ...], dry_run: bool, **flags: Any
 ) -> None:
     """Sample, explain, simulate, score and compare; the same command resumes.
 
     CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
-    (`judged` if the simulator is a language model).
-
-    \b
-    A judge is one of
-      anthropic/MODEL           with ANTHROPIC_API_KEY in the environment or .env
-      openai/MODEL              with OPENAI_API_KEY
-      http://host:port/v1#MODEL any OpenAI-compatible server, with AUTOINTERP_API_KEY if it needs a key
-      hf/NAME|DIR               in this process
+    (`judged` if the simulator or the judge is a language model).
     """
     from autointerp import api
     from autointerp.config import load
@@ -83,7 +142,7 @@ def run(
     from autointerp.store import RunFolder
     from sae.common.settings import parse_settings
 
-    name = config or _usual_config(bool(dictionaries), flags["simulator"])
+    name = config or _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
@@ -95,10 +154,11 @@ def run(
         terminal.print_outcome(RunFolder(api.run(chosen).path))
 
 
-def _usual_config(own_dictionary: bool, simulator: str | None) -> str:
+def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:
+    """Return the name of the shipped config that suits the flags."""
     if not own_dictionary:
         return "demo"
-    return "dictionary" if simulator in (None, "rules") else "judged"
+    return "dictionary" if simulator in (None, "rules") and judge is None else "judged"
 
 
 FLAGS = {
@@ -106,6 +166,7 @@ FLAGS = {
     "hook": "subject.hook_point",
     "corpus": "corpus.source",
     "simulator": "simulator",
+    "judge": "judge",
     "features": "sampling.features",
     "seed": "seed",
     "out": "runtime.out",
@@ -117,6 +178,7 @@ FLAGS = {
 
 
 def _changes(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes of the config that the flags mean."""
     given = {name: value for name, value in flags.items() if value is not None}
     changes = {FLAGS[name]: value for name, value in given.items() if name in FLAGS}
     if "explainer" in given:
@@ -129,6 +191,23 @@ def _changes(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@main.command("config")
+@click.argument("section", required=False, default="")
+def show_settings(section: str) -> None:
+    """Print every setting with its meaning and default, as YAML that `autointerp run` reads.
+
+    SECTION is a section or a setting by its dotted name, such as detection, sampling.explain or dictionaries.train.
+
+    \b
+    autointerp config > mine.yaml           a config to change
+    autointerp config detection             the settings of one scorer
+    """
+    from autointerp.config import Config
+    from autointerp.reference import settings_yaml
+
+    click.echo(settings_yaml(Config(), section), nl=False)
 
 
 @main.command()

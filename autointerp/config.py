@@ -1,37 +1,32 @@
-"""One YAML file is one experiment: load it, change fields, refuse what is unknown, name its identity.
+"""Reads an experiment from one YAML file: changes fields, refuses what is unknown, tells what its identity is.
 
-Every field is annotated with the role it has in a run's identity: IDENTITY (its value changes the results), CONTENT
-(it names something whose content does: a path, a model), or RUNTIME (it changes nothing but speed and place).
+Every field is annotated with the role it has in a run's identity: I (IDENTITY), C (CONTENT) or R (RUNTIME), see
+`autointerp.parts`. The sections of explainers, simulators and scorers, plugins included, come from their files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, create_model
 
+from autointerp.explainers import EXPLAINERS
+from autointerp.llm import specs
+from autointerp.parts import C, I, Part, R, Role
+from autointerp.scorers import SCORERS
+from autointerp.simulators import SIMULATORS
 from sae.baselines.registry import check_name
-from sae.common.errors import UserError
-from sae.common.settings import Section, read, sections_in
+from sae.common.errors import UserError, near
+from sae.common.settings import AnySection, Section, read, sections_in
 from sae.common.settings import build as build_section
 from sae.models.toy_recipe import Toy
 from sae.training.recipes import AnyRecipe
 
 
-class Role(Enum):
-    """What a config field is to a run's identity."""
-
-    IDENTITY = "identity"
-    CONTENT = "content"
-    RUNTIME = "runtime"
-
-
-I, C, R = Role.IDENTITY, Role.CONTENT, Role.RUNTIME  # noqa: E741
-
-
 class Corpus(Section):
+    """The text, and how much of it is held out."""
+
     source: Annotated[str, C] = "stdlib"
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
     held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
@@ -43,14 +38,16 @@ class Corpus(Section):
 
 
 class Subject(Section):
+    """The language model that is studied."""
+
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
     hook_point: Annotated[str | None, C] = None
     """TransformerLens name, such as blocks.0.mlp.hook_post; null: what the dictionary names."""
     prepend_bos: Annotated[bool | None, I] = None
-    """Null: as the dictionary says, else as the model is used to."""
+    """Whether every text begins with a BOS token; null: as the dictionary says, else the model's default."""
     toy: Annotated[Toy, I] = Toy()
-    """Its seed is added to the run's."""
+    """Size and training of the toy model; its seed is added to the run's."""
 
 
 def _known_baseline(baseline: str) -> str:
@@ -64,15 +61,18 @@ Baseline = Annotated[str, AfterValidator(_known_baseline)]
 
 
 class Dictionaries(Section):
+    """The dictionaries that are compared: loaded, trained here, and baselines."""
+
     load: Annotated[tuple[str, ...], C] = ()
     """Trained dictionaries, in any known format."""
     train: Annotated[tuple[AnyRecipe, ...], I] = ()
     """Recipes of autoencoders to train here, all at once; `sae train` is for long trainings."""
     steps: Annotated[int, I, Field(gt=0)] = 150
+    """Training steps of `train`."""
     batch: Annotated[int, I, Field(gt=0)] = 4096
     """Activation vectors of a training step."""
     baselines: Annotated[tuple[Baseline, ...], I] = ("neurons", "pca", "ica", "random", "random_matched")
-    """Also `nmf`; and, but for the last, the k largest features of each vector alone: `pca-top32`."""
+    """Also `nmf`; and all but random_matched with only the k largest features of each vector: `pca-top32`."""
     fit_vectors: Annotated[int, I, Field(gt=1)] = 32_768
     """Activation vectors that PCA, ICA, NMF and the density matching learn from."""
 
@@ -81,13 +81,25 @@ class Records(Section):
     """How many records of each source one side of a feature gets."""
 
     top: Annotated[int, I, Field(ge=0)] = 0
+    """Those with the largest maximum activations."""
     quantile: Annotated[int, I, Field(ge=0)] = 0
+    """Spread evenly over the quantiles of the maximum activations."""
     importance: Annotated[int, I, Field(ge=0)] = 0
+    """Drawn with probability proportional to the squared maximum activation."""
     random: Annotated[int, I, Field(ge=0)] = 0
+    """Drawn at random among all fragments."""
     inactive: Annotated[int, I, Field(ge=0)] = 0
+    """Drawn at random among fragments on which the feature is silent."""
+
+    @property
+    def n_active(self) -> int:
+        """How many are chosen for being active."""
+        return self.top + self.quantile + self.importance
 
 
 class Sampling(Section):
+    """Which features and which fragments of text are used."""
+
     features: Annotated[int, I, Field(gt=0)] = 100
     """Features of each dictionary, drawn from those that are active often enough."""
     tokens: Annotated[int | None, I, Field(gt=0)] = None
@@ -95,111 +107,89 @@ class Sampling(Section):
     fragment: Annotated[int, I, Field(gt=1)] = 64
     """Tokens of a record."""
     explain: Records = Records(top=10, quantile=5, random=5)
+    """What explainers see."""
     score: Records = Records(top=5, random=5)
+    """What explanations are scored on; from other documents than the explain records."""
 
 
-class Explaining(Section):
-    """How language models explain; the rules have no settings."""
-
-    style: Annotated[Literal["tokens", "highlighted"], I] = "tokens"
-    """Token-activation pairs (Bills et al. 2023), or text with marked tokens (delphi)."""
-    contrast: Annotated[bool, I] = False
-    """Also show the `inactive` explain records, as texts the explanation must not fit."""
-    logits: Annotated[bool, I] = False
-    """Also show the tokens that the feature's decoder direction promotes."""
-    candidates: Annotated[int, I, Field(gt=0)] = 1
-    """Explanations per feature; the one that predicts held-out explain records best is taken."""
-    max_words: Annotated[int, I, Field(gt=0)] = 60
-    """An explanation's length budget."""
-    max_tokens: Annotated[int, I, Field(gt=0)] = 2000
-    """Of the answer; models that think before they answer need room for it."""
-    temperature: Annotated[float | None, I, Field(ge=0)] = None
-    """Null: the provider's default (a model in this process: 0)."""
+def _known_scorer(name: str) -> str:
+    if name not in SCORERS:
+        raise ValueError(f"unknown scorer {name!r}{near(name, list(SCORERS.names))}")
+    return name
 
 
-class Simulating(Section):
-    """How language models simulate."""
-
-    method: Annotated[Literal["auto", "all_at_once", "logprobs", "text"], I] = "auto"
-    """One pass over the prompt; generated, with log-probabilities; generated, as text; or the best of these."""
-    top_logprobs: Annotated[int, I, Field(ge=1)] = 15
-    samples: Annotated[int, I, Field(gt=0)] = 1
-    """Generated answers that are averaged."""
-    reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
-    """Added to max_tokens for models that think before they answer."""
-    temperature: Annotated[float | None, I, Field(ge=0)] = None
-
-
-ScorerName = Literal["simulation", "detection", "fuzzing", "intruder", "example_embedding", "embedding"]
-
-
-class Judging(Section):
-    """How the scorers other than simulation judge."""
-
-    texts: Annotated[int, I, Field(gt=0)] = 5
-    """Texts per question of detection and fuzzing."""
-    logprobs: Annotated[bool, I] = False
-    """Detection and fuzzing: also ask for log-probabilities and report AUROC (not Anthropic)."""
-    intruders: Annotated[int, I, Field(gt=0)] = 5
-    """Intruder questions per feature."""
-    intruder_texts: Annotated[int, I, Field(gt=2)] = 5
-    """Texts per intruder question, the intruder included."""
-    reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
-    temperature: Annotated[float | None, I, Field(ge=0)] = None
-    embedder: Annotated[str, I] = "sentence-transformers/all-MiniLM-L6-v2"
-    """A sentence-transformers model, by name or directory, for the embedding scorers."""
+def _language_model(spec: str) -> str:
+    try:
+        return specs.parse(spec).text
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 class Runtime(Section):
+    """What changes no result: speed, limits, money, and where files lie."""
+
     device: Annotated[str, R] = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
     out: Annotated[str | None, R] = None
     """The run folder; null: runs/NAME-IDENTITY here."""
     concurrency: Annotated[int, R, Field(gt=0)] = 100
-    """Most calls under way at one endpoint."""
+    """Most calls in flight at one endpoint."""
     tries: Annotated[int, R, Field(gt=0)] = 8
+    """Most attempts at one call."""
     call_seconds: Annotated[float, R, Field(gt=0)] = 600
-    """For one call with all its tries and waits."""
+    """Seconds that one call may take, with all its attempts and waits."""
     attempt_seconds: Annotated[float, R, Field(gt=0)] = 120
+    """Seconds that one attempt may take."""
     first_wait: Annotated[float, R, Field(ge=0)] = 1.0
-    """Mean seconds before the second try; doubles from there."""
+    """Mean seconds to wait before the second attempt; doubles from there."""
     max_cost: Annotated[float | None, R, Field(ge=0)] = None
-    """USD that this invocation may spend."""
+    """USD that one invocation may spend; null: no limit."""
     fail_on_error: Annotated[float, R, Field(ge=0, le=1)] = 0.05
     """Share of results that may be errors before the run is stopped."""
     batch: Annotated[bool, R] = False
     """Send calls through the providers' batch APIs, at half price and within a day."""
     poll_seconds: Annotated[float, R, Field(gt=0)] = 30
-    """Between looks at a provider's batch."""
+    """Seconds between two looks at a provider's batch."""
     prices: Annotated[str | None, R] = None
-    """A file with prices of your own, over the shipped ones."""
+    """A YAML file with prices of your own, which override the shipped ones; null: only the shipped ones."""
 
 
 class Config(Section):
+    """One experiment."""
+
     name: Annotated[str, R] = "run"
+    """The run folder's name begins with it; by default the config file's name."""
     seed: Annotated[int, I] = 0
+    """All random choices follow from it."""
     corpus: Corpus = Corpus()
     subject: Subject = Subject()
     dictionaries: Dictionaries = Dictionaries()
     sampling: Sampling = Sampling()
     explainers: Annotated[tuple[str, ...], I, Field(min_length=1)] = ("rules-5",)
-    """The first is the main one. `rules-N` writes at most N rules; `rules-unlimited`; `token-table`; or a judge."""
+    """The first is the main one. `rules-N` writes at most N rules; `rules-unlimited`; `token-table`; or the spec of a
+    language model, such as anthropic/MODEL."""
     simulator: Annotated[str, I] = "rules"
-    """`rules`, or a judge, which all scorers ask."""
-    scorers: Annotated[tuple[ScorerName, ...], I, Field(min_length=1)] = ("simulation",)
+    """Predicts activations from explanations: `rules`, or the spec of a language model."""
+    judge: Annotated[Annotated[str, AfterValidator(_language_model)] | None, I] = None
+    """The language model that detection, fuzzing and intruder ask; null: the simulator."""
+    scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1)] = (
+        "simulation",
+    )
     """The first is the main one."""
     controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
-    """Share of features that are also scored with another feature's explanation."""
-    explaining: Explaining = Explaining()
-    simulating: Simulating = Simulating()
-    judging: Judging = Judging()
+    """Share of features that are also scored with a mismatched explanation: that of another feature."""
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:
         """The values of all IDENTITY fields, by dotted name."""
-        roles = field_roles(Config)
+        roles = field_roles(type(self))
         return {name: value for name, value in _leaves(self) if roles[name] is I}
+
+    def section(self, kind: type[AnySection]) -> AnySection:
+        """Return the section of this class: the settings of an explainer, a simulator or a scorer."""
+        return next(value for value in vars(self).values() if type(value) is kind)
 
 
 def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
@@ -255,3 +245,26 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+SHARED_FIELDS = frozenset(Config.model_fields)
+"""The fields of every config; all others are the sections of parts."""
+
+
+def part_sections() -> dict[str, type[Section]]:
+    """Collect the sections of all registered parts, plugins included, by name.
+
+    Raises UserError if two parts have different sections of one name, or one has the name of another config field.
+    """
+    sections: dict[str, type[Section]] = {}
+    parts: list[type[Part]] = [part for room in (EXPLAINERS, SIMULATORS, SCORERS) for part in room.all().values()]
+    for part in parts:
+        for name, section in part.settings.items():
+            if sections.setdefault(name, section) is not section or name in SHARED_FIELDS:
+                raise UserError(f"{part.__module__}: the config has other settings called {name!r}; rename the section")
+            field_roles(section, f"{name}.")
+    return sections
+
+
+if not TYPE_CHECKING:  # type checkers know the shared fields; parts get their sections by `Config.section`
+    Config = create_model("Config", __base__=Config, **{n: (kind, kind()) for n, kind in part_sections().items()})

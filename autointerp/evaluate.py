@@ -1,39 +1,34 @@
-"""The method: an explanation of a feature, scores of it on held-out records, and the same of a stranger's explanation.
+"""Scores an explanation on held-out records, and a mismatched explanation as the control: the method on one screen.
 
-`evaluate` is the method on one screen. Pure: it yields questions and returns results; who answers, and where results
-go, is not known here.
+Everything here is pure: it yields requests and returns results. Who answers, and where results go, is not decided here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from autointerp import explainers, scorers
-from autointerp.calibration import controls
 from autointerp.config import Config
 from autointerp.explainers import Explainer
-from autointerp.llm import specs
 from autointerp.llm.ask import attempt, metered, together
 from autointerp.llm.types import LLMTask, Usage
+from autointerp.parts import Part
 from autointerp.prompting.templates import Prompt
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Judgement, Simulation, Status
 from autointerp.scorers import Scored, Scorer
 
-CONTROL_STREAM = 201
-NO_STRANGER = "the other feature has no explanation"
+NO_EXPLANATION = "the other feature has no explanation"
 
 
 @dataclass(frozen=True)
 class Method:
-    """A run's explainers and scorers; the first of each is the main one."""
+    """Holds a run's explainers and scorers; the first of each is the main one."""
 
     explainers: tuple[Explainer, ...]
     scorers: tuple[Scorer, ...]
 
     @staticmethod
     def of(config: Config) -> "Method":
-        """Raises UserError for an unknown judge or one that cannot do what is asked, before anything slow starts."""
+        """Make all parts of a run. Raises UserError for an unknown one, or one that cannot do what is asked."""
         return Method(
             tuple(explainers.make(spec, config) for spec in config.explainers),
             tuple(scorers.make(name, config) for name in config.scorers),
@@ -41,65 +36,70 @@ class Method:
 
     @property
     def prompts(self) -> dict[str, Prompt]:
-        """Every wording in use, by its label."""
-        users: list[Explainer | Scorer] = [*self.explainers, *self.scorers]
-        return {prompt.label: prompt for user in users for prompt in user.prompts}
+        """Every prompt in use, by its label."""
+        return {prompt.label: prompt for part in self._parts for prompt in part.prompts}
+
+    @property
+    def models(self) -> list[str]:
+        """Every model that is called, by its spec, each once."""
+        return list(dict.fromkeys(model for part in self._parts for model in part.models))
+
+    @property
+    def _parts(self) -> list[Part]:
+        return [*self.explainers, *self.scorers]
 
     @property
     def chances(self) -> dict[str, float | None]:
-        """Every score's name with its chance, main score first."""
+        """Every score's name with its chance level, main score first."""
         return {name: chance for scorer in self.scorers for name, chance in scorer.chances.items()}
 
     def scorers_for(self, explainer: str) -> tuple[Scorer, ...]:
-        """Scorers that need no explanation belong to the main explainer: once per feature is enough."""
+        """Return an explainer's scorers: those that need no explanation run for the main explainer only."""
         main = explainer == self.explainers[0].name
-        return tuple(scorer for scorer in self.scorers if scorer.explained or main)
+        return tuple(scorer for scorer in self.scorers if scorer.needs.explanation or main)
 
 
-def judges(config: Config) -> list[str]:
-    """The models a run asks, by spec."""
-    asked = [spec for spec in (*config.explainers, config.simulator) if specs.is_spec(spec)]
-    if {"embedding", "example_embedding"} & set(config.scorers):
-        asked.append(f"embedding/{config.judging.embedder}")
-    return list(dict.fromkeys(asked))
+def models_of(config: Config) -> list[str]:
+    """Return the specs of the models that a run calls. Raises UserError for settings that cannot work."""
+    return Method.of(config).models
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What explaining a feature brought, and what it took."""
+    """Holds a feature's explanation, or why there is none, and what it cost."""
 
     outcome: Explanation | AnswerError
     usage: Usage
 
 
 def explain(feature: FeatureRecord, explainer: Explainer) -> LLMTask[Explained]:
-    """One explanation."""
+    """Explain a feature; a failure is an outcome, not an exception."""
     outcome, usage = yield from metered(attempt(explainer.explain(feature)))
     return Explained(outcome, usage)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is evaluated: a feature with its explanation, and a stranger's for its control (None: no control)."""
+    """Holds a feature with its explanation, and a mismatched one for its control (None: no control)."""
 
     feature: FeatureRecord
     explainer: str
     explained: Explained
-    stranger: Explanation | AnswerError | None
+    mismatched: Explanation | AnswerError | None
     scorers: tuple[Scorer, ...]
 
 
 def evaluate(case: Case) -> LLMTask[FeatureResult]:
-    """Score a feature's explanation on its score records; then, as its control, the stranger's on the same records."""
-    explanation, stranger = case.explained.outcome, case.stranger
+    """Score a feature's explanation, and as its control the mismatched one, on the feature's score records."""
+    explanation, mismatched = case.explained.outcome, case.mismatched
     own = {s.name: s.score(case.feature, explanation) for s in case.scorers if isinstance(explanation, Explanation)}
     if isinstance(explanation, AnswerError):
         nothing = Explanation("", "", "")
-        own = {s.name: s.score(case.feature, nothing) for s in case.scorers if not s.explained}
+        own = {s.name: s.score(case.feature, nothing) for s in case.scorers if not s.needs.explanation}
     control = {
-        s.name: s.score(case.feature, stranger)
+        s.name: s.score(case.feature, mismatched)
         for s in case.scorers
-        if s.explained and isinstance(stranger, Explanation)
+        if s.needs.explanation and isinstance(mismatched, Explanation)
     }
     outcomes, usage = yield from metered(together(attempt(task) for task in (*own.values(), *control.values())))
     found = dict(zip(own, outcomes[: len(own)], strict=True))
@@ -110,14 +110,14 @@ def evaluate(case: Case) -> LLMTask[FeatureResult]:
 def _result(
     case: Case, found: Mapping[str, Scored | AnswerError], controls: Mapping[str, Scored | AnswerError], usage: Usage
 ) -> FeatureResult:
-    """Values and failures apart."""
+    """Put values and failures apart."""
     explanation = case.explained.outcome
     errors = {name: str(error) for name, error in found.items() if isinstance(error, AnswerError)}
     if isinstance(explanation, AnswerError):
-        errors |= {s.name: f"no explanation: {explanation}" for s in case.scorers if s.explained}
+        errors |= {s.name: f"no explanation: {explanation}" for s in case.scorers if s.needs.explanation}
     control_errors = {name: str(error) for name, error in controls.items() if isinstance(error, AnswerError)}
-    if isinstance(case.stranger, AnswerError):
-        control_errors = {s.name: NO_STRANGER for s in case.scorers if s.explained}
+    if isinstance(case.mismatched, AnswerError):
+        control_errors = {s.name: NO_EXPLANATION for s in case.scorers if s.needs.explanation}
     scores = _scores(found.values())
     return FeatureResult(
         case.feature.id,
@@ -151,17 +151,3 @@ def _simulations(outcomes: Iterable[Scored | AnswerError]) -> tuple[Simulation, 
 
 def _judgements(found: Mapping[str, Scored | AnswerError]) -> dict[str, tuple[Judgement, ...]]:
     return {name: item.judgements for name, item in found.items() if isinstance(item, Scored) and item.judgements}
-
-
-def partners(features: Sequence[FeatureRecord], seed: int, share: float) -> list[int | None]:
-    """For `share` of each dictionary's features the place of another one of it, whose explanation is the control."""
-    found: list[int | None] = [None] * len(features)
-    for dictionary in dict.fromkeys(feature.id.dictionary for feature in features):
-        places = [i for i, feature in enumerate(features) if feature.id.dictionary == dictionary]
-        rng = np.random.default_rng([seed, CONTROL_STREAM])
-        strangers = controls.derangement(len(places), rng)
-        chosen = rng.permutation(len(places))[: round(share * len(places))]
-        for number in chosen.tolist():
-            stranger = strangers[number]
-            found[places[number]] = None if stranger is None else places[stranger]
-    return found

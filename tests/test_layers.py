@@ -10,21 +10,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LIGHT = {
     "sae.common.errors", "sae.common.files", "sae.common.progress", "sae.common.settings", "sae.common.resources",
-    "sae.common.click_group", "sae.common.tables", "sae.data.corpus", "sae.baselines.registry", "sae.formats",
-    "sae.training.recipes", "sae.models.toy_recipe",
+    "sae.common.click_group", "sae.common.registry", "sae.common.tables", "sae.data.corpus", "sae.baselines.registry",
+    "sae.formats", "sae.training.recipes", "sae.models.toy_recipe",
 }  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
-IN_PROCESS = (f"{LLM}providers/local", f"{LLM}providers/embedder.py")
+IN_PROCESS = (f"{LLM}providers/hf", f"{LLM}providers/embedding.py")
 """The judge and the embedder that run in this process."""
 TENSORS = {"torch", "transformers", "sentence_transformers"}
 SUBJECTS = {"transformer_lens", "sklearn"}
+AGREEMENT = "autointerp/scorers/agreement.py"
+"""Where scores are measured by scikit-learn, imported when the first is computed."""
 CALLS = {"anthropic", "openai", "httpx2", "aiohttp", "diskcache", "tenacity", "dotenv"}
 OUTSIDE = {"os", "pathlib", "socket", "subprocess", "requests", "httpx", "httpx2", "aiohttp", "openai", "anthropic"}
 """What reaches disk, network or environment."""
 FLOORS = (
     {"common"}, {"data"}, {"models"}, {"nnls"}, {"dictionary"}, {"baselines"}, {"formats"}, {"measuring"}, {"training"},
-    {"cli", "__init__"}, {"__main__"},
+    {"api"}, {"cli", "__init__"}, {"__main__"},
 )  # fmt: skip
 """The rooms of sae: each imports those before it only."""
 PURE = (
@@ -109,6 +111,7 @@ def test_only_sampling_and_what_runs_in_this_process_know_torch() -> None:
     for path in files("autointerp"):
         if not place_of(path).startswith(SAMPLING):
             forbidden = SUBJECTS if place_of(path).startswith(IN_PROCESS) else SUBJECTS | TENSORS
+            forbidden = forbidden - {"sklearn"} if place_of(path) == AGREEMENT else forbidden
             used = tops(imports_of(path)) & forbidden
             assert not used, f"{path} imports {used}"
 
@@ -119,6 +122,12 @@ def test_the_judge_in_this_process_imports_torch_late() -> None:
     for path in found:
         used = tops(imported(at_once(ast.parse(path.read_text("utf-8"))))) & TENSORS
         assert not used, f"{path} imports {used} at once"
+
+
+def test_scorers_import_scikit_learn_late() -> None:
+    tree = ast.parse((ROOT / AGREEMENT).read_text("utf-8"))
+    assert "sklearn" in tops(imported(ast.walk(tree)))
+    assert "sklearn" not in tops(imported(at_once(tree)))
 
 
 def test_only_the_sampling_room_knows_the_rest_of_sae() -> None:
@@ -162,7 +171,7 @@ def test_import_and_help_load_nothing_heavy() -> None:
     code = (
         "import click, click.testing, autointerp, autointerp.cli as cli\n"
         "run = click.testing.CliRunner().invoke\n"
-        "commands = ([], ['run'], ['show'], ['leaderboard'], ['cache'], ['cache', 'clear'])\n"
+        "commands = ([], ['run'], ['show'], ['leaderboard'], ['config'], ['cache'], ['cache', 'clear'])\n"
         "for words in commands:\n"
         "    assert run(cli.main, [*words, '--help']).exit_code == 0\n"
         "assert {words[0] for words in commands if words} == set(cli.main.commands)"

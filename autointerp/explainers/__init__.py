@@ -1,60 +1,72 @@
-"""Explainers: from the records of a feature to a sentence about it. One idea per file; `make` finds one by its spec."""
+"""Explainers: from the records of a feature to a sentence about it.
 
-from typing import Protocol
+Every file here is one explainer that registers itself in EXPLAINERS; other packages add theirs through the entry-point
+group `autointerp.explainers`. A config writes an explainer as NAME, as NAME-ARGUMENT (`rules-5`), or, for the one
+called `language_model`, as the spec of a model. Importing this loads nothing heavy.
+"""
 
-from autointerp.config import Config
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
 from autointerp.llm import specs
-from autointerp.llm.types import LLMTask
-from autointerp.prompting.templates import Prompt
-from autointerp.records import Explanation, FeatureRecord
+from autointerp.parts import Part
 from sae.common.errors import UserError
+from sae.common.registry import Registry
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
+    from autointerp.llm.types import LLMTask
+    from autointerp.records import Explanation, FeatureRecord
+
+LANGUAGE_MODEL = "language_model"
 
 
-class Explainer(Protocol):
-    """Sees a feature's explain records (and what its decoder promotes) and nothing else. prompts: its wordings."""
+class Explainer(Part, ABC):
+    """The base of explainers: sees a feature's explain records (and what its decoder promotes) and nothing else.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def prompts(self) -> tuple[Prompt, ...]: ...
+    name: as results call it; no two explainers of a run may have the same.
+    """
 
+    name: str
+    forms: ClassVar[str]
+    """How a config writes it, for errors."""
+
+    @classmethod
+    def of(cls, spec: str, config: Config) -> Explainer:
+        """Make the explainer that a config's spec means. Raises UserError if the spec does not have its form.
+
+        This one is for explainers whose only form is their name.
+        """
+        if spec != cls.forms:
+            raise unknown(spec)
+        return cls()
+
+    @abstractmethod
     def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
-        """Raises AnswerError if there is no explanation that can be read."""
-        ...
+        """Explain a feature. Raises AnswerError if there is no explanation that can be read."""
+
+
+EXPLAINERS: Registry[type[Explainer]] = Registry(
+    "explainer",
+    "autointerp.explainers",
+    order=("rules", "token_table", LANGUAGE_MODEL),
+    shared=("best_of", "settings"),
+)
 
 
 def make(spec: str, config: Config) -> Explainer:
-    """`rules-N`, `rules-unlimited` (and `rules`, which is rules-5), `token-table`, or a language model judge.
-
-    Raises UserError otherwise.
-    """
+    """Make a run's explainer from its spec. Raises UserError if the spec has no known form."""
     if specs.is_spec(spec):
-        return _language_model(spec, config)
-    from autointerp.explainers.rules import RulesExplainer, TokenTableExplainer
-
-    if spec == "token-table":
-        return TokenTableExplainer()
-    kind, _, limit = spec.partition("-")
-    if kind == "rules" and limit == "unlimited":
-        return RulesExplainer(None)
-    if kind == "rules" and (limit == "" or (limit.isdigit() and int(limit) > 0)):
-        return RulesExplainer(int(limit or 5))
-    raise UserError(
-        f"unknown explainer {spec!r}; known: rules-N (N = 1, 2, ...), rules-unlimited, token-table, {specs.FORMS}"
-    )
+        return EXPLAINERS.get(LANGUAGE_MODEL).of(spec, config)
+    for name in (spec, spec.replace("-", "_"), spec.partition("-")[0]):
+        if name in EXPLAINERS:
+            return EXPLAINERS.get(name).of(spec, config)
+    raise unknown(spec)
 
 
-def _language_model(spec: str, config: Config) -> Explainer:
-    from autointerp import simulators
-    from autointerp.explainers.best_of import BestOf
-    from autointerp.explainers.language_model import LanguageModelExplainer
-
-    specs.refuse_temperature(specs.parse(spec), config.explaining.temperature, "explaining.temperature")
-    if config.simulator == "rules":
-        raise UserError(f"explainer {spec} writes prose, which the simulator `rules` cannot read; give --simulator")
-    explainer = LanguageModelExplainer(spec, config.explaining)
-    if config.explaining.candidates == 1:
-        return explainer
-    if spec.startswith("hf/") and not config.explaining.temperature:
-        raise UserError("the candidates of a model in this process are all the same; set explaining.temperature=1")
-    return BestOf(explainer, simulators.make(config.simulator, config.simulating), config.explaining.candidates)
+def unknown(spec: str) -> UserError:
+    """Return the error for a spec that is none: it lists the forms of all explainers."""
+    forms = ", ".join(part.forms for part in EXPLAINERS.all().values())
+    return UserError(f"unknown explainer {spec!r}; known: {forms}")

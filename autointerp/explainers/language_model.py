@@ -1,43 +1,75 @@
-"""Explanations by a language model from token-activation pairs (Bills et al. 2023) or marked text (delphi).
+"""Explains by a language model, from token-activation pairs (Bills et al. 2023) or marked text (delphi).
 
-Either may be given counter-examples (texts on which the feature is silent) and the tokens its decoder promotes.
+Either may come with counter-examples (texts on which the feature is silent) and the tokens its decoder promotes.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-from autointerp.config import Explaining
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from autointerp import simulators
+from autointerp.explainers import EXPLAINERS, LANGUAGE_MODEL, Explainer
+from autointerp.explainers.best_of import BestOf
+from autointerp.explainers.settings import ExplanationSettings
+from autointerp.llm import specs
 from autointerp.llm.ask import ask
 from autointerp.llm.types import Completion, LLMTask, Request
 from autointerp.prompting import parse, render, templates
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
+from autointerp.scorers import SCORERS
+from sae.common.errors import UserError
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
 
 SPARSE = 0.2
-"""Below this share of non-zero activations the excerpts are repeated without their silent tokens (Bills et al.)."""
+"""Below this share of non-zero activations the fragments are repeated without their silent tokens (Bills et al.)."""
 MARKED = 0.3
-"""Tokens above this share of their excerpt's maximum are marked (delphi)."""
+"""Tokens above this share of their fragment's maximum are marked (delphi)."""
 EXAMPLE = "words for times of day, most strongly those for the evening and the beginning of the night"
-"""As long as explanations usually are, for dry runs; the feature's name makes them differ as real ones do."""
+"""An explanation of the usual length, for dry runs; the feature's name makes them differ as real ones do."""
 
 
-class LanguageModelExplainer:
-    """One sample per feature; `sampled` gives others of the same prompt."""
+class LanguageModelExplainer(Explainer):
+    """Asks for one explanation per feature; `sample` tells several of the same prompt apart."""
 
-    def __init__(self, model: str, settings: Explaining, sample: int = 0) -> None:
-        self.model, self._settings, self._sample = model, settings, sample
-        self.name = f"{model}{_suffix(settings)}"
-        self._prompt = templates.load(f"explainer/{settings.style}")
+    forms = "the spec of a language model such as anthropic/MODEL"
+    settings: ClassVar = {"explanation": ExplanationSettings}
+
+    def __init__(self, model: str, config: Config, sample: int = 0) -> None:
+        self._settings, self._sample = config.section(ExplanationSettings), sample
+        self.model, self.models = model, (model,)
+        self.name = f"{model}{_suffix(self._settings)}"
+        self._prompt = templates.load(f"explainer/{self._settings.style}")
         self.prompts = (self._prompt, templates.load("again"))
         self._shots = [
             (self._values(shot.active, shot.silent, shot.promoted), {"explanation": shot.explanation})
             for shot in render.shots(self._prompt.few_shot)
         ]
 
-    def sampled(self, number: int) -> "LanguageModelExplainer":
-        """The same explainer's sample of this number."""
-        return LanguageModelExplainer(self.model, self._settings, number)
+    @classmethod
+    def of(cls, spec: str, config: Config) -> Explainer:
+        """Make the explainer of a model's spec, or the best of several samples of it.
+
+        Raises UserError for a wrong spec, a temperature that the model does not take or candidates lack, and a
+        simulator that reads no prose but would have to.
+        """
+        settings = config.section(ExplanationSettings)
+        specs.refuse_temperature(specs.parse(spec), settings.temperature, "explanation.temperature")
+        simulated = settings.candidates > 1 or any(SCORERS.get(name).needs.simulator for name in config.scorers)
+        if simulated and not simulators.part_of(config).reads_prose:
+            raise UserError(
+                f"explainer {spec} writes prose, which the simulator `{config.simulator}` cannot read; give --simulator"
+            )
+        if settings.candidates == 1:
+            return cls(spec, config)
+        if specs.is_free(spec) and not settings.temperature:
+            raise UserError("the candidates of a model in this process are all the same; set explanation.temperature=1")
+        return BestOf([cls(spec, config, number) for number in range(settings.candidates)], simulators.make(config))
 
     def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
+        """Explain a feature. Raises AnswerError if it is silent on its explain records, or for an unusable answer."""
         silent = [record for record in feature.explain if record.source == "inactive"]
         shown = [record for record in feature.explain if record.source != "inactive"]
         if not any(value > 0 for record in shown for value in record.activations):
@@ -57,7 +89,7 @@ class LanguageModelExplainer:
         return (yield from ask(request, self._read, templates.again))
 
     def _example(self, feature: FeatureId) -> str:
-        """Within the length budget, or a dry run would take it for an answer that cannot be used."""
+        """Write an example within the length budget, or a dry run would take it for an answer that cannot be used."""
         return " ".join(f"{feature}, {self._sample}: {EXAMPLE}".split()[: self._settings.max_words])
 
     def _read(self, completion: Completion) -> Explanation:
@@ -67,7 +99,7 @@ class LanguageModelExplainer:
     def _values(
         self, shown: Sequence[ActivationRecord], silent: Sequence[ActivationRecord], promoted: Sequence[str]
     ) -> dict[str, Any]:
-        """The values of the `user` template."""
+        """Return the values of the `user` template."""
         numbers = render.levels(shown)
         write = render.token_lines if self._settings.style == "tokens" else _one_line
         return {
@@ -87,8 +119,8 @@ def _one_line(tokens: Sequence[str]) -> str:
 
 
 def _pairs(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
-    """An excerpt as token-activation pairs, and those of its active tokens."""
-    active = [place for place, number in enumerate(numbers) if number]
+    """Write a fragment as token-activation pairs, and those of its active tokens again."""
+    active = [position for position, number in enumerate(numbers) if number]
     return {
         "lines": render.token_lines(record.tokens, numbers),
         "active_lines": render.token_lines([record.tokens[i] for i in active], [numbers[i] for i in active]),
@@ -96,7 +128,7 @@ def _pairs(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
 
 
 def _marks(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
-    """An excerpt as marked text, and its active tokens with their activations."""
+    """Write a fragment as marked text, and its active tokens with their activations."""
     pairs = [f"({record.tokens[i]!r}: {number})" for i, number in enumerate(numbers) if number]
     return {
         "marked": render.marked(record.tokens, render.strongly_active(record, MARKED)),
@@ -109,8 +141,11 @@ def _share_active(numbers: Sequence[Sequence[int]]) -> float:
     return sum(1 for values in numbers for value in values if value) / total if total else 0.0
 
 
-def _suffix(settings: Explaining) -> str:
-    """What of the settings a table must say: explanations made otherwise are another explainer's."""
-    said: list[str] = [] if settings.style == "tokens" else [settings.style]
-    said += [name for name in ("contrast", "logits") if getattr(settings, name)]
-    return f" ({', '.join(said)})" if said else ""
+def _suffix(settings: ExplanationSettings) -> str:
+    """Name the settings that make explanations another explainer's, for tables."""
+    names: list[str] = [] if settings.style == "tokens" else [settings.style]
+    names += [name for name in ("contrast", "logits") if getattr(settings, name)]
+    return f" ({', '.join(names)})" if names else ""
+
+
+EXPLAINERS.register(LANGUAGE_MODEL, LanguageModelExplainer)

@@ -1,20 +1,27 @@
-"""The offline explainers: no language model, rules learnt greedily from the explain records alone.
+"""The offline explainer: no language model, rules learnt greedily from the explain records alone.
 
 A rule's strength is the mean activation where it holds. Rules are added one at a time, each the one that most lowers
 the squared error of predicting every token by the strongest rule that holds there; N is the explanation's length.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autointerp.explainers import EXPLAINERS, Explainer, unknown
 from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules, templates
 from autointerp.prompting.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
 
 LEAST_STRENGTH = 0.05
 """Weaker rules would be written as 0.0."""
@@ -25,43 +32,40 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-class RulesExplainer:
-    """At most `limit` rules; None: as many as pay."""
+class RulesExplainer(Explainer):
+    """Writes at most `limit` rules; None: as many as pay."""
+
+    forms = "rules-N (N = 1, 2, ...), rules-unlimited"
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.name = f"rules-{limit or 'unlimited'}"
         self.prompts = (templates.load(rules.PROMPT),)
 
-    def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
-        """The first `limit` rules of the greedy search."""
-        yield from ()  # asks nobody
-        return _explanation(learn(feature.explain)[: self.limit], self.name)
-
-
-class TokenTableExplainer:
-    """Every token's mean activation: the token look-up table that Bills et al. 2023 compare explanations with.
-
-    Here it is learnt from the explain records, as every explanation is, not from the whole corpus.
-    """
-
-    name = "token-table"
-    prompts = (templates.load(rules.PROMPT),)
+    @classmethod
+    def of(cls, spec: str, config: Config) -> RulesExplainer:
+        """Read `rules-N`, `rules-unlimited`, or `rules`, which is rules-5. Raises UserError otherwise."""
+        limit = spec.partition("-")[2]
+        if limit == "unlimited":
+            return cls(None)
+        if limit == "" or (limit.isdigit() and int(limit) > 0):
+            return cls(int(limit or 5))
+        raise unknown(spec)
 
     def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
-        """One rule per token seen active, strongest first."""
+        """Write the first `limit` rules of the greedy search."""
         yield from ()  # asks nobody
-        candidates = Candidates.of(feature.explain, ("token",))
-        return _explanation(candidates.rules(np.argsort(-candidates.strength_R, kind="stable")), self.name)
+        return explanation(learn(feature.explain)[: self.limit], self.name)
 
 
-def _explanation(chosen: Sequence[Rule], name: str) -> Explanation:
+def explanation(chosen: Sequence[Rule], name: str) -> Explanation:
+    """Word rules as the explanation of the explainer of this name."""
     return Explanation(rules.to_text(chosen), templates.load(rules.PROMPT).label, name)
 
 
 @lru_cache(maxsize=4)
 def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
-    """All rules that pay, in the order the greedy search takes them: the first N are the best N it finds."""
+    """Return all rules that pay, in the order the greedy search takes them: the first N are the best N it finds."""
     everything = Candidates.of(records, KINDS)
     predicted_T = np.zeros_like(everything.target_T)
     least = max(1e-9, LEAST_GAIN * float((everything.target_T**2).sum()))
@@ -80,7 +84,7 @@ def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Rules that hold somewhere in some records and predict more than nothing, with the positions where they hold.
+    """Holds rules that apply somewhere in some records and predict more than nothing, with the positions where.
 
     They are in the order of KINDS, so that of two equally good rules the search takes the more general one.
 
@@ -95,8 +99,8 @@ class Candidates:
     position_P: Integers
 
     @staticmethod
-    def of(records: tuple[ActivationRecord, ...], kinds: Sequence[RuleKind]) -> "Candidates":
-        """Every rule of these kinds whose strength can be written; targets are scaled to 0-10 by their maximum."""
+    def of(records: tuple[ActivationRecord, ...], kinds: Sequence[RuleKind]) -> Candidates:
+        """Collect every rule of these kinds whose strength can be written; targets are scaled to a maximum of 10."""
         values_T = np.array([value for record in records for value in record.activations], np.float64)
         highest = values_T.max(initial=0.0)
         target_T = 10 * values_T / highest if highest > 0 else np.zeros_like(values_T)
@@ -108,8 +112,8 @@ class Candidates:
         found = Candidates(names, target_T, code_R, np.round(mean_R, 1), length_R, grouped_P)
         return found.only(mean_R >= LEAST_STRENGTH)
 
-    def only(self, kept_R: NDArray[np.bool_]) -> "Candidates":
-        """Some of the candidates."""
+    def only(self, kept_R: NDArray[np.bool_]) -> Candidates:
+        """Keep some of the candidates."""
         kept_P = np.repeat(kept_R, self.length_R)
         code_R, strength_R, length_R = self.code_R[kept_R], self.strength_R[kept_R], self.length_R[kept_R]
         return Candidates(self.names, self.target_T, code_R, strength_R, length_R, self.position_P[kept_P])
@@ -129,7 +133,7 @@ class Candidates:
         return error_P
 
     def gains(self, predicted_T: Floats) -> Floats:
-        """By how much adding each rule lowers the sum of squared errors, [R]."""
+        """Return by how much adding each rule lowers the sum of squared errors, [R]."""
         if not len(self.code_R):
             return np.zeros(0)
         now_P = predicted_T[self.position_P]
@@ -179,3 +183,6 @@ def _near(token_T: Integers, place_T: Integers, size: int) -> tuple[Integers, In
         pairs.append(where * size + token_T[where - distance])
     where, token = np.divmod(np.unique(np.concatenate(pairs)), size)
     return token * size, where
+
+
+EXPLAINERS.register("rules", RulesExplainer)

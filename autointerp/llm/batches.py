@@ -11,13 +11,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from autointerp.llm.ask import Ended, step
 from autointerp.llm.cache import canonical, is_clean, key_of
 from autointerp.llm.client import Client
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers import batches as apis
+from autointerp.llm.providers import Provider
 from autointerp.llm.providers.batches import Batches, Lost, Outcome
 from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Question, Request
 from sae.common.errors import UserError
@@ -73,7 +73,7 @@ async def drive_in_batches(
     tasks: Sequence[LLMTask[T]],
     done: Callable[[int, T], None],
     client: Client,
-    provider_of: Callable[[Question], Any],
+    provider_of: Callable[[Question], Provider],
     poll_seconds: float,
 ) -> None:
     """Drive all tasks in step, a batch per judge and round."""
@@ -94,7 +94,7 @@ async def drive_in_batches(
 class Desk:
     """Answers a round's questions: from the cache, from batches, and live where a judge has no batches."""
 
-    def __init__(self, client: Client, provider_of: Callable[[Question], Any], poll_seconds: float) -> None:
+    def __init__(self, client: Client, provider_of: Callable[[Question], Provider], poll_seconds: float) -> None:
         self._client, self._provider_of, self._poll_seconds = client, provider_of, poll_seconds
         self._ledger = Ledger(client.cache.path.parent / "batches")
 
@@ -109,7 +109,7 @@ class Desk:
             if known is not None:
                 self._client.tally.cached += 1
                 found[question] = self._client.priced(question, known)
-            elif isinstance(question, Request) and not question.slots and self._api(question):
+            elif isinstance(question, Request) and not question.slots and self._provider_of(question).batches:
                 missing.setdefault(question.model, {})[key] = question
             else:
                 live.append(question)
@@ -124,12 +124,9 @@ class Desk:
     def _key(self, question: Question) -> str:
         return key_of(canonical(question, self._provider_of(question).fingerprint))
 
-    def _api(self, question: Question) -> Batches | None:
-        return apis.of(self._provider_of(question))
-
     async def _submitted(self, judge: str, requests: dict[str, Request]) -> dict[str, Outcome]:
         """Every request's outcome: first from batches that are under way already, then from new ones."""
-        api = self._api(next(iter(requests.values())))
+        api = self._provider_of(next(iter(requests.values()))).batches
         assert api is not None
         outcomes: dict[str, Outcome] = {}
         for entry in self._ledger.entries(judge):

@@ -19,8 +19,7 @@ from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import Prices
 from autointerp.llm.providers import Provider
-from autointerp.llm.providers.embedder import Embedder
-from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Failure, Question, Request, Usage, Vectors
+from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Failure, Question, Usage, Vectors
 from sae.common.errors import UserError
 
 T = TypeVar("T")
@@ -74,7 +73,7 @@ class Client:
 
     def __init__(
         self,
-        providers: Callable[[Question], Provider | Embedder],
+        providers: Callable[[Question], Provider],
         cache: AnswerCache,
         prices: Prices,
         budget: Budget,
@@ -175,7 +174,7 @@ class Client:
     async def _attempt(self, question: Question, deadline: Deadline) -> Answer:
         provider = self._provider_of(question)
         limit, queued = self._limits.of(provider.endpoint), time.monotonic()
-        async with limit.desk() as started:
+        async with limit.call() as started:
             if self._stopped:
                 raise self._stopped
             deadline.extend(started - queued)
@@ -220,10 +219,7 @@ def _awaiting(attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]
     return awaited
 
 
-async def _call(provider: Any, question: Question) -> Answer:
+async def _call(provider: Provider, question: Question) -> Answer:
     if isinstance(question, EmbeddingRequest):
-        answer: Answer = await provider.embed(question)
-    else:
-        assert isinstance(question, Request)
-        answer = await provider.complete(question)
-    return answer
+        return await provider.embed(question)
+    return await provider.complete(question)

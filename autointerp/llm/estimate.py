@@ -90,9 +90,7 @@ class Estimator:
     @staticmethod
     def _fingerprint(model: str) -> str:
         """As the provider would give it; of models in this process that would mean loading them: they are free."""
-        if model.startswith(("hf/", "embedding/")):
-            return "not asked"
-        return keys.fingerprint(specs.parse(model))
+        return "not asked" if specs.is_free(model) else keys.fingerprint(specs.parse(model))
 
 
 def rows(stages: Sequence[Stage]) -> list[Mapping[str, Any]]:

@@ -6,71 +6,62 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
+from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.specs import ModelSpec
 from sae.common.errors import UserError
 
-VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "compatible": "AUTOINTERP_API_KEY"}
-"""A compatible server gets its own variable: a key for one company is never sent to another's address."""
-ADDRESSES = {
-    "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
-    "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
-}
-"""The SDKs' own variables, and where requests go without them."""
 NO_KEY = "none"
-"""Sent to compatible servers when no key is set: the SDK wants one, local servers ignore it."""
+"""Sent to servers that need no key when none is set: the SDK wants one, local servers ignore it."""
 
 
-class Secret:
-    """A key that does not show itself in a repr, a log or a traceback's locals."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def redact(self, text: str) -> str:
-        """The text without the key: some servers echo it in their errors."""
-        return text if self._value == NO_KEY else text.replace(self._value, "[key]")
-
-    def __repr__(self) -> str:
-        return "Secret()"
+def find(spec: ModelSpec) -> SecretStr:
+    """Read the key that a model's provider needs. Raises UserError that names the variable if there is none."""
+    provider = PROVIDERS.get(spec.provider)
+    variable = provider.key_variable
+    value = (os.environ.get(variable) or _dotenv().get(variable) or "").strip() if variable else ""
+    if not value and variable and provider.is_key_required:
+        raise UserError(f"{spec.text} needs a key: set {variable} in the environment or in a .env file here")
+    return SecretStr(value or NO_KEY)
 
 
-def find(spec: ModelSpec) -> Secret:
-    """The key a judge needs. Raises UserError that names the variable if there is none."""
-    variable = VARIABLES[spec.provider]
-    value = os.environ.get(variable) or _dotenv().get(variable)
-    if value and value.strip():
-        return Secret(value.strip())
-    if spec.provider == "compatible":
-        return Secret(NO_KEY)
-    raise UserError(f"{spec.text} needs a key: set {variable} in the environment or in a .env file here")
+def redact(text: str, secret: SecretStr) -> str:
+    """Return a text without the key: some servers echo it in their errors."""
+    key = secret.get_secret_value()
+    return text if key == NO_KEY else text.replace(key, "[key]")
 
 
 def address(spec: ModelSpec) -> str:
-    """The base URL of a hosted judge. Raises UserError if it holds a password, as the spec's own would."""
+    """Return the base URL of a model's API. Raises UserError if it holds a password, as the spec's own would."""
     if spec.base_url:
         return spec.base_url
-    variable, usual = ADDRESSES[spec.provider]
-    url = (os.environ.get(variable) or usual).rstrip("/")
+    provider = PROVIDERS.get(spec.provider)
+    url = (os.environ.get(provider.url_variable) or provider.url).rstrip("/")
     if "@" in urlsplit(url).netloc:
-        raise UserError(f"{variable} must not hold a password: it is written into the cache; use a URL without one")
+        reason = "it is written into the cache; use a URL without one"
+        raise UserError(f"{provider.url_variable} must not hold a password: {reason}")
     return url
 
 
 def fingerprint(spec: ModelSpec) -> str:
-    """Part of the cache's key: another address than the usual one may be another model."""
-    if spec.provider == "compatible":
-        return ""  # its address is in the spec
-    return "" if address(spec) == ADDRESSES[spec.provider][1] else address(spec)
+    """Return the API's address if it is not the provider's own, else "": another server may be another model.
+
+    It is part of the cache's key. An address that the spec holds is in the key already.
+    """
+    url = "" if spec.base_url else address(spec)
+    return "" if url == PROVIDERS.get(spec.provider).url else url
 
 
 @contextmanager
-def only_for(spec: ModelSpec) -> Iterator[None]:
-    """While an SDK is made for a compatible server: OpenAI's SDK takes headers and the account from the environment."""
-    strangers = [name for name in os.environ if name.startswith("OPENAI_")] if spec.provider == "compatible" else []
-    hidden = {name: os.environ.pop(name) for name in strangers}
+def without_openai_variables() -> Iterator[None]:
+    """Hide the variables OPENAI_* from the process while OpenAI's SDK is made for a server of one's own.
+
+    The SDK reads a key, an account and headers from them (OPENAI_ADMIN_KEY, OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS, ...)
+    and has no argument that turns this off; the server would be sent the credentials of an account at OpenAI.
+    """
+    names = [name for name in os.environ if name.startswith("OPENAI_")]
+    hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:
@@ -78,7 +69,7 @@ def only_for(spec: ModelSpec) -> Iterator[None]:
 
 
 def _dotenv() -> dict[str, str | None]:
-    """The working directory's .env, if there is one; the process's environment is left as it is."""
+    """Read the working directory's .env, if there is one; the process's environment is left as it is."""
     import dotenv
 
     path = Path.cwd() / ".env"

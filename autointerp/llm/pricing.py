@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from autointerp.llm import specs
 from autointerp.llm.types import EmbeddingRequest, Question, Request, Usage
 from sae.common.errors import UserError
 
@@ -26,6 +27,10 @@ class Price(BaseModel):
     output: float = Field(ge=0)
     cache_read: float | None = Field(default=None, ge=0)
     cache_write: float | None = Field(default=None, ge=0)
+
+
+FREE = Price(input=0, output=0)
+"""The price of a model that runs in this process."""
 
 
 class _PriceFile(BaseModel):
@@ -78,9 +83,7 @@ class Prices:
         return total * (self.batch_factor if batch else 1.0) / 1e6
 
     def _of(self, model: str) -> Price | None:
-        if model.startswith(("hf/", "embedding/")):
-            return Price(input=0, output=0)
-        return self.models.get(model)
+        return self.models.get(model) or (FREE if specs.is_free(model) else None)
 
 
 def most_tokens(request: Request) -> int:

@@ -5,8 +5,9 @@ Knows how tasks are answered, live or by provider batches; not what they ask.
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from autointerp.llm.cache import AnswerCache
 from autointerp.llm.client import Client, RetryPolicy, Tally
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import load_prices
-from autointerp.llm.providers import Provider
+from autointerp.llm.providers import PROVIDERS, Provider
 from autointerp.llm.types import Answer, LLMTask, Question
 from sae.common.errors import UserError
 
@@ -32,12 +33,28 @@ DRAIN_SECONDS = 20.0
 """How long calls under way may still bring their paid answers when a run is stopped."""
 
 
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector run rarely, and not look at what is loaded by now (SDKs, records).
+
+    A collection between two answers holds all other answers up.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*RARE_COLLECTIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
 class LiveResolver:
     """A context manager. Raises UserError at once for a missing key or, with a budget, an unknown price."""
 
     def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
         self._runtime = runtime
-        self._providers: dict[str, Any] = {}
+        self._providers: dict[str, Provider] = {}
         prices, limits = load_prices(runtime.prices), Limits(runtime.concurrency)
         for model in models:
             if runtime.max_cost is not None and model not in prices:
@@ -51,14 +68,10 @@ class LiveResolver:
             RetryPolicy(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
             limits,
         )
-        self._runner = asyncio.Runner()
-        # A collection between two answers holds all others up: it need not look through what is loaded by now (SDKs,
-        # records), and comes more rarely.
-        self._thresholds = gc.get_threshold()
-        gc.freeze()
-        gc.set_threshold(*RARE_COLLECTIONS)
+        self._runner = asyncio.Runner()  # makes its loop when it first runs
+        self._exits = ExitStack()
 
-    def provider_of(self, question: Question) -> Any:
+    def provider_of(self, question: Question) -> Provider:
         return self._providers[question.model]
 
     @property
@@ -103,13 +116,13 @@ class LiveResolver:
         _apart(lambda: self._runner.run(work))
 
     def __enter__(self) -> "LiveResolver":
+        self._exits.enter_context(rare_collections())
+        self._exits.callback(_apart, self._runner.close)
+        self._exits.callback(lambda: self._run(self._close()))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self._close())
-        _apart(self._runner.close)
-        gc.set_threshold(*self._thresholds)
-        gc.unfreeze()
+        self._exits.close()
 
     async def _close(self) -> None:
         await self.client.close()
@@ -128,24 +141,10 @@ def _apart(work: Callable[[], None]) -> None:
         thread.submit(work).result()
 
 
-def make_provider(model: str, runtime: Runtime, limits: Limits) -> "Provider | Any":
-    """The provider of a judge's or an embedder's spec; SDKs and torch load only here."""
-    if model.startswith("embedding/"):
-        from autointerp.llm.providers.embedder import Embedder
-
-        return Embedder(model.removeprefix("embedding/"), runtime.device)
+def make_provider(model: str, runtime: Runtime, limits: Limits) -> Provider:
+    """Open a model by its spec; its SDK, or torch, loads only here. Raises UserError."""
     spec = specs.parse(model)
-    if spec.provider == "hf":
-        from autointerp.llm.providers.local import LocalJudge
-
-        return LocalJudge(spec.model, runtime.device)
-    if spec.provider == "anthropic":
-        from autointerp.llm.providers.anthropic import AnthropicJudge
-
-        return AnthropicJudge(spec, runtime.attempt_seconds, limits)
-    from autointerp.llm.providers.openai import OpenAIJudge
-
-    return OpenAIJudge(spec, runtime.attempt_seconds, limits)
+    return PROVIDERS.get(spec.provider).open(spec, runtime, limits)
 
 
 async def drive_live(

@@ -1,4 +1,4 @@
-"""How many tokens a text is, without its tokenizer: an estimate for dry runs. Knows no provider's real count.
+"""Estimates how many tokens a text has, without its tokenizer, for dry runs.
 
 A pre-tokenizer in the manner of GPT-4's, one token a piece, long pieces more. Measured against cl100k, o200k and the
 published Claude 2 tokenizer: within 10% on English prose and Python source (15% on string literals full of escapes),
@@ -8,21 +8,23 @@ languages: rough.
 
 import re
 
+from autointerp.llm import specs
+from autointerp.llm.providers import PROVIDERS
+
 PIECE = re.compile(r"(?:[^\s\w]| )?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s")
 LONGEST_PIECE = 10
 """Bytes that one token may still cover."""
 BYTES_PER_TOKEN = {True: 6, False: 3}
 """Of longer pieces, ASCII or not."""
-NEWER_CLAUDE = 1.3
-"""Claude's tokenizer from Opus 4.7 on makes about 30% more tokens (Anthropic's migration guides)."""
-OLDER_CLAUDE = ("-4-5", "-4-6")
 
 
-def estimate(text: str, model: str = "") -> int:
-    """About how many tokens `text` is for a judge."""
+def estimate(text: str, model: str | None = None) -> int:
+    """Estimate how many tokens a text has, for a model spec's model if one is given."""
     count = sum(map(_tokens, PIECE.findall(text)))
-    newer = model.startswith("anthropic/") and not any(mark in model for mark in OLDER_CLAUDE)
-    return round(count * NEWER_CLAUDE) if newer else count
+    if model is None:
+        return count
+    spec = specs.parse(model)
+    return round(count * PROVIDERS.get(spec.provider).token_factor(spec.model))
 
 
 def _tokens(piece: str) -> int:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autointerp.llm import specs
 from autointerp.records import FeatureResult
 from autointerp.reporting.tables import Row, all_tables
+from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
 from autointerp.store import RunFolder
 from sae.common.tables import to_markdown
@@ -20,15 +20,6 @@ COLUMNS = (
 """Of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
 MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
 """Of the rows of several runs in one table."""
-MODELS_ASKED = {
-    "simulation": ("simulator",),
-    "detection": ("judge",),
-    "fuzzing": ("judge",),
-    "intruder": ("judge",),
-    "embedding": (),
-    "example_embedding": (),
-}
-"""Which of a run's two models a scorer asks; a scorer that is not listed may ask both."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
@@ -95,12 +86,19 @@ def make_rows(
     ]
 
 
+def _range_of(score: str) -> intervals.Bounds | None:
+    return SCORERS.get(score.split("/")[0]).bounds
+
+
 def _models(config: Row, scorer: str) -> Row:
     """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the simulator."""
+    needs = SCORERS.get(scorer.split("/")[0]).needs
     judge = config.get("judge") or config["simulator"]
-    models = {"simulator": config["simulator"], "judge": judge if specs.is_spec(judge) else None}
-    asked = MODELS_ASKED.get(scorer.split("/")[0], tuple(models))
-    return {role: model if role in asked else None for role, model in models.items()} | {"scorer": scorer}
+    return {
+        "simulator": config["simulator"] if needs.simulator else None,
+        "judge": judge if needs.judge else None,
+        "scorer": scorer,
+    }
 
 
 def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResult], densities: list[float]) -> Row:
@@ -108,7 +106,7 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
     answered = [result for result in group if scorer in result.scores]
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
     controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
-    interval = intervals.mean_interval(scores)
+    interval = intervals.mean_interval(scores, _range_of(scorer))
     return {
         "dictionary": facts["name"],
         "kind": facts["kind"],
@@ -158,7 +156,7 @@ def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -
     rows: list[Row] = []
     for name in (name for name in kinds if kinds[name] == "sae"):
         for other in (other for other in kinds if other != name):
-            difference = intervals.compare(scores[name], scores[other])
+            difference = intervals.compare(scores[name], scores[other], _range_of(score))
             if difference:
                 rows.append({"dictionary": name, "against": other, "scorer": score} | vars(difference))
     adjusted = intervals.holm([row["p"] for row in rows])

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
-from autointerp.evaluate import Method, judges
+from autointerp.evaluate import Method, models_of
+from autointerp.llm import specs
 from autointerp.sampling import inputs
 from sae.common.files import sha256_of, sha256_of_path
 
@@ -27,7 +28,7 @@ def canonical(value: Any) -> str:
 
 def describe(config: Config, chosen: Method) -> dict[str, Any]:
     """What run.json says before anything is done: identity, config, inputs, prompts, versions."""
-    contents = inputs.fingerprint(config) | {"judges": [_judge_content(spec) for spec in judges(config)]}
+    contents = inputs.fingerprint(config) | {"judges": [_judge_content(spec) for spec in models_of(config)]}
     wordings = dict(sorted(chosen.prompts.items()))
     parts = {
         "protocol": PROTOCOL_VERSION,
@@ -48,9 +49,8 @@ def describe(config: Config, chosen: Method) -> dict[str, Any]:
 
 def _judge_content(spec: str) -> list[str]:
     """A judge's spec, and the hash of its files if it is a local folder."""
-    folder = Path(spec.partition("/")[2]).expanduser()
-    local = spec.startswith(("hf/", "embedding/")) and folder.is_dir()
-    return [spec, sha256_of_path(folder)] if local else [spec]
+    folder = specs.parse(spec).folder
+    return [spec, sha256_of_path(folder)] if folder else [spec]
 
 
 def _version(package: str) -> str | None:

@@ -74,7 +74,7 @@ def estimate(config: Config, report: Report) -> Estimator:
 
 def judges(config: Config) -> AbstractContextManager[Resolver]:
     """Whom the config asks: keys and prices are checked here, before anything slow starts."""
-    models = evaluate.judges(config)
+    models = evaluate.models_of(config)
     if not models:
         return nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autointerp import evaluate
+from autointerp.calibration.controls import mismatched_features
 from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method
 from autointerp.llm.ask import answered_by
@@ -91,7 +92,7 @@ class Work:
         self._features, self._config, self._method = features, config, chosen
         place_of = {feature.id: place for place, feature in enumerate(features)}
         self._finished = {(place_of[result.feature], result.explainer): result for result in finished}
-        self._partners = evaluate.partners(features, config.seed, config.controls)
+        self._mismatched = mismatched_features(features, config.seed, config.controls)
         self._explained: dict[tuple[int, str], Explained] = {
             key: Explained(result.explanation, Usage())
             for key, result in self._finished.items()
@@ -104,9 +105,9 @@ class Work:
         return [(place, name) for place in range(len(self._features)) for name in names]
 
     def explain(self, resolver: Resolver, progress: Progress) -> None:
-        """Explain every unfinished feature and every partner, each once."""
+        """Explain every unfinished feature and every one whose explanation is a control, each once."""
         by_name = {explainer.name: explainer for explainer in self._method.explainers}
-        wanted = [*self._pending, *((p, name) for i, name in self._pending if (p := self._partners[i]) is not None)]
+        wanted = [*self._pending, *((p, name) for i, name in self._pending if (p := self._mismatched[i]) is not None)]
         missing = [key for key in dict.fromkeys(wanted) if key not in self._explained]
         tasks = [evaluate.explain(self._features[place], by_name[name]) for place, name in missing]
         ended = 0
@@ -146,9 +147,10 @@ class Work:
         resolver.resolve(tasks, done, tick)
 
     def _case(self, place: int, name: str) -> Case:
-        partner = self._partners[place]
-        stranger = None if partner is None else self._explained[partner, name].outcome
-        return Case(self._features[place], name, self._explained[place, name], stranger, self._method.scorers_for(name))
+        other = self._mismatched[place]
+        mismatched = None if other is None else self._explained[other, name].outcome
+        explained = self._explained[place, name]
+        return Case(self._features[place], name, explained, mismatched, self._method.scorers_for(name))
 
     @property
     def is_ordered(self) -> bool:

@@ -1,88 +1,102 @@
-"""Scorers: from a feature's score records, and mostly an explanation, to numbers that may not exist. One idea per file.
+"""Scorers: from a feature's score records, and mostly an explanation, to numbers that may not exist.
 
-`make` finds one by its name.
+Every file here is one scorer that registers itself in SCORERS; other packages add theirs through the entry-point group
+`autointerp.scorers`. Importing this loads nothing heavy.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from __future__ import annotations
 
-from autointerp.config import Config
-from autointerp.llm import specs
-from autointerp.llm.types import LLMTask
-from autointerp.prompting.templates import Prompt
-from autointerp.records import Explanation, FeatureRecord, Judgement, Simulation
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from autointerp.parts import Part
 from sae.common.errors import UserError
+from sae.common.registry import Registry
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
+    from autointerp.llm.types import LLMTask
+    from autointerp.records import Explanation, FeatureRecord, Judgement, Simulation
 
 
 @dataclass(frozen=True)
 class Scored:
-    """scores: by name, None where a score does not exist; and what they were computed from."""
+    """The scores of one feature by name, None where a score does not exist, and what they were computed from."""
 
     scores: Mapping[str, float | None]
     simulations: tuple[Simulation, ...] = ()
-    judgements: tuple[Judgement, ...] = field(default=())
+    judgements: tuple[Judgement, ...] = ()
 
 
-class Scorer(Protocol):
-    """name: the scorer's. chances: of each of its scores, what knowing nothing gets on average; None if nothing does.
+@dataclass(frozen=True)
+class Needs:
+    """What a scorer cannot do without; a config that lacks it is refused before anything slow starts."""
 
-    explained: whether it needs an explanation; one that does not is run once per feature. prompts: its wordings.
+    explanation: bool = True
+    """An explanation. A scorer that needs none runs once per feature, not once per explainer."""
+    active: tuple[Literal["explain", "score"], ...] = ()
+    """The sides whose records must have fragments on which the feature is active."""
+    inactive: tuple[Literal["explain", "score"], ...] = ()
+    """The sides whose records must have fragments on which the feature is silent."""
+    simulator: bool = False
+    """The run's simulator."""
+    judge: bool = False
+    """The run's judge, a language model."""
+    logprobs: str = ""
+    """The dotted name of the setting that asks the judge for log-probabilities; empty: none does."""
+    embedder: bool = False
+    """A sentence embedding model."""
+
+
+class Scorer(Part, ABC):
+    """The base of scorers. `Scorer(config)` makes one for a run and raises UserError for settings it cannot work with.
+
+    chances: of each of its scores, main score first, the chance level; None if there is none.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def chances(self) -> Mapping[str, float | None]: ...
-    @property
-    def explained(self) -> bool: ...
-    @property
-    def prompts(self) -> tuple[Prompt, ...]: ...
+    name: ClassVar[str]
+    """Its scores are called NAME or NAME/DETAIL."""
+    needs: ClassVar[Needs] = Needs()
+    colour: ClassVar[str] = "#555555"
+    """For plots."""
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    """The lowest and highest value that its scores can have, within which their intervals stay; None: not known."""
+    chances: Mapping[str, float | None]
 
+    @abstractmethod
+    def __init__(self, config: Config) -> None: ...
+
+    @abstractmethod
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
-        """Raises AnswerError if an answer is missing or cannot be read."""
-        ...
+        """Score one feature. Raises AnswerError if an answer is missing or cannot be read."""
+
+
+SCORERS: Registry[type[Scorer]] = Registry(
+    "scorer",
+    "autointerp.scorers",
+    order=("simulation", "detection", "fuzzing", "intruder", "embedding", "example_embedding"),
+    shared=("agreement", "fragments", "judging"),
+)
 
 
 def make(name: str, config: Config) -> Scorer:
-    """The scorer of a run. Raises UserError if the config lacks what it needs."""
-    from autointerp import simulators
-    from autointerp.scorers.embeddings import EmbeddingScorer, ExampleEmbeddingScorer
-    from autointerp.scorers.intruder import IntruderScorer
-    from autointerp.scorers.judged import JudgedScorer
-    from autointerp.scorers.simulation import SimulationScorer
+    """Make a run's scorer by name. Raises UserError if there is none, or if the config lacks what it needs."""
+    part = SCORERS.get(name)
+    _check_records(part, config)
+    if part.needs.judge:
+        from autointerp.scorers.judging import check_judge
 
-    _check_records(name, config)
-    if name == "simulation":
-        return SimulationScorer(simulators.make(config.simulator, config.simulating))
-    if name == "embedding":
-        return EmbeddingScorer(config.judging.embedder)
-    if name == "example_embedding":
-        return ExampleEmbeddingScorer(config.judging.embedder)
-    if not specs.is_spec(config.simulator):
-        raise UserError(f"{name} asks a language model; give --simulator {specs.FORMS.rsplit(', or', 1)[0]}")
-    judge = specs.parse(config.simulator)
-    specs.refuse_temperature(judge, config.judging.temperature, "judging.temperature")
-    if name == "intruder":
-        return IntruderScorer(judge, config.judging, config.seed)
-    if config.judging.logprobs and judge.provider == "anthropic":
-        raise UserError(f"{config.simulator} gives no log-probabilities; set judging.logprobs=false")
-    return JudgedScorer(name, judge, config.judging, config.seed, _base_rate(config))
+        check_judge(part, config)
+    return part(config)
 
 
-def _check_records(name: str, config: Config) -> None:
-    """Scorers that tell active from inactive texts need both."""
-    sides = {"simulation": (), "example_embedding": ("explain", "score")}.get(name, ("score",))
-    for side in sides:
-        records = getattr(config.sampling, side)
-        if not records.inactive:
-            raise UserError(f"{name} needs texts on which features are silent; set sampling.{side}.inactive=10")
-        if not records.top + records.quantile + records.importance:
-            raise UserError(f"{name} needs texts on which features are active; set sampling.{side}.quantile=10")
-
-
-def _base_rate(config: Config) -> float:
-    """Share of active texts among those judged."""
-    records = config.sampling.score
-    active = records.top + records.quantile + records.importance
-    return active / (active + records.inactive)
+def _check_records(part: type[Scorer], config: Config) -> None:
+    """Raises UserError if a side lacks fragments on which features are active, or silent."""
+    for side in part.needs.inactive:
+        if not getattr(config.sampling, side).inactive:
+            raise UserError(f"{part.name} needs texts on which features are silent; set sampling.{side}.inactive=10")
+    for side in part.needs.active:
+        if not getattr(config.sampling, side).n_active:
+            raise UserError(f"{part.name} needs texts on which features are active; set sampling.{side}.quantile=10")

@@ -1,68 +1,91 @@
 """Intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does the feature not belong to?
 
-n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text marked where some
-active text is. No explanation is involved: the score is the feature's, not a sentence's. Chance is 1 / n.
+The judge sees n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text
+marked where some active text is active. No explanation is involved: the score is the feature's, not a sentence's.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from autointerp.config import Judging
 from autointerp.llm.ask import ask, together
-from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, LLMTask, Request
-from autointerp.prompting import parse, render, templates
+from autointerp.parts import I
+from autointerp.prompting import parse, templates
 from autointerp.records import Explanation, FeatureRecord, Judgement
-from autointerp.scorers import Scored
-from autointerp.scorers.windows import Windows, active_tokens, generator, marked_like, spread, windows
+from autointerp.scorers import SCORERS, Needs, Scored, Scorer
+from autointerp.scorers.fragments import Labelled, generator, labelled, marked, marked_like, spread
+from autointerp.scorers.judging import JudgementSettings, judge_of
+from sae.common.settings import Section
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
 
 STREAM = 213
 
 
-class IntruderScorer:
-    """Accuracy over `judging.intruders` questions, spread evenly over the quantiles."""
+class IntruderSettings(Section):
+    """How many intruder questions are asked, of how many texts."""
 
-    name = "intruder"
-    explained = False
+    questions: Annotated[int, I, Field(gt=0)] = 5
+    """Questions per feature, spread evenly over the quantiles of the activations."""
+    texts: Annotated[int, I, Field(gt=2)] = 5
+    """Texts per question, the intruder included; chance is 1 / texts."""
 
-    def __init__(self, judge: ModelSpec, settings: Judging, seed: int) -> None:
-        self._judge, self._settings, self._seed = judge, settings, seed
-        self.chances: dict[str, float | None] = {self.name: 1 / settings.intruder_texts}
+
+class Intruder(Scorer):
+    """The share of questions in which the judge names the intruder."""
+
+    name, colour = "intruder", "#d1495b"
+    settings: ClassVar = {"intruder": IntruderSettings, "judgement": JudgementSettings}
+    needs = Needs(explanation=False, active=("score",), inactive=("score",), judge=True)
+
+    def __init__(self, config: Config) -> None:
+        self._judge, self._seed = judge_of(config), config.seed
+        self._settings, self._judgement = config.section(IntruderSettings), config.section(JudgementSettings)
         self._prompt = templates.load("scorer/intruder")
         self.prompts = (self._prompt, templates.load("again"))
+        self.models = (self._judge.text,)
+        self.chances = {self.name: 1 / self._settings.texts}
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
-        """Undefined if there are too few active texts for one question: fewer texts would be another chance level."""
-        shown = windows(feature.score)
-        fellows = self._settings.intruder_texts - 1
+        """Score one feature; undefined if its active texts are too few for one question.
+
+        Fewer texts per question would be another chance level.
+        """
+        shown = labelled(feature.score)
+        fellows = self._settings.texts - 1
         if len(shown.active) < fellows or not shown.silent:
             return Scored({self.name: None})
         rng = generator(self._seed, STREAM, feature.id)
         groups = _groups(shown, fellows)
-        chosen = [groups[place] for place in spread(self._settings.intruders, len(groups))]
+        chosen = [groups[index] for index in spread(self._settings.questions, len(groups))]
         questions = [self._question(shown, group, fellows, rng) for group in chosen]
         judgements = yield from together(questions)
         score = sum(judgement.answer for judgement in judgements) / len(judgements)
         return Scored({self.name: score}, judgements=tuple(judgements))
 
     def _question(
-        self, shown: Windows, group: Sequence[int], fellows: int, rng: np.random.Generator
+        self, shown: Labelled, group: Sequence[int], fellows: int, rng: np.random.Generator
     ) -> LLMTask[Judgement]:
-        """All random choices are made here, at once: they do not depend on the order of answers."""
-        chosen = [int(place) for place in rng.choice(group, fellows, replace=False)]
+        """Make all random choices at once, so that they do not depend on the order of answers."""
+        chosen = [int(index) for index in rng.choice(group, fellows, replace=False)]
         intruder = int(rng.choice(shown.silent))
-        # Marked like an active text that is not shown, if there is one: no mark is where another one is.
-        lender = [place for place in shown.active if place not in chosen] or chosen
-        like = shown.records[int(rng.choice(lender))]
-        texts = [render.marked(shown.records[place].tokens, active_tokens(shown.records[place])) for place in chosen]
-        seat = int(rng.integers(self._settings.intruder_texts))
-        texts.insert(seat, marked_like(shown.records[intruder], like))
-        return self._ask(texts, intruder, seat)
+        # Marked like an active text that is not shown, if there is one: then no two texts have marks in common.
+        others = [index for index in shown.active if index not in chosen] or chosen
+        like = shown.records[int(rng.choice(others))]
+        texts = [marked(shown.records[index]) for index in chosen]
+        position = int(rng.integers(self._settings.texts))
+        texts.insert(position, marked_like(shown.records[intruder], like))
+        return self._ask(texts, intruder, position)
 
-    def _ask(self, texts: Sequence[str], intruder: int, seat: int) -> LLMTask[Judgement]:
+    def _ask(self, texts: Sequence[str], intruder: int, position: int) -> LLMTask[Judgement]:
         numbers = list(range(1, len(texts) + 1))
         schema = {
             "type": "object",
@@ -73,20 +96,23 @@ class IntruderScorer:
         request = Request(
             model=self._judge.text,
             messages=self._prompt.conversation([], {"texts": texts}),
-            max_tokens=50 + self._settings.reasoning_tokens,
-            temperature=self._settings.temperature,
+            max_tokens=50 + self._judgement.reasoning_tokens,
+            temperature=self._judgement.temperature,
             schema=json.dumps(schema) if self._judge.has_schema else None,
             static=1,
             stage=self.name,
             example=Completion('{"intruder": 1}'),
         )
-        found = yield from ask(request, lambda completion: parse.one_of(completion.text, len(texts)), templates.again)
-        return Judgement(intruder, int(found == seat))
+        answer = yield from ask(request, lambda completion: parse.one_of(completion.text, len(texts)), templates.again)
+        return Judgement(intruder, int(answer == position))
 
 
-def _groups(shown: Windows, fellows: int) -> list[list[int]]:
-    """Active texts of like strength: as many equal groups, by their maxima, as have `fellows` texts each."""
-    ranked = sorted(shown.active, key=lambda place: -max(shown.records[place].activations))
+def _groups(shown: Labelled, fellows: int) -> list[list[int]]:
+    """Group active texts of like strength: as many equal groups, by maximum, as have `fellows` texts each."""
+    ranked = sorted(shown.active, key=lambda index: -max(shown.records[index].activations))
     count = len(ranked) // fellows
     bounds = [len(ranked) * number // count for number in range(count + 1)]
     return [ranked[start:end] for start, end in pairwise(bounds)]
+
+
+SCORERS.register("intruder", Intruder)

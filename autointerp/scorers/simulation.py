@@ -4,14 +4,20 @@ All tokens of the scored records are one long pair of vectors; per-record correl
 vector is constant the correlation does not exist: the score is None (`undefined`), never 0.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autointerp import simulators
 from autointerp.llm.types import LLMTask
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Simulation
-from autointerp.scorers import Scored
-from autointerp.simulators import Simulator
+from autointerp.scorers import SCORERS, Needs, Scored, Scorer
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
 
 SLICES = {
     "simulation/top_and_random": frozenset({"top", "random"}),
@@ -19,31 +25,31 @@ SLICES = {
     "simulation/random": frozenset({"random"}),
 }
 """Which records each score pools, by their source. The first is the main one."""
-MAIN = "simulation/top_and_random"
 SIMULATED = frozenset().union(*SLICES.values())
 """Sources that any slice pools: others are not simulated, which may be paid for."""
 
 
-class SimulationScorer:
-    """The simulator sees the explanation and the tokens of the score records, nothing else."""
+class SimulationScorer(Scorer):
+    """Shows the simulator the explanation and the tokens of the score records, and nothing else."""
 
-    name = "simulation"
-    explained = True
+    name, colour, bounds = "simulation", "#1b1b1b", (-1.0, 1.0)
+    needs = Needs(simulator=True)
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-        self.prompts = simulator.prompts
+    def __init__(self, config: Config) -> None:
+        self._simulator = simulators.make(config)
+        self.prompts, self.models = self._simulator.prompts, self._simulator.models
         self.chances: dict[str, float | None] = dict.fromkeys(SLICES, 0.0)
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
-        used = [place for place, record in enumerate(feature.score) if record.source in SIMULATED]
-        found = yield from self._simulator.simulate(explanation, [feature.score[place].tokens for place in used])
-        simulations = tuple(Simulation(place, values) for place, values in zip(used, found, strict=True))
+        """Score one feature by every slice of its score records."""
+        used = [index for index, record in enumerate(feature.score) if record.source in SIMULATED]
+        predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
+        simulations = tuple(Simulation(index, values) for index, values in zip(used, predictions, strict=True))
         return Scored(slices(feature.score, simulations), simulations)
 
 
 def slices(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> dict[str, float | None]:
-    """All slices' correlations of one feature."""
+    """Return all slices' correlations of one feature."""
     return {name: _pooled(records, simulations, sources) for name, sources in SLICES.items()}
 
 
@@ -56,7 +62,7 @@ def _pooled(
 
 
 def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> float | None:
-    """Pearson's r, or None if either side is constant or empty or a prediction does not exist.
+    """Return Pearson's r, or None if either side is constant or empty or a prediction does not exist.
 
     Raises ValueError if the lengths differ.
     """
@@ -68,3 +74,6 @@ def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> flo
     x, y = np.asarray(true, np.float64), np.asarray(known, np.float64)
     x, y = x - x.mean(), y - y.mean()
     return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1.0, 1.0))
+
+
+SCORERS.register("simulation", SimulationScorer)

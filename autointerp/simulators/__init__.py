@@ -1,63 +1,73 @@
-"""Simulators: from an explanation alone to the activation of every token of a text. `make` finds one by its spec."""
+"""Simulators: from an explanation alone to the activation of every token of a text.
 
+Every file here is one simulator that registers itself in SIMULATORS; other packages add theirs through the entry-point
+group `autointerp.simulators`. Importing this loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from autointerp.config import Simulating
 from autointerp.llm import specs
-from autointerp.llm.types import LLMTask
-from autointerp.prompting.templates import Prompt
-from autointerp.records import Explanation
+from autointerp.parts import Part
 from sae.common.errors import UserError
+from sae.common.registry import Registry
 
-Predicted = tuple[float | None, ...]
-"""Activations (0-10) of a fragment's tokens; None where the judge's answer has no number."""
+if TYPE_CHECKING:
+    from autointerp.config import Config
+    from autointerp.llm.types import LLMTask
+    from autointerp.records import Explanation
+
+Predicted: TypeAlias = tuple[float | None, ...]
+"""Activations (0-10) of a fragment's tokens; None where the model's answer has no number."""
 
 
-class Simulator(Protocol):
-    """Sees the explanation's text and the tokens, never an activation. prompts: the wordings it uses."""
+class Simulator(Part, ABC):
+    """The base of simulators. `Simulator(spec, config)` makes one for a run and raises UserError if it cannot work.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def prompts(self) -> tuple[Prompt, ...]: ...
+    name: the config's `simulator`: a registered name, or the spec of the model that simulates.
+    """
 
+    name: str
+    asks_model: ClassVar[bool] = False
+    """Whether it asks a language model: then a config names the model, and the simulator by `simulation.method`."""
+    reads_prose: ClassVar[bool] = True
+    """Whether it understands any sentence, not only those that `rules` and `token-table` write."""
+
+    @abstractmethod
+    def __init__(self, spec: str, config: Config) -> None: ...
+
+    @abstractmethod
     def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
-        """Predicted activation of each token of each fragment.
+        """Predict the activation of each token of each fragment from the explanation's text.
 
         Raises AnswerError if the explanation or an answer cannot be read.
         """
-        ...
 
 
-def make(spec: str, settings: Simulating) -> Simulator:
-    """`rules`, or a language model judge. Raises UserError otherwise."""
-    from autointerp.simulators.all_at_once import AllAtOnceSimulator
-    from autointerp.simulators.generated import GeneratedSimulator
-    from autointerp.simulators.rules import RulesSimulator
-
-    if spec == "rules":
-        return RulesSimulator()
-    if not specs.is_spec(spec):
-        raise UserError(f"unknown simulator {spec!r}; write {specs.FORMS}")
-    judge = specs.parse(spec)
-    specs.refuse_temperature(judge, settings.temperature, "simulating.temperature")
-    method = settings.method if settings.method != "auto" else _best(judge)
-    if method == "all_at_once":
-        _check(judge.provider in ("hf", "compatible"), spec, method, "hf/... or http://... with echo")
-        return AllAtOnceSimulator(spec, settings)
-    if method == "logprobs":
-        _check(judge.provider != "anthropic", spec, method, "any judge but anthropic/...")
-    return GeneratedSimulator(spec, settings, method == "logprobs", judge.has_schema)
+SIMULATORS: Registry[type[Simulator]] = Registry(
+    "simulator", "autointerp.simulators", order=("rules",), shared=("settings",)
+)
 
 
-def _best(judge: specs.ModelSpec) -> str:
-    """The most exact method a judge is sure to have."""
-    if judge.has_prompt_logprobs:
-        return "all_at_once"
-    return "logprobs" if judge.has_logprobs else "text"
+def make(config: Config) -> Simulator:
+    """Make a run's simulator: a registered name, or a language model with `simulation.method`.
+
+    Raises UserError otherwise.
+    """
+    return part_of(config)(config.simulator, config)
 
 
-def _check(possible: bool, spec: str, method: str, needed: str) -> None:
-    if not possible:
-        raise UserError(f"{spec} cannot simulate by {method}, which needs {needed}; set simulating.method=text")
+def part_of(config: Config) -> type[Simulator]:
+    """Return the registered class of a run's simulator. Raises UserError if there is none."""
+    spec = config.simulator
+    if specs.is_spec(spec):
+        from autointerp.simulators.settings import simulator_of
+
+        return SIMULATORS.get(simulator_of(spec, config))
+    named = {name: part for name, part in SIMULATORS.all().items() if not part.asks_model}
+    if spec not in named:
+        raise UserError(f"unknown simulator {spec!r}; write {', '.join([specs.forms(), *named])}")
+    return named[spec]

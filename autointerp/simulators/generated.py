@@ -1,18 +1,25 @@
-"""Simulation by generated activations: the judge writes every token again with a number from 0 to 10.
+"""Simulation by generated activations: the model writes every token again with a number from 0 to 10.
 
 With log-probabilities each number becomes the expected value over the numbers the model might have written there;
 without, it is taken as written, in an answer held to a JSON schema where the provider can do that. Several samples are
 averaged token by token.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
-from autointerp.config import Simulating
 from autointerp.llm.ask import ask, together
 from autointerp.llm.types import Completion, LLMTask, Request, TokenLogprobs
 from autointerp.prompting import parse, render, templates
 from autointerp.records import Explanation
+from autointerp.simulators import SIMULATORS, Predicted, Simulator
+from autointerp.simulators.settings import SimulationSettings, model_of, refuse_method
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
 
 TOKENS_PER_LINE = 12
 """Most tokens that one re-typed line takes, with room; for max_tokens."""
@@ -39,26 +46,32 @@ SCHEMA = json.dumps(
 )
 
 
-class GeneratedSimulator:
-    """logprobs: expected values over the log-probabilities; structured: JSON held to a schema (without logprobs)."""
+class GeneratedSimulator(Simulator):
+    """Reads expected values from log-probabilities where it has them, else numbers as written."""
 
-    def __init__(self, model: str, settings: Simulating, logprobs: bool, structured: bool) -> None:
-        self.name = model
-        self._settings, self._logprobs = settings, logprobs
-        self._structured = structured and not logprobs
+    asks_model = True
+    settings: ClassVar = {"simulation": SimulationSettings}
+
+    def __init__(self, spec: str, config: Config) -> None:
+        model, self._settings = model_of(spec, config), config.section(SimulationSettings)
+        method = self._settings.method
+        if method == "logprobs" and not model.may_have_logprobs:
+            raise refuse_method(spec, method, "any model but anthropic/...")
+        self.name, self.models = spec, (spec,)
+        self._logprobs = method == "logprobs" or (method == "auto" and model.has_logprobs)
+        self._structured = model.has_schema and not self._logprobs
         self.prompts = (templates.load("simulator/structured" if self._structured else "simulator/lines"),)
         self._shots = [self._shot(shot) for shot in render.shots(self.prompts[0].few_shot)]
 
-    def simulate(
-        self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
-    ) -> LLMTask[list[tuple[float | None, ...]]]:
+    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
+        """Predict each fragment in as many requests as there are samples, and average them."""
         samples = range(self._settings.samples)
         questions = [self._sample(explanation.text, tokens, n) for tokens in fragments for n in samples]
-        found = yield from together(questions)
+        answers = yield from together(questions)
         size = len(samples)
-        return [_mean(found[place * size : (place + 1) * size]) for place in range(len(fragments))]
+        return [_mean(answers[i * size : (i + 1) * size]) for i in range(len(fragments))]
 
-    def _sample(self, explanation: str, tokens: tuple[str, ...], number: int) -> LLMTask[tuple[float | None, ...]]:
+    def _sample(self, explanation: str, tokens: tuple[str, ...], number: int) -> LLMTask[Predicted]:
         values = {"explanation": explanation, "tokens": render.token_lines(tokens)}
         messages = self.prompts[0].conversation(self._shots, values)
         request = Request(
@@ -75,7 +88,7 @@ class GeneratedSimulator:
         )
         return (yield from ask(request, lambda completion: self._read(completion, tokens), templates.again))
 
-    def _read(self, completion: Completion, tokens: tuple[str, ...]) -> tuple[float | None, ...]:
+    def _read(self, completion: Completion, tokens: tuple[str, ...]) -> Predicted:
         if self._structured:
             return tuple(map(float, parse.token_json(completion.text, tokens)))
         numbers = parse.token_lines(completion.text, tokens)
@@ -84,14 +97,14 @@ class GeneratedSimulator:
         return tuple(float(number.value) for number in numbers)
 
     def _written(self, tokens: Sequence[str], numbers: Sequence[int]) -> str:
-        """An answer as it should look."""
+        """Write an answer as it should look."""
         if not self._structured:
             return render.token_lines(tokens, numbers)
         entries = [{"t": render.visible(token), "a": n} for token, n in zip(tokens, numbers, strict=True)]
         return json.dumps({"activations": entries}, ensure_ascii=False)
 
     def _shot(self, shot: render.Shot) -> tuple[dict[str, str], dict[str, str]]:
-        """An invented feature's first excerpt as a question and its answer."""
+        """Write an invented feature's first fragment as a question and its answer."""
         tokens = shot.active[0].tokens
         question = {"explanation": shot.explanation, "tokens": render.token_lines(tokens)}
         return question, {"answer": self._written(tokens, render.levels(shot.active)[0])}
@@ -103,9 +116,12 @@ class GeneratedSimulator:
         return Completion("".join(pieces), logprobs=tuple(TokenLogprobs(piece, {piece: 0.0}) for piece in pieces))
 
 
-def _mean(samples: Sequence[tuple[float | None, ...]]) -> tuple[float | None, ...]:
-    """Token by token; None where a sample has no number."""
+def _mean(samples: Sequence[Predicted]) -> Predicted:
+    """Average token by token; None where a sample has no number."""
     return tuple(
         None if None in values else sum(value for value in values if value is not None) / len(values)
         for values in zip(*samples, strict=True)
     )
+
+
+SIMULATORS.register("generated", GeneratedSimulator)

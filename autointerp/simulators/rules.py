@@ -1,21 +1,33 @@
 """The offline simulator: reads the rules back from the explanation's sentence and applies them. No language model."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules, templates
 from autointerp.records import Explanation
+from autointerp.simulators import SIMULATORS, Predicted, Simulator
+
+if TYPE_CHECKING:
+    from autointerp.config import Config
 
 
-class RulesSimulator:
+class RulesSimulator(Simulator):
     """Predicts from the text alone; an explanation in free prose is an error, not a zero."""
 
-    name = "rules"
-    prompts = (templates.load(rules.PROMPT),)
+    reads_prose = False
 
-    def simulate(
-        self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
-    ) -> LLMTask[list[tuple[float | None, ...]]]:
+    def __init__(self, spec: str, config: Config) -> None:
+        self.name = spec
+        self.prompts = (templates.load(rules.PROMPT),)
+
+    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
+        """Apply the explanation's rules to each fragment. Raises AnswerError if it is not made of rules."""
         yield from ()  # asks nobody
         predictor = rules.Predictor(rules.from_text(explanation.text))
         return [predictor.predict(tokens) for tokens in fragments]
+
+
+SIMULATORS.register("rules", RulesSimulator)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sae.common.errors import UserError, near
 
@@ -87,7 +87,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _plugins(self) -> Mapping[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group) if point.name not in self._modules}
+        return {point.name: point for point in _points().select(group=self.group) if point.name not in self._modules}
 
     def _load_plugin(self, point: EntryPoint) -> None:
         try:
@@ -95,3 +95,9 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as error:
             owner = point.dist.name if point.dist else "an installed package"
             raise UserError(f"{self.kind} {point.name!r} of {owner} cannot be imported: {error}") from error
+
+
+@cache
+def _points() -> Any:  # SelectableGroups before Python 3.12, EntryPoints from then on
+    """Read the entry points of all installed packages; reading them again for each registry would slow `--help`."""
+    return entry_points()

@@ -1,12 +1,16 @@
 """Configs: every field classified, unknown keys refused, identity knows what matters and nothing else."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from autointerp import config
 from autointerp.config import Config, Role, field_roles
+from autointerp.reference import settings_yaml
+from autointerp.scorers import SCORERS
 from sae.common.errors import UserError
 from sae.common.resources import shipped_folder
 from sae.common.settings import Section
@@ -17,13 +21,13 @@ OTHER: dict[str, Any] = {
     "dictionaries.train": [{"architecture": "topk", "name": "other", "k": 3}], "dictionaries.baselines": ["pca"],
     "dictionaries.steps": 7, "dictionaries.batch": 7,
     "dictionaries.fit_vectors": 9, "sampling.features": 7, "sampling.tokens": 7, "sampling.fragment": 7,
-    "explainers": ["rules-2"], "simulator": "other", "scorers": ["detection"], "controls": 0.5,
-    "explaining.style": "highlighted", "explaining.contrast": True, "explaining.logits": True,
-    "explaining.candidates": 3, "explaining.max_words": 7, "explaining.max_tokens": 7, "explaining.temperature": 0.5,
-    "simulating.method": "text", "simulating.top_logprobs": 7, "simulating.samples": 7,
-    "simulating.reasoning_tokens": 7, "simulating.temperature": 0.5, "judging.texts": 7, "judging.logprobs": True,
-    "judging.intruders": 7, "judging.intruder_texts": 7, "judging.reasoning_tokens": 7, "judging.temperature": 0.5,
-    "judging.embedder": "other",
+    "explainers": ["rules-2"], "simulator": "other", "judge": "openai/m", "scorers": ["detection"], "controls": 0.5,
+    "explanation.style": "highlighted", "explanation.contrast": True, "explanation.logits": True,
+    "explanation.candidates": 3, "explanation.max_words": 7, "explanation.max_tokens": 7,
+    "explanation.temperature": 0.5, "simulation.method": "text", "simulation.top_logprobs": 7, "simulation.samples": 7,
+    "simulation.reasoning_tokens": 7, "simulation.temperature": 0.5, "detection.texts": 7, "detection.logprobs": True,
+    "fuzzing.texts": 7, "fuzzing.logprobs": True, "intruder.questions": 7, "intruder.texts": 7,
+    "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
 } | {
     f"sampling.{side}.{source}": 77
     for side in ("explain", "score") for source in ("top", "quantile", "importance", "random", "inactive")
@@ -77,6 +81,12 @@ def test_runtime_fields_do_not(name: str) -> None:
         ({"dictionaries.baselines": ["neuron"]}, r"dictionaries\.baselines\.0: .*'neuron'; did you mean neurons"),
         ({"dictionaries.baselines": ["nmf", "pca-top0"]}, r"dictionaries\.baselines\.1: .*did you mean pca-top32"),
         ({"dictionaries.baselines": ["random_matched-top3"]}, "random_matched has no top-k version"),
+        ({"scorers": ["detecting"]}, r"scorers\.0: unknown scorer 'detecting'; did you mean detection\?"),
+        ({"judge": "claude"}, "judge: unknown model 'claude'; write anthropic/MODEL"),
+        ({"judge": "rules"}, "judge: unknown model 'rules'; write anthropic/MODEL"),
+        ({"detection.text": 3}, r"unknown key 'detection\.text'; did you mean detection\.texts"),
+        ({"intruder.texts": 2}, r"intruder\.texts: .*greater than 2"),
+        ({"simulation.method": "logprob"}, r"simulation\.method: unknown method 'logprob'; did you mean logprobs"),
         ({"name.inner": 3}, r"name: .*\{'inner': 3\}"),
         ({"dictionaries.train.0.kk": 3}, r"unknown key 'dictionaries\.train\.0\.kk'; did you mean k\?"),
         ({"dictionaries.train.1.k": 3}, r"dictionaries\.train is a list of 1, .* no item '1'"),
@@ -106,6 +116,52 @@ def test_all_shipped_configs_load() -> None:
     assert {"demo", "dictionary", "judged", "smoke"} <= set(names)
     for name in names:
         config.load(name)
+
+
+def test_settings_of_parts_are_those_of_their_files() -> None:
+    sections = config.part_sections()
+    assert config.load("demo").section(sections["detection"]).texts == 5  # type: ignore[attr-defined]
+    assert set(sections) == {
+        "explanation", "simulation", "detection", "fuzzing", "intruder", "judgement", "embedding",
+    }  # fmt: skip
+
+
+def test_a_part_cannot_take_another_ones_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(Section):
+        texts: int = 3
+
+    for name in ("detection", "corpus"):
+        monkeypatch.setattr(SCORERS.get("intruder"), "settings", {name: Other})
+        with pytest.raises(UserError, match=f"other settings called '{name}'"):
+            config.part_sections()
+    monkeypatch.setattr(SCORERS.get("intruder"), "settings", {"new": Other})
+    with pytest.raises(TypeError, match=r"new\.texts has 0 roles"):
+        config.part_sections()
+
+
+def test_printed_settings_are_whole_explained_and_read_back() -> None:
+    text = settings_yaml(Config())
+    assert config.build(yaml.safe_load(text), {}, "printed") == Config()
+    for name in field_roles(Config):
+        leaf = name.split(".")[-1]
+        assert re.search(rf"# .*\n *{leaf}:", text), f"{name} has no meaning"
+    for section in ("detection", "sampling.explain", "runtime.tries", "dictionaries.train", "subject.toy"):
+        printed = yaml.safe_load(settings_yaml(Config(), section))
+        assert list(printed) == [section.split(".")[0]]
+        assert config.build(printed, {}, "printed") == Config()
+    assert yaml.safe_load(settings_yaml(Config(), "runtime.tries")) == {"runtime": {"tries": 8}}
+    assert "  # - architecture: topk #" in settings_yaml(Config(), "dictionaries.train")
+    changed = config.load("judged", {"judge": "openai/m"})
+    assert config.build(yaml.safe_load(settings_yaml(changed)), {}, "printed") == changed
+
+
+@pytest.mark.parametrize(
+    ("section", "near"),
+    [("detecting", "detection"), ("sampling.explan", r"sampling\.explain"), ("runtime.try", r"runtime\.tries")],
+)
+def test_printing_an_unknown_section_names_the_near_ones(section: str, near: str) -> None:
+    with pytest.raises(UserError, match=rf"no section '{section}'; did you mean .*{near}"):
+        settings_yaml(Config(), section)
 
 
 def test_an_item_of_a_list_is_changed_by_its_number() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from autointerp import explainers
-from autointerp.config import Config, Explaining
+from autointerp.config import Config
 from autointerp.explainers import Explainer
 from autointerp.explainers.best_of import held_out
 from autointerp.explainers.language_model import LanguageModelExplainer
@@ -26,7 +26,7 @@ def feature(*explain: ActivationRecord, score: Sequence[ActivationRecord] = ()) 
     return FeatureRecord(FeatureId("d", 1), explain, tuple(score), 0.1, 5.0, (0,) * 64, 1.0, 0.1, (" rivers", "\n"))
 
 
-def shown(settings: Explaining, of: FeatureRecord) -> str:
+def shown(settings: dict[str, object], of: FeatureRecord) -> str:
     """The question about the feature, after the few-shots."""
     asked: list[Question] = []
 
@@ -34,7 +34,7 @@ def shown(settings: Explaining, of: FeatureRecord) -> str:
         asked.append(question)
         return question.example  # type: ignore[union-attr]  # explainers embed nothing
 
-    answered_by(LanguageModelExplainer("openai/m", settings).explain(of), answer)
+    answered_by(LanguageModelExplainer("openai/m", Config(explanation=settings)).explain(of), answer)
     (request,) = asked
     assert isinstance(request, Request)
     return request.messages[-1].content
@@ -53,9 +53,9 @@ def test_silent_tokens_are_left_out_in_a_repetition_if_fewer_than_a_fifth_are_ac
     if repeated is None:
         one = feature(record("a", [0.0, -1.0]))
         with pytest.raises(AnswerError, match="no explain record on which the feature is active"):
-            shown(Explaining(), one)
+            shown({}, one)
         return
-    text = shown(Explaining(), one)
+    text = shown({}, one)
     head, _, tail = text.partition(LEFT_OUT)
     assert (LEFT_OUT in text) is repeated
     assert head.count("\t0\n") == 20 - active
@@ -66,14 +66,14 @@ def test_silent_tokens_are_left_out_in_a_repetition_if_fewer_than_a_fifth_are_ac
 
 
 def test_levels_are_shares_of_the_largest_activation_of_all_excerpts() -> None:
-    text = shown(Explaining(), feature(record("a", [4.0, 1.99]), record("b", [1.0, -8.0], "random")))
+    text = shown({}, feature(record("a", [4.0, 1.99]), record("b", [1.0, -8.0], "random")))
     assert re.findall(r" (\w+\t\d+)\n", text) == ["a0\t10", "a1\t4", "b0\t2", "b1\t0"]
 
 
 def test_marks_are_on_what_is_strong_in_its_own_excerpt() -> None:
     """A quarter of its own excerpt's maximum is not marked, but its level, of all excerpts' maximum, is told."""
     one = feature(record("a", [8.0, 2.0, 0.0, 2.5]), record("b", [0.0, 2.0, 1.9]), record("c", [0.0, 0.0]))
-    text = shown(Explaining(style="highlighted"), one)
+    text = shown({"style": "highlighted"}, one)
     assert "Excerpt 1: << a0>> a1 a2<< a3>>\n" in text
     assert "Activations: (' a0': 10), (' a1': 2), (' a3': 3)\n" in text
     assert "Excerpt 2: b0<< b1 b2>>\n" in text
@@ -83,7 +83,7 @@ def test_marks_are_on_what_is_strong_in_its_own_excerpt() -> None:
 
 def test_tokens_look_the_same_in_marked_text_and_in_its_pairs() -> None:
     odd = ActivationRecord(("\n", "\\", "\u2028"), (1.0, 1.0, 1.0), 0, "top")
-    text = shown(Explaining(style="highlighted"), feature(odd))
+    text = shown({"style": "highlighted"}, feature(odd))
     assert "<<\\n\\\\\\u2028>>" in text
     assert "('\\n': 10), ('\\\\': 10), ('\\u2028': 10)" in text
 
@@ -96,11 +96,11 @@ def test_contrast_and_logits_are_shown_only_if_asked_for(style: str) -> None:
         record("still", [0.0, 0.0], "random"),
         *[record(f"quiet{n}x", [0.0] * 9, "inactive") for n in range(3)],
     )
-    plain = shown(Explaining(style=style), one)
+    plain = shown({"style": style}, one)
     assert "quiet" not in plain
     assert "rivers" not in plain
     assert LEFT_OUT not in plain
-    full = shown(Explaining(style=style, contrast=True, logits=True), one)
+    full = shown({"style": style, "contrast": True, "logits": True}, one)
     before, _, after = full.partition("silent throughout")
     assert "quiet" not in before
     assert (" still0\t0\n" in before) is (style == "tokens")
@@ -112,7 +112,8 @@ def test_contrast_and_logits_are_shown_only_if_asked_for(style: str) -> None:
 
 
 def test_the_explanation_says_what_made_it_and_keeps_its_budget() -> None:
-    explainer = LanguageModelExplainer("openai/m", Explaining(max_words=4, style="highlighted", contrast=True))
+    settings = {"max_words": 4, "style": "highlighted", "contrast": True}
+    explainer = LanguageModelExplainer("openai/m", Config(explanation=settings))
     assert explainer.name == "openai/m (highlighted, contrast)"
     one = feature(record("a", [1.0]))
     found = answered_by(explainer.explain(one), lambda question: Completion(" names of rivers\n"))
@@ -157,8 +158,8 @@ class Panel:
 
 
 def best_of(candidates: int) -> Explainer:
-    explaining = Explaining(candidates=candidates, contrast=True)
-    return explainers.make("anthropic/m", Config(simulator="anthropic/m", explaining=explaining))
+    settings = {"candidates": candidates, "contrast": True}
+    return explainers.make("anthropic/m", Config(simulator="anthropic/m", explanation=settings))
 
 
 def test_the_candidate_that_predicts_held_out_explain_records_best_is_taken() -> None:
@@ -206,5 +207,12 @@ def test_one_record_a_source_leaves_nothing_to_choose_on_and_the_first_is_taken(
 def test_mistakes_are_told_before_anything_is_asked() -> None:
     with pytest.raises(UserError, match="give --simulator"):
         explainers.make("openai/m", Config(simulator="rules"))
-    with pytest.raises(UserError, match=r"explaining\.temperature=1"):
-        explainers.make("hf/m", Config(simulator="hf/m", explaining=Explaining(candidates=2)))
+    with pytest.raises(UserError, match="give --simulator"):
+        explainers.make("openai/m", Config(scorers=["detection"], judge="openai/m", explanation={"candidates": 2}))
+    with pytest.raises(UserError, match=r"explanation\.temperature=1"):
+        explainers.make("hf/m", Config(simulator="hf/m", explanation={"candidates": 2}))
+
+
+def test_prose_needs_no_simulator_where_nothing_is_simulated() -> None:
+    made = explainers.make("openai/m", Config(scorers=["detection"], judge="anthropic/m"))
+    assert made.models == ("openai/m",)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy import stats
 from sklearn import metrics
 
 from autointerp import config, scorers
-from autointerp.config import Judging, Records, Sampling
+from autointerp.config import Records, Sampling
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
@@ -43,10 +44,11 @@ def feature(index: int, n_active: int = 10, n_silent: int = 10) -> FeatureRecord
     return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1)
 
 
-def make(name: str, judging: Judging | None = None, seed: int = 0, score: Records | None = None) -> Scorer:
+def make(name: str, seed: int = 0, score: Records | None = None, **settings: Any) -> Scorer:
+    """A scorer with settings of its own section."""
     sampling = Sampling(explain=Records(top=1, inactive=1), score=score or Records(top=10, inactive=10))
-    judged = config.Config(simulator="openai/m", judging=judging or Judging(), seed=seed, sampling=sampling)
-    return scorers.make(name, judged)
+    own = {name: settings} if settings else {}
+    return scorers.make(name, config.Config(judge="openai/m", seed=seed, sampling=sampling, **own))
 
 
 def texts_of(request: Question) -> list[str]:
@@ -97,7 +99,7 @@ def test_numbers_are_scikit_learns(name: str, seed: int) -> None:
     one = feature(seed, n_active=9, n_silent=14)
     rng = np.random.default_rng(seed)
     sure = {r.tokens[0].split("_")[0].strip(): float(rng.choice([0.1, 0.3, 0.6, 0.7, 0.9])) for r in one.score}
-    found = answered_by(make(name, Judging(logprobs=True)).score(one, EXPLAINED), judge(sure.__getitem__))
+    found = answered_by(make(name, logprobs=True).score(one, EXPLAINED), judge(sure.__getitem__))
     names = [f"a{n}" for n in range(9)] + [f"q{n}" for n in range(14)]
     true, probability = [n[0] == "a" for n in names], [sure[n] for n in names]
     said = [p > 0.5 for p in probability]
@@ -113,7 +115,7 @@ def test_numbers_are_scikit_learns(name: str, seed: int) -> None:
 
 
 def test_saying_always_the_same_gets_the_chances() -> None:
-    scorer = make("detection", Judging(logprobs=True), score=Records(top=4, quantile=2, inactive=14))
+    scorer = make("detection", logprobs=True, score=Records(top=4, quantile=2, inactive=14))
     found = answered_by(scorer.score(feature(0, 6, 14), EXPLAINED), judge(lambda name: 0.8))
     chances = dict(scorer.chances)
     assert chances.pop("detection/recall") is None
@@ -128,7 +130,7 @@ def test_a_probability_that_does_not_exist_leaves_only_the_auroc_undefined() -> 
         first = replace(given.logprobs[1], top={"?": 0.0})
         return replace(given, logprobs=(given.logprobs[0], first, *given.logprobs[2:]))
 
-    scores = answered_by(make("detection", Judging(logprobs=True)).score(feature(0), EXPLAINED), answer).scores
+    scores = answered_by(make("detection", logprobs=True).score(feature(0), EXPLAINED), answer).scores
     assert (scores["detection"], scores["detection/auroc"]) == (1.0, None)
 
 
@@ -174,9 +176,9 @@ def test_order_depends_on_seed_and_feature_alone_and_tells_nothing() -> None:
         asked(scorer, feature(other))
     assert asked(scorer, feature(3)) == alone
     assert asked(make("detection", seed=1), feature(3)) != alone
-    assert asked(scorer, replace(feature(3), feature=FeatureId("e", 3))) != alone
+    assert asked(scorer, replace(feature(3), id=FeatureId("e", 3))) != alone
     assert [len(texts_of(question)) for question in alone] == [5, 5, 5, 5]
-    assert [len(texts_of(q)) for q in asked(make("detection", Judging(texts=8)), feature(3))] == [8, 8, 4]
+    assert [len(texts_of(q)) for q in asked(make("detection", texts=8), feature(3))] == [8, 8, 4]
     first = sum(owner(texts_of(asked(scorer, feature(n))[0])[0])[0] == "a" for n in range(200))
     assert stats.binomtest(first, 200, 0.5).pvalue > 0.001
 
@@ -211,7 +213,7 @@ def test_an_intruder_stands_among_texts_of_one_strength() -> None:
 @pytest.mark.parametrize("n", [3, 5])
 @pytest.mark.parametrize("blind", ["always the first", "at random"])
 def test_blind_judges_find_one_intruder_in_n(n: int, blind: str) -> None:
-    scorer, rng = make("intruder", Judging(intruder_texts=n)), np.random.default_rng(0)
+    scorer, rng = make("intruder", texts=n), np.random.default_rng(0)
 
     def guess(question: Question) -> Completion:
         return Completion(json.dumps({"intruder": 1 if blind == "always the first" else int(rng.integers(1, n + 1))}))

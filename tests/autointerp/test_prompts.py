@@ -77,7 +77,7 @@ EXPLAINING = [
 @pytest.mark.parametrize("settings", EXPLAINING, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_explaining_prompts_show_what_was_asked_for_and_no_score_record(settings: dict[str, object]) -> None:
     """Shown in full, for its few-shots too: with contrast the silent texts, with logits the promoted tokens."""
-    judged = config.Config(simulator="openai/m", explaining=config.Explaining(**settings))
+    judged = config.Config(simulator="openai/m", explanation=settings)
     explainer = explainers.make("openai/m", judged)
     (question,) = asked(explainer.explain(feature()))
     assert isinstance(question, Request)
@@ -105,8 +105,7 @@ JUDGED = (
 def test_no_judge_is_shown_activations_of_score_records(judge: str, name: str, method: str) -> None:
     """Two features with the same texts and other activations, active on other tokens, are asked about alike."""
     sampling = config.Sampling(score=config.Records(top=6, inactive=6))
-    simulating = config.Simulating(method=method)
-    settings = config.Config(simulator=judge, simulating=simulating, sampling=sampling)
+    settings = config.Config(simulator=judge, simulation={"method": method}, sampling=sampling)
     scorer = scorers.make(name, settings)
     one = feature()
     others = [replace(r, activations=tuple(reversed([3 * value for value in r.activations]))) for r in one.score]
@@ -190,8 +189,12 @@ def test_the_few_shots_answers_are_readable_by_the_parsers_they_teach() -> None:
     from autointerp.simulators.generated import GeneratedSimulator
 
     (shot, *_), explanation = render.shots(templates.load("simulator/lines").few_shot), EXPLAINED
-    for logprobs, structured in ((True, False), (False, False), (False, True)):
-        simulator = GeneratedSimulator("openai/m", config.Simulating(), logprobs, structured)
+    for spec, method, structured in (
+        ("openai/m", "logprobs", False),
+        ("hf/m", "text", False),
+        ("openai/m", "text", True),
+    ):
+        simulator = GeneratedSimulator(spec, config.Config(simulator=spec, simulation={"method": method}))
         (question,) = asked(simulator.simulate(explanation, [(" a",)]))
         assert isinstance(question, Request)
         taught, tokens = question.messages[2].content, shot.active[0].tokens

@@ -153,7 +153,7 @@ def test_planted_rules_are_found_and_named() -> None:
     ]
     explanation = explained("rules-2", records)
     assert explanation.text == 'Active on the token "z" (4.3); the token "x" right after "y" (10.0).'
-    predicted = alone(RulesSimulator().simulate(explanation, [tuple("yxaz")]))
+    predicted = alone(RulesSimulator("rules", Config()).simulate(explanation, [tuple("yxaz")]))
     assert predicted == [(0.0, 10.0, 0.0, 4.3)]
 
 
@@ -164,7 +164,7 @@ def test_token_table_is_every_tokens_mean() -> None:
 
 def test_a_silent_feature_gets_an_explanation_that_predicts_nothing() -> None:
     explanation = explained("rules-5", [record(["a", "b"], [0.0, 0.0])])
-    assert alone(RulesSimulator().simulate(explanation, [("a", "b")])) == [(0.0, 0.0)]
+    assert alone(RulesSimulator("rules", Config()).simulate(explanation, [("a", "b")])) == [(0.0, 0.0)]
 
 
 @pytest.mark.parametrize("spec", ["rules-0", "rules-x", "gpt", "token"])

@@ -1,12 +1,14 @@
 """Scores against scipy, statistics against scipy and hand computations."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from autointerp.calibration import controls
 from autointerp.records import ActivationRecord, Simulation, Source
-from autointerp.scorers import simulation
+from autointerp.scorers import agreement, simulation
 from autointerp.statistics import intervals
 
 RNG = np.random.default_rng(0)
@@ -72,8 +74,48 @@ def test_compare_is_welch() -> None:
     assert found is not None
     assert found.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert found.low < found.difference < found.high
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
     assert intervals.compare([1.0], b) is None
     assert intervals.compare([1.0, 1.0], [2.0, 2.0]) is None
+
+
+ROUNDED = [0.3, 0.1 + 0.2, 0.3]
+"""One number, but for rounding."""
+
+
+@pytest.mark.parametrize("constant", [[0.3] * 3, ROUNDED])
+def test_a_group_that_does_not_vary_is_compared_without_a_warning(constant: list[float]) -> None:
+    varied = [0.1, 0.4, 0.5, 0.2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = intervals.compare(constant, varied)
+        assert intervals.compare(constant, [0.6, 0.2 + 0.4, 0.6]) is None
+    assert found is not None
+    one_sample = stats.ttest_1samp(varied, 0.3)  # all variance is the other group's
+    assert found.p == pytest.approx(one_sample.pvalue)
+    assert found.high - found.low == pytest.approx(np.ptp(one_sample.confidence_interval(0.95)))
+
+
+def test_intervals_stay_within_the_scores_range() -> None:
+    few = [0.99, 0.2, 0.95]
+    free, cut = intervals.mean_interval(few), intervals.mean_interval(few, (-1.0, 1.0))
+    assert free is not None
+    assert cut is not None
+    assert free.high is not None
+    assert free.high > 1
+    assert cut == intervals.Interval(free.mean, free.low, 1.0)
+    difference = intervals.compare([0.99, 0.1], [0.0, 0.9], (0.0, 1.0))
+    assert difference is not None
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+
+
+def test_a_mean_beyond_its_range_by_rounding_is_inside_its_interval() -> None:
+    found = intervals.mean_interval([1 + 2e-16, 1.0, 1 + 4e-16], (-1.0, 1.0))
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.mean <= found.high
 
 
 def test_holm_by_hand() -> None:
@@ -83,8 +125,43 @@ def test_holm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 101])
-def test_nobody_is_his_own_stranger(n: int) -> None:
-    partner = controls.derangement(n, np.random.default_rng(n))
-    assert sorted(partner) == list(range(n))  # type: ignore[type-var]
-    assert all(i != p for i, p in enumerate(partner))
+def test_no_feature_is_its_own_control(n: int) -> None:
+    others = controls.derangement(n, np.random.default_rng(n))
+    assert sorted(others) == list(range(n))  # type: ignore[type-var]
+    assert all(i != other for i, other in enumerate(others))
     assert controls.derangement(1, np.random.default_rng(0)) == [None]
+
+
+def closed_form(hits: int, n_active: int, false_alarms: int, n_silent: int) -> tuple[float | None, ...]:
+    """Balanced accuracy, precision, recall and F1 as they are written in textbooks."""
+    recall, called = hits / n_active, hits + false_alarms
+    precision = hits / called if called else None
+    return (recall + 1 - false_alarms / n_silent) / 2, precision, recall, 2 * hits / (n_active + called)
+
+
+@pytest.mark.parametrize(("n_active", "n_silent"), [(1, 1), (1, 4), (5, 2), (10, 7)])
+def test_confusion_scores_are_the_closed_form_also_where_nothing_is_called_active(n_active: int, n_silent: int) -> None:
+    for hits in range(n_active + 1):
+        for alarms in range(n_silent + 1):
+            active = [1] * hits + [0] * (n_active - hits)
+            silent = [1] * alarms + [0] * (n_silent - alarms)
+            known = closed_form(hits, n_active, alarms, n_silent)
+            for value, true in zip(agreement.confusion_scores(active, silent), known, strict=True):
+                assert (value is None) == (true is None)
+                assert value is None or value == pytest.approx(true, abs=1e-12, rel=0)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_auroc_is_the_share_of_pairs_in_order(seed: int) -> None:
+    """With ties, which count half, among few values; and for cosines, which have none."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 12, 2)
+    positive, negative = (
+        [rng.choice([0.0, 0.25, 0.5, 1.0], n).tolist() for n in sizes]
+        if seed % 2
+        else [rng.normal(size=n).tolist() for n in sizes]
+    )
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert agreement.auroc(positive, negative) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12, rel=0)
+    assert agreement.auroc([], negative) is None
+    assert agreement.auroc(positive, []) is None

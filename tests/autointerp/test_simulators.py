@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
-from autointerp.config import Config, Explaining, Judging, Records, Sampling, ScorerName, Simulating
+from autointerp.config import Config, Records, Sampling
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import (
     Answer,
@@ -26,6 +26,7 @@ from autointerp.llm.types import (
 )
 from autointerp.prompting import render
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
+from autointerp.scorers import SCORERS
 from autointerp.scorers.simulation import correlation
 from autointerp.simulators import Predicted, Simulator
 from sae.common.errors import UserError
@@ -58,12 +59,16 @@ def simulate(
     return answered_by(simulator.simulate(EXPLAINED, fragments), given)
 
 
+def simulator(spec: str, **settings: Any) -> Simulator:
+    return simulation_by.make(Config(simulator=spec, simulation=settings))
+
+
 def all_at_once(fragments: Sequence[tuple[str, ...]], answer: Callable[[Request], Answer]) -> list[Predicted]:
-    return simulate(simulation_by.make("hf/m", Simulating()), fragments, answer)
+    return simulate(simulator("hf/m"), fragments, answer)
 
 
 def test_slots_are_at_the_unknowns_of_the_last_excerpt_and_nowhere_else() -> None:
-    asked = asked_by(simulation_by.make("hf/m", Simulating()).simulate(EXPLAINED, [AWKWARD, ("b",)]))
+    asked = asked_by(simulator("hf/m").simulate(EXPLAINED, [AWKWARD, ("b",)]))
     for tokens, request in zip((AWKWARD, ("b",)), asked, strict=True):
         (message,) = request.messages
         start = message.content.rindex("\n<start>\n", 0, request.slots[0]) + len("\n<start>\n")
@@ -78,7 +83,7 @@ def test_slots_are_at_the_unknowns_of_the_last_excerpt_and_nowhere_else() -> Non
 
 
 def test_the_few_shots_show_unknowns_and_then_their_numbers() -> None:
-    (request,) = asked_by(simulation_by.make("hf/m", Simulating()).simulate(EXPLAINED, [("b",)]))
+    (request,) = asked_by(simulator("hf/m").simulate(EXPLAINED, [("b",)]))
     lines = request.messages[0].content[: request.slots[0]].splitlines()
     assert [line for line in lines if line.startswith("Feature")] == [f"Feature {n}" for n in (1, 2, 3, 4)]
     shown = "\n".join(lines).split("<start>\n")[1:-1]
@@ -124,7 +129,7 @@ GENERATING = [("openai/m", "logprobs"), ("openai/m", "text"), ("anthropic/m", "a
 
 @pytest.mark.parametrize(("judge", "method"), GENERATING)
 def test_samples_are_averaged_token_by_token(judge: str, method: str) -> None:
-    simulator = simulation_by.make(judge, Simulating(method=method, samples=3))
+    three = simulator(judge, method=method, samples=3)
     fragments = [(" a", "\n", "b"), ("c", "c", "\\")]
     first = ((0, 1, 10), (3, 1, 10), (6, 1, 1))
     second = ((5, 0, 0), (5, 0, 0), (5, 0, 10))
@@ -133,38 +138,38 @@ def test_samples_are_averaged_token_by_token(judge: str, method: str) -> None:
         levels = first if "<start>\n a\n" in request.messages[-1].content else second
         return text_answer(request, levels[request.sample])
 
-    found = simulate(simulator, fragments, answer)
+    found = simulate(three, fragments, answer)
     assert found == [pytest.approx((3, 1, 7)), pytest.approx((5, 0, 10 / 3))]
 
 
 def test_generated_log_probabilities_become_expectations_and_one_without_numbers_is_undefined() -> None:
-    simulator = simulation_by.make("openai/m", Simulating())
+    generated = simulator("openai/m")
     tops = ({"a\t": 0.0}, {"4": math.log(0.5), "8": math.log(0.25)}, {"\n": 0.0}, {"b\t": 0.0}, {"nine": -0.1})
     texts = ("a\t", "4", "\n", "b\t", "9")
     answer = Completion("".join(texts), logprobs=tuple(map(TokenLogprobs, texts, tops)))
-    (found,) = simulate(simulator, [("a", "b")], lambda request: answer)
+    (found,) = simulate(generated, [("a", "b")], lambda request: answer)
     assert found == (pytest.approx(16 / 3), None)
     with pytest.raises(AnswerError, match="log-probabilities"):
-        simulate(simulator, [("a", "b")], lambda request: Completion(answer.text))
+        simulate(generated, [("a", "b")], lambda request: Completion(answer.text))
 
 
 @pytest.mark.parametrize(("judge", "method"), GENERATING)
 def test_unreadable_answers_are_errors_and_not_zeros(judge: str, method: str) -> None:
-    simulator = simulation_by.make(judge, Simulating(method=method))
+    one = simulator(judge, method=method)
     for text in ("", "I cannot do that.", "a\t1\nb\t1\nc\t1", '{"activations": []}', "a\t1\nc\t2"):
         with pytest.raises(AnswerError):
-            simulate(simulator, [("a", "b")], lambda request, text=text: Completion(text))
+            simulate(one, [("a", "b")], lambda request, text=text: Completion(text))
 
 
 def test_every_judge_simulates_by_the_best_it_surely_has() -> None:
     judges = ("hf/m", "openai/m", "anthropic/m", "http://localhost:1/v1#m")
-    asked = [asked_by(simulation_by.make(judge, Simulating()).simulate(EXPLAINED, [("a",)]))[0] for judge in judges]
+    asked = [asked_by(simulator(judge).simulate(EXPLAINED, [("a",)]))[0] for judge in judges]
     assert [bool(r.slots) for r in asked] == [True, False, False, False]
     assert [r.top_logprobs for r in asked[1:]] == [15, 0, 0]
     assert [bool(r.schema) for r in asked[1:]] == [False, True, True]
     for judge, method in (("anthropic/m", "logprobs"), ("anthropic/m", "all_at_once"), ("openai/m", "all_at_once")):
-        with pytest.raises(UserError, match=r"simulating\.method=text"):
-            simulation_by.make(judge, Simulating(method=method))
+        with pytest.raises(UserError, match=r"simulation\.method=text"):
+            simulator(judge, method=method)
 
 
 def feature() -> FeatureRecord:
@@ -191,17 +196,17 @@ BOTH = Sampling(explain=Records(top=4, inactive=2), score=Records(top=4, inactiv
 def test_examples_suit_the_explainers(judge: str, max_words: int, candidates: int) -> None:
     for style in ("tokens", "highlighted"):
         warmth = None if judge.startswith("anthropic") else 1.0  # which takes none
-        explaining = Explaining(style=style, max_words=max_words, candidates=candidates, temperature=warmth)
-        explainer = explainers.make(judge, Config(simulator=judge, explaining=explaining, sampling=BOTH))
+        settings = {"style": style, "max_words": max_words, "candidates": candidates, "temperature": warmth}
+        explainer = explainers.make(judge, Config(simulator=judge, explanation=settings, sampling=BOTH))
         asks_once_each(explainer.explain(feature()))
 
 
-@pytest.mark.parametrize("name", get_args(ScorerName))
+@pytest.mark.parametrize("name", SCORERS.names)
 @pytest.mark.parametrize(
     ("judge", "logprobs"), [*((judge, False) for judge in JUDGES), *((judge, True) for judge in JUDGES[1:])]
 )
 def test_examples_suit_the_scorers_and_simulators(judge: str, name: str, logprobs: bool) -> None:
-    judging = Judging(logprobs=logprobs, intruder_texts=4)
-    simulating = Simulating(method="logprobs" if logprobs else "auto", samples=2)
-    settings = Config(simulator=judge, judging=judging, simulating=simulating, sampling=BOTH)
+    simulation = {"method": "logprobs" if logprobs else "auto", "samples": 2}
+    asking = {"detection": {"logprobs": logprobs}, "fuzzing": {"logprobs": logprobs}, "intruder": {"texts": 4}}
+    settings = Config(simulator=judge, simulation=simulation, sampling=BOTH, **asking)
     asks_once_each(scorers.make(name, settings).score(feature(), EXPLAINED))

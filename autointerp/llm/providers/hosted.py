@@ -1,51 +1,61 @@
-"""What the hosted judges share: a key, an address, a place in the endpoint's limit, and their SDK's errors as ours."""
+"""What providers behind an official SDK share: a key, an address, a concurrency limit, and errors as CallErrors."""
 
 from typing import Any, ClassVar
 
 from autointerp.llm import faults, keys
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
+from autointerp.llm.providers import PROVIDERS, Provider
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.specs import ModelSpec
 from sae.common.files import sha256_of
 
 
-class HostedJudge:
-    """A judge behind an official SDK.
+class HostedProvider(Provider):
+    """A model behind an official SDK."""
 
-    SDK: its async client. Http: its aiohttp client behind a gate. StatusError: its HTTP errors.
-    """
-
-    has_timeout = True
     SDK: ClassVar[type[Any]]
+    """The SDK's asynchronous client."""
     Http: ClassVar[type[Gate]]
+    """The SDK's aiohttp client behind a gate."""
+    ApiError: ClassVar[type[Exception]]
+    """The base class of the SDK's exceptions."""
     StatusError: ClassVar[type[Any]]
+    """Its exception for HTTP errors."""
+    NotFoundError: ClassVar[type[Exception]]
+    """Its exception for HTTP 404."""
 
     def __init__(self, spec: ModelSpec, seconds: float, limits: Limits) -> None:
+        """Open a model with the key from the environment. Raises UserError if there is none.
+
+        Args:
+            seconds: timeout of one attempt.
+            limits: the run's concurrency limits, one per endpoint.
+        """
         self.spec = spec
         self.secret = keys.find(spec)
         self.url = keys.address(spec)
-        self.endpoint = f"{self.url} {sha256_of([self.secret.reveal().encode()])[:8]}"
-        self.fingerprint = keys.fingerprint(spec)
+        account = sha256_of([self.secret.get_secret_value().encode()])[:8]
+        super().__init__(f"{self.url} {account}", keys.fingerprint(spec))
         http = self.Http(timeout=seconds)
         http.limit = limits.of(self.endpoint)
-        with keys.only_for(spec):
-            self.sdk = self.SDK(
-                api_key=self.secret.reveal(), base_url=self.url, max_retries=0, timeout=seconds, http_client=http
-            )
+        self.sdk = self.SDK(
+            api_key=self.secret.get_secret_value(), base_url=self.url, max_retries=0, timeout=seconds, http_client=http
+        )
 
     def fault(self, error: Exception) -> CallError:
-        """The SDK's exception as one of ours."""
+        """Return the CallError for an exception of the SDK."""
         if isinstance(error, self.StatusError):
-            body, variable = error.response.text or error.message, keys.VARIABLES[self.spec.provider]
+            body, variable = error.response.text or error.message, PROVIDERS.get(self.spec.provider).key_variable
             return faults.status_error(
-                self.spec, self.secret, variable, error.status_code, body, error.response.headers
+                self.spec, self.secret, variable or "", error.status_code, body, error.response.headers
             )
         return self.broken(error)
 
     def broken(self, what: str | Exception) -> CallError:
-        """The error for a call that brought no whole answer."""
+        """Return the error for a call that brought no whole answer."""
         return faults.broken(self.spec, self.secret, what)
 
     async def close(self) -> None:
+        """Close the SDK's connections."""
         await self.sdk.close()

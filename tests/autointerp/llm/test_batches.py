@@ -16,8 +16,9 @@ from autointerp.llm.batches import SUBMISSIONS, Desk, drive_in_batches
 from autointerp.llm.budget import BudgetReached
 from autointerp.llm.faults import CallError
 from autointerp.llm.pricing import load_prices
-from autointerp.llm.providers import batches as apis
-from autointerp.llm.providers import openai as chat
+from autointerp.llm.providers.anthropic.batches import AnthropicBatches
+from autointerp.llm.providers.openai import chat
+from autointerp.llm.providers.openai.batches import OpenAIBatches
 from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Message, Question, Request
 from sae.common.errors import UserError
 from tests.autointerp.llm.test_client import CLAUDE, GPT, requests, right, said
@@ -25,7 +26,7 @@ from tests.autointerp.llm.test_client import Run as Live
 from tests.fakes import JudgeServer, script
 
 PATHS = {CLAUDE: "/v1/messages/batches", GPT: "/v1/batches"}
-APIS: dict[str, Any] = {CLAUDE: apis.AnthropicBatches, GPT: apis.OpenAIBatches}
+APIS: dict[str, Any] = {CLAUDE: AnthropicBatches, GPT: OpenAIBatches}
 SCHEMA = '{"type": "object", "properties": {}, "required": [], "additionalProperties": false}'
 both = pytest.mark.parametrize("model", [CLAUDE, GPT])
 
@@ -252,7 +253,7 @@ def test_what_no_request_can_mend_is_not_paid_three_times(
     asked, honest = requests(GPT, top_logprobs=5), chat.parameters
     silent = {"logprobs": False, "top_logprobs": None}
     monkeypatch.setattr(chat, "parameters", lambda *given: honest(*given) | silent)
-    with pytest.raises(UserError, match=r"simulating\.method=text"):
+    with pytest.raises(UserError, match=r"simulation\.method=text"):
         Run(tmp_path)(*asked)
     assert (created(fake, GPT), ledger(tmp_path)) == (1, [])
 
@@ -260,7 +261,7 @@ def test_what_no_request_can_mend_is_not_paid_three_times(
 def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: JudgeServer, tmp_path: Path) -> None:
     """Such as one beyond the account's limit of enqueued tokens: waiting for it again would never end."""
 
-    def mixed(spec: Any, request: Request) -> dict[str, Any]:
+    def mixed(model: str, name: str, request: Request) -> dict[str, Any]:
         return {"model": request.messages[0].content, "messages": []}
 
     with pytest.MonkeyPatch.context() as patch:
@@ -295,5 +296,5 @@ def test_results_with_unusual_line_breaks_are_read(
     judge = run.judge(asked)
     monkeypatch.setattr(judge.sdk.files, "content", get)
     monkeypatch.setattr(judge.sdk.batches, "retrieve", get)
-    found = run.do(apis.OpenAIBatches(judge).results("batch", {"x": asked, "y": asked}))
+    found = run.do(OpenAIBatches(judge).results("batch", {"x": asked, "y": asked}))
     assert said(list(found.values())) == [text, text]

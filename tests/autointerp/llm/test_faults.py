@@ -7,12 +7,13 @@ import random
 import time
 
 import pytest
+from pydantic import SecretStr
 
 from autointerp.config import Runtime
-from autointerp.llm import faults, keys, specs
+from autointerp.llm import faults, specs
 from autointerp.llm.faults import CallError
-from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
+from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Message, Request
 from tests.fakes import JudgeServer
@@ -65,8 +66,8 @@ CASES = [
 @pytest.mark.parametrize(("provider", "status", "body", "kind"), CASES)
 def test_kinds_by_status_and_body(provider: str, status: int, body: str, kind: str) -> None:
     spec = specs.parse(f"{provider}/some-model")
-    variable = keys.VARIABLES[provider]
-    error = faults.status_error(spec, Secret(KEY), variable, status, body, {"retry-after": "7"})
+    variable = PROVIDERS.get(provider).key_variable or ""
+    error = faults.status_error(spec, SecretStr(KEY), variable, status, body, {"retry-after": "7"})
     assert (error.kind, error.retry_after) == (kind, 7)
     said = str(error)
     assert said.startswith(f"{provider}/some-model: HTTP {status}")
@@ -80,11 +81,11 @@ def test_a_flood_of_words_is_cut_and_the_key_taken_out() -> None:
     spec = specs.parse("http://localhost:1/v1#m")
     for status in (400, 401, 500):
         body = f"{KEY}\n\tand {KEY} " + f"bad {KEY} {{0}} %s\n" * 1000
-        said = str(faults.status_error(spec, Secret(KEY), "AUTOINTERP_API_KEY", status, body, {}))
+        said = str(faults.status_error(spec, SecretStr(KEY), "AUTOINTERP_API_KEY", status, body, {}))
         assert len(said) < LONGEST
         assert "\n" not in said
         assert KEY[:8] not in said
-        broken = faults.broken(spec, Secret(KEY), body)
+        broken = faults.broken(spec, SecretStr(KEY), body)
         assert (broken.kind, KEY[:8] in str(broken), len(str(broken)) < LONGEST) == ("transient", False, True)
 
 
@@ -145,14 +146,15 @@ def test_a_key_that_the_server_repeats_is_not_shown(provider: str, monkeypatch: 
         finally:
             await judge.close()
 
+    variable = PROVIDERS.get(provider).key_variable or ""
     with JudgeServer(echo_key=True) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
-        monkeypatch.setenv(keys.VARIABLES[provider], KEY)
+        monkeypatch.setenv(variable, KEY)
         with pytest.raises(CallError) as caught:
             asyncio.run(ask(f"{provider}/m"))
     said = str(caught.value)
     assert (caught.value.kind, KEY in said, "[key]" in said) == ("fatal", False, True)
-    assert keys.VARIABLES[provider] in said
+    assert variable in said
     assert "\n" not in said
     assert len(said) < LONGEST

@@ -7,24 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from autointerp.config import Runtime
 from autointerp.llm import keys, specs
 from autointerp.llm.faults import CallError
-from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
+from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request
 from sae.common.errors import UserError
 from tests.fakes import JudgeServer
 
+VARIABLES = {name: known.key_variable for name, known in PROVIDERS.all().items() if known.key_variable}
 KEY = "sk-company-0123456789"
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No keys but the test's own, and a working directory without .env."""
-    for variable in (*keys.VARIABLES.values(), "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
+    for variable in (*VARIABLES.values(), "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -49,22 +51,22 @@ def ask(model: str) -> Completion:
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_the_environment_comes_before_the_dotenv_file(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, variable = specs.parse(f"{provider}/m"), keys.VARIABLES[provider]
+    spec, variable = specs.parse(f"{provider}/m"), VARIABLES[provider]
     with pytest.raises(UserError) as caught:
         keys.find(spec)
     assert variable in str(caught.value)
     assert ".env" in str(caught.value)
     assert "\n" not in str(caught.value)
-    others = "".join(f"{other}=other\n" for other in keys.VARIABLES.values() if other != variable)
+    others = "".join(f"{other}=other\n" for other in VARIABLES.values() if other != variable)
     Path(".env").write_text(others)
     with pytest.raises(UserError, match=variable):
         keys.find(spec)
     Path(".env").write_text(f"{others}# a comment\nexport {variable}='from file'\n")
-    assert keys.find(spec).reveal() == "from file"
+    assert keys.find(spec).get_secret_value() == "from file"
     monkeypatch.setenv(variable, "")
-    assert keys.find(spec).reveal() == "from file"
+    assert keys.find(spec).get_secret_value() == "from file"
     monkeypatch.setenv(variable, " from environment\n")
-    assert keys.find(spec).reveal() == "from environment"
+    assert keys.find(spec).get_secret_value() == "from environment"
 
 
 def test_a_server_of_ones_own_gets_no_companys_key(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +90,7 @@ def test_a_server_of_ones_own_gets_no_companys_key(fake: JudgeServer, monkeypatc
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_a_company_gets_its_own_key(provider: str, fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, variable in keys.VARIABLES.items():
+    for name, variable in VARIABLES.items():
         monkeypatch.setenv(variable, f"key-of-{name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url + "/")
     monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
@@ -97,8 +99,9 @@ def test_a_company_gets_its_own_key(provider: str, fake: JudgeServer, monkeypatc
 
 
 def test_another_address_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider, (variable, usual) in keys.ADDRESSES.items():
-        spec = specs.parse(f"{provider}/m")
+    for provider in ("anthropic", "openai"):
+        known, spec = PROVIDERS.get(provider), specs.parse(f"{provider}/m")
+        variable, usual = known.url_variable, known.url
         assert (keys.address(spec), keys.fingerprint(spec)) == (usual, "")
         monkeypatch.setenv(variable, usual + "/")
         assert keys.fingerprint(spec) == ""
@@ -120,10 +123,10 @@ def test_an_address_with_a_password_is_refused(place: str, monkeypatch: pytest.M
 
 
 def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = Secret(KEY)
+    secret = SecretStr(KEY)
     for shown in (f"{secret}", repr(secret), str([secret]), "%s %r" % (secret, {"key": secret})):  # noqa: UP031
         assert KEY not in shown
-    assert secret.redact(f"bad key {KEY}!") == "bad key [key]!"
+    assert keys.redact(f"bad key {KEY}!", secret) == "bad key [key]!"
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for model, answer in (("anthropic/m", ({},)), ("openai/m", ({}, Request("openai/m", (), 1)))):

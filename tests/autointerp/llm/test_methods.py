@@ -18,18 +18,19 @@ SMALL = {
 }  # fmt: skip
 COMPATIBLE = "{url}#local"
 METHODS: dict[str, dict[str, Any]] = {
-    "all at once, from an echoing server": {"simulator": COMPATIBLE, "simulating.method": "all_at_once"},
-    "lines with log-probabilities": {"simulator": SIMULATOR, "simulating.samples": 2},
+    "all at once, from an echoing server": {"simulator": COMPATIBLE, "simulation.method": "all_at_once"},
+    "lines with log-probabilities": {"simulator": SIMULATOR, "simulation.samples": 2},
     "structured text": {"simulator": EXPLAINER},
     "compatible server, text": {"simulator": COMPATIBLE},
     "highlighted, with everything": {
-        "simulator": SIMULATOR, "explaining.style": "highlighted", "explaining.contrast": True,
-        "explaining.logits": True, "explaining.candidates": 2,
+        "simulator": SIMULATOR, "explanation.style": "highlighted", "explanation.contrast": True,
+        "explanation.logits": True, "explanation.candidates": 2,
     },
     "judges with log-probabilities": {
-        "simulator": SIMULATOR, "scorers": ["detection", "fuzzing"], "judging.logprobs": True, "controls": 0.5,
+        "simulator": SIMULATOR, "scorers": ["detection", "fuzzing"], "detection.logprobs": True,
+        "fuzzing.logprobs": True, "controls": 0.5,
     },
-    "without explanations": {"simulator": EXPLAINER, "scorers": ["intruder"], "judging.intruder_texts": 3},
+    "without explanations": {"simulator": EXPLAINER, "scorers": ["intruder"], "intruder.texts": 3},
 }  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def test_every_method_ends_without_an_error(method: str, judged: JudgeServer, tm
 
 
 def test_explanation_free_scores_do_not_depend_on_the_explainer(judged: JudgeServer, tmp_path: Path) -> None:
-    changes = {"simulator": EXPLAINER, "scorers": ["simulation", "intruder"], "judging.intruder_texts": 3}
+    changes = {"simulator": EXPLAINER, "scorers": ["simulation", "intruder"], "intruder.texts": 3}
     two = run(changes | {"explainers": [EXPLAINER, SIMULATOR]}, tmp_path / "two").leaderboard()
     assert set(two[two.scorer == "intruder"].explainer) == {EXPLAINER}
     assert set(two[two.scorer == "simulation/top"].explainer) == {EXPLAINER, SIMULATOR}
@@ -92,7 +93,7 @@ def test_batches_give_the_same_results_at_half_the_price(judged: JudgeServer, tm
 
 
 def test_an_unknown_embedder_is_one_line(judged: JudgeServer, tmp_path: Path) -> None:
-    changes = {"simulator": SIMULATOR, "scorers": ["embedding"], "judging.embedder": str(tmp_path / "absent")}
+    changes = {"simulator": SIMULATOR, "scorers": ["embedding"], "embedding.model": str(tmp_path / "absent")}
     with pytest.raises(UserError) as caught:
         run(changes, tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from autointerp.config import Runtime
 from autointerp.llm import specs
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
-from autointerp.llm.providers import openai as chat
+from autointerp.llm.providers.openai import chat
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request
 from tests.fakes import JudgeServer, script
@@ -159,8 +159,8 @@ def test_what_openai_and_others_are_sent(provider: str, limit: str, fake: JudgeS
 def test_what_anthropic_does_not_offer_is_fatal_without_a_call(fake: JudgeServer) -> None:
     before = len(fake.calls())
     for more, advice in (
-        ({"top_logprobs": 5}, "simulating.method=text"),
-        ({"slots": (0,)}, "simulating.method=text"),
+        ({"top_logprobs": 5}, "simulation.method=text"),
+        ({"slots": (0,)}, "simulation.method=text"),
         ({"temperature": 1.0}, "temperatures null"),
     ):
         error = refused(hello("anthropic/m", **more))
@@ -219,7 +219,7 @@ def test_a_server_that_does_not_echo_is_refused(fake: JudgeServer, monkeypatch: 
     for lost in ("echo", "logprobs"):
         monkeypatch.setattr(chat, "echo_parameters", lambda *given, lost=lost: honest(*given) | {lost: None})
         error = refused(request)
-        assert (error.kind, "simulating.method=text" in str(error)) == ("fatal", True)
+        assert (error.kind, "simulation.method=text" in str(error)) == ("fatal", True)
     judge: Any = make_provider(request.model, Runtime(), Limits(100))
     with pytest.raises(CallError, match="does not echo"):
         judge.read_echo({"choices": [{"text": PROMPT}]}, request)

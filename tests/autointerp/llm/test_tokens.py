@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from autointerp.llm.tokens import NEWER_CLAUDE, estimate
+from autointerp.llm.providers.anthropic import NEWER_TOKENIZER
+from autointerp.llm.tokens import estimate
 
 WORDS = (" the", "stone", ".", "(", " =", "    ", "'s", "\\n", " river", " I")
 
@@ -44,7 +45,7 @@ def test_newer_claudes_need_more() -> None:
     text = "the quick brown fox " * 25
     plain = estimate(text)
     for model in (
-        "",
+        None,
         "openai/gpt-4o-mini",
         "hf/gpt2",
         "anthropic/claude-opus-4-6",
@@ -52,4 +53,4 @@ def test_newer_claudes_need_more() -> None:
     ):
         assert estimate(text, model) == plain
     for model in ("anthropic/claude-opus-4-7", "anthropic/claude-sonnet-5-5"):
-        assert estimate(text, model) == round(plain * NEWER_CLAUDE) > 1.2 * plain
+        assert estimate(text, model) == round(plain * NEWER_TOKENIZER) > 1.2 * plain

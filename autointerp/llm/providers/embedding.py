@@ -1,41 +1,43 @@
-"""Sentence embeddings in this process, through the sentence-transformers package, an optional extra.
+"""The provider `embedding`: sentence embeddings in this process, through the sentence-transformers package, an extra.
 
-The package and torch load with the first embedder, not with this module. Knows no cache, and not what is compared.
+The package and torch load when a model is opened.
 """
+
+from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autointerp.llm.providers.local.loading import device_for, weights_of
+from autointerp.llm.providers import PROVIDERS, Capabilities, Provider, ProviderType
+from autointerp.llm.providers.hf.loading import device_for, weights_of
 from autointerp.llm.types import EmbeddingRequest, Usage, Vectors
 from sae.common.errors import UserError
 
+if TYPE_CHECKING:
+    from autointerp.config import Runtime
+    from autointerp.llm.limits import Limits
+    from autointerp.llm.specs import ModelSpec
 
-class Embedder:
-    """Embeds texts as vectors of length 1; what a text has beyond the model's context does not count.
 
-    endpoint, fingerprint, has_timeout: as a Provider's.
-    """
-
-    has_timeout = False
+class Embedder(Provider):
+    """Embeds texts as vectors of length 1. The part of a text beyond the model's context is not read."""
 
     def __init__(self, model: str, device: str = "auto") -> None:
-        """Load a hub name or a directory. Raises UserError."""
+        """Load a hub name or a directory. Raises UserError if it or the package cannot be loaded."""
         self._model = _load(model, device)
         config = getattr(self._model[0], "config", None)
-        self.endpoint = f"embedding/{model}"
-        self.fingerprint = (
-            f"{weights_of(model, config)} {str(next(self._model.parameters()).dtype).removeprefix('torch.')}"
-        )
+        precision = str(next(self._model.parameters()).dtype).removeprefix("torch.")
+        super().__init__(f"embedding/{model}", f"{weights_of(model, config)} {precision}", has_timeout=False)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
 
     async def embed(self, request: EmbeddingRequest) -> Vectors:
-        """The embedding of each text."""
+        """Compute the embedding of each text."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._vectors, request)
 
     async def close(self) -> None:
+        """Stop the worker thread."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _vectors(self, request: EmbeddingRequest) -> Vectors:
@@ -45,7 +47,7 @@ class Embedder:
         return Vectors(vectors, Usage(calls=1, tokens_in=self._tokens(texts)))
 
     def _tokens(self, texts: list[str]) -> int:
-        """How many tokens the model saw, special ones included."""
+        """Count the tokens that the model saw, special ones included."""
         if not texts:
             return 0
         ids = self._model.tokenizer(texts, truncation=True, max_length=self._model.max_seq_length)["input_ids"]
@@ -68,3 +70,20 @@ def _load(model: str, device: str) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot load embedding model {model}: {reason} (a hub name or a saved directory)") from error
+
+
+def open_model(spec: ModelSpec, runtime: Runtime, limits: Limits) -> Provider:
+    """Load an embedding model. Raises UserError if it or the package cannot be loaded."""
+    return Embedder(spec.model, runtime.device)
+
+
+PROVIDERS.register(
+    "embedding",
+    ProviderType(
+        name="embedding",
+        form="embedding/NAME|DIR",
+        help="a sentence-transformers model, run in this process",
+        open=open_model,
+        capabilities=Capabilities(temperature=False, embeddings=True, in_process=True),
+    ),
+)

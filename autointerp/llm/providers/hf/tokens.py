@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.local.drafts import Draft, Prompt
+from autointerp.llm.providers.hf.drafts import Draft, Prompt
 from autointerp.llm.types import Completion, Message, Request, TokenLogprobs, Usage
 
 NUMBERS = tuple(str(number) for number in range(11))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autointerp.llm.providers.embedder import Embedder
+from autointerp.llm.providers.embedding import Embedder
 from autointerp.llm.types import EmbeddingRequest
 from sae.common.errors import UserError
 
@@ -25,7 +25,7 @@ def test_a_missing_package_is_told_with_the_command(monkeypatch: pytest.MonkeyPa
 
 def test_import_loads_no_torch() -> None:
     heavy = "('torch', 'transformers', 'sentence_transformers')"
-    code = f"import sys, autointerp.llm.providers.embedder\nprint([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, autointerp.llm.providers.embedding\nprint([m for m in {heavy} if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 

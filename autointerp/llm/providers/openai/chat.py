@@ -1,17 +1,20 @@
 """OpenAI's Chat Completions (and Completions, for the prompt's log-probabilities) through its official SDK.
 
-Serves `openai/MODEL` and every server that speaks the same protocol. Knows one attempt; the SDK's retries are off.
+Serves `openai/MODEL` and every server that speaks the same protocol. The SDK's own retries are off.
 """
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import openai
 
+from autointerp.llm import keys
 from autointerp.llm.faults import CallError
+from autointerp.llm.limits import Limits
 from autointerp.llm.providers.gate import Gate
-from autointerp.llm.providers.hosted import HostedJudge
+from autointerp.llm.providers.hosted import HostedProvider
+from autointerp.llm.providers.openai.batches import OpenAIBatches
 from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
 
@@ -21,31 +24,40 @@ STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "cont
 
 
 class _Http(Gate, openai.DefaultAioHttpClient):
-    """aiohttp takes half the CPU of the SDK's usual transport."""
+    """The SDK's client over aiohttp, which takes half the CPU of the usual transport."""
 
 
-class OpenAIJudge(HostedJudge):
-    """`openai/MODEL` or `http://host:port/v1#MODEL`."""
+class ChatProvider(HostedProvider):
+    """A model behind OpenAI's protocol."""
 
     sdk: openai.AsyncOpenAI
     Http = _Http
-    StatusError = openai.APIStatusError
     SDK = openai.AsyncOpenAI
+    ApiError = openai.APIError
+    StatusError = openai.APIStatusError
+    NotFoundError = openai.NotFoundError
+    max_tokens_name: ClassVar[str]
+    """What the API calls the limit on an answer's tokens."""
 
     async def complete(self, request: Request) -> Completion:
+        """Make one attempt. Raises CallError."""
         try:
             if request.slots:
                 body = echo_parameters(self.spec, request)
                 echoed = await self.sdk.post("/completions", cast_to=httpx2.Response, body=body)
                 return self.read_echo(json.loads(echoed.content), request)
-            body = parameters(self.spec, request)
+            body = self.parameters(request)
             chat = await self.sdk.post("/chat/completions", cast_to=httpx2.Response, body=body)
             return self.read(json.loads(chat.content), request)
         except (openai.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
 
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """Return the body of a call, or of a request in a batch."""
+        return parameters(self.spec.model, self.max_tokens_name, request)
+
     def read(self, answer: Any, request: Request) -> Completion:
-        """A chat completion's JSON, live or from a batch. Raises CallError if it is not whole."""
+        """Read a chat completion's JSON, live or from a batch. Raises CallError if it is not whole."""
         try:
             choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
             stop, refusal = choice["finish_reason"], choice["message"].get("refusal")
@@ -57,36 +69,54 @@ class OpenAIJudge(HostedJudge):
         if stop not in STOPS:
             raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")
         if request.top_logprobs and not logprobs and text:
-            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulating.method=text")
+            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
         return Completion(text, STOPS[stop], usage, logprobs)
 
     def read_echo(self, answer: Any, request: Request) -> Completion:
-        """The log-probabilities at the request's slots of an echoed prompt."""
+        """Read the log-probabilities at the request's slots from an echoed prompt. Raises CallError."""
         try:
             choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
             # llama.cpp's server does not echo, and does not say so.
-            echoed, found = choice["text"].startswith(request.messages[0].content), choice.get("logprobs")
+            echoed, logprobs = choice["text"].startswith(request.messages[0].content), choice.get("logprobs")
         except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise self.broken(f"an answer that is no completion ({error!r})") from error
-        if not echoed or not found or not found.get("text_offset") or not found.get("top_logprobs"):
-            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulating.method=text")
-        places = {offset: place for place, offset in reversed(list(enumerate(found["text_offset"])))}
-        missing = [slot for slot in request.slots if slot not in places]
+        if not echoed or not logprobs or not logprobs.get("text_offset") or not logprobs.get("top_logprobs"):
+            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulation.method=text")
+        index_at = {offset: index for index, offset in reversed(list(enumerate(logprobs["text_offset"])))}
+        missing = [slot for slot in request.slots if slot not in index_at]
         if missing:
-            where = f"its tokenizer joins the slot at offset {missing[0]} with the text before it"
-            raise CallError("rejected", f"{self.spec.text}: {where}")
-        slots = tuple(dict(found["top_logprobs"][places[slot]] or {}) for slot in request.slots)
+            reason = f"its tokenizer joins the text at offset {missing[0]} with the text before it"
+            raise CallError("rejected", f"{self.spec.text}: {reason}; set simulation.method=text")
+        slots = tuple(dict(logprobs["top_logprobs"][index_at[slot]] or {}) for slot in request.slots)
         return Completion("", "stop", usage, slots=slots)
 
 
-def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
-    """What `chat.completions.create` and a batch's `body` take."""
-    # OpenAI's newer models take only the new name, other servers mostly only the old one.
-    limit = "max_completion_tokens" if spec.provider == "openai" else "max_tokens"
+class OpenAIProvider(ChatProvider):
+    """A model of OpenAI's, `openai/MODEL`."""
+
+    max_tokens_name = "max_completion_tokens"  # its newer models take no other
+
+    def __init__(self, spec: ModelSpec, seconds: float, limits: Limits) -> None:
+        super().__init__(spec, seconds, limits)
+        self.batches = OpenAIBatches(self)
+
+
+class CompatibleProvider(ChatProvider):
+    """A model on a server of one's own, `http://host:port/v1#MODEL`."""
+
+    max_tokens_name = "max_tokens"  # most servers know only the old name
+
+    def __init__(self, spec: ModelSpec, seconds: float, limits: Limits) -> None:
+        with keys.without_openai_variables():
+            super().__init__(spec, seconds, limits)
+
+
+def parameters(model: str, max_tokens_name: str, request: Request) -> dict[str, Any]:
+    """Return the arguments of `chat.completions.create`."""
     values: dict[str, Any] = {
-        "model": spec.model,
+        "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-        limit: request.max_tokens,
+        max_tokens_name: request.max_tokens,
     }
     if request.temperature is not None:
         values["temperature"] = request.temperature
@@ -99,8 +129,10 @@ def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
 
 
 def echo_parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
-    """What `completions.create` takes to tell the prompt's log-probabilities. One token is generated and ignored:
-    not every server allows none."""
+    """Return the arguments of `completions.create` for the prompt's log-probabilities.
+
+    One token is generated and ignored: not every server allows none.
+    """
     prompt = request.messages[0].content
     return {
         "model": spec.model, "prompt": prompt, "echo": True, "logprobs": request.top_logprobs, "max_tokens": 1,
@@ -120,8 +152,8 @@ def _logprobs(choice: dict[str, Any]) -> tuple[TokenLogprobs, ...]:
 
 
 def usage_of(usage: dict[str, Any] | None) -> Usage:
-    """Cached tokens are among prompt_tokens. A server that does not count leaves zeros."""
-    found = usage or {}
-    details = found.get("prompt_tokens_details") or {}
+    """Read the usage; cached tokens are among prompt_tokens. A server that does not count leaves zeros."""
+    counts = usage or {}
+    details = counts.get("prompt_tokens_details") or {}
     read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
-    return Usage(1, found.get("prompt_tokens") or 0, found.get("completion_tokens") or 0, read, written)
+    return Usage(1, counts.get("prompt_tokens") or 0, counts.get("completion_tokens") or 0, read, written)

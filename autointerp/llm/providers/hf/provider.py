@@ -1,8 +1,7 @@
-"""The judge `hf/NAME|DIR`: a causal language model in this process, through transformers.
+"""A causal language model in this process, through transformers. Calls that wait at the same time run as one batch.
 
-Calls that wait at the same time run as one batch in one worker thread. torch and transformers load with the first
-judge, not with this package. Knows no retries, no money, and not what is asked; what becomes of texts is in `tokens`,
-what of token ids in `network` and `drafts`. Shape suffixes: S slots of a prompt, N numbers.
+torch and transformers load with the first model, not with this module. `tokens` turns texts to token ids and back,
+`network` and `drafts` compute on token ids. Shape suffixes: S slots of a prompt, N numbers.
 """
 
 import asyncio
@@ -10,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.local.drafts import Draft, Prompt
-from autointerp.llm.providers.local.loading import device_for, load, weights_of
-from autointerp.llm.providers.local.network import Network
-from autointerp.llm.providers.local.tokens import Tokens
+from autointerp.llm.providers import Provider
+from autointerp.llm.providers.hf.drafts import Draft, Prompt
+from autointerp.llm.providers.hf.loading import device_for, load, weights_of
+from autointerp.llm.providers.hf.network import Network
+from autointerp.llm.providers.hf.tokens import Tokens
 from autointerp.llm.types import Completion, Request, Usage
 from sae.common.files import sha256_of
 
@@ -27,28 +27,31 @@ class _Call:
     answer: Completion | None = None
 
 
-class LocalJudge:
-    """A provider. A JSON schema in a request is ignored: nothing constrains what is written.
+class LocalProvider(Provider):
+    """A language model in one worker thread. A JSON schema in a request is ignored: nothing constrains the answer.
 
-    numbers: the token of each of "0".."10" that the vocabulary has as one token; a slot is answered with their
-    log-probabilities under the full softmax. In float32 (CPU) batch-mates change those by about 1e-6, in bfloat16
-    (CUDA) by that type's rounding. A temperature of None is 0: the likeliest token each time.
+    A slot is answered with the log-probabilities of the numbers 0 to 10 under the full softmax. In float32 (CPU) the
+    other prompts of a batch change those by about 1e-6, in bfloat16 (CUDA) by that type's rounding. A temperature of
+    None is 0: the likeliest token each time.
     """
 
-    has_timeout = False
-
     def __init__(self, model: str, device: str = "auto", batch: int = 16) -> None:
-        """Load a hub name or a directory. Raises UserError."""
+        """Load a hub name or a directory. Raises UserError if it cannot be loaded.
+
+        Args:
+            device: `auto`, or as torch names it.
+            batch: most prompts that run at once.
+        """
         self.device = device_for(device)
         loaded = load(model, self.device)
-        self.endpoint = f"hf/{model}"
         precision = str(loaded.model.dtype).removeprefix("torch.")
-        self.fingerprint = f"{weights_of(model, loaded.model.config)} {precision}"
+        super().__init__(f"hf/{model}", f"{weights_of(model, loaded.model.config)} {precision}", has_timeout=False)
         self.network, self.tokens, self.batch = Network(loaded.model), Tokens(loaded.tokenizer), batch
         self.numbers = self.tokens.numbers
+        """The token of each of "0" to "10" that the vocabulary has as one token."""
         ends = loaded.model.generation_config.eos_token_id
         self._ends = {loaded.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-judge")
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf")
         self._waiting: list[_Call] = []
 
     async def complete(self, request: Request) -> Completion:

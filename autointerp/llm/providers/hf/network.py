@@ -9,7 +9,7 @@ import copy
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from autointerp.llm.providers.local.drafts import Draft, Prompt
+from autointerp.llm.providers.hf.drafts import Draft, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

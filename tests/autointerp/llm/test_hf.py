@@ -23,8 +23,8 @@ from transformers import (
 
 from autointerp.config import Runtime
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.local import LocalJudge
-from autointerp.llm.providers.local.drafts import Draft
+from autointerp.llm.providers.hf.drafts import Draft
+from autointerp.llm.providers.hf.provider import LocalProvider
 from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import Completion, Message, Request
 from sae.common.errors import UserError
@@ -91,13 +91,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(params=["gpt2", "llama", "mistral"])
-def judge(request: pytest.FixtureRequest, folders: dict[str, Path]) -> LocalJudge:
-    return LocalJudge(str(folders[request.param]), device="cpu")
+def judge(request: pytest.FixtureRequest, folders: dict[str, Path]) -> LocalProvider:
+    return LocalProvider(str(folders[request.param]), device="cpu")
 
 
 @pytest.fixture
-def one(folders: dict[str, Path]) -> LocalJudge:
-    return LocalJudge(str(folders["gpt2"]), device="cpu")
+def one(folders: dict[str, Path]) -> LocalProvider:
+    return LocalProvider(str(folders["gpt2"]), device="cpu")
 
 
 def slotted(words: str, explanation: str = "stones", few_shot: str = FEW_SHOT) -> Request:
@@ -110,7 +110,7 @@ def chat(text: str, **settings: Any) -> Request:
     return Request("hf/tiny", (Message("system", "Be brief."), Message("user", text)), **{"max_tokens": 12, **settings})
 
 
-def ask(judge: LocalJudge, *requests: Request) -> list[Completion]:
+def ask(judge: LocalProvider, *requests: Request) -> list[Completion]:
     async def all_at_once() -> list[Completion]:
         return list(await asyncio.gather(*map(judge.complete, requests)))
 
@@ -143,9 +143,7 @@ def by_hand(folder: Path, request: Request) -> tuple[list[dict[str, float]], int
 
 
 def test_import_loads_no_torch() -> None:
-    code = (
-        "import sys, autointerp.llm.providers.local\nprint([m for m in ('torch', 'transformers') if m in sys.modules])"
-    )
+    code = "import sys, autointerp.llm.providers.hf\nprint([m for m in ('torch', 'transformers') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 
@@ -153,7 +151,7 @@ def test_import_loads_no_torch() -> None:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mistral"])
 def test_expected_values_equal_a_hand_computation_over_the_full_softmax(folders: dict[str, Path], name: str) -> None:
     request = slotted("red stone river the red")
-    (answer,) = ask(LocalJudge(str(folders[name]), device="cpu"), request)
+    (answer,) = ask(LocalProvider(str(folders[name]), device="cpu"), request)
     wanted, tokens = by_hand(folders[name], request)
     assert [list(slot) for slot in answer.slots] == [NUMBERS] * 5
     assert expected_values(answer) == pytest.approx([expected_value(slot) for slot in wanted], abs=1e-5)
@@ -165,7 +163,7 @@ def test_expected_values_equal_a_hand_computation_over_the_full_softmax(folders:
     assert torch.tensor(expected_values(answer)).std() > 1e-3, "the model is too flat for this test to mean anything"
 
 
-def test_batch_mates_change_no_answer(judge: LocalJudge) -> None:
+def test_batch_mates_change_no_answer(judge: LocalProvider) -> None:
     requests = [slotted("red " * n + "stone", "stones " * (n % 3)) for n in range(1, 8)]
     requests.append(slotted("river the", few_shot="Another beginning.\n"))
     alone = [ask(judge, request)[0] for request in requests]
@@ -174,7 +172,7 @@ def test_batch_mates_change_no_answer(judge: LocalJudge) -> None:
         assert answer.usage == single.usage
 
 
-def test_calls_that_wait_share_a_batch(one: LocalJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_wait_share_a_batch(one: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     answers = one._answers
     monkeypatch.setattr(one, "_answers", lambda calls: sizes.append(len(calls)) or answers(calls))
@@ -182,7 +180,7 @@ def test_calls_that_wait_share_a_batch(one: LocalJudge, monkeypatch: pytest.Monk
     assert sorted(sizes) == [3, 4, 16]
 
 
-def test_a_prefix_is_run_once_and_answers_stay_the_same(folders: dict[str, Path], judge: LocalJudge) -> None:
+def test_a_prefix_is_run_once_and_answers_stay_the_same(folders: dict[str, Path], judge: LocalProvider) -> None:
     folder = Path(judge.endpoint.removeprefix("hf/"))
     batch = [slotted("red " * n + "stone") for n in range(1, 5)]
     runs = []
@@ -199,7 +197,7 @@ def test_a_prefix_is_run_once_and_answers_stay_the_same(folders: dict[str, Path]
         assert runs[2] < prompt / 2, "what two prefixes share was run again"
 
 
-def test_no_slots_in_a_prefix_are_lost(one: LocalJudge) -> None:
+def test_no_slots_in_a_prefix_are_lost(one: LocalProvider) -> None:
     """A slot within what all prompts share."""
     same = slotted("red stone river")
     longer = slotted("red stone river the")
@@ -214,7 +212,7 @@ def test_a_vocabulary_without_numbers_gives_empty_answers(tmp_path: Path) -> Non
     folder = save(
         gpt2(len(words)), PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), tmp_path / "words"
     )
-    judge = LocalJudge(str(folder), device="cpu")
+    judge = LocalProvider(str(folder), device="cpu")
     (answer,) = ask(judge, slotted("red stone"))
     assert judge.numbers == {}
     assert answer.slots == ({}, {})
@@ -227,7 +225,7 @@ def test_a_tokenizer_that_puts_a_space_before_texts(tmp_path: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    judge = LocalJudge(str(save(gpt2(len(wrapped)), wrapped, tmp_path / "space")), device="cpu")
+    judge = LocalProvider(str(save(gpt2(len(wrapped)), wrapped, tmp_path / "space")), device="cpu")
     assert wrapped.decode(wrapped("5")["input_ids"]) == "5", "decoding tells them not apart"
     assert {text: wrapped.convert_ids_to_tokens(token) for text, token in judge.numbers.items()} == {
         text: text for text in NUMBERS[:10]
@@ -251,12 +249,12 @@ def naive(folder: Path, prompt: str, count: int) -> str:
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_greedy_text_is_that_of_plain_forward_passes(folders: dict[str, Path], name: str) -> None:
     texts = ["Why?", "What are the stones in the river?", "red"]
-    answers = ask(LocalJudge(str(folders[name]), device="cpu"), *(chat(text) for text in texts))
+    answers = ask(LocalProvider(str(folders[name]), device="cpu"), *(chat(text) for text in texts))
     for text, answer in zip(texts, answers, strict=True):
         assert answer.text == naive(folders[name], f"Be brief.\n\nUser: {text}\n\nAssistant:", 12)
 
 
-def test_samples_depend_on_the_request_alone(judge: LocalJudge) -> None:
+def test_samples_depend_on_the_request_alone(judge: LocalProvider) -> None:
     asked = [chat("Why?", temperature=1.0, sample=sample) for sample in range(4)]
     alone = [ask(judge, request)[0] for request in asked]
     again = ask(judge, chat("Something longer to share the batch with", temperature=2.0), *reversed(asked))
@@ -264,7 +262,7 @@ def test_samples_depend_on_the_request_alone(judge: LocalJudge) -> None:
     assert len({answer.text for answer in alone}) == 4
 
 
-def tokens_of(judge: LocalJudge, text: str) -> list[int]:
+def tokens_of(judge: LocalProvider, text: str) -> list[int]:
     return judge.tokens._ids(text)
 
 
@@ -285,7 +283,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     "text",
     ["naïve € 🙂 10 stones", "🙂🙂", "ends in a cut 🙂", " \n\t unknown", "a real \N{REPLACEMENT CHARACTER} one"],
 )
-def test_token_texts_concatenate_to_the_text(one: LocalJudge, script: Script, text: str) -> None:
+def test_token_texts_concatenate_to_the_text(one: LocalProvider, script: Script, text: str) -> None:
     ids = tokens_of(one, text)
     if "cut" in text:
         ids = ids[:-1]
@@ -296,13 +294,13 @@ def test_token_texts_concatenate_to_the_text(one: LocalJudge, script: Script, te
     assert (len(answer.logprobs), answer.stop, answer.usage.tokens_out) == (len(ids), "stop", len(ids))
 
 
-def test_a_character_in_pieces_comes_with_its_last(one: LocalJudge, script: Script) -> None:
+def test_a_character_in_pieces_comes_with_its_last(one: LocalProvider, script: Script) -> None:
     script([*tokens_of(one, "a€b"), 1])
     (answer,) = ask(one, chat("Why?", top_logprobs=1))
     assert [part.token for part in answer.logprobs] == ["a", "", "", "€", "b"]
 
 
-def test_log_probabilities_are_those_of_the_unscaled_softmax(folders: dict[str, Path], one: LocalJudge) -> None:
+def test_log_probabilities_are_those_of_the_unscaled_softmax(folders: dict[str, Path], one: LocalProvider) -> None:
     (answer,) = ask(one, chat("Why?", temperature=3.0, top_logprobs=5, max_tokens=4))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folders["gpt2"])
     model = GPT2LMHeadModel.from_pretrained(folders["gpt2"]).eval()
@@ -316,13 +314,13 @@ def test_log_probabilities_are_those_of_the_unscaled_softmax(folders: dict[str, 
     assert all(part.token in part.top for part in answer.logprobs)
 
 
-def test_length_stops(one: LocalJudge, script: Script) -> None:
+def test_length_stops(one: LocalProvider, script: Script) -> None:
     script([5] * 50)
     short, long = ask(one, chat("Why?", max_tokens=3), chat("Why?", max_tokens=7))
     assert [(answer.stop, answer.usage.tokens_out) for answer in (short, long)] == [("length", 3), ("length", 7)]
 
 
-def test_the_context_ends_an_answer(one: LocalJudge, script: Script) -> None:
+def test_the_context_ends_an_answer(one: LocalProvider, script: Script) -> None:
     script([5] * CONTEXT)
     answers = ask(one, chat("1" * (CONTEXT - 30), max_tokens=CONTEXT), chat("Why?", max_tokens=60))
     assert answers[0].stop == "length"
@@ -331,7 +329,7 @@ def test_the_context_ends_an_answer(one: LocalJudge, script: Script) -> None:
 
 
 @pytest.mark.parametrize("request_", [slotted("red " * CONTEXT), chat("1" * CONTEXT)], ids=["slots", "chat"])
-def test_a_prompt_beyond_the_context_is_rejected_alone(one: LocalJudge, request_: Request) -> None:
+def test_a_prompt_beyond_the_context_is_rejected_alone(one: LocalProvider, request_: Request) -> None:
     async def both() -> list[Completion | BaseException]:
         return await asyncio.gather(one.complete(request_), one.complete(slotted("red")), return_exceptions=True)
 
@@ -343,12 +341,12 @@ def test_a_prompt_beyond_the_context_is_rejected_alone(one: LocalJudge, request_
     assert isinstance(answer, Completion)
 
 
-def test_a_slot_before_any_token_is_rejected(one: LocalJudge) -> None:
+def test_a_slot_before_any_token_is_rejected(one: LocalProvider) -> None:
     with pytest.raises(CallError, match="before the first slot"):
         ask(one, Request("hf/tiny", (Message("user", "unknown"),), 1, slots=(0,)))
 
 
-def test_a_batch_too_large_for_the_memory_is_halved(one: LocalJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_too_large_for_the_memory_is_halved(one: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = [slotted("red " * n) for n in range(1, 6)]
     wanted = [expected_values(answer) for answer in ask(one, *requests)]
     run = one.network._run
@@ -374,7 +372,7 @@ TEMPLATE = (
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_the_chat_template_is_used(one: LocalJudge, strict: bool) -> None:
+def test_the_chat_template_is_used(one: LocalProvider, strict: bool) -> None:
     one.tokens._tokenizer.chat_template = f"{{% set strict = {strict} %}}" + TEMPLATE
     prompt = one.tokens.chat(chat("Why?"))
     said = "[user]Be brief.\n\nWhy?" if strict else "[system]Be brief.[user]Why?"
@@ -389,13 +387,13 @@ SPECIAL_TEMPLATE = (
 )
 
 
-def everything(judge: LocalJudge, ids: list[int]) -> str:
+def everything(judge: LocalProvider, ids: list[int]) -> str:
     return str(judge.tokens._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_special_tokens_in_corpus_text_are_plain_text(folders: dict[str, Path], name: str) -> None:
-    judge = LocalJudge(str(folders[name]), device="cpu")
+    judge = LocalProvider(str(folders[name]), device="cpu")
     begun = [0] if name == "llama" else []
     slots, text = slotted(f"{HOSTILE} red", few_shot=f"<s>{FEW_SHOT}"), chat(HOSTILE)
     said = {"slots": slots.messages[0].content, "text": f"Be brief.\n\nUser: {HOSTILE}\n\nAssistant:"}
@@ -406,7 +404,7 @@ def test_special_tokens_in_corpus_text_are_plain_text(folders: dict[str, Path], 
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_special_tokens_count_in_the_chat_templates_own_markup_alone(one: LocalJudge, strict: bool) -> None:
+def test_special_tokens_count_in_the_chat_templates_own_markup_alone(one: LocalProvider, strict: bool) -> None:
     one.tokens._tokenizer.chat_template = f"{{% set strict = {strict} %}}" + SPECIAL_TEMPLATE
     hostile = one.tokens.chat(chat(f" {HOSTILE} and <\ufdd1s\ufdd0> \n")).ids  # with the marks that tell tokens apart
     before = "<s>[user]\nBe brief.\n\n" if strict else "<s>[system]\nBe brief.</s><s>[user]\n"
@@ -417,14 +415,14 @@ def test_special_tokens_count_in_the_chat_templates_own_markup_alone(one: LocalJ
     assert ask(one, chat(HOSTILE, max_tokens=2))[0].usage.tokens_out in (0, 1, 2)
 
 
-def test_no_content_takes_the_markup_for_text(one: LocalJudge) -> None:
+def test_no_content_takes_the_markup_for_text(one: LocalProvider) -> None:
     one.tokens._tokenizer.chat_template = "{% set strict = False %}" + SPECIAL_TEMPLATE
     turns = (Message("user", "red\ufdd0"), Message("assistant", "\ufdd1stone"))
     ids = one.tokens.chat(replace(chat(""), messages=turns)).ids
     assert (ids.count(0), ids.count(1)) == (3, 2)
 
 
-def test_other_contents_are_tokenized_with_the_markup_in_one_go(one: LocalJudge) -> None:
+def test_other_contents_are_tokenized_with_the_markup_in_one_go(one: LocalProvider) -> None:
     one.tokens._tokenizer.chat_template = "{% set strict = False %}" + SPECIAL_TEMPLATE
     said = "<s>[system]\nBe brief.</s><s>[user]\nWhy?</s><s>[assistant]"
     assert one.tokens.chat(chat("Why?")).ids == one.tokens._tokenizer(said, add_special_tokens=False)["input_ids"]
@@ -441,31 +439,31 @@ def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path: Path, folders: dict
     (tmp_path / "empty").mkdir()
     for model in ("no/such-model", str(tmp_path / "nowhere"), str(tmp_path / "empty")):
         with pytest.raises(UserError, match=f"cannot load judge hf/{model}") as caught:
-            LocalJudge(model, device="cpu")
+            LocalProvider(model, device="cpu")
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_missing_cuda_device_is_told(folders: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="no CUDA device found; choose cpu"):
-        LocalJudge(str(folders["gpt2"]), device="cuda")
+        LocalProvider(str(folders["gpt2"]), device="cuda")
 
 
 def test_weights_that_lack_a_head_are_no_judge(folders: dict[str, Path], tmp_path: Path) -> None:
     LlamaForCausalLM.from_pretrained(folders["llama"]).base_model.save_pretrained(tmp_path)
     byte_level(bos=True).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"lacks weights \(lm_head.weight"):
-        LocalJudge(str(tmp_path), device="cpu")
+        LocalProvider(str(tmp_path), device="cpu")
 
 
 def test_fingerprint_tells_weights_apart(folders: dict[str, Path]) -> None:
-    prints = {name: LocalJudge(str(folder), device="cpu").fingerprint for name, folder in folders.items()}
+    prints = {name: LocalProvider(str(folder), device="cpu").fingerprint for name, folder in folders.items()}
     assert len(set(prints.values())) == 3
-    assert prints["gpt2"] == LocalJudge(str(folders["gpt2"]), device="cpu").fingerprint
+    assert prints["gpt2"] == LocalProvider(str(folders["gpt2"]), device="cpu").fingerprint
     assert prints["gpt2"].endswith(" float32")
 
 
-def test_closing_is_quick_and_final(one: LocalJudge) -> None:
+def test_closing_is_quick_and_final(one: LocalProvider) -> None:
     asyncio.run(one.close())
     with pytest.raises(RuntimeError):
         ask(one, chat("Why?"))

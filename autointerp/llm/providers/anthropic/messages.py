@@ -1,7 +1,4 @@
-"""Anthropic's Messages API through its official SDK: a request to its parameters, a message to a completion.
-
-Knows one attempt; the SDK's own retries are off.
-"""
+"""Anthropic's Messages API through its official SDK, whose own retries are off."""
 
 import json
 from typing import Any
@@ -10,8 +7,10 @@ import anthropic
 import httpx2
 
 from autointerp.llm.faults import CallError
+from autointerp.llm.limits import Limits
+from autointerp.llm.providers.anthropic.batches import AnthropicBatches
 from autointerp.llm.providers.gate import Gate
-from autointerp.llm.providers.hosted import HostedJudge
+from autointerp.llm.providers.hosted import HostedProvider
 from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, Usage
 
@@ -22,27 +21,38 @@ STOPS: dict[str | None, StopReason] = {
 
 
 class _Http(Gate, anthropic.DefaultAioHttpClient):
-    """aiohttp takes half the CPU of the SDK's usual transport."""
+    """The SDK's client over aiohttp, which takes half the CPU of the usual transport."""
 
 
-class AnthropicJudge(HostedJudge):
-    """`anthropic/MODEL`. Tokens have no log-probabilities there."""
+class AnthropicProvider(HostedProvider):
+    """A Claude model, `anthropic/MODEL`. Its tokens have no log-probabilities."""
 
     sdk: anthropic.AsyncAnthropic
     Http = _Http
-    StatusError = anthropic.APIStatusError
     SDK = anthropic.AsyncAnthropic
+    ApiError = anthropic.APIError
+    StatusError = anthropic.APIStatusError
+    NotFoundError = anthropic.NotFoundError
+
+    def __init__(self, spec: ModelSpec, seconds: float, limits: Limits) -> None:
+        super().__init__(spec, seconds, limits)
+        self.batches = AnthropicBatches(self)
 
     async def complete(self, request: Request) -> Completion:
+        """Make one attempt. Raises CallError."""
         try:
-            body = parameters(self.spec, request)
+            body = self.parameters(request)
             response = await self.sdk.post("/v1/messages", cast_to=httpx2.Response, body=body)
             return self.read(json.loads(response.content))
         except (anthropic.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
 
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """Return the body of a call, or of a request in a batch. Raises CallError for what the API does not offer."""
+        return parameters(self.spec, request)
+
     def read(self, message: Any) -> Completion:
-        """A message's JSON, live or from a batch. Raises CallError if it is not whole."""
+        """Read a message's JSON, live or from a batch. Raises CallError if it is not whole."""
         try:
             stop, usage = message["stop_reason"], usage_of(message["usage"])
             text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
@@ -54,13 +64,13 @@ class AnthropicJudge(HostedJudge):
 
 
 def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
-    """What `messages.create` and a batch's `params` take. Raises CallError for what the API does not offer."""
+    """Return the arguments of `messages.create`. Raises CallError for what the API does not offer."""
     if request.slots or request.top_logprobs:
-        raise CallError("fatal", f"{spec.text} gives no log-probabilities; set simulating.method=text")
+        raise CallError("fatal", f"{spec.text} gives no log-probabilities; set simulation.method=text")
     if request.temperature is not None:
         # Not in the API any more: from version 2026-10-21 on, which this SDK speaks, it is a bad request.
         raise CallError("fatal", f"{spec.text} takes no temperature; leave all temperatures null")
-    blocks = [_block(message.content, place == request.static - 1) for place, message in enumerate(request.messages)]
+    blocks = [_block(message.content, index == request.static - 1) for index, message in enumerate(request.messages)]
     turns = list(zip(request.messages, blocks, strict=True))
     system = [block for message, block in turns if message.role == "system"]
     dialogue = [{"role": message.role, "content": [block]} for message, block in turns if message.role != "system"]
@@ -73,12 +83,12 @@ def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
 
 
 def _block(text: str, ends_static_prefix: bool) -> dict[str, Any]:
-    """A text block; up to the marked one the provider caches the prompt for five minutes."""
+    """Make a text block. The provider caches the prompt up to the marked one for five minutes."""
     mark = {"cache_control": {"type": "ephemeral"}} if ends_static_prefix else {}
     return {"type": "text", "text": text} | mark
 
 
 def usage_of(usage: dict[str, Any]) -> Usage:
-    """The API counts tokens read from and written to the prompt cache apart from input_tokens."""
+    """Read the usage; the API counts tokens read from and written to the prompt cache apart from input_tokens."""
     read, write = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
     return Usage(1, usage["input_tokens"] + read + write, usage["output_tokens"], read, write)

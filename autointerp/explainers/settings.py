@@ -1,0 +1,27 @@
+"""The settings of explanations by language models."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from autointerp.parts import I
+from sae.common.settings import Section
+
+
+class ExplanationSettings(Section):
+    """How language models explain."""
+
+    style: Annotated[Literal["tokens", "highlighted"], I] = "tokens"
+    """`tokens`: token-activation pairs (Bills et al. 2023); `highlighted`: text with marked tokens (delphi)."""
+    contrast: Annotated[bool, I] = False
+    """Also show the `inactive` explain records, as texts the explanation must not fit."""
+    logits: Annotated[bool, I] = False
+    """Also show the tokens that the feature's decoder direction promotes."""
+    candidates: Annotated[int, I, Field(gt=0)] = 1
+    """Explanations per feature; the one that best predicts explain records held out from it is taken."""
+    max_words: Annotated[int, I, Field(gt=0)] = 60
+    """Words that an explanation may have."""
+    max_tokens: Annotated[int, I, Field(gt=0)] = 2000
+    """Tokens that an answer may have; models that think before they answer need room for it."""
+    temperature: Annotated[float | None, I, Field(ge=0)] = None
+    """Sampling temperature; null: the provider's default (a model in this process: 0)."""

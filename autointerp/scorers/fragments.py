@@ -1,0 +1,74 @@
+"""Picks and marks the fragments that scorers show: verified active or silent, in an order of their own seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autointerp.prompting import render
+from autointerp.records import ActivationRecord, FeatureId
+from sae.common.files import sha256_of
+
+ACTIVE_SOURCES = frozenset({"top", "quantile", "importance"})
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A feature's records, with the indices of those verified active and of those verified silent."""
+
+    records: tuple[ActivationRecord, ...]
+    active: tuple[int, ...]
+    silent: tuple[int, ...]
+
+
+def labelled(records: tuple[ActivationRecord, ...]) -> Labelled:
+    """Label records as active or silent by their activations, not by their sources alone.
+
+    Random records are left to simulation: of many features they are nearly all silent, which would unbalance the
+    classes.
+    """
+    active = [i for i, r in enumerate(records) if r.source in ACTIVE_SOURCES and max(r.activations, default=0.0) > 0]
+    silent = [i for i, r in enumerate(records) if r.source == "inactive" and max(r.activations, default=0.0) <= 0]
+    return Labelled(records, tuple(active), tuple(silent))
+
+
+def active_tokens(record: ActivationRecord) -> list[int]:
+    """Return the positions where the feature is active."""
+    return [position for position, value in enumerate(record.activations) if value > 0]
+
+
+def marked(record: ActivationRecord) -> str:
+    """Write an active fragment with its active tokens marked."""
+    return render.marked(record.tokens, active_tokens(record))
+
+
+def marked_like(record: ActivationRecord, other: ActivationRecord) -> str:
+    """Write a silent fragment with marks at the positions where another fragment is active.
+
+    So neither the number nor the position of the marks tells the two apart.
+    """
+    last = len(record.tokens) - 1
+    return render.marked(record.tokens, [min(position, last) for position in active_tokens(other)])
+
+
+def marked_texts(shown: Labelled) -> dict[int, str]:
+    """Write the active fragments, then the silent ones, all with marks, by their index among the records."""
+    texts = {index: marked(shown.records[index]) for index in shown.active}
+    examples = [shown.active[i] for i in spread(len(shown.silent), len(shown.active))]
+    pairs = zip(shown.silent, examples, strict=True)
+    return texts | {index: marked_like(shown.records[index], shown.records[other]) for index, other in pairs}
+
+
+def spread(count: int, size: int) -> list[int]:
+    """Return `count` indices below `size`, evenly spread: the middles of as many equal parts."""
+    return [(2 * number + 1) * size // (2 * count) for number in range(count)]
+
+
+def generator(seed: int, stream: int, feature: FeatureId) -> np.random.Generator:
+    """Return a feature's own random numbers: independent of the run's other features and of their order."""
+    return np.random.default_rng([seed, stream, int(sha256_of([str(feature).encode()])[:15], 16)])
+
+
+def chunks(indices: Sequence[int], size: int) -> list[list[int]]:
+    """Cut a list into pieces of `size`, in order."""
+    return [list(indices[start : start + size]) for start in range(0, len(indices), size)]
