@@ -20,6 +20,7 @@ from autointerp.llm.faults import CallError
 from autointerp.llm.providers import Provider
 from autointerp.llm.providers.batches import Batches, Lost, Outcome
 from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Question, Request
+from autointerp.llm.waits import BatchState
 from sae.common.errors import UserError
 from sae.common.files import sha256_of, write_atomic
 
@@ -207,10 +208,13 @@ class Desk:
 
     async def _end_of(self, api: Batches, entry: Entry, batch: str) -> None:
         """Wait until it has ended. Raises UserError if the provider refused it."""
-        while not (state := await self._persistently(lambda: api.progress(batch))).ended:
-            self._client.tally.waiting = f"batch {batch}: {state.done:,} of {state.total:,} done"
-            await asyncio.sleep(self._poll_seconds)
-        self._client.tally.waiting = ""
+        waits = self._client.waits.batches
+        try:
+            while not (state := await self._persistently(lambda: api.progress(batch))).ended:
+                waits[batch] = BatchState(state.done, state.total, entry.submitted)
+                await asyncio.sleep(self._poll_seconds)
+        finally:
+            waits.pop(batch, None)
         if state.refused:
             self._ledger.drop(entry)
             raise UserError(

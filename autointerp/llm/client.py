@@ -20,6 +20,7 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import Prices
 from autointerp.llm.providers import Provider
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Failure, Question, Usage, Vectors
+from autointerp.llm.waits import Waits
 from sae.common.errors import UserError
 
 T = TypeVar("T")
@@ -58,14 +59,14 @@ class Deadline:
 
 @dataclass
 class Tally:
-    """What this invocation did, for the progress line. paid: of answers got now; waiting: for which batch."""
+    """What this invocation did, for the progress line."""
 
     calls: int = 0
     cached: int = 0
     retries: int = 0
     failures: int = 0
     paid: Usage = field(default_factory=Usage)
-    waiting: str = ""
+    """Of the answers that this invocation paid for."""
 
 
 class Client:
@@ -81,6 +82,7 @@ class Client:
         limits: Limits,
     ) -> None:
         self.tally = Tally()
+        self.waits = Waits()
         self.cache, self.prices, self.budget = cache, prices, budget
         self._provider_of = providers
         self._patience, self._limits = retry_policy, limits
@@ -101,6 +103,10 @@ class Client:
             task.add_done_callback(lambda ended: self._forget(key, ended))
         # Shielded: whoever asked first may be cancelled while others wait for the same answer.
         return self.priced(question, await asyncio.shield(self._under_way[key]))
+
+    def waiting(self) -> str:
+        """Say what is waited for and for how long, if no call is in flight."""
+        return self.waits.note(self._limits)
 
     def known(self, key: str) -> Completion | Vectors | None:
         """What the cache has."""
@@ -160,7 +166,8 @@ class Client:
             retry=tenacity.retry_if_exception(_is_worth_another_try),
             stop=lambda state: state.attempt_number >= self._patience.tries or state.upcoming_sleep >= ends.left,
             wait=self._wait,
-            before_sleep=self._note_retry,
+            before=lambda state: self._note_try(ends),
+            before_sleep=lambda state: self._note_retry(ends, state),
             reraise=True,
         )
         try:
@@ -170,6 +177,8 @@ class Client:
                 self._stopped = UserError(str(error))
                 raise self._stopped from error
             raise
+        finally:
+            self._note_try(ends)  # if it was cancelled before its next try
 
     async def _attempt(self, question: Question, deadline: Deadline) -> Answer:
         provider = self._provider_of(question)
@@ -201,8 +210,12 @@ class Client:
         # The jitter decides when a call is made, never what it says: results do not depend on it.
         return (asked or 0.0) + random.uniform(0, 2 * mean)
 
-    def _note_retry(self, state: tenacity.RetryCallState) -> None:
+    def _note_try(self, call: Deadline) -> None:
+        self.waits.retries.pop(call, None)
+
+    def _note_retry(self, call: Deadline, state: tenacity.RetryCallState) -> None:
         self.tally.retries += 1
+        self.waits.retries[call] = time.monotonic() + state.upcoming_sleep
         log.info("again in %.1f s: %s", state.upcoming_sleep, state.outcome and state.outcome.exception())
 
 

@@ -79,13 +79,13 @@ class LiveResolver:
         return self.client.tally
 
     def note(self) -> str:
-        """Calls, tokens and money of this invocation."""
+        """Say what this invocation has spent and done, and what it waits for if no call is in flight."""
         tally, paid = self.tally, self.tally.paid
         cost = "price unknown" if paid.cost_usd is None else f"${paid.cost_usd:.4f}"
         said = [cost, f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
         said += [f"{tally.retries:,} tried again"] if tally.retries else []
         said += [f"{tally.failures:,} failed"] if tally.failures else []
-        said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", tally.waiting]
+        said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", self.client.waiting()]
         return ", ".join(filter(None, said))
 
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Done[T], tick: Callable[[], None]) -> None:

@@ -149,14 +149,15 @@ def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: JudgeServer,
     async def stopped() -> list[Answer]:
         task = asyncio.create_task(run.answers(tuple(asked)))
         async with asyncio.timeout(20):
-            while not run.client.tally.waiting:
+            while not run.client.waiting():
                 await asyncio.sleep(0.01)
-        assert "0 of 6 done" in run.client.tally.waiting
+        assert "0 of 6 done, submitted 0 s ago" in run.client.waiting()
         task.cancel()
         return await task
 
     with pytest.raises(asyncio.CancelledError):
         run.do(stopped())
+    assert run.client.waiting() == ""
     assert len(ledger(tmp_path)) == 1
     # Fewer are wanted now, and others: what the batch brings for the rest is not lost.
     fewer = asked[:2] + requests(model, 1, sample=1)
