@@ -146,7 +146,7 @@ def _print_estimate(estimator: Any) -> None:
     click.echo(table(list(rows[0]), cells))
     total, most = ([row[name] for row in rows] for name in ("usd", "most usd"))
     if None in total:
-        unknown = sorted({row["judge"] for row in rows if row["usd"] is None})
+        unknown = sorted({row["model"] for row in rows if row["usd"] is None})
         click.echo(f"no price is known for {', '.join(unknown)}: {estimator.prices.advice(unknown[0])}")
     else:
         click.echo(

@@ -40,7 +40,7 @@ def test_attempts_are_not_given_up_while_they_wait_in_this_process(folders: dict
 def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path: Path, folders: dict[str, Path]) -> None:
     (tmp_path / "empty").mkdir()
     for model in ("no/such-model", str(tmp_path / "nowhere"), str(tmp_path / "empty")):
-        with pytest.raises(UserError, match=f"cannot load judge hf/{model}") as caught:
+        with pytest.raises(UserError, match=f"cannot load hf/{model}") as caught:
             LocalProvider(model, device="cpu")
         assert "\n" not in str(caught.value)
 

@@ -64,7 +64,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Makes models choose these tokens."""
 
     def install(ids: list[int]) -> None:
-        monkeypatch.setattr(Draft, "_chosen", lambda draft, logits: ids[len(draft.ids)])
+        monkeypatch.setattr(Draft, "_choose", lambda draft, logits: ids[len(draft.ids)])
 
     return install
 
