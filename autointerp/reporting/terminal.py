@@ -86,7 +86,7 @@ def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices) -> None:
     print_tables([Table(list(rows[0]), [[_cell(name, value) for name, value in row.items()] for row in rows])])
     total, most = ([row[name] for row in rows] for name in ("usd", "most usd"))
     if None in total:
-        unknown = sorted({row["judge"] for row in rows if row["usd"] is None})
+        unknown = sorted({row["model"] for row in rows if row["usd"] is None})
         click.echo(f"\nno price is known for {', '.join(unknown)}: {prices.advice(unknown[0])}")
     else:
         click.echo(
