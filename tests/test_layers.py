@@ -146,8 +146,8 @@ def test_only_the_llm_rooms_call_out() -> None:
 
 
 def test_only_the_llm_rooms_read_keys() -> None:
-    """Elsewhere three files look at the environment: where the cache lies, a library's chatter, what torchrun says."""
-    told = {"sae/common/settings.py", "sae/models/subject.py", "sae/training/ranks.py"}
+    """Elsewhere two files look at the environment: where the cache lies, what torchrun says."""
+    told = {"sae/common/settings.py", "sae/training/ranks.py"}
     for path in files("autointerp") + files("sae"):
         if not place_of(path).startswith(LLM):
             text = path.read_text("utf-8")

@@ -218,14 +218,6 @@ def ablations(
     return Ablations(subject, hook_point, ids_NC, loss(None), loss(torch.zeros_like), averaged, length_N)
 
 
-def mean_activation(subject: Subject, hook_point: str, ids_NC: Tensor) -> Tensor:
-    """Mean activation [D] over every token of some blocks, for the mean ablation; in double precision."""
-    spread = Spread()
-    for part_NC in batches(ids_NC, blocks_at_once(ids_NC.shape[1])):
-        spread.add(subject.activations(part_NC, hook_point).flatten(0, 1))
-    return spread.mean_D
-
-
 def cross_entropy(dictionary: Dictionary, against: Ablations) -> CrossEntropy:
     """Loss with the activations replaced by the dictionary's reconstruction, beside the ablations'."""
     rows = rows_at_once(dictionary.n_features)

@@ -6,8 +6,6 @@ Shape suffixes: N blocks, C tokens of context, D the hook point's width, V vocab
 """
 
 import contextlib
-import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sae.common.errors import UserError, near
+from sae.models.quiet import quiet_libraries
 
 PROBE_TOKENS = 7
 """A length unlike any number of heads, so that what is not one vector per token shows by its shape."""
@@ -208,8 +207,7 @@ def boot(
     Raises:
         UserError: nothing loadable has that name.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    with _quiet():
+    with quiet_libraries():
         from transformer_lens.model_bridge import TransformerBridge
         from transformers import AutoTokenizer
 
@@ -233,7 +231,7 @@ def hub_name(model: str) -> str:
     """The hub's name for one of TransformerLens' own, which dictionaries' metadata use (gpt2-small); else unchanged."""
     if Path(model).expanduser().is_dir():
         return str(Path(model).expanduser())
-    with _quiet():
+    with quiet_libraries():
         from transformer_lens.supported_models import MODEL_ALIASES
 
     for official, aliases in MODEL_ALIASES.items():
@@ -246,24 +244,6 @@ def one_name(model: str) -> str:
     """The same for all names of one model: an alias and the hub's name, a relative and an absolute path."""
     folder = Path(model).expanduser()
     return str(folder.resolve()) if folder.is_dir() else hub_name(model)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars and notices off the user's terminal while a model is loaded."""
-    from huggingface_hub.utils import disable_progress_bars
-    from transformers.utils import logging as transformers_logging
-
-    disable_progress_bars()
-    transformers_logging.disable_progress_bar()
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def batches(ids_NC: Tensor, size: int) -> Iterator[Tensor]:

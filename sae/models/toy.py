@@ -18,6 +18,7 @@ from sae.common.files import make_folder_atomic
 from sae.common.progress import Report
 from sae.common.seeds import derive_seed, torch_generator
 from sae.data.blocks import Blocks
+from sae.models.quiet import quiet_libraries
 from sae.models.toy_recipe import Toy
 
 END_OF_TEXT = "<|endoftext|>"
@@ -73,13 +74,12 @@ def loss(model: Any, ids_BC: Tensor) -> Tensor:
 def save_toy(folder: Path, model: Any, tokenizer: Any, recipe: Toy, about: dict[str, Any]) -> None:
     """Write a Hugging Face directory; `about` (corpus, losses) goes into its `toy.json`."""
     from transformers import PreTrainedTokenizerFast
-    from transformers.utils import logging as transformers_logging
 
     def fill(temporary: Path) -> None:
-        transformers_logging.disable_progress_bar()
-        model.save_pretrained(temporary)
-        wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
-        wrapped.save_pretrained(temporary)
+        with quiet_libraries():
+            model.save_pretrained(temporary)
+            wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
+            wrapped.save_pretrained(temporary)
         (temporary / "toy.json").write_text(json.dumps({"recipe": recipe.model_dump()} | about, indent=1))
 
     make_folder_atomic(folder, fill)

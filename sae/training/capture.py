@@ -1,4 +1,6 @@
-"""A step recorded once as a CUDA graph and replayed from then on; elsewhere just the step. Knows nothing of losses.
+"""Records a step once as a CUDA graph and replays it from then on. Experimental: it has never run on a GPU.
+
+It is done only with `runtime.experimental=true`, on one GPU; otherwise the step is called as it is.
 
 A recording keeps what the step read from Python (numbers, lengths, which tensors) as it was. What changes from step to
 step must lie in tensors that are changed in place, and the step may not wait for the device.
@@ -40,7 +42,7 @@ class Captured(Generic[T]):
 
     def __init__(self, step: Callable[[Tensor], T], place: Place) -> None:
         self._step, self._device = step, place.device
-        self._possible = place.device.startswith("cuda") and place.ranks.world == 1
+        self._possible = place.experimental and place.device.startswith("cuda") and place.ranks.world == 1
         self._warmed: dict[Any, list[T]] = {}
         """Results of the warm-up steps by the batch's shape and type."""
         self._recordings: dict[Any, Recording[T]] = {}

@@ -77,6 +77,9 @@ class Runtime(Section):
     """Steps between two rows of metrics; measuring waits for the device."""
     checkpoint_every: Count = 1000
     """Steps; also on Ctrl-C."""
+    experimental: bool = False
+    """Use code that was tested on a CPU but has never run on a GPU: a step recorded as a CUDA graph (one GPU), and
+    several processes with a GPU each (NCCL), which are refused otherwise."""
     wandb: str | None = None
     """A project of Weights & Biases to report to (`pip install wandb`)."""
     out: str | None = None

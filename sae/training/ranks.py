@@ -183,14 +183,16 @@ class FeatureParallel(_Several):
         return values * (values >= kth)
 
 
-def join(split: Split, device: str = "auto") -> Ranks:
-    """The processes that `torchrun` has started with this one, if it has: gloo on CPUs, nccl on GPUs.
+def join(split: Split, device: str = "auto", experimental: bool = False) -> Ranks:
+    """Join the processes that `torchrun` has started with this one, if it has: by gloo on CPUs, by NCCL on GPUs.
 
     Args:
         device: what will be trained on; unless it is "cpu", this process is given a GPU of its own where there are any.
+        experimental: allow GPUs, on which several processes have never run.
 
     Raises:
-        UserError: WORLD_SIZE is set, but the rest is not or makes no sense; the others cannot be reached; too few GPUs.
+        UserError: several processes on GPUs without `experimental`; WORLD_SIZE is set, but the rest is not or makes no
+            sense; the others cannot be reached; too few GPUs.
     """
     world = _number("WORLD_SIZE") if "WORLD_SIZE" in os.environ else 1
     if world == 1:
@@ -199,6 +201,11 @@ def join(split: Split, device: str = "auto") -> Ranks:
     if device.startswith("cuda:"):
         raise UserError(f"runtime.device={device} would be shared by {world} processes; give cuda, for one each")
     on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu and not experimental:
+        raise UserError(
+            "training with several GPUs has never been tried; set runtime.experimental=true to try it, or "
+            "runtime.device=cpu, or start one process"
+        )
     if on_gpu:
         _take_gpu()
     if not dist.is_initialized():

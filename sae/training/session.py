@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -66,7 +66,7 @@ def run(config: TrainConfig, report: Report) -> Trained:
     """
     folder = Path(config.runtime.out or Path("trained") / config.name)
     about = _read_about(folder, config)
-    ranks = join(config.runtime.split, config.runtime.device)
+    ranks = join(config.runtime.split, config.runtime.device, config.runtime.experimental)
     try:
         if about.get("status") == "complete":
             return Trained(folder, about if ranks.first else {})
@@ -116,8 +116,6 @@ class Session:
         self.config, self.folder, self.ranks, self.report = config, folder, ranks, report
         wanted = config.runtime.device
         self.device, self.reason = device_with_doubles(wanted, "train", "set runtime.device=cpu")
-        if self.device.startswith("cuda"):
-            torch.set_float32_matmul_precision("high")  # the language model's products: TF32, not bfloat16
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, ranks)
 
     def finish(self) -> Trained:
@@ -125,7 +123,7 @@ class Session:
         if self.checkpoints.step is None:
             self._begin()
         self._tidy()
-        with to_all(self._sinks()) as tell:
+        with _fast_products(self.device), to_all(self._sinks()) as tell:
             return self._finish(tell)
 
     def _begin(self) -> None:
@@ -147,7 +145,8 @@ class Session:
         size = self.config.batch // self.ranks.parts
         batches = inputs.stream.batches(size, self._position(inputs))
         first_BD = next(batches)
-        place = Place(first_BD.shape[1], self.device, self._precision, Scratch(self.device), self.ranks)
+        experimental = self.config.runtime.experimental
+        place = Place(first_BD.shape[1], self.device, self._precision, Scratch(self.device), self.ranks, experimental)
         learners = enrol(self.config.dictionaries, self.config.steps, first_BD, place)
         self.checkpoints.restore(learners)
         with interrupted() as stop:
@@ -248,6 +247,18 @@ class Session:
         if self.ranks.first:
             write_atomic(self.folder / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         return about
+
+
+@contextmanager
+def _fast_products(device: str) -> Iterator[None]:
+    """On a GPU, let the language model's float32 products run in TF32 (not bfloat16) inside the block."""
+    before = torch.get_float32_matmul_precision()
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _summary(learners: Sequence[Learner], found: Sequence[Evaluation]) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def our_step(wanted: Sequence[recipes.Recipe], first_BD: Tensor) -> Step:
     """A step of all of them on the same batch, as `sae.training.loop` drives them; bf16 products on a GPU."""
     device = first_BD.device.type
     compute = torch.bfloat16 if device == "cuda" else torch.float32
-    place = Place(first_BD.shape[1], device, compute, Scratch(device), Ranks())
+    place = Place(first_BD.shape[1], device, compute, Scratch(device), Ranks(), experimental=True)
     trainers = [Trainer(recipe, STEPS, first_BD, place) for recipe in wanted]
 
     @torch.no_grad()

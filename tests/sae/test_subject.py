@@ -1,5 +1,7 @@
 """The subject: activations equal the Hugging Face model's own, replacing works, mistakes are told."""
 
+import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,20 @@ def test_bos_is_prepended_and_dropped_again(planted: Path, ids_NC: torch.Tensor)
     expected = plain.activations(torch.cat([bos, short], 1), "blocks.0.mlp.hook_post")[:, 1:]
     torch.testing.assert_close(with_bos.activations(short, "blocks.0.mlp.hook_post"), expected)
     assert with_bos.max_context == 31
+
+
+def test_booting_leaves_the_process_as_it_was(planted: Path) -> None:
+    """Environment, warnings and what the libraries print."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging as transformers_logging
+
+    def state() -> tuple[object, ...]:
+        library = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+        return dict(os.environ), logging.root.manager.disable, are_progress_bars_disabled(), library
+
+    transformers_logging.set_verbosity_info()
+    transformers_logging.enable_progress_bar()
+    before = state()
+    boot(str(planted / "model"), prepend_bos=False)
+    assert state() == before
+    transformers_logging.set_verbosity_warning()

@@ -34,6 +34,8 @@ class Place:
     compute: torch.dtype
     scratch: Scratch
     ranks: Ranks
+    experimental: bool = False
+    """Record steps as CUDA graphs (`sae/training/capture.py`), which has never run on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,6 @@ class Losses:
     def active(self) -> Tensor:
         """Active features, summed over the batch; counted when asked for."""
         return positive(self.features)
-
-    @property
-    def loss(self) -> Tensor:
-        """The loss trained on."""
-        return self.error + self.penalty
 
 
 @dataclass(frozen=True)

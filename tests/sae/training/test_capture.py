@@ -101,7 +101,7 @@ class Step:
 
 
 def on_gpu(ranks: Ranks | None = None) -> Place:
-    return Place(3, "cuda", torch.float32, Scratch("cuda"), ranks or Ranks())
+    return Place(3, "cuda", torch.float32, Scratch("cuda"), ranks or Ranks(), experimental=True)
 
 
 def batch(value: float, b: int = 2) -> Tensor:
@@ -204,7 +204,7 @@ def test_a_recorded_step_does_the_same(make: Callable[[], recipes.Recipe], monke
     for warm_up in (WARM_UP, 1000):
         monkeypatch.setattr(capture, "WARM_UP", warm_up)
         steps = [x_BD.cuda() for x_BD in islice(batches(0, 256), 12)]
-        where = replace(place(), device="cuda", scratch=Scratch("cuda"))
+        where = replace(place(), device="cuda", scratch=Scratch("cuda"), experimental=True)
         learner = trainer.Trainer(make(), len(steps), steps[0], where)
         for x_BD in steps:
             learner.step(x_BD)

@@ -153,7 +153,7 @@ def check(autoencoder: Autoencoder, x_BD: Tensor, loss: Callable[[Params], tuple
         assert part.grad is not None
         assert float(part.grad.abs().max()) > 1e-4, f"{name} is not tested"
         torch.testing.assert_close(autoencoder.grads[name], part.grad, rtol=TOLERANCE, atol=TOLERANCE, msg=name)
-    torch.testing.assert_close(found.loss, expected.detach(), rtol=TOLERANCE, atol=TOLERANCE)
+    torch.testing.assert_close(found.error + found.penalty, expected.detach(), rtol=TOLERANCE, atol=TOLERANCE)
     squared = error_BD.detach().square().sum()
     torch.testing.assert_close(found.squared_error, squared, rtol=TOLERANCE, atol=TOLERANCE)
     assert int(found.active) == int((f_BF > 0).sum())

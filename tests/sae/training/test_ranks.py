@@ -180,4 +180,6 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="process 1 of this machine has no GPU, there are 1; start at most 1"):
+        join("data", experimental=True)
+    with pytest.raises(UserError, match=r"several GPUs has never been tried; set runtime\.experimental=true"):
         join("data")

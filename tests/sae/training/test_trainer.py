@@ -92,7 +92,7 @@ def test_penalty_rises_with_the_share_of_steps_done() -> None:
         trainer.step(x_BD)
         found, f_BF = trainer.losses, before.encode(x_BD) / trainer.scale
         assert found is not None
-        penalty = 128 * float(found.loss) - trainer.autoencoder.error_weight * float(found.squared_error)
+        penalty = 128 * float(found.penalty)
         assert penalty == pytest.approx(0.1 * min(1, step / 10) * float(f_BF.sum()), rel=1e-3, abs=1e-3)
 
 
