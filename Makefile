@@ -1,8 +1,10 @@
 # The two commands of the README: `make demo` and `make test`. Both make .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# One worker a core; a worker that has nothing left takes tests from another.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check clean
+.PHONY: demo test test-all check clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,7 +20,11 @@ check: .venv/installed
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest
+	$(PYTEST) -m "not slow"
+
+# With the tests that take long and are not needed at every change.
+test-all: check
+	$(PYTEST)
 
 clean:
 	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache

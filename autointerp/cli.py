@@ -30,7 +30,7 @@ def main() -> None:
     \b
     autointerp run                          the demo: trains a toy model and a sparse dictionary, compares baselines
     autointerp run --dictionary PATH        your own dictionary (in any known format)
-    autointerp show RUN [FEATURE]           a feature with its excerpts, explanation and predictions
+    autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
     autointerp config [SECTION]             every setting with its meaning and default
     autointerp cache info                   the stored answers of language models
@@ -218,8 +218,8 @@ def show(folder: str, feature: str | None, colour: bool | None) -> None:
     """Print the features of a run, or one of them.
 
     RUN is a run folder. Without FEATURE, all sampled features are listed with their scores and explanations. FEATURE
-    is a name from that list, such as topk_4x/1234: its explanations and scores, the excerpts it was explained from,
-    and the excerpts it was scored on, with true and predicted activations.
+    is a name from that list, such as topk_4x/1234: its explanations and scores, the fragments it was explained from,
+    and the fragments it was scored on, with true and predicted activations.
 
     Without colour, an activation is a digit from 1 to 9 behind the token in brackets: [token]9.
     """

@@ -1,4 +1,4 @@
-"""Reads an experiment from one YAML file: changes fields, refuses what is unknown, tells what its identity is.
+"""Reads an experiment from one YAML file: changes fields, refuses unknown ones, and lists what its identity is.
 
 Every field is annotated with the role it has in a run's identity: I (IDENTITY), C (CONTENT) or R (RUNTIME), see
 `autointerp.parts`. The sections of explainers, simulators and scorers, plugins included, come from their files.
@@ -78,7 +78,7 @@ class Dictionaries(Section):
 
 
 class Records(Section):
-    """How many records of each source one side of a feature gets."""
+    """How many records of each source are drawn for one side of a feature."""
 
     top: Annotated[int, I, Field(ge=0)] = 0
     """Those with the largest maximum activations."""
@@ -183,7 +183,7 @@ class Config(Section):
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:
-        """The values of all IDENTITY fields, by dotted name."""
+        """Return the values of all IDENTITY fields, by dotted name."""
         roles = field_roles(type(self))
         return {name: value for name, value in _leaves(self) if roles[name] is I}
 
@@ -212,7 +212,7 @@ def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Con
 
 
 def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
-    """The role of every leaf field, by dotted name; sections that have one of their own are leaves.
+    """Return the role of every leaf field, by dotted name; a section with a role of its own is a leaf.
 
     Raises TypeError if a field has none or several.
     """
@@ -231,7 +231,7 @@ def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
 
 
 def _leaves(section: BaseModel, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Values by dotted name, as plain data; sections with a role of their own whole."""
+    """List values by dotted name, as plain data; a section with a role of its own is one value."""
     roles = field_roles(type(section))
     for name in type(section).model_fields:
         value = getattr(section, name)

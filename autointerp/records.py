@@ -1,4 +1,4 @@
-"""The values that flow through autointerp, frozen. Knows nothing about how they are made, stored or shown."""
+"""Defines the frozen values that flow through autointerp."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ Status = Literal["ok", "undefined", "error"]
 
 
 class AnswerError(ValueError):
-    """An explanation or a prediction that cannot be read: the feature's status is `error`, never a number."""
+    """Says why a model's answer is missing or cannot be read: the feature's status is `error`, never a number."""
 
 
 @dataclass(frozen=True, order=True)
 class FeatureId:
-    """A feature by its dictionary's name and its index there; prints `topk_4x/1234`."""
+    """Names a feature by its dictionary and its index there; prints `topk_4x/1234`."""
 
     dictionary: str
     index: int
@@ -25,107 +25,109 @@ class FeatureId:
 
 @dataclass(frozen=True)
 class ActivationRecord:
-    """One fragment of text and a feature's activation at each of its tokens.
-
-    source: why it was chosen: among the largest maxima, spread over the quantiles of the maxima, with probability
-    proportional to the squared maximum, at random among all fragments, or at random among those verified inactive.
-    """
+    """Holds one fragment of text and a feature's activation at each of its tokens."""
 
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
+    """One per token."""
     document: int
+    """Index of the document in the corpus."""
     source: Source
+    """How it was sampled. By its largest activation: among the largest (top), spread over the quantiles (quantile) or
+    with probability proportional to its square (importance). At random: among all fragments (random) or among those
+    without any activation (inactive)."""
 
 
 @dataclass(frozen=True)
 class FeatureRecord:
-    """What is known of a feature: records to explain it from, and records to score with that share no document.
-
-    density: share of all sampled tokens on which it is active. max_activation: over the same tokens. histogram:
-    number of fragments whose maximum is in [2^(i/2), 2^((i+1)/2)) * HISTOGRAM_FLOOR for bin i. promoted: the tokens
-    whose logits its decoder direction raises most, strongest first; empty where that cannot be said.
-    """
+    """Holds what was sampled of one feature."""
 
     id: FeatureId
     explain: tuple[ActivationRecord, ...]
+    """What explainers see."""
     score: tuple[ActivationRecord, ...]
+    """What explanations are scored on; shares no document with `explain`."""
     density: float
+    """Share of all sampled tokens on which the feature is active."""
     max_activation: float
+    """Over the same tokens."""
     histogram: tuple[int, ...]
+    """Number of fragments whose largest activation is in [2^(i/2), 2^((i+1)/2)) * HISTOGRAM_FLOOR, for bin i."""
     decoder_norm: float
     decoder_max_cosine: float
+    """With the nearest other decoder direction of the dictionary."""
     promoted: tuple[str, ...] = ()
+    """Tokens whose logits the decoder direction raises most, strongest first; empty if that is not defined."""
 
 
 HISTOGRAM_BINS = 64
 HISTOGRAM_FLOOR = 2.0**-20
-"""Lower edge of bin 0; 64 half-octave bins reach to 2^12. What lies outside is counted in the outermost bins."""
+"""Lower edge of bin 0; 64 half-octave bins reach to 2^12. Values outside are counted in the outermost bins."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A sentence about a feature; `prompt` is the wording's name and hash, `model` who wrote it."""
+    """Holds a sentence about a feature."""
 
     text: str
     prompt: str
+    """Name and hash of the prompt's wording."""
     model: str
+    """The explainer that wrote it: a model spec, or the name of a rule."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """Activations predicted from an explanation for one score record, by its place there; unit 0-10.
-
-    None where the judge's answer has no number among its log-probabilities: scores of that record are undefined.
-    """
+    """Holds the activations that a simulator predicted from an explanation for one score record."""
 
     record: int
+    """Index among the feature's score records."""
     predicted: tuple[float | None, ...]
+    """One per token, from 0 to 10; None if the answer's log-probabilities hold no number: scores of that record are
+    undefined."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge said of one score record, by its place there: 1 for active (for marks: right; for intruders: found).
-
-    probability: of saying 1, where log-probabilities were asked for.
-    """
+    """Holds a judge's answer about one score record."""
 
     record: int
+    """Index among the feature's score records."""
     answer: int
+    """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge found it. Otherwise 0."""
     probability: float | None = None
+    """Of the answer 1, if log-probabilities were asked for."""
 
 
 @dataclass(frozen=True)
 class FeatureResult:
-    """One feature explained by one explainer and scored.
-
-    scores: by name; None where a score does not exist (`undefined`: a constant vector). errors: by scorer, the reason
-    why there was no answer that can be read; such a scorer has no scores. control: the same scores with another
-    feature's explanation in place of its own, and control_errors why some are not there. status: that of the run's main
-    scorer, and `error` its reason. usage: what all answers behind this took when they were made. judgements: by scorer.
-    """
+    """Holds one feature's explanation by one explainer, with all its scores."""
 
     feature: FeatureId
     explainer: str
     status: Status
+    """Of the run's main score."""
     explanation: Explanation | None
     simulations: tuple[Simulation, ...]
     scores: Mapping[str, float | None]
+    """By name; None if a score is undefined, as the correlation with a constant vector is."""
     control: Mapping[str, float | None] = field(default_factory=dict)
+    """The same scores of a mismatched explanation: another feature's (the shuffled control)."""
     error: str | None = None
+    """The main scorer's entry in `errors`."""
     usage: Mapping[str, int | float | None] = field(default_factory=dict)
+    """Calls, tokens and USD of all answers behind this result, as they were when the answers were made."""
     errors: Mapping[str, str] = field(default_factory=dict)
+    """By scorer, why there is no answer that can be read; such a scorer has no scores."""
     control_errors: Mapping[str, str] = field(default_factory=dict)
+    """The same for `control`."""
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
+    """By scorer."""
 
 
 @dataclass(frozen=True)
 class DictionarySummary:
-    """A dictionary as the run saw it. Measures of the whole dictionary are None where they do not exist.
-
-    n_dead: candidates active nowhere in the sampled text; n_rare: with too few active fragments to be explained and
-    scored; both among the n_candidates that were looked at until enough features were found. converged: whether an
-    iterative fit (ICA) ended before its limit.
-    """
+    """Holds what a run measured of one dictionary; a measure that does not exist is None."""
 
     name: str
     kind: str
@@ -133,11 +135,20 @@ class DictionarySummary:
     d_in: int
     n_features: int
     n_sampled: int
+    """Features that were explained and scored."""
     n_candidates: int
+    """Features that were looked at until enough of them could be sampled."""
     n_dead: int
+    """Candidates that are active nowhere in the sampled text."""
     n_rare: int
+    """Candidates with too few active fragments to be explained and scored."""
     l0: float | None
+    """Active features per token."""
     fvu: float | None
+    """Fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean x|^2."""
     dead: float | None
+    """Share of features that are active on no token."""
     ce_recovered: float | None
+    """Share of the loss added by an ablation that the reconstruction avoids."""
     converged: bool | None
+    """Whether an iterative fit (ICA) converged before its limit."""

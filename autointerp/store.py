@@ -1,7 +1,7 @@
-"""The run folder: what is in it and how it is written. Knows nothing about what the values mean.
+"""Reads and writes the run folder.
 
-Everything but results.jsonl is replaced whole; results.jsonl is appended to and synced, a line per feature and
-explainer, and a last line torn by a crash is dropped when the run is opened again; when all are there, they are put
+Every file but results.jsonl is replaced as a whole. results.jsonl is appended to and synced, one line per feature and
+explainer; a last line that a crash left incomplete is dropped when the run is resumed. A finished run has its results
 in the features' order.
 """
 
@@ -33,19 +33,19 @@ RECORDS_SCHEMA = pyarrow.schema(
     ]
 )
 RESULT = TypeAdapter(FeatureResult)
-"""Reads a line of results.jsonl, twice as fast as json and constructors. Its writer would print 1e-05 otherwise."""
+"""Reads lines of results.jsonl, in half the time of json and constructors. Its writer would print 1e-05 as 0.00001."""
 FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted")
 
 
 class RunFolder:
-    """One run on disk."""
+    """Reads and writes one run's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def about(self) -> dict[str, Any]:
-        """run.json. Raises UserError if the folder holds no run of this schema."""
+        """Read run.json. Raises UserError if the folder holds no run of this schema."""
         try:
             values: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
         except (OSError, json.JSONDecodeError) as error:
@@ -58,16 +58,16 @@ class RunFolder:
         return values
 
     def find(self, identity: str) -> dict[str, Any] | None:
-        """run.json if this run is here, finished or not; None if the folder is absent or empty.
+        """Return run.json if the folder holds this run, finished or not, and None if it is absent or empty.
 
-        Raises UserError if it holds another run or something else.
+        Raises UserError if it holds another run or other files.
         """
         if (self.path / "run.json").exists():
             known = self.about
             if known["identity"] != identity:
                 raise UserError(f"{self.path} holds another run ({known['identity'][:12]}); choose another --out")
             return known
-        if self.path.is_file() or (self.path.is_dir() and set(self.path.iterdir()) - set(self._litter())):
+        if self.path.is_file() or (self.path.is_dir() and set(self.path.iterdir()) - set(self._leftovers())):
             raise UserError(f"{self.path} is not empty and not a run folder; choose another --out")
         return None
 
@@ -80,13 +80,15 @@ class RunFolder:
         self.write_json("run.json", self.about | changes)
 
     def write_json(self, name: str, value: Any) -> None:
+        """Replace the file `name` by a value as JSON."""
         write_atomic(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
+        """Replace the file `name` by a text."""
         write_atomic(self.path / name, text)
 
     def write_features(self, features: Sequence[FeatureRecord]) -> None:
-        """records.parquet, then features.parquet: the second one's presence says that both are whole."""
+        """Write records.parquet, then features.parquet: if the second one exists, both are complete."""
         rows = [row for feature in features for row in _record_rows(feature)]
         columns = [
             pyarrow.array(column, field.type)
@@ -99,10 +101,11 @@ class RunFolder:
 
     @property
     def is_sampled(self) -> bool:
+        """Tell whether all feature records have been written."""
         return (self.path / "features.parquet").is_file()
 
     def read_features(self) -> list[FeatureRecord]:
-        """All feature records, in the order they were written."""
+        """Read all feature records, in the order in which they were written."""
         sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
         for row in parquet.read_table(self.path / "records.parquet").to_pylist():
             feature = FeatureId(row["dictionary"], row["feature"])
@@ -111,15 +114,15 @@ class RunFolder:
         return [_feature(row, sides) for row in parquet.read_table(self.path / "features.parquet").to_pylist()]
 
     def densities(self) -> dict[str, list[float]]:
-        """The sampled features' densities by dictionary."""
+        """Read the densities of the sampled features, by dictionary."""
         table = parquet.read_table(self.path / "features.parquet", columns=["dictionary", "density"])
-        found: dict[str, list[float]] = {}
+        densities: dict[str, list[float]] = {}
         for row in table.to_pylist():
-            found.setdefault(row["dictionary"], []).append(row["density"])
-        return found
+            densities.setdefault(row["dictionary"], []).append(row["density"])
+        return densities
 
     def read_leaderboard(self) -> list[dict[str, Any]]:
-        """leaderboard.json. Raises UserError if the run is not finished."""
+        """Read leaderboard.json. Raises UserError if the run is not finished."""
         if self.about["status"] != "complete":
             raise UserError(f"{self.path} is not finished; finish it with the command that began it")
         rows: list[dict[str, Any]] = json.loads((self.path / "leaderboard.json").read_text("utf-8"))
@@ -130,7 +133,7 @@ class RunFolder:
         self.write_text("results.jsonl", _lines(results))
 
     def append(self, results: Iterable[FeatureResult]) -> None:
-        """Add finished results in one write, on disk when this returns. Raises UserError if the disk is full."""
+        """Add finished results in one write and wait until they are on disk. Raises UserError if the disk is full."""
         lines = _lines(results)
         path = self.path / "results.jsonl"
         try:
@@ -142,18 +145,18 @@ class RunFolder:
             raise UserError(f"cannot write {path}: {error.strerror}; the same command goes on from here") from error
 
     def recover(self) -> None:
-        """Drop what a kill left unfinished: a torn last line, temporary folders."""
-        for folder in self._litter():
+        """Remove what a killed process left behind: an incomplete last line, temporary folders."""
+        for folder in self._leftovers():
             shutil.rmtree(folder)
         path = self.path / "results.jsonl"
         if path.is_file():
             data = path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                os.truncate(path, whole)
+            complete = data.rfind(b"\n") + 1
+            if complete < len(data):
+                os.truncate(path, complete)
 
-    def _litter(self) -> list[Path]:
-        """Temporary folders of writes that were killed; the run's lock says that no write is under way."""
+    def _leftovers(self) -> list[Path]:
+        """List temporary folders of killed writes: the caller holds the run's lock, so that no write is under way."""
         return list(self.path.glob(f"{TEMPORARY}*"))
 
     def results(self) -> Iterator[FeatureResult]:
@@ -180,11 +183,11 @@ class RunFolder:
 
 
 def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
-    """The columns of RECORDS_SCHEMA for each record."""
+    """Yield the columns of RECORDS_SCHEMA for each record."""
     for split, records in (("explain", feature.explain), ("score", feature.score)):
         for record in records:
-            where = (feature.id.dictionary, feature.id.index, split)
-            yield (*where, record.source, record.document, record.tokens, record.activations)
+            key = (feature.id.dictionary, feature.id.index, split)
+            yield (*key, record.source, record.document, record.tokens, record.activations)
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
@@ -201,14 +204,14 @@ def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[Activa
 
 
 def _lines(results: Iterable[FeatureResult]) -> str:
-    """A line of JSON each."""
+    """Render each result as a line of JSON."""
     return "".join(
         json.dumps(_result_row(result), ensure_ascii=False, separators=(",", ":")) + "\n" for result in results
     )
 
 
 def _result_row(result: FeatureResult) -> dict[str, Any]:
-    """As dataclasses.asdict, without its deep copies of every prediction."""
+    """Do what dataclasses.asdict does, without deep copies of every prediction."""
     return vars(result) | {
         "feature": vars(result.feature),
         "explanation": result.explanation and vars(result.explanation),

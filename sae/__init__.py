@@ -1,4 +1,4 @@
-"""Learns, loads and measures dictionaries of a language model's activations; knows nothing about explanations.
+"""Learns, loads and measures dictionaries of a language model's activations.
 
     import sae
 

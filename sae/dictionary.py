@@ -1,7 +1,7 @@
-"""A dictionary: activations of a language model rewritten as non-negative features.
+"""Rewrites activations of a language model as non-negative features, by a dictionary.
 
 Sparse autoencoders and baselines (neurons, PCA, ICA, NMF, random directions) are one kind of thing here: an affine
-encoder, an activation function, an affine decoder. This file knows nothing about files, training or language models.
+encoder, an activation function, an affine decoder.
 
 Shape suffixes: B activation vectors, D their width (d_in), F features, S selected features.
 """
@@ -21,7 +21,7 @@ Encoder = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ReLU:
-    """max(0, pre)."""
+    """Computes max(0, pre)."""
 
     name: ClassVar[str] = "relu"
 
@@ -29,18 +29,17 @@ class ReLU:
         return pre_BF.relu()
 
     def select(self, features_S: Tensor) -> "ReLU":
+        """Return the activation function of the selected features alone."""
         return self
 
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest pre-activations of each vector, rectified (Gao et al. 2024).
-
-    `scale_F` (SAELens' `rescale_acts_by_decoder_norm`) multiplies the pre-activations first.
-    """
+    """Keeps the k largest pre-activations of each vector, rectified (Gao et al. 2024)."""
 
     k: int
     scale_F: Tensor | None = None
+    """Multiplies the pre-activations first (SAELens' `rescale_acts_by_decoder_norm`)."""
     name: ClassVar[str] = "topk"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
@@ -49,9 +48,9 @@ class TopK:
         return torch.zeros_like(scaled_BF).scatter_(-1, features_BK, values_BK.relu())
 
     def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
-        """The selected columns [B, S] of `self(pre_BF)`, without the others' memory.
+        """Return the selected columns [B, S] of `self(pre_BF)` without memory for the others.
 
-        Of several features equal at the k-th place, `self` keeps as many as fit and this keeps all.
+        Of several features equal to the k-th largest, `self` keeps as many as fit and this keeps all.
         """
         scaled_BF = pre_BF if self.scale_F is None else pre_BF * self.scale_F
         kth_B1 = scaled_BF.topk(self.k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
@@ -61,24 +60,24 @@ class TopK:
 
 @dataclass(frozen=True)
 class GroupMax:
-    """The largest pre-activation of each of k contiguous groups of features, rectified (sparsify's `groupmax`)."""
+    """Keeps the largest pre-activation of each of k contiguous groups, rectified (sparsify's `groupmax`)."""
 
     k: int
     name: ClassVar[str] = "groupmax"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
         grouped_BKG = pre_BF.unflatten(-1, (self.k, -1))
-        values_BK1, places_BK1 = grouped_BKG.max(-1, keepdim=True)
-        return torch.zeros_like(grouped_BKG).scatter_(-1, places_BK1, values_BK1.relu()).flatten(-2)
+        values_BK1, index_BK1 = grouped_BKG.max(-1, keepdim=True)
+        return torch.zeros_like(grouped_BKG).scatter_(-1, index_BK1, values_BK1.relu()).flatten(-2)
 
     def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
-        """The selected columns [B, S] of `self(pre_BF)`."""
+        """Return the selected columns [B, S] of `self(pre_BF)`."""
         return self(pre_BF)[:, features_S]
 
 
 @dataclass(frozen=True)
 class JumpReLU:
-    """pre where pre > max(0, threshold), else 0 (Rajamanoharan et al. 2024); also BatchTopK at inference."""
+    """Computes pre where pre > max(0, threshold), else 0 (Rajamanoharan et al. 2024); also BatchTopK at inference."""
 
     threshold_F: Tensor
     name: ClassVar[str] = "jumprelu"
@@ -87,12 +86,13 @@ class JumpReLU:
         return pre_BF.relu() * (pre_BF > self.threshold_F)
 
     def select(self, features_S: Tensor) -> "JumpReLU":
+        """Return the activation function of the selected features alone."""
         return JumpReLU(self.threshold_F[features_S])
 
 
 @dataclass(frozen=True)
 class Gated:
-    """A gate and a magnitude that share their direction: 1[u + b_gate > 0] * relu(exp(r_mag) u + b_mag)."""
+    """Computes a gate and a magnitude of the same direction: 1[u + b_gate > 0] * relu(exp(r_mag) u + b_mag)."""
 
     b_gate_F: Tensor
     r_mag_F: Tensor
@@ -104,18 +104,17 @@ class Gated:
         return magnitude_BF * (pre_BF + self.b_gate_F > 0)
 
     def select(self, features_S: Tensor) -> "Gated":
+        """Return the activation function of the selected features alone."""
         return Gated(self.b_gate_F[features_S], self.r_mag_F[features_S], self.b_mag_F[features_S])
 
 
 @dataclass(frozen=True)
 class NonNegative:
-    """The weights h >= 0 that minimise |x - h W|^2, where pre = x W' and gram = W W' (NMF's parts W).
-
-    With `k`, only the k largest weights are kept, as they are: they are not fitted again without the others.
-    """
+    """Computes the weights h >= 0 that minimise |x - h W|^2, where pre = x W' and gram = W W' (NMF's parts W)."""
 
     gram_FF: Tensor
     k: int | None = None
+    """Only the k largest weights are kept, and not fitted again without the others; None: all."""
     name: ClassVar[str] = "non_negative"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
@@ -123,14 +122,14 @@ class NonNegative:
         return weights_BF if self.k is None else TopK(self.k)(weights_BF)
 
     def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
-        """The selected columns [B, S] of `self(pre_BF)`: all weights are found together."""
+        """Return the selected columns [B, S] of `self(pre_BF)`; all weights are solved for together."""
         return self(pre_BF)[:, features_S]
 
 
 EPSILON = {"constant_norm_rescale": 0.0, "layer_norm": 1e-5}
-"""Added to a vector's scale when it is normalised, but not when that is undone (SAELens and OpenAI alike)."""
+"""Added to a vector's scale when it is normalised, not when that is undone, as SAELens and OpenAI do."""
 Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative
-"""From pre-activations [B, F] to features [B, F] >= 0; those with `select` treat every feature by itself."""
+"""Maps pre-activations [B, F] to features [B, F] >= 0; those with `select` compute every feature by itself."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,9 @@ class Dictionary:
     b_dec_D: Tensor
     activation: Activation = field(default_factory=ReLU)
     subtract_b_dec: bool = True
+    """False: the input is encoded as it is, and b_dec is only added when features are decoded."""
     normalisation: Normalisation = "none"
+    """Of each input vector, undone when it is decoded: scaled to norm sqrt(D), or centred and scaled to deviation 1."""
     reads: tuple[str, ...] = ()
     """The model's hook points whose activations, concatenated, are x; empty: not named."""
     writes: tuple[str, ...] = ()
@@ -164,15 +165,15 @@ class Dictionary:
     model: str | None = None
     """A name on the Hugging Face hub or a folder; None: not named."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What its maker recorded: recipe, metrics, the options the model was loaded with."""
+    """What was recorded when it was made: recipe, metrics, the options the model was loaded with."""
 
     def to(self, device: str) -> "Dictionary":
-        """The same dictionary on another device."""
+        """Return the same dictionary on another device."""
         moved: Dictionary = _moved(self, device)
         return replace(moved, activation=_moved(self.activation, device))
 
     def at(self, *hook_points: str) -> "Dictionary":
-        """Return the same autoencoder, said to read and write these hook points."""
+        """Return the same autoencoder with these hook points as what it reads and writes."""
         return replace(self, reads=hook_points, writes=hook_points)
 
     @property
@@ -191,16 +192,16 @@ class Dictionary:
         return self.W_enc_DF.shape[1]
 
     def encode(self, x_BD: Tensor) -> Tensor:
-        """Features [B, F] >= 0 of activation vectors [B, D]."""
+        """Compute features [B, F] >= 0 of activation vectors [B, D]."""
         return self.activation(self._pre(x_BD))
 
     def _pre(self, x_BD: Tensor) -> Tensor:
         return torch.addmm(self.b_enc_F, self._centred(x_BD), self.W_enc_DF)
 
     def encoder(self, features_S: Tensor) -> Encoder:
-        """A function from [B, D] to the selected features [B, S], equal to those columns of `encode`.
+        """Return a function from [B, D] to the selected features [B, S], equal to those columns of `encode`.
 
-        Where features do not depend on each other only the selected ones are computed.
+        Where features do not depend on each other, it computes only the selected ones.
         """
         activation = self.activation
         if isinstance(activation, TopK | GroupMax | NonNegative):
@@ -210,9 +211,9 @@ class Dictionary:
         return lambda x_BD: selected(torch.addmm(b_S, self._centred(x_BD), W_DS))
 
     def decode(self, features_BF: Tensor, x_BD: Tensor | None = None) -> Tensor:
-        """Reconstruction [B, D] from features [B, F].
+        """Reconstruct activations [B, D] from features [B, F].
 
-        `x_BD`, the activations that were encoded, is needed only to undo a normalisation of each vector.
+        Undoing a normalisation of each vector needs `x_BD`, the activations that were encoded: ValueError without.
         """
         scale_F = self.activation.scale_F if isinstance(self.activation, TopK) else None
         unscaled_BF = features_BF if scale_F is None else features_BF / scale_F
@@ -225,7 +226,7 @@ class Dictionary:
         return y_BD * scale_B1 + centre_B1
 
     def reconstruct(self, x_BD: Tensor) -> Tensor:
-        """decode(encode(x))."""
+        """Compute decode(encode(x)), [B, D]."""
         return self.decode(self.encode(x_BD), x_BD)
 
     def _centred(self, x_BD: Tensor) -> Tensor:
@@ -235,7 +236,7 @@ class Dictionary:
         return x_BD - self.b_dec_D if self.subtract_b_dec else x_BD
 
     def _statistics(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """Centre and scale of each vector."""
+        """Return the centre and the scale of each vector, [B, 1] each."""
         if self.normalisation == "layer_norm":
             return x_BD.mean(-1, keepdim=True), x_BD.std(-1, keepdim=True)
         norm_B1 = x_BD.norm(dim=-1, keepdim=True)
@@ -243,6 +244,6 @@ class Dictionary:
 
 
 def _moved(value: Any, device: str) -> Any:
-    """A dataclass with its tensors on another device."""
+    """Return a dataclass with its tensors on another device."""
     tensors = {name: item.to(device) for name, item in vars(value).items() if isinstance(item, Tensor)}
     return replace(value, **tensors)

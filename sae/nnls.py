@@ -1,4 +1,4 @@
-"""Non-negative least squares, many at once with one matrix in common. Knows nothing about dictionaries.
+"""Solves many problems of non-negative least squares at once that have one matrix in common.
 
 Shape suffixes: B problems, R of them still being solved, F unknowns of each, S unknowns of one block.
 """
@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 BLOCK = 32
-"""Unknowns between two matrix products; no result depends on it but by rounding."""
+"""Unknowns between two matrix products; results depend on it by rounding only."""
 SWEEPS = 200
-"""At most, over all unknowns (scikit-learn's NMF has the same limit); parts of real activations take about 30."""
+"""The most sweeps over all unknowns (scikit-learn's NMF has the same limit); parts of real activations take 30."""
 TOLERANCE = 1e-5
 """A problem is solved when a sweep moves none of its unknowns by more than this share of its largest."""
 
 
 @torch.no_grad()
 def solve(p_BF: Tensor, gram_FF: Tensor) -> Tensor:
-    """argmin over h >= 0 of h' gram h / 2 - h' p, for each row p: [B, F], exact zeros included. No gradient flows.
+    """Compute argmin over h >= 0 of h' gram h / 2 - h' p for each row p: [B, F], with exact zeros and no gradient.
 
     With p = x W' and gram = W W' it is the least-squares weights of W's rows. Cyclic coordinate descent, as in
     scikit-learn's `NMF.transform`; each problem stops by itself, so that its answer depends on no other.
@@ -40,7 +40,7 @@ def solve(p_BF: Tensor, gram_FF: Tensor) -> Tensor:
 
 
 def _sweep(h_FR: Tensor, p_FR: Tensor, gram_FF: Tensor) -> Tensor:
-    """Improve every unknown once, in place; the largest change within each problem, [R]."""
+    """Improve every unknown once, in place. Returns the largest change within each problem, [R]."""
     moved_R = torch.zeros_like(h_FR[0])
     for first in range(0, len(h_FR), BLOCK):
         block = slice(first, first + BLOCK)
@@ -52,7 +52,7 @@ def _sweep(h_FR: Tensor, p_FR: Tensor, gram_FF: Tensor) -> Tensor:
 
 
 def _descend(h_SR: Tensor, residual_SR: Tensor, gram_SS: Tensor) -> None:
-    """Each unknown of a block to its best value given the others, in place, one after the other."""
+    """Set each unknown of a block to its best value given the others, in place, one after the other."""
     length_S = gram_SS.diagonal()
     step_S = torch.where(length_S > 0, 1 / length_S, 0.0)  # a row of zeros explains nothing: it stays at 0
     for i in range(len(h_SR)):

@@ -15,7 +15,8 @@ def test_wheel_carries_prompts_and_configs_and_runs(smoke: Path, tmp_path: Path)
     subprocess.run(build, check=True)
     (wheel,) = (tmp_path / "dist").glob("autointerp-*.whl")
     python = make_environment(tmp_path / "env")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel]
+    subprocess.run(install, check=True)
     where = "import autointerp, sae; print(autointerp.__file__, sae.__file__)"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -51,7 +52,7 @@ def make_environment(folder: Path) -> Path:
 
     A path in a .pth file is searched for modules, but .pth files inside it (the editable install's) are not read.
     """
-    venv.create(folder, with_pip=True)
+    venv.create(folder, symlinks=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     site.mkdir(parents=True, exist_ok=True)
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))

@@ -1,4 +1,4 @@
-"""The LLM room: requests become completions, from the cache, a live API, a provider's batch or a local model.
+"""Turns requests into completions: from the cache, a live API, a provider's batch or a model in this process.
 
-The only room that imports anthropic, openai and reads keys. Knows nothing about features or scores.
+No other package imports anthropic or openai, or reads keys.
 """

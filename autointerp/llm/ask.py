@@ -1,7 +1,7 @@
-"""Pure requests in, answers out: how tasks ask language models, read their answers, and combine.
+"""Builds LLM tasks: make a call, read its answer, call once more if it cannot be read, combine tasks.
 
-An `LLMTask[T]` is a generator that yields tuples of requests, is sent the tuple of their answers, and returns a T. The
-same task runs against a live API, the cache, a provider's batch, a dry run or a test.
+An `LLMTask[T]` is a generator that makes LLM calls: it yields tuples of requests, is sent the tuple of their answers,
+and returns a T. The same task runs against a live API, the cache, a provider's batch, a dry run or a test.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -25,42 +25,42 @@ from autointerp.records import AnswerError
 
 
 def ask(request: Request, parse: Callable[[Completion], T], again: Callable[[str], str]) -> LLMTask[T]:
-    """Ask, read the answer, and if it cannot be read ask once more with the reason.
+    """Make a call and read the answer; if it cannot be read, make a second call that says why.
 
     Args:
         parse: reads a completion, or raises AnswerError with the reason.
-        again: words the second question from the reason.
+        again: writes the second question from the reason.
 
     Raises:
-        AnswerError: no answer, or one that cannot be read after its second chance.
+        AnswerError: no answer, or a second one that cannot be read.
     """
     completion = yield from _completion(request)
     try:
-        return parse(_whole(completion, request))
+        return parse(_require_whole(completion, request))
     except AnswerError as error:
-        said = Message("assistant", completion.text.strip() or "(nothing)")
+        answer = Message("assistant", completion.text.strip() or "(nothing)")
         longer = 2 if completion.stop == "length" else 1
         second = replace(
             request,
-            messages=(*request.messages, said, Message("user", again(str(error)))),
+            messages=(*request.messages, answer, Message("user", again(str(error)))),
             max_tokens=longer * request.max_tokens,
         )
     completion = yield from _completion(second)
-    return parse(_whole(completion, second))
+    return parse(_require_whole(completion, second))
 
 
 def ask_once(request: Request, parse: Callable[[Completion], T]) -> LLMTask[T]:
-    """As `ask`, for requests in which nothing is generated: the same question would get the same answer."""
+    """Make a call and read the answer. For requests that generate nothing: a second call would get the same answer."""
     completion = yield from _completion(request)
     return parse(completion)
 
 
 def embed(request: EmbeddingRequest) -> LLMTask[tuple[tuple[float, ...], ...]]:
-    """The embeddings of texts. Raises AnswerError if there is no answer."""
+    """Embed texts. Raises AnswerError if there is no answer."""
     (answer,) = yield (request,)
     if isinstance(answer, Failure):
         raise AnswerError(answer.reason)
-    assert isinstance(answer, Vectors), "an embedding request was answered by something else"
+    assert isinstance(answer, Vectors), "an embedding request was answered without vectors"
     if len(answer.vectors) != len(request.texts):
         raise AnswerError(f"{len(answer.vectors)} vectors for {len(request.texts)} texts")
     return answer.vectors
@@ -70,12 +70,12 @@ def _completion(request: Request) -> LLMTask[Completion]:
     (answer,) = yield (request,)
     if isinstance(answer, Failure):
         raise AnswerError(answer.reason)
-    assert isinstance(answer, Completion), "a request was answered by something else"
+    assert isinstance(answer, Completion), "a request was answered without a completion"
     return answer
 
 
-def _whole(completion: Completion, request: Request) -> Completion:
-    """Raises AnswerError for a refusal or an answer that was cut off."""
+def _require_whole(completion: Completion, request: Request) -> Completion:
+    """Return the completion. Raises AnswerError for a refusal or an answer that was cut off."""
     if completion.stop == "refusal":
         raise AnswerError("the model refused to answer")
     if completion.stop == "length":
@@ -85,13 +85,13 @@ def _whole(completion: Completion, request: Request) -> Completion:
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """An task has returned this."""
+    """What a task has returned."""
 
     value: T
 
 
 def step(task: LLMTask[T], answers: tuple[Answer, ...] | None) -> tuple[Question, ...] | Ended[T]:
-    """What an task wants to know next, given the last round's answers (None: it begins), or that it has ended."""
+    """Send a task the last round's answers (None to start it); returns its next questions, or what it has returned."""
     try:
         return task.send(answers)  # type: ignore[arg-type]  # None starts a generator
     except StopIteration as stop:
@@ -99,7 +99,7 @@ def step(task: LLMTask[T], answers: tuple[Answer, ...] | None) -> tuple[Question
 
 
 def attempt(task: LLMTask[T]) -> LLMTask[T | AnswerError]:
-    """The same, with AnswerError as an outcome beside others."""
+    """Run a task, and return its AnswerError instead of raising it."""
     try:
         return (yield from task)
     except AnswerError as error:
@@ -107,31 +107,31 @@ def attempt(task: LLMTask[T]) -> LLMTask[T | AnswerError]:
 
 
 def together(tasks: Iterable[LLMTask[T]]) -> LLMTask[list[T]]:
-    """Several at once: every round yields the requests of all that still ask. An AnswerError of one ends all."""
-    waiting = list(tasks)
+    """Run tasks in step: each round yields the questions of all that still run. An AnswerError of one ends all."""
+    running = list(tasks)
     results: dict[int, T] = {}
-    answers: dict[int, tuple[Answer, ...] | None] = dict.fromkeys(range(len(waiting)))
+    answers: dict[int, tuple[Answer, ...] | None] = dict.fromkeys(range(len(running)))
     while True:
-        asked: dict[int, tuple[Question, ...]] = {}
-        for place, given in answers.items():
-            questions = step(waiting[place], given)
+        round_: dict[int, tuple[Question, ...]] = {}
+        for index, last_answers in answers.items():
+            questions = step(running[index], last_answers)
             if isinstance(questions, Ended):
-                results[place] = questions.value
+                results[index] = questions.value
             else:
-                asked[place] = questions
-        if not asked:
-            return [results[place] for place in range(len(waiting))]
-        replies = yield tuple(question for questions in asked.values() for question in questions)
-        answers = dict(zip(asked, _dealt(replies, [len(questions) for questions in asked.values()]), strict=True))
+                round_[index] = questions
+        if not round_:
+            return [results[index] for index in range(len(running))]
+        replies = yield tuple(question for questions in round_.values() for question in questions)
+        answers = dict(zip(round_, _split(replies, [len(questions) for questions in round_.values()]), strict=True))
 
 
-def _dealt(replies: Sequence[Answer], counts: Sequence[int]) -> list[tuple[Answer, ...]]:
-    taken = iter(replies)
-    return [tuple(next(taken) for _ in range(count)) for count in counts]
+def _split(replies: Sequence[Answer], counts: Sequence[int]) -> list[tuple[Answer, ...]]:
+    remaining = iter(replies)
+    return [tuple(next(remaining) for _ in range(count)) for count in counts]
 
 
 def metered(task: LLMTask[T]) -> Generator[tuple[Question, ...], tuple[Answer, ...], tuple[T, Usage]]:
-    """The same with its usage; wrap `attempt` in it, so that failures are metered as well."""
+    """Run a task and return its result with its usage; wrap `attempt` in it, so that failures are metered as well."""
     usage = Usage()
     answers: tuple[Answer, ...] | None = None
     while not isinstance(questions := step(task, answers), Ended):
@@ -141,7 +141,7 @@ def metered(task: LLMTask[T]) -> Generator[tuple[Question, ...], tuple[Answer, .
 
 
 def answered_by(task: LLMTask[T], answer: Callable[[Question], Answer]) -> T:
-    """Drive one task with a plain function: for dry runs, tests, and whoever asks nobody."""
+    """Drive one task with a plain function that answers: for dry runs, tests, and tasks that make no calls."""
     answers: tuple[Answer, ...] | None = None
     while not isinstance(questions := step(task, answers), Ended):
         answers = tuple(answer(question) for question in questions)

@@ -1,7 +1,7 @@
-"""Askings answered by provider batches, round by round: all open questions of a round are one batch per judge.
+"""Answers LLM tasks by provider batches, round by round: all open questions of a round are one batch per model.
 
-What is submitted is written down first, in the cache's `batches` folder, so that a run that is stopped while a batch is
-under way finds it again; whatever a batch brought goes to the cache, and only the rest is submitted again.
+A batch is recorded in the cache's `batches` folder before it is submitted, so that a run that is stopped while it is
+under way finds it again. A batch's answers go to the cache, and only the rest is submitted again.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from autointerp.llm.faults import CallError
 from autointerp.llm.providers import Provider
 from autointerp.llm.providers.batches import Batches, Lost, Outcome
 from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Question, Request
+from autointerp.llm.waits import BatchState
 from sae.common.errors import UserError
 from sae.common.files import sha256_of, write_atomic
 
@@ -32,36 +33,41 @@ NOT_DONE = CallError("transient", "not among its batch's results")
 
 @dataclass(frozen=True)
 class Entry:
-    """One batch as it is written down; `batch` is None between the intention to submit and the provider's answer."""
+    """The record of one batch on disk."""
 
     judge: str
+    """The model's spec; files of batches under way have this name."""
     tag: str
     keys: tuple[str, ...]
     submitted: float
     batch: str | None = None
+    """The provider's id; None until the provider has answered the submission."""
 
 
 class Ledger:
-    """The batches under way, a small file each."""
+    """The records of the batches under way, a small file each."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def write(self, entry: Entry) -> None:
+        """Record a batch, or what is new about it."""
         write_atomic(self._path(entry), json.dumps(asdict(entry)))
 
     def drop(self, entry: Entry) -> None:
+        """Delete a batch's record."""
         self._path(entry).unlink(missing_ok=True)
 
-    def entries(self, judge: str) -> list[Entry]:
-        found = map(self._read, sorted(self._folder.glob("*.json")))
-        return [entry for entry in found if entry is not None and entry.judge == judge]
+    def entries(self, model: str) -> list[Entry]:
+        """Read the records of a model's batches."""
+        entries = map(self._read, sorted(self._folder.glob("*.json")))
+        return [entry for entry in entries if entry is not None and entry.judge == model]
 
     @staticmethod
     def _read(path: Path) -> Entry | None:
         try:
             values = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:  # struck off by another process just now
+        except FileNotFoundError:  # deleted by another process just now
             return None
         return Entry(**values | {"keys": tuple(values["keys"])})
 
@@ -76,31 +82,38 @@ async def drive_in_batches(
     provider_of: Callable[[Question], Provider],
     poll_seconds: float,
 ) -> None:
-    """Drive all tasks in step, a batch per judge and round."""
-    desk = Desk(client, provider_of, poll_seconds)
+    """Drive all tasks in step, with one batch per model and round.
+
+    Args:
+        done: receives the index and the result of each task as it ends.
+        poll_seconds: between two looks at a batch.
+    """
+    rounds = BatchRounds(client, provider_of, poll_seconds)
     answers: dict[int, tuple[Answer, ...] | None] = dict.fromkeys(range(len(tasks)))
     while answers:
-        asked: dict[int, tuple[Question, ...]] = {}
-        for place, given in answers.items():
-            questions = step(tasks[place], given)
+        open_questions: dict[int, tuple[Question, ...]] = {}
+        for index, last_answers in answers.items():
+            questions = step(tasks[index], last_answers)
             if isinstance(questions, Ended):
-                done(place, questions.value)
+                done(index, questions.value)
             else:
-                asked[place] = questions
-        found = await desk.answers(question for questions in asked.values() for question in questions)
-        answers = {place: tuple(found[question] for question in questions) for place, questions in asked.items()}
+                open_questions[index] = questions
+        replies = await rounds.answers(question for questions in open_questions.values() for question in questions)
+        answers = {
+            index: tuple(replies[question] for question in questions) for index, questions in open_questions.items()
+        }
 
 
-class Desk:
-    """Answers a round's questions: from the cache, from batches, and live where a judge has no batches."""
+class BatchRounds:
+    """Answers a round's questions: from the cache, from batches, and live where a model has no batches."""
 
     def __init__(self, client: Client, provider_of: Callable[[Question], Provider], poll_seconds: float) -> None:
         self._client, self._provider_of, self._poll_seconds = client, provider_of, poll_seconds
         self._ledger = Ledger(client.cache.path.parent / "batches")
 
     async def answers(self, questions: Iterable[Question]) -> dict[Question, Answer]:
-        """Every distinct question's answer."""
-        found: dict[Question, Answer] = {}
+        """Answer every distinct question."""
+        answers: dict[Question, Answer] = {}
         missing: dict[str, dict[str, Request]] = {}
         live: list[Question] = []
         for question in dict.fromkeys(questions):
@@ -108,41 +121,41 @@ class Desk:
             known = self._client.known(key)
             if known is not None:
                 self._client.tally.cached += 1
-                found[question] = self._client.priced(question, known)
+                answers[question] = self._client.priced(question, known)
             elif isinstance(question, Request) and not question.slots and self._provider_of(question).batches:
                 missing.setdefault(question.model, {})[key] = question
             else:
                 live.append(question)
         batches, replies = await asyncio.gather(
-            asyncio.gather(*(self._submitted(judge, requests) for judge, requests in missing.items())),
+            asyncio.gather(*(self._submitted(model, requests) for model, requests in missing.items())),
             asyncio.gather(*map(self._client.answer, live)),
         )
         for outcomes, requests in zip(batches, missing.values(), strict=True):
-            found |= {requests[key]: self._answer(requests[key], outcome) for key, outcome in outcomes.items()}
-        return found | dict(zip(live, replies, strict=True))
+            answers |= {requests[key]: self._answer(requests[key], outcome) for key, outcome in outcomes.items()}
+        return answers | dict(zip(live, replies, strict=True))
 
     def _key(self, question: Question) -> str:
         return key_of(canonical(question, self._provider_of(question).fingerprint))
 
-    async def _submitted(self, judge: str, requests: dict[str, Request]) -> dict[str, Outcome]:
-        """Every request's outcome: first from batches that are under way already, then from new ones."""
+    async def _submitted(self, model: str, requests: dict[str, Request]) -> dict[str, Outcome]:
+        """Return every request's outcome: first from batches that are under way already, then from new ones."""
         api = self._provider_of(next(iter(requests.values()))).batches
         assert api is not None
         outcomes: dict[str, Outcome] = {}
-        for entry in self._ledger.entries(judge):
+        for entry in self._ledger.entries(model):
             if set(entry.keys) & set(requests):
                 outcomes |= await self._collect(api, entry, requests)
         for _ in range(SUBMISSIONS):
             open_keys = [key for key in requests if _is_open(outcomes.get(key))]
             while open_keys:
                 chunk, open_keys = self._affordable(api, open_keys, requests)
-                outcomes |= await self._new_batch(api, judge, {key: requests[key] for key in chunk})
+                outcomes |= await self._new_batch(api, model, {key: requests[key] for key in chunk})
         return {key: outcomes.get(key, NOT_DONE) for key in requests}
 
     def _affordable(
         self, api: Batches, keys: list[str], requests: Mapping[str, Request]
     ) -> tuple[list[str], list[str]]:
-        """As many as one batch may have and the budget bears. Raises BudgetReached if it bears none."""
+        """Split off as many keys as one batch may have and the budget allows. Raises BudgetReached if that is none."""
         left, chunk = self._client.budget.left, []
         for key in keys[: api.most]:
             left -= self._client.prices.bound(requests[key], batch=True) or 0.0
@@ -153,9 +166,9 @@ class Desk:
             raise self._client.budget.reached()
         return chunk, keys[len(chunk) :]
 
-    async def _new_batch(self, api: Batches, judge: str, requests: dict[str, Request]) -> dict[str, Outcome]:
+    async def _new_batch(self, api: Batches, model: str, requests: dict[str, Request]) -> dict[str, Outcome]:
         tag = sha256_of(key.encode() for key in requests)[:32]
-        entry = Entry(judge, tag, tuple(requests), time.time())
+        entry = Entry(model, tag, tuple(requests), time.time())
         bounds = [self._client.prices.bound(request, batch=True) or 0.0 for request in requests.values()]
         reserved = await self._client.budget.reserve(sum(bounds))
         spent = 0.0
@@ -170,12 +183,12 @@ class Desk:
         return outcomes
 
     async def _submit(self, api: Batches, entry: Entry, requests: dict[str, Request]) -> Entry:
-        """Submit, once: whether a submission that failed half way took place is looked up before it is repeated."""
+        """Submit once: before a failed submission is repeated, look up whether the provider has the batch after all."""
 
         async def attempt() -> str:
-            found = await api.find(entry.tag, len(entry.keys), entry.submitted) if tried else None
+            known = await api.find(entry.tag, len(entry.keys), entry.submitted) if tried else None
             tried.append(True)
-            return found or await api.submit(requests, entry.tag)
+            return known or await api.submit(requests, entry.tag)
 
         tried: list[bool] = []
         batch = await self._persistently(attempt)
@@ -184,37 +197,40 @@ class Desk:
         return submitted
 
     async def _collect(self, api: Batches, entry: Entry, requests: Mapping[str, Request]) -> dict[str, Outcome]:
-        """Wait for a batch, keep what it brought, and strike it off."""
+        """Wait for a batch, keep its answers, and delete its record."""
         batch = entry.batch or await self._persistently(lambda: api.find(entry.tag, len(entry.keys), entry.submitted))
         if batch is None:  # it was never submitted
             self._ledger.drop(entry)
             return {}
         entry = replace(entry, batch=batch)
         self._ledger.write(entry)
-        wanted = {key: requests[key] for key in entry.keys if key in requests}
+        needed = {key: requests[key] for key in entry.keys if key in requests}
         try:
             await self._end_of(api, entry, batch)
-            outcomes = await self._persistently(lambda: api.results(batch, wanted))
+            outcomes = await self._persistently(lambda: api.results(batch, needed))
         except Lost as error:
             log.warning("autointerp: %s; its requests are submitted again", error)
             outcomes = {}
         for key, outcome in outcomes.items():
-            self._keep(key, wanted[key], outcome)
-        # What it brought for requests that are not wanted now stays there for a run that wants them.
-        if not outcomes or all(key in wanted or self._client.known(key) for key in entry.keys):
+            self._keep(key, needed[key], outcome)
+        # The record stays while the batch has answers that this run does not need, for a run that does.
+        if not outcomes or all(key in needed or self._client.known(key) for key in entry.keys):
             self._ledger.drop(entry)
         return outcomes
 
     async def _end_of(self, api: Batches, entry: Entry, batch: str) -> None:
-        """Wait until it has ended. Raises UserError if the provider refused it."""
-        while not (state := await self._persistently(lambda: api.progress(batch))).ended:
-            self._client.tally.waiting = f"batch {batch}: {state.done:,} of {state.total:,} done"
-            await asyncio.sleep(self._poll_seconds)
-        self._client.tally.waiting = ""
+        """Wait until a batch has ended. Raises UserError if the provider refused it."""
+        waits = self._client.waits.batches
+        try:
+            while not (state := await self._persistently(lambda: api.progress(batch))).ended:
+                waits[batch] = BatchState(state.done, state.total, entry.submitted)
+                await asyncio.sleep(self._poll_seconds)
+        finally:
+            waits.pop(batch, None)
         if state.refused:
             self._ledger.drop(entry)
             raise UserError(
-                f"{entry.judge}: batch {batch} was refused: {state.refused}; mend it, then run the same command"
+                f"{entry.judge}: batch {batch} was refused: {state.refused}; fix this, then run the same command"
             )
 
     def _keep(self, key: str, request: Request, outcome: Outcome) -> None:
@@ -226,7 +242,7 @@ class Desk:
                 self._client.cache.put(key, form, outcome)
 
     def _answer(self, request: Request, outcome: Outcome) -> Answer:
-        """The answer to be given. Raises UserError if no request can be answered until the user does something."""
+        """Return a request's answer. Raises UserError if no request can be answered until the user does something."""
         if not isinstance(outcome, CallError):
             return self._client.priced(request, outcome)
         if outcome.kind == "fatal":
@@ -239,7 +255,7 @@ class Desk:
         except Lost:
             raise
         except CallError as error:
-            raise UserError(f"{error}; what is submitted goes on, the same command picks it up") from error
+            raise UserError(f"{error}; the batches go on; run the same command to collect them") from error
 
 
 def _is_open(outcome: Outcome | None) -> bool:

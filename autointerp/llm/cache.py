@@ -1,11 +1,15 @@
-"""Paid answers on disk, shared by all runs and processes. Knows nothing of who answers.
+"""Paid answers on disk, shared by all runs and processes.
 
 A request's canonical form is the JSON object {"format", "judge", "fingerprint", "messages", "max_tokens",
 "temperature", "top_logprobs", "schema", "slots", "sample"} (for embeddings: {"format", "judge", "fingerprint",
 "texts"}) with sorted keys, no spare spaces, UTF-8; its sha256 in hex is the key. Whatever is not in it (concurrency,
 prompt caching, batch or live, prices) does not change an answer. Only whole answers that ended by themselves are kept:
-no refusal, nothing cut off, no error. Whether an answer can be read is the asker's business: an unreadable one is paid
-for as well and would be given again.
+no refusal, nothing cut off, no error. An answer that cannot be read is kept as well: it is paid for, and would be given
+again. "judge" holds the model's spec, whatever the model does, and "slots" the offsets in the prompt at which
+log-probabilities are read: names that stay, because a key with another name would not find what is paid for.
+
+Reading and writing entries by hand is faster than by a pydantic TypeAdapter (0.05 against 0.8 ms to a dict, 0.4 against
+0.7 ms from one, for 64 tokens with 15 log-probabilities each), and keeps lone surrogates and infinities.
 """
 
 import hashlib
@@ -38,7 +42,7 @@ class _PlainDisk(diskcache.JSONDisk):  # type: ignore[misc]  # diskcache has no 
         return super().fetch(mode, filename, value, read)
 
     def get(self, key: Any, raw: bool) -> Any:
-        """A row's key; None if it is none of ours."""
+        """Return a row's key; None if it is none of ours."""
         try:
             return super().get(key, raw) if raw else None
         except (zlib.error, ValueError, TypeError):
@@ -46,7 +50,7 @@ class _PlainDisk(diskcache.JSONDisk):  # type: ignore[misc]  # diskcache has no 
 
 
 def canonical(question: Question, fingerprint: str) -> dict[str, Any]:
-    """What of a question is in its key."""
+    """Return the parts of a question that are in its key."""
     form: dict[str, Any] = {"format": FORMAT, "judge": question.model, "fingerprint": fingerprint}
     if isinstance(question, EmbeddingRequest):
         form["texts"] = question.texts
@@ -58,13 +62,13 @@ def canonical(question: Question, fingerprint: str) -> dict[str, Any]:
 
 
 def key_of(form: dict[str, Any]) -> str:
-    """Hex sha256 of a canonical form."""
+    """Return the hex sha256 of a canonical form."""
     text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_clean(answer: Answer) -> bool:
-    """Whether an answer is whole and may be kept."""
+    """Return whether an answer is whole and may be kept."""
     return isinstance(answer, Vectors) or (isinstance(answer, Completion) and answer.stop == "stop")
 
 
@@ -79,13 +83,15 @@ class AnswerCache:
             raise UserError(f"cannot open the cache {self.path}: {error}; move it away and run again") from error
 
     def get(self, key: str) -> Completion | Vectors | None:
-        """A kept answer. A damaged entry is a miss, and a warning says so."""
+        """Look an answer up. A damaged entry is a miss, and a warning says so."""
         try:
             entry = self._disk.get(key)
             return None if entry is None else _answer(entry["answer"])
         except (zlib.error, ValueError, KeyError, TypeError) as error:
             log.warning(
-                "autointerp: the cache's entry %s is damaged (%s); asking again", key[:12], type(error).__name__
+                "autointerp: the cache's entry %s is damaged (%s); the call is made again",
+                key[:12],
+                type(error).__name__,
             )
         except sqlite3.DatabaseError as error:
             raise UserError(f"the cache {self.path} is damaged ({error}); move it away and run again") from error
@@ -102,17 +108,17 @@ class AnswerCache:
             ) from error
 
     def info(self) -> dict[str, Any]:
-        """entries and bytes on disk."""
+        """Return the folder, the number of entries, and their bytes on disk."""
         return {"folder": str(self.path), "entries": len(self._disk), "bytes": self._disk.volume()}
 
     def export(self) -> Iterator[dict[str, Any]]:
-        """Every readable entry: its key, request and answer."""
+        """Yield every readable entry: its key, request and answer."""
         for key in filter(None, self._disk.iterkeys()):
             if (answer := self.get(key)) is not None:
                 yield {"key": key, "request": self._disk.get(key)["request"], "answer": _stored(answer)}
 
     def clear(self) -> int:
-        """Drop everything; the number of entries dropped."""
+        """Delete all entries and return their number."""
         return int(self._disk.clear())
 
     def close(self) -> None:
@@ -120,7 +126,7 @@ class AnswerCache:
 
 
 def _stored(answer: Answer) -> dict[str, Any]:
-    """As dataclasses.asdict, without its deep copies."""
+    """Turn an answer into JSON values, as dataclasses.asdict does, without its deep copies."""
     values = vars(answer) | {"usage": vars(answer.usage)}
     if isinstance(answer, Completion):
         values["logprobs"] = [vars(item) for item in answer.logprobs]

@@ -1,7 +1,4 @@
-"""One question to its answer: the cache, else one paid call with retries, within the budget and the endpoint's limit.
-
-Knows providers only by their protocol, and nothing of what is asked.
-"""
+"""Answers one question: from the cache, else by one paid call with retries, within the budget and the limits."""
 
 import asyncio
 import logging
@@ -20,6 +17,7 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import Prices
 from autointerp.llm.providers import Provider
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Failure, Question, Usage, Vectors
+from autointerp.llm.waits import Waits
 from sae.common.errors import UserError
 
 T = TypeVar("T")
@@ -30,16 +28,19 @@ LONGEST_WAIT = 60.0
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How hard one call is tried: at most `tries` attempts of `attempt_seconds` each within `call_seconds`.
+    """How often and for how long one call is tried.
 
-    Waiting for one of the endpoint's places is not in them: a long queue is no reason to give up.
-    first_wait: seconds before the second attempt, on average; it doubles from there.
+    Waiting for a permit of the endpoint does not count: a long queue is no reason to give up.
     """
 
     tries: int = 8
+    """The most attempts."""
     call_seconds: float = 600.0
+    """The most seconds for all attempts and the waits between them."""
     attempt_seconds: float = 120.0
+    """The most seconds for one attempt."""
     first_wait: float = 1.0
+    """Mean seconds before the second attempt; the wait doubles from there."""
 
 
 class Deadline:
@@ -58,14 +59,14 @@ class Deadline:
 
 @dataclass
 class Tally:
-    """What this invocation did, for the progress line. paid: of answers got now; waiting: for which batch."""
+    """What this invocation did, for the progress line."""
 
     calls: int = 0
     cached: int = 0
     retries: int = 0
     failures: int = 0
     paid: Usage = field(default_factory=Usage)
-    waiting: str = ""
+    """Of the answers that this invocation paid for."""
 
 
 class Client:
@@ -81,48 +82,53 @@ class Client:
         limits: Limits,
     ) -> None:
         self.tally = Tally()
+        self.waits = Waits()
         self.cache, self.prices, self.budget = cache, prices, budget
         self._provider_of = providers
-        self._patience, self._limits = retry_policy, limits
+        self._retry_policy, self._limits = retry_policy, limits
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
         self._stopped: UserError | None = None
 
     async def answer(self, question: Question) -> Answer:
-        """The answer, with its cost. Raises UserError for what stops every call, and when the budget is reached."""
+        """Answer a question. Raises UserError for what stops every call, and when the budget is reached."""
         form = canonical(question, self._provider_of(question).fingerprint)
         key = key_of(form)
-        found = self.known(key)
-        if found is not None:
+        known = self.known(key)
+        if known is not None:
             self.tally.cached += 1
-            return self.priced(question, found)
+            return self.priced(question, known)
         if key not in self._under_way:
             task = asyncio.ensure_future(self._obtain(question, key, form))
             self._under_way[key] = task
             task.add_done_callback(lambda ended: self._forget(key, ended))
-        # Shielded: whoever asked first may be cancelled while others wait for the same answer.
+        # Shielded: the first task that asks may be cancelled while others wait for the same answer.
         return self.priced(question, await asyncio.shield(self._under_way[key]))
 
+    def waiting(self) -> str:
+        """Say what is waited for and for how long, if no call is in flight."""
+        return self.waits.note(self._limits)
+
     def known(self, key: str) -> Completion | Vectors | None:
-        """What the cache has."""
+        """Look an answer up in the cache."""
         return self.cache.get(key)
 
     def priced(self, question: Question, answer: Answer) -> Answer:
-        """The answer with what it costs at the prices in force."""
+        """Return the answer with its cost at the prices in force."""
         return replace(answer, usage=self.prices.with_cost(question.model, answer.usage))
 
     def _forget(self, key: str, ended: asyncio.Future[Answer]) -> None:
         del self._under_way[key]
         if not ended.cancelled():
-            ended.exception()  # seen, even if whoever asked is gone
+            ended.exception()  # retrieved, even if no task waits for it any more
 
     async def drain(self, seconds: float) -> None:
-        """Let calls under way bring their answers, for which money is owed; none begins, and none is tried again."""
+        """Let calls under way bring their answers, which are paid for; start no call, and retry none."""
         self._stopped = self._stopped or UserError("the run was stopped")
         if self._under_way:
             await asyncio.wait(list(self._under_way.values()), timeout=seconds)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the calls under way and close the cache."""
         for task in list(self._under_way.values()):
             task.cancel()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
@@ -132,9 +138,9 @@ class Client:
         """Pay for an answer and keep it."""
         bound = self.prices.bound(question)
         reserved = await self.budget.reserve(bound)
-        answer: Answer = Failure("not asked")
+        answer: Answer = Failure("no call was made")
         try:
-            answer = await self._with_patience(question)
+            answer = await self._answer_or_failure(question)
         finally:
             usage = self.prices.with_cost(question.model, answer.usage)
             self.budget.settle(reserved, usage.cost_usd)
@@ -143,9 +149,9 @@ class Client:
             self.cache.put(key, form, answer)
         return answer
 
-    async def _with_patience(self, question: Question) -> Answer:
-        """An answer, or a failure, which is an answer too. Raises UserError if it is fatal."""
-        deadline = Deadline(self._patience.call_seconds)
+    async def _answer_or_failure(self, question: Question) -> Answer:
+        """Call until there is an answer, or return a Failure. Raises UserError if an error is fatal."""
+        deadline = Deadline(self._retry_policy.call_seconds)
         try:
             return await self.persistently(lambda: self._attempt(question, deadline), deadline)
         except CallError as error:
@@ -154,13 +160,14 @@ class Client:
             return Failure(str(error))
 
     async def persistently(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline | None = None) -> T:
-        """Try until it succeeds or retry_policy ends. Raises the last CallError, or UserError if one is fatal."""
-        ends = deadline or Deadline(self._patience.call_seconds)
+        """Retry until it succeeds or the retry policy ends. Raises the last CallError, or UserError if one is fatal."""
+        ends = deadline or Deadline(self._retry_policy.call_seconds)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_is_worth_another_try),
-            stop=lambda state: state.attempt_number >= self._patience.tries or state.upcoming_sleep >= ends.left,
+            stop=lambda state: state.attempt_number >= self._retry_policy.tries or state.upcoming_sleep >= ends.left,
             wait=self._wait,
-            before_sleep=self._note_retry,
+            before=lambda state: self._note_try(ends),
+            before_sleep=lambda state: self._note_retry(ends, state),
             reraise=True,
         )
         try:
@@ -170,6 +177,8 @@ class Client:
                 self._stopped = UserError(str(error))
                 raise self._stopped from error
             raise
+        finally:
+            self._note_try(ends)  # if it was cancelled before its next try
 
     async def _attempt(self, question: Question, deadline: Deadline) -> Answer:
         provider = self._provider_of(question)
@@ -178,7 +187,7 @@ class Client:
             if self._stopped:
                 raise self._stopped
             deadline.extend(started - queued)
-            seconds = min(self._patience.attempt_seconds, deadline.left) if provider.has_timeout else None
+            seconds = min(self._retry_policy.attempt_seconds, deadline.left) if provider.has_timeout else None
             try:
                 async with asyncio.timeout(seconds):
                     answer = await _call(provider, question)
@@ -194,16 +203,20 @@ class Client:
             return answer
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Exponential with full jitter, but never less than the provider asked for."""
-        mean = min(LONGEST_WAIT, self._patience.first_wait * 2 ** (state.attempt_number - 1))
+        """Return the seconds to wait: exponential with full jitter, and at least what the provider asks for."""
+        mean = min(LONGEST_WAIT, self._retry_policy.first_wait * 2 ** (state.attempt_number - 1))
         error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, CallError) else None
+        least = error.retry_after if isinstance(error, CallError) else None
         # The jitter decides when a call is made, never what it says: results do not depend on it.
-        return (asked or 0.0) + random.uniform(0, 2 * mean)
+        return (least or 0.0) + random.uniform(0, 2 * mean)
 
-    def _note_retry(self, state: tenacity.RetryCallState) -> None:
+    def _note_try(self, call: Deadline) -> None:
+        self.waits.retries.pop(call, None)
+
+    def _note_retry(self, call: Deadline, state: tenacity.RetryCallState) -> None:
         self.tally.retries += 1
-        log.info("again in %.1f s: %s", state.upcoming_sleep, state.outcome and state.outcome.exception())
+        self.waits.retries[call] = time.monotonic() + state.upcoming_sleep
+        log.info("retry in %.1f s: %s", state.upcoming_sleep, state.outcome and state.outcome.exception())
 
 
 def _is_worth_another_try(error: BaseException) -> bool:
@@ -211,7 +224,7 @@ def _is_worth_another_try(error: BaseException) -> bool:
 
 
 def _awaiting(attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """As a coroutine function: tenacity does not await what a plain function, such as a lambda, returns."""
+    """Make a coroutine function: tenacity does not await what a plain function, such as a lambda, returns."""
 
     async def awaited() -> T:
         return await attempt()

@@ -1,7 +1,7 @@
-"""A dry run: the real prompts rendered, counted and priced, without any call. Knows the cache and prices, no provider.
+"""Estimates a run's calls, tokens and cost: renders, counts and prices the real prompts without any call.
 
-What the cache has is used, so that later stages' prompts are the real ones; elsewhere a well-formed answer of the usual
-length stands in.
+Cached answers are used, so that later stages' prompts are the real ones; elsewhere a well-formed answer of the usual
+length takes their part.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,15 @@ T = TypeVar("T")
 
 @dataclass
 class Stage:
-    """What one judge is asked in one stage. most_usd: if every answer were as long as it may be; None: no price."""
+    """The calls of one model in one stage."""
 
     stage: str
-    judge: str
+    model: str
     calls: int = 0
     cached: int = 0
     usage: Usage = field(default_factory=Usage)
     most_usd: float | None = 0.0
+    """The cost if every answer were as long as it may be; None if no price is known."""
 
 
 class Estimator:
@@ -43,15 +44,17 @@ class Estimator:
 
     @property
     def stages(self) -> Sequence[Stage]:
-        """In the order in which they were first needed."""
+        """All stages, in the order in which they were first needed."""
         return list(self._stages.values())
 
     def note(self) -> str:
+        """Say how many calls were counted so far."""
         return f"{sum(stage.calls for stage in self.stages):,} calls"
 
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
-        for place, task in enumerate(tasks):
-            done(place, answered_by(task, self._answer))
+        """Drive each task with cached and example answers."""
+        for index, task in enumerate(tasks):
+            done(index, answered_by(task, self._answer))
             tick()
 
     def _answer(self, question: Question) -> Answer:
@@ -82,23 +85,23 @@ class Estimator:
     def _usage(self, question: Question) -> Usage:
         if isinstance(question, EmbeddingRequest):
             return Usage(1, sum(tokens.estimate(text) for text in question.texts))
-        asked = sum(tokens.estimate(message.content, question.model) for message in question.messages)
-        given = 1 if question.slots else tokens.estimate(question.example.text, question.model)
+        tokens_in = sum(tokens.estimate(message.content, question.model) for message in question.messages)
+        tokens_out = 1 if question.slots else tokens.estimate(question.example.text, question.model)
         batch = int(self._batch and specs.parse(question.model).has_batches)
-        return Usage(1, asked, given, batch=batch)
+        return Usage(1, tokens_in, tokens_out, batch=batch)
 
     @staticmethod
     def _fingerprint(model: str) -> str:
-        """As the provider would give it; of models in this process that would mean loading them: they are free."""
-        return "not asked" if specs.is_free(model) else keys.fingerprint(specs.parse(model))
+        """Return the provider's fingerprint; not that of models in this process, which would have to be loaded."""
+        return "not loaded" if specs.is_free(model) else keys.fingerprint(specs.parse(model))
 
 
 def rows(stages: Sequence[Stage]) -> list[Mapping[str, Any]]:
-    """A row per stage and judge, for tables."""
+    """Return a row per stage and model, for tables."""
     return [
         {
             "stage": stage.stage,
-            "judge": stage.judge,
+            "model": stage.model,
             "calls": stage.calls,
             "in cache": stage.cached,
             "tokens in": stage.usage.tokens_in,

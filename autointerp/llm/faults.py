@@ -15,15 +15,18 @@ CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
 
 
 class CallError(Exception):
-    """An attempt that brought no answer.
-
-    kind: `transient`, the same call may succeed soon (timeouts, dropped connections, half bodies, 5xx); `rate_limit`,
-    the same after waiting, and with fewer calls at once (429, 529); `rejected`, this request never will (400, 413);
-    `fatal`, no request will until the user does something (401, 403, unknown model, exhausted credit).
-    retry_after: seconds the provider asked to wait.
-    """
+    """An attempt that brought no answer."""
 
     def __init__(self, kind: CallErrorKind, message: str, retry_after: float | None = None) -> None:
+        """Make an error.
+
+        Args:
+            kind: `transient`, the same call may succeed soon (timeouts, dropped connections, half bodies, 5xx);
+                `rate_limit`, the same after waiting, and with fewer calls at once (429, 529); `rejected`, this request
+                never will (400, 413); `fatal`, no request will until the user does something (401, 403, unknown model,
+                no credit).
+            retry_after: seconds that the provider asks to wait.
+        """
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
@@ -48,20 +51,20 @@ LONGEST_MESSAGE = 300
 def status_error(
     spec: ModelSpec, secret: SecretStr, variable: str, status: int, body: str, headers: Mapping[str, str]
 ) -> CallError:
-    """The error for an HTTP status and the body that came with it."""
+    """Return the error for an HTTP status and the body that came with it."""
     out_of_credit = any(mark in body.lower() for mark in CREDIT) and status in (400, 402, 403, 429)
     kind = "fatal" if out_of_credit else KINDS.get(status, "transient" if status >= 500 else "rejected")
     advice = ADVICE[402] if out_of_credit else ADVICE.get(status, "")
-    said = one_line(redact(body, secret))
+    message = one_line(redact(body, secret))
     if kind == "fatal":
-        said = f"{advice.format(variable=variable)}, then run the same command ({said})"
-    return CallError(kind, f"{spec.text}: HTTP {status}: {said}", retry_after(headers))
+        message = f"{advice.format(variable=variable)}, then run the same command ({message})"
+    return CallError(kind, f"{spec.text}: HTTP {status}: {message}", retry_after(headers))
 
 
 def broken(spec: ModelSpec, secret: SecretStr, what: str | Exception) -> CallError:
-    """The error for a call that brought no whole answer: a timeout, a dropped connection, half a body.
+    """Return the error for a call that brought no whole answer: a timeout, a dropped connection, half a body.
 
-    An SDK's exception says little more than "Connection error."; why is in its cause.
+    An SDK's exception says little more than "Connection error."; the reason is in its cause.
     """
     if isinstance(what, Exception):
         cause = what.__cause__ or what
@@ -70,7 +73,7 @@ def broken(spec: ModelSpec, secret: SecretStr, what: str | Exception) -> CallErr
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a response asks to wait: retry-after-ms, or Retry-After as seconds or as a date (RFC 9110)."""
+    """Read how many seconds a response asks to wait: retry-after-ms, or Retry-After, seconds or a date (RFC 9110)."""
     milliseconds, value = _number(headers.get("retry-after-ms")), headers.get("retry-after")
     seconds = _number(value) if milliseconds is None else milliseconds / 1000
     if seconds is None and value:
@@ -82,7 +85,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number, or None: waiting for `inf` would never end."""
+    """Read a finite number, or None: waiting for `inf` would never end."""
     try:
         number = float(text) if text else None
     except ValueError:
@@ -91,6 +94,6 @@ def _number(text: str | None) -> float | None:
 
 
 def one_line(text: str) -> str:
-    """A server's words, short enough for an error message."""
+    """Shorten a server's message to one line for an error."""
     line = " ".join(text.split())
     return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "..."

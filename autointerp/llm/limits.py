@@ -87,6 +87,11 @@ class AdaptiveLimit:
         return self._flights.taken
 
     @property
+    def calls_under_way(self) -> int:
+        """How many calls are prepared, in flight, or read."""
+        return self._calls.taken
+
+    @property
     def seconds_closed(self) -> float:
         """For how many seconds more no call may start; 0 if calls may."""
         return max(0.0, self._flights.closed_until - time.monotonic())
@@ -123,6 +128,11 @@ class Limits:
     def of(self, endpoint: str) -> AdaptiveLimit:
         """Return the endpoint's limit; the same one each time."""
         return self._limits.setdefault(endpoint, AdaptiveLimit(self._most))
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether a call is prepared, in flight or read at any endpoint."""
+        return any(limit.calls_under_way for limit in self._limits.values())
 
     @property
     def seconds_closed(self) -> float:

@@ -20,7 +20,7 @@ SCHEMA_OVERHEAD = 1000
 
 
 class Price(BaseModel):
-    """USD per million tokens; tokens read from or written to the provider's prompt cache cost `input` if not said."""
+    """USD per million tokens. Without prices of their own, tokens of the provider's prompt cache cost `input`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     input: float = Field(ge=0)
@@ -43,7 +43,7 @@ class _PriceFile(BaseModel):
 
 @dataclass(frozen=True)
 class Prices:
-    """The price list: by a judge's spec."""
+    """The price list, by model spec."""
 
     models: Mapping[str, Price]
     batch_factor: float
@@ -54,11 +54,11 @@ class Prices:
 
     @staticmethod
     def advice(model: str) -> str:
-        """How a user gives a price."""
+        """Say how a user gives a price."""
         return f"write {{models: {{'{model}': {{input: 1.0, output: 5.0}}}}}} to a file and --set runtime.prices=FILE"
 
     def cost(self, model: str, usage: Usage) -> float | None:
-        """USD for an answer's tokens; None if the model's price is not known."""
+        """Return the USD for an answer's tokens; None if the model's price is not known."""
         price = self._of(model)
         if price is None:
             return None
@@ -71,10 +71,11 @@ class Prices:
         return total * (self.batch_factor if usage.batch else 1.0) / 1e6
 
     def with_cost(self, model: str, usage: Usage) -> Usage:
+        """Return the usage with its cost."""
         return replace(usage, cost_usd=self.cost(model, usage))
 
     def bound(self, question: Question, batch: bool = False) -> float | None:
-        """More than an answer can cost: no token is shorter than a byte, none comes after max_tokens."""
+        """Return more than an answer can cost: no token is shorter than a byte, none comes after max_tokens."""
         price = self._of(question.model)
         if price is None or isinstance(question, EmbeddingRequest):
             return 0.0 if price else None
@@ -87,14 +88,14 @@ class Prices:
 
 
 def most_tokens(request: Request) -> int:
-    """An upper bound of a prompt's tokens."""
+    """Return an upper bound of a prompt's tokens."""
     texts = [message.content for message in request.messages] + [request.schema or ""]
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     return size + MESSAGE_OVERHEAD * (len(request.messages) + 1) + (SCHEMA_OVERHEAD if request.schema else 0)
 
 
 def load_prices(override: str | None = None) -> Prices:
-    """The shipped list, with the user's entries (a file of the same layout) over it. Raises UserError."""
+    """Read the shipped list, with the user's entries (a file of the same layout) over it. Raises UserError."""
     shipped = _read(SHIPPED)
     if override is None:
         return Prices(shipped.models, shipped.batch_factor, str(shipped.as_of))

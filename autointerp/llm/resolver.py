@@ -1,7 +1,4 @@
-"""A run's access to its judges: opens what a config needs, and drives many tasks at once over one event loop.
-
-Knows how tasks are answered, live or by provider batches; not what they ask.
-"""
+"""Opens the models that a run needs, and drives many LLM tasks at once over one event loop, live or in batches."""
 
 import asyncio
 import gc
@@ -25,7 +22,7 @@ from sae.common.errors import UserError
 
 T = TypeVar("T")
 Done = Callable[[int, T], None]
-"""Told the place and the value of each task as it ends."""
+"""Receives the index and the value of each task as it ends."""
 RARE_COLLECTIONS = (3000, 20, 50)
 """gc's thresholds while answers come in."""
 TICK_SECONDS = 0.2
@@ -50,9 +47,18 @@ def rare_collections() -> Iterator[None]:
 
 
 class LiveResolver:
-    """A context manager. Raises UserError at once for a missing key or, with a budget, an unknown price."""
+    """A context manager that answers a run's tasks."""
 
     def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
+        """Open the models.
+
+        Args:
+            models: their specs.
+            cache: the folder of the response cache.
+
+        Raises:
+            UserError: a missing key, a model that cannot be loaded, or, with a budget, an unknown price.
+        """
         self._runtime = runtime
         self._providers: dict[str, Provider] = {}
         prices, limits = load_prices(runtime.prices), Limits(runtime.concurrency)
@@ -72,6 +78,7 @@ class LiveResolver:
         self._exits = ExitStack()
 
     def provider_of(self, question: Question) -> Provider:
+        """Return the provider of a question's model."""
         return self._providers[question.model]
 
     @property
@@ -79,17 +86,17 @@ class LiveResolver:
         return self.client.tally
 
     def note(self) -> str:
-        """Calls, tokens and money of this invocation."""
+        """Say what this invocation has spent and done, and what it waits for if no call is in flight."""
         tally, paid = self.tally, self.tally.paid
         cost = "price unknown" if paid.cost_usd is None else f"${paid.cost_usd:.4f}"
-        said = [cost, f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
-        said += [f"{tally.retries:,} tried again"] if tally.retries else []
-        said += [f"{tally.failures:,} failed"] if tally.failures else []
-        said += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", tally.waiting]
-        return ", ".join(filter(None, said))
+        parts = [cost, f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
+        parts += [f"{tally.retries:,} retries"] if tally.retries else []
+        parts += [f"{tally.failures:,} failed"] if tally.failures else []
+        parts += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", self.client.waiting()]
+        return ", ".join(filter(None, parts))
 
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Done[T], tick: Callable[[], None]) -> None:
-        """Drive all to their ends; `tick` is called now and then. Whatever `done` raises stops the rest."""
+        """Drive all tasks to their ends; call `tick` several times a second. An exception of `done` stops the rest."""
         self._run(self._ticking(self._drive_all(tasks, done), tick))
 
     async def _drive_all(self, tasks: Sequence[LLMTask[T]], done: Done[T]) -> None:
@@ -112,7 +119,7 @@ class LiveResolver:
             tick()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """On this session's loop."""
+        """Run on this resolver's event loop."""
         _apart(lambda: self._runner.run(work))
 
     def __enter__(self) -> "LiveResolver":
@@ -131,7 +138,7 @@ class LiveResolver:
 
 
 def _apart(work: Callable[[], None]) -> None:
-    """Here, or in a thread of its own if the caller already runs a loop (a notebook)."""
+    """Run here, or in a thread of its own if the caller already runs an event loop (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -150,12 +157,12 @@ def make_provider(model: str, runtime: Runtime, limits: Limits) -> Provider:
 async def drive_live(
     tasks: Sequence[LLMTask[T]], done: Done[T], answer: Callable[[Question], Awaitable[Answer]], at_once: int
 ) -> None:
-    """Drive tasks with live answers, so many under way at once, in their order."""
+    """Drive tasks with live answers, in their order, `at_once` of them at a time."""
     waiting = iter(enumerate(tasks))
 
     async def work() -> None:
-        for place, task in waiting:
-            done(place, await drive(task, answer))
+        for index, task in waiting:
+            done(index, await drive(task, answer))
 
     workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(tasks)))]
     try:
@@ -166,7 +173,7 @@ async def drive_live(
 
 
 async def drive(task: LLMTask[T], answer: Callable[[Question], Awaitable[Answer]]) -> T:
-    """One task to its end; the questions of a round at once."""
+    """Drive one task to its end, with the questions of a round at once."""
     answers: tuple[Answer, ...] | None = None
     while not isinstance(questions := step(task, answers), Ended):
         answers = tuple(await asyncio.gather(*map(answer, questions)))

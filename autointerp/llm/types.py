@@ -1,4 +1,4 @@
-"""The values of the LLM rooms, frozen: requests, completions, usage."""
+"""Frozen values of LLM calls: requests, completions, usage."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """A generated token and the log-probabilities of the likeliest tokens in its place, itself among them."""
+    """A generated token, and the log-probabilities of the likeliest tokens at its position, itself among them."""
 
     token: str
     top: Mapping[str, float]
@@ -56,17 +56,15 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class Completion:
-    """A judge's answer.
-
-    logprobs: of each generated token, if asked for; their texts concatenate to `text`. slots: for each slot of the
-    request, the log-probabilities of the likeliest tokens there.
-    """
+    """A language model's answer."""
 
     text: str
     stop: StopReason = "stop"
     usage: Usage = Usage()
     logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of each generated token, if the request has top_logprobs; the tokens concatenate to `text`."""
     slots: tuple[Mapping[str, float], ...] = ()
+    """For each of the request's slots, the log-probabilities of the likeliest tokens that begin there."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Failure:
-    """No answer, for a reason: a request that the judge rejects, or no answer within the tries it has."""
+    """No answer, with the reason: the provider rejects the request, or gave no answer within the retry policy."""
 
     reason: str
     usage: Usage = Usage()
@@ -87,27 +85,29 @@ class Failure:
 
 @dataclass(frozen=True)
 class Request:
-    """One call of a judge. What changes the answer is in the cache's key; `static`, `stage`, `example` are not.
-
-    model: the judge's spec, such as anthropic/MODEL. temperature: None for the provider's default. top_logprobs: how
-    many log-probabilities of each generated token are wanted. schema: a JSON schema (as text) the answer obeys where
-    the provider can enforce one. slots: offsets in the only message, a plain text: the log-probabilities of the tokens
-    that begin there are wanted and nothing is generated. sample: tells repeated samples of one prompt apart.
-    static: how many leading messages all requests of this kind share. stage: what the call is for, in accounts.
-    example: a well-formed answer of the usual length, for dry runs.
-    """
+    """One LLM call. What changes the answer is in the cache's key; `static`, `stage` and `example` are not."""
 
     model: str
+    """The model's spec, such as anthropic/MODEL."""
     messages: tuple[Message, ...]
     max_tokens: int
     temperature: float | None = None
+    """None: the provider's default."""
     top_logprobs: int = 0
+    """For each generated token, of how many likeliest tokens to return the log-probability."""
     schema: str | None = None
+    """A JSON schema, as text, that the answer obeys where the provider can enforce one."""
     slots: tuple[int, ...] = ()
+    """Character offsets in the only message: the log-probabilities of the tokens that begin there are returned, and
+    nothing is generated."""
     sample: int = 0
+    """Tells repeated samples of one prompt apart."""
     static: int = field(default=0, compare=False)
+    """How many leading messages all requests of this kind share."""
     stage: str = field(default="", compare=False)
+    """What the call is for, in accounts."""
     example: Completion = field(default=Completion(""), compare=False)
+    """A well-formed answer of the usual length, for dry runs."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +122,4 @@ class EmbeddingRequest:
 Question: TypeAlias = Request | EmbeddingRequest
 Answer: TypeAlias = Completion | Vectors | Failure
 LLMTask: TypeAlias = Generator[tuple[Question, ...], tuple[Answer, ...], T]
+"""A generator that makes LLM calls: it yields tuples of questions, is sent their answers, and returns a T."""

@@ -86,7 +86,7 @@ def scores_by_layer(rows: Sequence[Row]) -> Figure | None:
     main = [row for row in main_rows(rows) if row["scorer"] == rows[0]["scorer"]]
     by_hook: dict[str, list[tuple[int, Row]]] = {}
     for row in main:
-        if hook_point := re.fullmatch(r"blocks\.(\d+)\.(.+)", row["hook_point"]):
+        if hook_point := re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", row["hook_point"]):
             by_hook.setdefault(hook_point[2], []).append((int(hook_point[1]), row))
     several = {name: found for name, found in by_hook.items() if len({layer for layer, _ in found}) > 1}
     if not several:

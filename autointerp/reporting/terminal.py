@@ -64,10 +64,11 @@ def account(about: Mapping[str, Any]) -> list[str]:
 
 
 def _summary(summary: Mapping[str, Any]) -> str:
-    fvu, recovered = number(summary["fvu"], 3), number(summary["ce_recovered"], 3)
+    l0, fvu, recovered = number(summary["l0"], 1), number(summary["fvu"], 3), number(summary["ce_recovered"], 3)
+    dead = "-" if summary["dead"] is None else f"{summary['dead']:.1%}"
     return (
-        f"{summary['name']}: {summary['n_features']:,} features, L0 {summary['l0']:.1f}, FVU {fvu}, "
-        f"CE recovered {recovered}, dead {summary['dead']:.1%}; sampled {summary['n_sampled']} of "
+        f"{summary['name']}: {summary['n_features']:,} features, L0 {l0}, FVU {fvu}, "
+        f"CE recovered {recovered}, dead {dead}; sampled {summary['n_sampled']} of "
         f"{summary['n_candidates']} candidates ({summary['n_dead']} dead, {summary['n_rare']} too rare)"
         + ("; stopped before it converged" if summary["converged"] is False else "")
     )
@@ -86,7 +87,7 @@ def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices) -> None:
     print_tables([Table(list(rows[0]), [[_cell(name, value) for name, value in row.items()] for row in rows])])
     total, most = ([row[name] for row in rows] for name in ("usd", "most usd"))
     if None in total:
-        unknown = sorted({row["judge"] for row in rows if row["usd"] is None})
+        unknown = sorted({row["model"] for row in rows if row["usd"] is None})
         click.echo(f"\nno price is known for {', '.join(unknown)}: {prices.advice(unknown[0])}")
     else:
         click.echo(
@@ -144,7 +145,7 @@ def _main_score(result: FeatureResult) -> float | None:
 
 
 def _rank(score: float | None) -> float:
-    """Below every correlation where there is none."""
+    """Return a number to sort by; a score that does not exist is below all others."""
     return -2.0 if score is None else score
 
 
@@ -156,20 +157,20 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
     lines += [f"  {record.source:10} {shaded(record, feature.max_activation, colour)}" for record in feature.explain]
     if feature.promoted:
         lines += ["", "promotes " + " ".join(repr(token) for token in feature.promoted)]
-    lines += ["", "scored on: true activations, then what was predicted or judged from the first explanation"]
-    predicted = {item.record: item.predicted for item in results[0].simulations} if results else {}
-    for place, record in enumerate(feature.score):
+    lines += ["", "scored on (true activations; below them, what was predicted or judged from the first explanation)"]
+    predictions = {item.record: item.predicted for item in results[0].simulations} if results else {}
+    for index, record in enumerate(feature.score):
         lines.append(f"  {record.source:10} {shaded(record, feature.max_activation, colour)}")
-        if place in predicted:
-            values = tuple(value or 0.0 for value in predicted[place])  # what does not exist is not shaded
-            guess = ActivationRecord(record.tokens, values, record.document, record.source)
-            lines.append(f"  {'predicted':10} {shaded(guess, 10.0, colour)}")
-        lines += _judged(results[0], place) if results else []
+        if index in predictions:
+            values = tuple(value or 0.0 for value in predictions[index])  # a missing prediction is not shaded
+            predicted = ActivationRecord(record.tokens, values, record.document, record.source)
+            lines.append(f"  {'predicted':10} {shaded(predicted, 10.0, colour)}")
+        lines += _judged(results[0], index) if results else []
     return lines
 
 
 def _explained(result: FeatureResult) -> list[str]:
-    """One explanation with its scores, and the reasons of those that are errors."""
+    """Describe one explanation: its scores, its text, and the reasons of errors."""
     scores = "  ".join(f"{name.removeprefix('simulation/')} {number(value)}" for name, value in result.scores.items())
     text = visible(result.explanation.text) if result.explanation else "-"
     errors = [f"  {name}: error: {visible(reason)}" for name, reason in result.errors.items()]
@@ -177,19 +178,25 @@ def _explained(result: FeatureResult) -> list[str]:
     return [f"{result.explainer} ({result.status})  {scores}", f"  {shown}", *errors, ""]
 
 
-def _judged(result: FeatureResult, place: int) -> list[str]:
-    """What each judging scorer said of one record."""
+def _judged(result: FeatureResult, index: int) -> list[str]:
+    """Describe the judge's answers about one record, a line per scorer."""
     return [
         f"  {'judged':10} {scorer}: {item.answer}"
         + ("" if item.probability is None else f" (probability of 1: {item.probability:.2f})")
         for scorer, items in result.judgements.items()
         for item in items
-        if item.record == place
+        if item.record == index
     ]
 
 
 def shaded(record: ActivationRecord, highest: float, colour: bool) -> str:
-    """The text with each token's activation as a shade, or as a digit 1-9 in brackets where there is no colour."""
+    """Render a text with each token's activation as a shade, or without colour as `[token]9`, from 1 to 9.
+
+    Args:
+        record: the text and its activations.
+        highest: the activation that gets the strongest shade.
+        colour: whether to use the terminal's colours.
+    """
     return "".join(
         _token(visible(token), value / highest if highest > 0 else 0.0, colour)
         for token, value in zip(record.tokens, record.activations, strict=True)

@@ -23,7 +23,7 @@ TRAINED_COLOUR, UNKNOWN_COLOUR = "#d1495b", "#222222"
 
 @dataclass(frozen=True)
 class Baseline:
-    """One baseline: how it is made from activation vectors, and how it is shown."""
+    """Describes one baseline: how it is made from activation vectors [B, D], and how it is shown."""
 
     name: str
     """Also the `kind` of the dictionaries it makes."""

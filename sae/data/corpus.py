@@ -6,6 +6,7 @@ streamed).
 """
 
 import json
+import os
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -95,10 +96,12 @@ def _local(spec: str) -> Iterator[Document]:
 
 def _stdlib() -> Iterator[Document]:
     root = Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        if not IGNORED_FOLDERS & set(relative.parts):
-            yield Document(relative.as_posix(), path.read_text("utf-8", errors="replace"))
+    paths: list[Path] = []
+    for folder, below, names in os.walk(root):
+        below[:] = set(below) - IGNORED_FOLDERS  # not descended into: site-packages may hold 100,000 files
+        paths += [Path(folder, name) for name in names if name.endswith(".py")]
+    for path in sorted(paths):
+        yield Document(path.relative_to(root).as_posix(), path.read_text("utf-8", errors="replace"))
 
 
 def _folder(root: Path) -> Iterator[Document]:

@@ -1,4 +1,4 @@
-"""The folders of `dictionary_learning` (Marks, Karvonen, Mueller): `config.json` and `ae.pt`, a plain state dict.
+"""Reads the folders of `dictionary_learning` (Marks, Karvonen, Mueller): `config.json` and `ae.pt`, a plain state dict.
 
 Read from the library's `dictionary.py`, `trainers/*.py` and `utils.load_dictionary`, version 0.1.0. Any normalisation
 of the training data is already folded into the biases, in the intermediate files `checkpoints/ae_STEP.pt` as well.
@@ -28,12 +28,14 @@ ABOUT, WEIGHTS = "config.json", "ae.pt"
 
 @dataclass(frozen=True)
 class Layout:
-    """How one class of the library names its tensors and treats its input."""
+    """Describes how one class of the library names its tensors and treats its input."""
 
     b_dec: str
+    """The name of the decoder's bias."""
     linear: bool = True
     """Weights are those of `nn.Linear` (`encoder.weight [m, d]`), not `W_enc [d, m]`."""
     subtract_b_dec: bool = True
+    """The decoder's bias is subtracted from the input."""
 
 
 LAYOUTS = {
@@ -47,13 +49,13 @@ LAYOUTS = {
 }
 
 
-def peek(place: Path) -> Header:
-    """Of a folder, or of one file of its `checkpoints`."""
-    path = _config(place)
+def peek(location: Path) -> Header:
+    """Read the config of a folder, or that of one file of its `checkpoints`."""
+    path = _config(location)
     trainer, folder = _trainer(path), path.resolve().parent.name
     at = hook_points(_hook_point(optional_typed(trainer, "submodule_name", str, path) or ""))
     return Header(
-        name=folder if place.is_dir() else f"{folder}-{place.stem}",
+        name=folder if location.is_dir() else f"{folder}-{location.stem}",
         d_in=positive_int(trainer, "activation_dim", path),
         n_features=positive_int(trainer, "dict_size", path),
         reads=at,
@@ -62,12 +64,13 @@ def peek(place: Path) -> Header:
     )
 
 
-def load(place: Path) -> Dictionary:
+def load(location: Path) -> Dictionary:
+    """Read a folder or one file of its `checkpoints`. Raises UserError naming the tensor that does not fit."""
     from sae.dictionary import Dictionary
 
-    about, header = _config(place), peek(place)
+    about, header = _config(location), peek(location)
     trainer = _trainer(about)
-    path = place / WEIGHTS if place.is_dir() else place
+    path = location / WEIGHTS if location.is_dir() else location
     tensors = _state(path)
     layout, d, m = LAYOUTS[trainer["dict_class"]], header.d_in, header.n_features
     W_enc_DF, b_enc_F, W_dec_FD = _weights(trainer["dict_class"], tensors, d, m, path)
@@ -88,21 +91,21 @@ def load(place: Path) -> Dictionary:
     return _with_unit_decoder(dictionary) if trainer["dict_class"] == "AutoEncoder" else dictionary
 
 
-def _config(place: Path) -> Path:
-    """The config of a folder; of a checkpoint, beside it or in the folder above. Raises UserError if there is none."""
-    if place.is_dir():
-        return place / ABOUT
-    for folder in (place.parent, place.resolve().parent.parent):
+def _config(location: Path) -> Path:
+    """Return the config's path: a checkpoint's lies beside it or one folder above. Raises UserError without one."""
+    if location.is_dir():
+        return location / ABOUT
+    for folder in (location.parent, location.resolve().parent.parent):
         if (folder / ABOUT).is_file():
             return folder / ABOUT
     raise UserError(
-        f"{place}: a checkpoint of dictionary_learning needs its {ABOUT}, which is neither beside it nor in the "
-        "folder above; copy it from where the run was saved"
+        f"{location}: a checkpoint of dictionary_learning needs its {ABOUT}, which is neither beside it nor in the "
+        "folder above; copy it from the folder of the training"
     )
 
 
 def _trainer(path: Path) -> dict[str, Any]:
-    """The config's account of the autoencoder, its class one that is known here."""
+    """Read the config's section on the autoencoder. Raises UserError if its class is not supported."""
     config = read_json(path)
     trainer = require_typed(config, "trainer", dict, path)
     name = require_typed(trainer, "dict_class", str, path)
@@ -114,20 +117,20 @@ def _trainer(path: Path) -> dict[str, Any]:
 
 
 def _hook_point(name: str) -> str | None:
-    """The output of a block, under the name that the library's users give it; None for any other module."""
-    place = re.fullmatch(r"resid_post_layer_(\d+)", name)
-    return f"blocks.{int(place[1])}.hook_resid_post" if place else None
+    """Translate the name that the library's users give a block's output. Returns None for any other module."""
+    layer = re.fullmatch(r"resid_post_layer_(\d+)", name)
+    return f"blocks.{int(layer[1])}.hook_resid_post" if layer else None
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """The state dict; an interrupted run leaves it beside its optimiser's, under "ae"."""
+    """Read the state dict; an interrupted training saves it beside its optimiser's, under "ae"."""
     values = read_torch(path)
     inner = values.get("ae")
     return in_fp32(inner, path) if isinstance(inner, dict) else values
 
 
 def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
-    """W_enc_DF, b_enc_F, W_dec_FD."""
+    """Return W_enc_DF, b_enc_F and W_dec_FD."""
     if not LAYOUTS[name].linear:
         W_enc_DF, W_dec_FD = (
             require_tensor(tensors, "W_enc", (d, m), path),
@@ -152,7 +155,7 @@ def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: 
         case "AutoEncoderTopK":
             return TopK(_k(trainer, tensors, m, path, about))
         case "BatchTopKSAE" | "MatryoshkaBatchTopKSAE":
-            # below zero (the library's -1: never set) it lets every positive value through, there as here
+            # a negative threshold (the library's -1: never set) lets every positive value through, there as here
             return JumpReLU(require_tensor(tensors, "threshold", (), path).expand(m))
         case "JumpReluAutoEncoder":
             return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
@@ -161,16 +164,16 @@ def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: 
 
 
 def _k(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path, about: Path) -> int:
-    """The k that config and weights agree on."""
-    told = require_k(require(trainer, "k", about), m, about)
+    """Return the k of config and weights. Raises UserError if they differ."""
+    configured = require_k(require(trainer, "k", about), m, about)
     saved = require_k(require_tensor(tensors, "k", (), path).item(), m, path)
-    if told != saved:
-        raise UserError(f"{path}: k is {saved}, but {ABOUT} says {told}; they are not of one autoencoder")
+    if configured != saved:
+        raise UserError(f"{path}: k is {saved}, but {ABOUT} says {configured}; they belong to two autoencoders")
     return saved
 
 
 def _with_unit_decoder(dictionary: Dictionary) -> Dictionary:
-    """The same function with decoder rows of norm 1, as the library loads an AutoEncoder: features take the scale."""
+    """Rescale decoder rows to norm 1 and features by the inverse, as the library does when it loads an AutoEncoder."""
     import torch
 
     norms_F = dictionary.W_dec_FD.norm(dim=1)

@@ -1,8 +1,8 @@
-"""Gemma Scope (Lieberum et al. 2024): JumpReLU autoencoders of Gemma 2, one `params.npz` per folder.
+"""Reads Gemma Scope (Lieberum et al. 2024): JumpReLU autoencoders of Gemma 2, one `params.npz` per folder.
 
 The file holds tensors only; model and hook point are read from the release's own folder names
 (`gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71`) where the path still has them. Nothing is subtracted from
-the input. Knows nothing of Gemma Scope 2, which is saved otherwise.
+the input. Gemma Scope 2 has another format and is not read.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ if TYPE_CHECKING:
 
 WEIGHTS = "params.npz"
 DAMAGED = (*MALFORMED, BadZipFile, zlib.error, TokenError, SyntaxError, MemoryError)
-"""What numpy and zipfile raise on bytes that no `savez` wrote; the last of a header that promises too much."""
+"""What numpy and zipfile raise on bytes that `savez` did not write; the last one for a header with huge sizes."""
 SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 
 
 def peek(folder: Path) -> Header:
-    path, place = folder / WEIGHTS, folder.resolve()
+    """Read the shapes of the biases, and the release's folder names."""
+    path, resolved = folder / WEIGHTS, folder.resolve()
     shapes = _shapes(path)
-    release = re.search(r"gemma-scope-(\d+b)-(pt|it)-(\w+)", str(place))
+    release = re.search(r"gemma-scope-(\d+b)-(pt|it)-(\w+)", str(resolved))
     if release and release[3] not in SITES:
         raise UserError(f"{path}: Gemma Scope's {release[3]} are not supported ({', '.join(SITES)} are)")
-    layer = re.search(r"/layer_(\d+)/", place.as_posix())
+    layer = re.search(r"/layer_(\d+)/", resolved.as_posix())
     at = hook_points(f"blocks.{layer[1]}.{SITES[release[3]]}" if release and layer else None)
     return Header(
-        name=place.name,
+        name=resolved.name,
         d_in=_length(shapes, "b_dec", path),
         n_features=_length(shapes, "b_enc", path),
         reads=at,
@@ -53,6 +54,7 @@ def peek(folder: Path) -> Header:
 
 
 def load(folder: Path) -> Dictionary:
+    """Read params.npz. Raises UserError if it is damaged or a tensor does not fit."""
     from sae.dictionary import Dictionary, JumpReLU
 
     header, path = peek(folder), folder / WEIGHTS
@@ -74,7 +76,7 @@ def load(folder: Path) -> Dictionary:
 
 
 def _shapes(path: Path) -> dict[str, Any]:
-    """The shapes of the biases by their names, from the first bytes of each. Raises UserError if damaged."""
+    """Read the shapes of the biases by name, from the first bytes of each. Raises UserError if the file is damaged."""
     try:
         with ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.startswith("b_")]
@@ -100,7 +102,7 @@ def _length(shapes: dict[str, Any], name: str, path: Path) -> int:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """The arrays in fp32; some releases write w_enc for W_enc. Raises UserError if damaged."""
+    """Read the arrays as fp32; some releases write w_enc for W_enc. Raises UserError if the file is damaged."""
     import numpy as np
     import torch
 

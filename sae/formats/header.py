@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Header:
-    """A dictionary's description of itself; what its files do not say is None or empty."""
+    """Holds a dictionary's description of itself; what its files do not say is None or empty."""
 
     name: str
     d_in: int

@@ -14,7 +14,7 @@ EXPECTED = {dict: "a mapping", str: "a text", bool: "true or false"}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError if the file is not one."""
+    """Read a JSON object. Raises UserError if the file is not one."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # also of numbers too long and of nesting too deep
@@ -25,14 +25,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def require(values: Mapping[str, Any], key: str, path: Path) -> Any:
-    """values[key]. Raises UserError if it is missing."""
+    """Return values[key]. Raises UserError if it is missing."""
     if key not in values:
         raise UserError(f"{path} lacks {key!r}; it may be incomplete or of another library")
     return values[key]
 
 
 def require_typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
-    """values[key]. Raises UserError if it is missing or not of that type (one of `EXPECTED`)."""
+    """Return values[key]. Raises UserError if it is missing or not of that type (one of `EXPECTED`)."""
     value = require(values, key, path)
     if not isinstance(value, kind):
         raise UserError(f"{path}: {key!r} is {short_repr(value)}, expected {EXPECTED[kind]}")
@@ -40,12 +40,12 @@ def require_typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path
 
 
 def optional_typed(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T | None:
-    """As `typed`, but None if it is missing or null."""
+    """Return values[key], or None if it is missing or null. Raises UserError if it is not of that type."""
     return None if values.get(key) is None else require_typed(values, key, kind, path)
 
 
 def positive_int(values: Mapping[str, Any], key: str, path: Path) -> int:
-    """values[key], a width or a count. Raises UserError if it is missing or not a whole number from 1 on."""
+    """Return values[key], a width or a count. Raises UserError if it is missing or not a whole number from 1 on."""
     value = require(values, key, path)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"{path}: {key!r} is {short_repr(value)}, expected a whole number from 1 on")
@@ -53,7 +53,7 @@ def positive_int(values: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def one_of(known: tuple[str, ...], values: Mapping[str, Any], key: str, path: Path) -> Any:
-    """values[key]. Raises UserError if it is missing or not one of the known words."""
+    """Return values[key]. Raises UserError if it is missing or not one of the known words."""
     value = require(values, key, path)
     if value not in known:
         raise UserError(f"{path}: {key} is {short_repr(value)}{near(str(value), list(known))}")
@@ -69,11 +69,12 @@ def texts(values: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
 
 
 def short_repr(value: Any) -> str:
-    """A value of a file on one short line; of what is not a plain value only the type, which is safe to ask."""
+    """Return a file's value as one short line; of one that is not plain only the type, which runs no foreign code."""
     plain = value is None or isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 2**63)
-    told = repr(value) if plain else f"a {type(value).__name__}"
-    return told if len(told) <= 60 else f"{told[:57]}..."
+    text = repr(value) if plain else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
-"""OpenAI's `sparse_autoencoder` (Gao et al. 2024): one state dict per layer of GPT-2 small, `{layer}.pt`.
+"""Reads OpenAI's `sparse_autoencoder` (Gao et al. 2024): one state dict per layer of GPT-2 small, `{layer}.pt`.
 
-Read from the library's `model.py` and `paths.py`. The file says what the activation is; which place of the model it
-reads is told only by the release's folder names (`resid_post_mlp_v5_32k/autoencoders/6.pt`), where the path has them.
+Read from the library's `model.py` and `paths.py`. The file names the activation function; the hook point is only in the
+release's folder names (`resid_post_mlp_v5_32k/autoencoders/6.pt`) and is known where the path has them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ HOOK_POINTS = {
     "resid_delta_mlp": "hook_mlp_out",
     "resid_post_mlp": "hook_resid_post",
 }
-PLACE = re.compile(rf"/(({'|'.join(HOOK_POINTS)})(?:_v\w+)?)/autoencoders/(\d+)\.pt$")
+RELEASE = re.compile(rf"/(({'|'.join(HOOK_POINTS)})(?:_v\w+)?)/autoencoders/(\d+)\.pt$")
 
 
 def peek(path: Path) -> Header:
-    """By the shapes of the biases; the numbers stay in the file."""
+    """Read the shapes of the biases and the folder names; the numbers stay on disk."""
     return _header(path, read_torch(path, shapes_only=True))
 
 
 def load(path: Path) -> Dictionary:
+    """Read the file. Raises UserError if it is damaged or a tensor does not fit."""
     from sae.dictionary import Dictionary, TopK
 
     values = read_torch(path)
@@ -50,7 +51,7 @@ def load(path: Path) -> Dictionary:
         W_dec_FD=require_tensor(values, "decoder.weight", (d, m), path).T.contiguous(),
         b_dec_D=require_tensor(values, "pre_bias", (d,), path),
         activation=activation,
-        normalisation="layer_norm" if isinstance(activation, TopK) else "none",  # the library decides it so
+        normalisation="layer_norm" if isinstance(activation, TopK) else "none",  # the library ties it to the activation
         reads=header.reads,
         writes=header.writes,
         model=header.model,
@@ -58,23 +59,23 @@ def load(path: Path) -> Dictionary:
 
 
 def _header(path: Path, values: dict[str, Any]) -> Header:
-    place = PLACE.search(path.absolute().as_posix())
-    at = hook_points(f"blocks.{place[3]}.{HOOK_POINTS[place[2]]}" if place else None)
+    release = RELEASE.search(path.absolute().as_posix())
+    at = hook_points(f"blocks.{release[3]}.{HOOK_POINTS[release[2]]}" if release else None)
     return Header(
-        name=f"{place[1]}-{place[3]}" if place else path.stem,
+        name=f"{release[1]}-{release[3]}" if release else path.stem,
         d_in=_length(values, "pre_bias", path),
         n_features=_length(values, "latent_bias", path),
         reads=at,
         writes=at,
-        model="gpt2" if place else None,
+        model="gpt2" if release else None,
     )
 
 
 def _length(values: dict[str, Any], name: str, path: Path) -> int:
     shape = getattr(require(values, name, path), "shape", None)
     if shape is None or len(shape) != 1:
-        told = short_repr(values[name]) if shape is None else f"of shape {list(shape)}"
-        raise UserError(f"{path}: {name} is {told}, expected a tensor of one dimension")
+        actual = short_repr(values[name]) if shape is None else f"of shape {list(shape)}"
+        raise UserError(f"{path}: {name} is {actual}, expected a tensor of one dimension")
     return int(shape[0])
 
 

@@ -1,4 +1,4 @@
-"""Our own format: `dictionary.json` (what it is) and `dictionary.safetensors` (canonical tensors, fp32)."""
+"""Reads and writes our own format: `dictionary.json` (all but the weights), `dictionary.safetensors` (fp32 tensors)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
 
 
 def peek(folder: Path) -> Header:
+    """Read dictionary.json."""
     about, path = _about(folder), folder / ABOUT
     metadata, (reads, writes) = _metadata(about, path), _hook_points(about, path)
     return Header(
@@ -51,6 +52,7 @@ def peek(folder: Path) -> Header:
 
 
 def load(folder: Path) -> Dictionary:
+    """Read both files. Raises UserError naming the key or tensor that does not fit."""
     from sae.dictionary import Dictionary, Normalisation
 
     about, header, path = _about(folder), peek(folder), folder / WEIGHTS
@@ -81,6 +83,7 @@ def save(dictionary: Dictionary, folder: Path) -> None:
 
 
 def _about(folder: Path) -> dict[str, Any]:
+    """Read dictionary.json. Raises UserError if another version of this code is needed."""
     about = read_json(folder / ABOUT)
     if about.get("format_version") not in READABLE:
         version = short_repr(about.get("format_version"))

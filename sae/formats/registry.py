@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """One library's dictionaries on disk: how they are recognised, read and perhaps written."""
+    """Describes one library's dictionaries on disk: how they are recognised, read and perhaps written."""
 
     name: str
     files: str
@@ -45,7 +45,7 @@ class Format:
 
 
 class Location(NamedTuple):
-    """A dictionary on disk."""
+    """Says where a dictionary lies and in which format."""
 
     path: Path
     """A folder, or a file if the format's dictionaries are files."""

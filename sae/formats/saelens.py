@@ -1,8 +1,8 @@
-"""SAELens' folders, version 6 and before: `cfg.json` and `sae_weights.safetensors`.
+"""Reads and writes SAELens' folders, version 6 and before: `cfg.json` and `sae_weights.safetensors`.
 
 Read from the library's `saes/*.py` and `loading/pretrained_sae_loaders.py`, version 6.54. BatchTopK and Matryoshka
-autoencoders are saved by it as `jumprelu`. Saved in version 6's layout; what the library has no architecture for is
-refused. Knows nothing of the model.
+autoencoders are saved by it as `jumprelu`. `save` writes version 6's layout and refuses what the library has no
+architecture for.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary
 
 VERSION = "6.54.12"
-"""Of the library whose layout is written; it reads anything below 6 as the flat layout before."""
+"""The version whose layout is written. The library reads files that say less than 6 as the flat layout before it."""
 OURS = "sae_dictionary"
-"""The key of the metadata under which what SAELens has no field for is kept."""
+"""The key of the metadata that holds what SAELens has no field for."""
 ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 INSTEAD = 'save it in our own format (format="own") instead'
 PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
 KWARGS = "model_from_pretrained_kwargs"
 NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
-"""Those that are done to every vector, by the same names here."""
+"""The normalisations of every single vector; they have the same names here."""
 AVERAGED = "expected_average_only_in"
-"""A factor for all vectors, in no file. SAELens says "none" from when it has folded it into the weights: at the end of
-a training, or in `from_pretrained` for the releases whose factor it lists. Files that still say this are not folded."""
-UNSAID = (
-    f"{ABOUT} does not say how the model's weights were processed, so that they are left as they are; dictionaries of "
+"""One factor for all vectors, which no file holds. When SAELens folds it into the weights, at the end of a training or
+in `from_pretrained` for the releases whose factor it lists, it writes "none". A file with this value is not folded."""
+UNKNOWN_PROCESSING = (
+    f"{ABOUT} does not say how the model's weights were processed, so they are not processed; dictionaries of "
     f"gpt2 from before SAELens 6 were mostly trained on centred ones: there, set {KWARGS} to "
     '{"center_writing_weights": true}'
 )
 
 
 def peek(folder: Path) -> Header:
+    """Read cfg.json."""
     config, path = _config(folder), folder / ABOUT
     _normalisation(config, path)
     about = config["metadata"]
@@ -59,11 +60,12 @@ def peek(folder: Path) -> Header:
         model=_model(about, path),
         prepend_bos=optional_typed(about, "prepend_bos", bool, path),
         processing=processing,
-        notes=(UNSAID,) if processing is None else (),
+        notes=(UNKNOWN_PROCESSING,) if processing is None else (),
     )
 
 
 def load(folder: Path) -> Dictionary:
+    """Read both files. Raises UserError for what a dictionary cannot express and for tensors that do not fit."""
     from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
@@ -112,7 +114,7 @@ def save(dictionary: Dictionary, folder: Path) -> None:
 
 
 def _expressed(dictionary: Dictionary, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The options and the tensors that say the activation in SAELens' terms."""
+    """Return the options and the tensors that express the activation in SAELens' terms."""
     from sae.dictionary import Gated, JumpReLU, ReLU, TopK
 
     b_enc = {"b_enc": dictionary.b_enc_F}
@@ -133,7 +135,7 @@ def _expressed(dictionary: Dictionary, folder: Path) -> tuple[dict[str, Any], di
 
 
 def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> bool:
-    """Whether top-k is of pre-activations times the decoder's norms. Raises UserError if of other multiples."""
+    """Return whether top-k scales pre-activations by the decoder's norms. Raises UserError if by other factors."""
     import torch
 
     if scale_F is None:
@@ -162,7 +164,7 @@ def _model(about: dict[str, Any], path: Path) -> str | None:
 
 
 def _metadata(dictionary: Dictionary, folder: Path) -> dict[str, Any]:
-    """What SAELens' own metadata hold; those the dictionary was read with are kept, what is unknown is left out."""
+    """Return SAELens' own metadata: those that the dictionary was read with, then what is known of it now."""
     ours = dict(dictionary.metadata)
     read = (ours.pop("saelens", None) or {}).get("metadata") or {}
     origin = {name: value for name, value in read.items() if name != KWARGS or value is not None}
@@ -172,16 +174,16 @@ def _metadata(dictionary: Dictionary, folder: Path) -> dict[str, Any]:
         "prepend_bos": ours.get("prepend_bos"),
         KWARGS: ours.get("processing"),
     }
-    told = {name: value for name, value in known.items() if value is not None}
+    current = {name: value for name, value in known.items() if value is not None}
     stored = to_stored(dictionary.model, folder)  # the library itself reads only names and absolute paths
     near = {"model": stored} if stored and is_relative(stored) else {}
     needed: dict[str, Any] = {"sae_lens_training_version": None, KWARGS: {}}
     layout = {"sae_lens_version": VERSION}  # of the files, whoever trained it
-    return needed | origin | told | layout | {OURS: {"kind": dictionary.kind} | near | ours}
+    return needed | origin | current | layout | {OURS: {"kind": dictionary.kind} | near | ours}
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """cfg.json in version 6's layout; the flat layout before it is renamed."""
+    """Read cfg.json and rename the flat layout of versions before 6 to that of version 6."""
     config = read_json(folder / ABOUT)
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} has {ABOUT} but no {WEIGHTS}; a SAELens folder has both")
@@ -210,9 +212,10 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
-    """SAELens loads its model unprocessed but for these flags; empty if all of them are off, None if nothing is said.
+    """Return the processing of the model's weights: empty if all flags are off, None if the file does not say.
 
-    In a file of ours an empty mapping may only stand where the library needs one; whether it is said, ours tells.
+    SAELens loads its model unprocessed except for these flags. In a file that we wrote an empty mapping may be there
+    only because the library needs one: then our own entry says whether the processing is known.
     """
     kwargs, ours = optional_typed(about, KWARGS, dict, path), _ours(about, path)
     if kwargs is None or (not kwargs and ours is not None and "processing" not in ours):
@@ -222,19 +225,19 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
 
 
 def _normalisation(config: dict[str, Any], path: Path) -> Any:
-    wanted = config.get("normalize_activations", "none")
-    if wanted == AVERAGED:
+    name = config.get("normalize_activations", "none")
+    if name == AVERAGED:
         raise UserError(
-            f"{path}: normalize_activations is {wanted}, and its factor is not in the weights; with SAELens, load it "
+            f"{path}: normalize_activations is {name}, and its factor is not in the weights; with SAELens, load it "
             "by SAE.from_pretrained if that knows the release (it folds the factor), or by SAE.load_from_disk and call "
             "sae.fold_activation_norm_scaling_factor(FACTOR), then sae.save_model(FOLDER)"
         )
-    if wanted not in NORMALISATIONS:
+    if name not in NORMALISATIONS:
         raise UserError(
-            f"{path}: normalize_activations {short_repr(wanted)} is not supported ({', '.join(NORMALISATIONS)} are); "
+            f"{path}: normalize_activations {short_repr(name)} is not supported ({', '.join(NORMALISATIONS)} are); "
             "fold it with SAELens and save again"
         )
-    return wanted
+    return name
 
 
 def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Tensor, path: Path) -> Activation:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
+from sae.formats.json_checks import first_line, short_repr
 
 if TYPE_CHECKING:
     from torch import Tensor
-from sae.formats.json_checks import first_line, short_repr
 
 MALFORMED = (
     OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
@@ -21,7 +21,7 @@ MALFORMED = (
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file in fp32. Raises UserError if the file is missing or damaged."""
+    """Read all tensors of a safetensors file as fp32. Raises UserError if the file is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -33,10 +33,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
-    """What `torch.save` wrote of a state dict: tensors in fp32, plain values as they are.
+    """Read a state dict that `torch.save` wrote: tensors as fp32, plain values as they are.
 
-    With `shapes_only`, tensors are as the file has them, and their numbers stay there. Raises UserError if the file is
-    missing, damaged, or holds anything that would have to be unpickled, or tensors that are not `ordinary`.
+    With `shapes_only`, tensors have the file's type and their numbers stay on disk. Raises UserError if the file is
+    missing or damaged, holds anything that would have to be unpickled, or tensors that `require_dense` refuses.
     """
     values = safe_torch_load(path, mmap=shapes_only)
     if not isinstance(values, dict):
@@ -45,14 +45,14 @@ def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
 
 
 def in_fp32(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The same values, tensors among them as plain fp32. Raises UserError for those that are not `ordinary`."""
+    """Convert the tensors among the values to fp32. Raises UserError for those that `require_dense` refuses."""
     from torch import Tensor
 
     checked = require_dense(values, path).items()
-    return {name: _single(value, name, path) if isinstance(value, Tensor) else value for name, value in checked}
+    return {name: _as_fp32(value, name, path) if isinstance(value, Tensor) else value for name, value in checked}
 
 
-def _single(tensor: Tensor, name: str, path: Path) -> Tensor:
+def _as_fp32(tensor: Tensor, name: str, path: Path) -> Tensor:
     try:
         return tensor.detach().float()
     except RuntimeError as error:  # types that torch stores but does not compute with
@@ -60,22 +60,23 @@ def _single(tensor: Tensor, name: str, path: Path) -> Tensor:
 
 
 def require_dense(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The same values. Raises UserError naming a tensor that is not dense, real and in memory.
+    """Return the same values. Raises UserError naming a tensor that is not dense, real and in memory.
 
-    PyTorch's restricted unpickler gives back others as well, and unchecked: a sparse tensor's indices may point
-    outside its memory. Nothing is asked of them here but what they are.
+    PyTorch's restricted unpickler returns others as well, unchecked: a sparse tensor's indices may point outside its
+    memory. Only the types of such tensors are looked at here.
     """
     from torch import Tensor
 
     for name, value in values.items():
-        if isinstance(value, Tensor) and (odd := _oddity(value)):
+        if isinstance(value, Tensor) and (problem := _problem(value)):
             raise UserError(
-                f"{path}: {short_repr(name)} is {odd}, expected a dense tensor of real numbers; save it as one"
+                f"{path}: {short_repr(name)} is {problem}, expected a dense tensor of real numbers; save it as one"
             )
     return dict(values)
 
 
-def _oddity(tensor: Tensor) -> str | None:
+def _problem(tensor: Tensor) -> str | None:
+    """Say what a tensor is if it is not dense, real and on the CPU."""
     import torch
 
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
@@ -88,11 +89,14 @@ def _oddity(tensor: Tensor) -> str | None:
 
 
 def safe_torch_load(path: Path, stand_ins: Mapping[str, type] | None = None, mmap: bool = False) -> Any:
-    """What `torch.save` wrote, read by PyTorch's restricted unpickler: nothing that the file names is imported or run.
+    """Read what `torch.save` wrote by PyTorch's restricted unpickler: nothing that the file names is imported or run.
 
-    `stand_ins` are classes of ours to be filled in place of the file's, by the full names it has for them. With `mmap`,
-    tensors are windows of the file, read where they are used. Raises UserError if the file is missing, damaged or of
-    PyTorch before 1.6, or asks for anything else.
+    Args:
+        stand_ins: classes of ours, by the full names of the file's classes that they are used instead of.
+        mmap: leave the tensors on disk until they are used.
+
+    Raises:
+        UserError: the file is missing, damaged or of PyTorch before 1.6, or asks for any other class.
     """
     from zipfile import is_zipfile
 

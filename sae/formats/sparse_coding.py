@@ -1,9 +1,9 @@
-"""HoagyC's `sparse_coding` (Cunningham et al. 2023): `learned_dicts.pt`, a pickled list of (object, hyperparameters).
+"""Reads HoagyC's `sparse_coding` (Cunningham et al. 2023): `learned_dicts.pt`, pickled (object, hyperparameters) pairs.
 
 Read from the library's `autoencoders/learned_dict.py`, `topk_encoder.py` and `big_sweep.py`. The objects come back as
-bags of attributes: no code of the library is imported, and nothing else that a pickle may ask for is. Here x is
-translated, rotated and scaled within `encode` and back within `decode`, what the library does around them in `predict`.
-Knows nothing of the model, nor of the library's classes whose features are noisy or whose decoder is not affine.
+plain attributes: neither code of the library nor anything else that a pickle may ask for is imported. Here x is
+translated, rotated and scaled within `encode` and back within `decode`, as the library does around them in `predict`.
+The library's classes whose features are noisy or whose decoder is not affine are refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary
 
 LISTED = 24
-"""So many entries of a file are told before "..."."""
+"""The number of a file's entries that an error message lists before "..."."""
 HOOK_POINTS = {
     "residual": "hook_resid_post",
     "resid": "hook_resid_post",
@@ -35,23 +35,26 @@ HOOK_POINTS = {
     "mlpout": "hook_mlp_out",
 }
 WIDEST = 2**15
-"""The widest place of a model that is read as it is: of an identity that a file only gives the size of, here are made
-all rows, at this width 8 GiB. No model the library was written for has it."""
-PLACE = re.compile(rf"_({'|'.join(HOOK_POINTS)})_l(\d+)_r\d+(?:/|$)")
-"""The release's folders, `tied_residual_l2_r6/_63`: place, layer, features per dimension; `_63` is the chunk."""
+"""The largest width of an identity, of which a file gives only the size: all its rows are made here, 8 GiB at this
+width. The models that the library was written for are narrower."""
+RELEASE = re.compile(rf"_({'|'.join(HOOK_POINTS)})_l(\d+)_r\d+(?:/|$)")
+"""The release's folders, `tied_residual_l2_r6/_63`: hook point, layer, features per dimension; `_63` is the chunk."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one class of the library keeps its encoder."""
+    """Describes where one class of the library keeps its encoder."""
 
     kind: str
+    """The kind of dictionary that it is here."""
     encoder: str | None
     """The attribute with the encoder's rows [m, d]; None: the coordinates themselves."""
     bias: str | None = None
+    """The attribute with the encoder's bias [m]; None: it has none."""
     halves: bool = False
     """Its coordinates are signed (or already split): two features each, +v and -v."""
     module: str = "learned_dict"
+    """The library's module of the class."""
 
 
 LAYOUTS = {
@@ -67,7 +70,7 @@ LAYOUTS = {
 
 
 class Saved:
-    """What is kept of an object in the file: its attributes. A class of its own per class of the library."""
+    """Holds the attributes of an object in the file. Each class of the library gets a subclass of its own."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -78,7 +81,7 @@ STAND_INS = {f"autoencoders.{layout.module}.{name}": type(name, (Saved,), {}) fo
 
 @dataclass(frozen=True)
 class Entry:
-    """One dictionary of the file."""
+    """Holds one dictionary of the file: its number, class, attributes and hyperparameters."""
 
     path: Path
     item: int
@@ -88,26 +91,28 @@ class Entry:
 
     @property
     def where(self) -> Path:
+        """Return `FILE#N`, for error messages."""
         return Path(f"{self.path}#{self.item}")
 
     @property
-    def told(self) -> str:
-        """`#3 TiedSAE l1_alpha=0.001 dict_size=2048`, on one line whatever the file says."""
-        told = [f"#{self.item}", self.cls, *(f"{name}={value}" for name, value in self.hyperparameters.items())]
-        return " ".join(" ".join(told).split())
+    def summary(self) -> str:
+        """Return `#3 TiedSAE l1_alpha=0.001 dict_size=2048`, on one line whatever the file contains."""
+        words = [f"#{self.item}", self.cls, *(f"{name}={value}" for name, value in self.hyperparameters.items())]
+        return " ".join(" ".join(words).split())
 
 
 def peek(path: Path, item: int | None = None) -> Header:
-    return _header(_chosen(path, item))
+    """Read the shapes of entry `item`, or of the only one there is; the numbers stay on disk."""
+    return _header(_select(path, item))
 
 
 def load(path: Path, item: int | None = None) -> Dictionary:
-    """Entry `item` of the file; without it, the only one there is."""
+    """Read entry `item` of the file; without it, the only one there is. Raises UserError if a tensor does not fit."""
     import torch
 
     from sae.dictionary import Dictionary
 
-    entry = _chosen(path, item)
+    entry = _select(path, item)
     entry = replace(entry, attributes=in_fp32(entry.attributes, entry.where))
     header, layout = _header(entry), LAYOUTS[entry.cls]
     d, m = header.d_in, header.n_features
@@ -128,31 +133,31 @@ def load(path: Path, item: int | None = None) -> Dictionary:
     )
 
 
-def _chosen(path: Path, item: int | None) -> Entry:
-    """Raises UserError that tells the entries if there are several and none is named, or none of that number."""
+def _select(path: Path, item: int | None) -> Entry:
+    """Read one entry. Raises UserError with a list of them if there are several and no number, or a wrong number."""
     values = safe_torch_load(path, STAND_INS, mmap=True)  # a sweep's file holds gigabytes, of which one entry is read
     entries = [_entry(path, i, value) for i, value in enumerate(values if isinstance(values, list) else [values])]
-    wanted = 0 if item is None and len(entries) == 1 else item
-    if wanted is not None and wanted < len(entries):
-        entry = entries[wanted]
+    number = 0 if item is None and len(entries) == 1 else item
+    if number is not None and number < len(entries):
+        entry = entries[number]
         return replace(entry, attributes=require_dense(entry.attributes, entry.where))
-    told = ", ".join(entry.told for entry in entries[:LISTED]) + (", ..." if len(entries) > LISTED else "")
+    listed = ", ".join(entry.summary for entry in entries[:LISTED]) + (", ..." if len(entries) > LISTED else "")
     if item is not None:
-        raise UserError(f"{path}#{item}: there is no such entry; the file holds {len(entries)}: {told}")
-    raise UserError(f"{path} holds {len(entries)} dictionaries; choose one as {path.name}#N: {told}")
+        raise UserError(f"{path}#{item}: there is no such entry; the file holds {len(entries)}: {listed}")
+    raise UserError(f"{path} holds {len(entries)} dictionaries; choose one as {path.name}#N: {listed}")
 
 
 def _entry(path: Path, item: int, value: Any) -> Entry:
-    """A pair of the list, or an object saved by itself."""
+    """Check a pair of the list, or an object that was saved by itself. Raises UserError if it is neither."""
     saved, about = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
     if not isinstance(saved, Saved) or not isinstance(about, dict):
         raise UserError(f"{path}#{item} is a {type(saved).__name__}, not a dictionary of sparse_coding")
-    told = in_fp32(about, Path(f"{path}#{item}"))
-    return Entry(path, item, type(saved).__name__, vars(saved), {str(_plain(k)): _plain(v) for k, v in told.items()})
+    checked = in_fp32(about, Path(f"{path}#{item}"))
+    return Entry(path, item, type(saved).__name__, vars(saved), {str(_plain(k)): _plain(v) for k, v in checked.items()})
 
 
 def _plain(value: Any) -> Any:
-    """A hyperparameter as JSON holds it; of anything but numbers, words and the like its type, not what it may hide."""
+    """Return a hyperparameter as JSON can hold it; of anything but numbers, texts and the like only the type."""
     import torch
 
     if isinstance(value, torch.Tensor) and value.ndim == 0:
@@ -167,8 +172,8 @@ def _header(entry: Entry) -> Header:
     parts = entry.path.resolve().parent.parts
     chunk = parts[-1] if re.fullmatch(r"_\d+", parts[-1]) else ""
     folder = f"{parts[-2]}{chunk}" if chunk else parts[-1]
-    place = PLACE.search(f"/{entry.path.resolve().parent.as_posix()}")
-    at = hook_points(f"blocks.{place[2]}.{HOOK_POINTS[place[1]]}" if place else None)
+    release = RELEASE.search(f"/{entry.path.resolve().parent.as_posix()}")
+    at = hook_points(f"blocks.{release[2]}.{HOOK_POINTS[release[1]]}" if release else None)
     return Header(
         name=f"{folder}-{entry.item}" if entry.path.name == "learned_dicts.pt" else f"{entry.path.stem}-{entry.item}",
         d_in=d,
@@ -180,32 +185,30 @@ def _header(entry: Entry) -> Header:
 
 
 def _sizes(entry: Entry) -> tuple[int, int]:
-    """m and d."""
+    """Return the number of features and the width."""
     rows = _rows(entry)
     m, d = (rows, rows) if isinstance(rows, int) else rows.shape
     return (2 * m if LAYOUTS[entry.cls].halves else m), d
 
 
 def _rows(entry: Entry) -> Tensor | int:
-    """The encoder as the file has it, or the width of an identity."""
+    """Return the encoder as the file has it, or the width of an identity."""
     import torch
 
     name = LAYOUTS[entry.cls].encoder
     if name is None:
         width = positive_int(entry.attributes, "activation_size", entry.where)
         if width > WIDEST:
-            raise UserError(
-                f"{entry.where}: activation_size is {short_repr(width)}, more than the {WIDEST} that is read at most"
-            )
+            raise UserError(f"{entry.where}: activation_size is {short_repr(width)}, but at most {WIDEST} is read")
         return width
     rows = require(entry.attributes, name, entry.where)
     if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
-        raise UserError(f"{entry.where}: {name} is {_told(rows)}, expected a tensor of two dimensions")
+        raise UserError(f"{entry.where}: {name} is {_type_of(rows)}, expected a tensor of two dimensions")
     return rows
 
 
 def _encoder(entry: Entry) -> Tensor:
-    """[m, d], before centring."""
+    """Return the encoder's rows [m, d], before centring."""
     import torch
 
     rows = _rows(entry)
@@ -215,14 +218,15 @@ def _encoder(entry: Entry) -> Tensor:
     return _unit(rows_FD) if unit else rows_FD
 
 
-def _told(value: Any) -> str:
+def _type_of(value: Any) -> str:
+    """Describe a value by its shape or its type, for error messages."""
     from torch import Tensor
 
     return f"of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _decoder(entry: Entry, W_enc_FD: Tensor) -> Tensor:
-    """[m, d], before centring is undone; the rows of autoencoders have norm 1."""
+    """Return the decoder's rows [m, d], before centring is undone; those of autoencoders have norm 1."""
     match entry.cls:
         case "UntiedSAE":
             return _unit(require_tensor(entry.attributes, "decoder", tuple(W_enc_FD.shape), entry.where))
@@ -233,14 +237,15 @@ def _decoder(entry: Entry, W_enc_FD: Tensor) -> Tensor:
 
 
 def _unit(rows_FD: Tensor) -> Tensor:
+    """Scale rows to norm 1."""
     norms_F1: Tensor = rows_FD.norm(dim=1, keepdim=True)
     return rows_FD / norms_F1.clamp(1e-8)
 
 
 def _with_centring(entry: Entry, W_enc_FD: Tensor, W_dec_FD: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
-    """W_enc_DF, W_dec_FD, b_dec_D with TiedSAE's centring, z = (R (x - t)) * s, and its undoing folded in.
+    """Fold TiedSAE's centring, z = (R (x - t)) * s, and its inverse into W_enc_DF, W_dec_FD and b_dec_D.
 
-    Older files lack its attributes, which then is no centring. R is undone by its transpose, as the library does it.
+    Older files lack its attributes: then there is no centring. R is inverted by its transpose, as the library does.
     """
     values, where = entry.attributes, entry.where
     b_dec_D = W_enc_FD.new_zeros(d)

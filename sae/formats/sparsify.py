@@ -1,8 +1,8 @@
-"""EleutherAI's `sparsify`: one folder per hook point, `cfg.json` and `sae.safetensors`.
+"""Reads EleutherAI's `sparsify`: one folder per hook point, `cfg.json` and `sae.safetensors`.
 
 Read from the library's `sparse_coder.py` and `fused_encoder.py`, version 1.3.3. The hook point is the folder's name,
 a module of the Hugging Face model; the model is named by the run's `config.json` in the folder above, if it is there.
-Knows nothing of transcoders: what they decode to is not what they read.
+Transcoders are refused.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 ABOUT, WEIGHTS, RUN = "cfg.json", "sae.safetensors", "config.json"
 HOOK_POINTS = {"": "hook_resid_post", ".mlp.act": "mlp.hook_post"}
-"""What a module of block L is called by TransformerLens; of the others the place depends on the model."""
+"""TransformerLens' names for modules of one block; the hook points of other modules depend on the model."""
 
 UNSUPPORTED = {
-    "transcode": "a transcoder decodes to another place than it reads",
+    "transcode": "a transcoder writes another hook point than it reads",
     "skip_connection": "a transcoder's linear map past the features is no part of a dictionary",
     "signed": "features must not be negative",
 }
@@ -34,15 +34,16 @@ UNSUPPORTED = {
 
 
 def peek(folder: Path) -> Header:
-    config, place, path = _config(folder), folder.resolve(), folder / ABOUT
-    d, run = positive_int(config, "d_in", path), place.parent / RUN
-    at = hook_points(_hook_point(place.name))
-    told = config.get("num_latents")  # 0: as many as the factor says
+    """Read cfg.json, and the run's config.json in the folder above if it is there."""
+    config, resolved, path = _config(folder), folder.resolve(), folder / ABOUT
+    d, run = positive_int(config, "d_in", path), resolved.parent / RUN
+    at = hook_points(_hook_point(resolved.name))
+    explicit = config.get("num_latents")  # 0: the number follows from the factor
     return Header(
-        name=place.name,
+        name=resolved.name,
         d_in=d,
         n_features=positive_int(config, "num_latents", path)
-        if told
+        if explicit
         else d * positive_int(config, "expansion_factor", path),
         reads=at,
         writes=at,
@@ -52,6 +53,7 @@ def peek(folder: Path) -> Header:
 
 
 def load(folder: Path) -> Dictionary:
+    """Read both files. Raises UserError for what a dictionary cannot express and for tensors that do not fit."""
     from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
@@ -73,7 +75,7 @@ def load(folder: Path) -> Dictionary:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """cfg.json. Raises UserError for the options that a dictionary cannot express."""
+    """Read cfg.json. Raises UserError for the options that a dictionary cannot express."""
     path = folder / ABOUT
     config = read_json(path)
     for option, why in UNSUPPORTED.items():
@@ -100,9 +102,9 @@ def _activation(config: dict[str, Any], m: int, path: Path) -> Activation:
 
 
 def _hook_point(module: str) -> str | None:
-    """`layers.10` (or `h.10`) is the output of block 10."""
-    found = re.fullmatch(r"(?:layers|h)\.(\d+)(.*)", module)
-    return f"blocks.{found[1]}.{HOOK_POINTS[found[2]]}" if found and found[2] in HOOK_POINTS else None
+    """Translate a module's name: `layers.10` (or `h.10`) is the output of block 10. Returns None for unknown ones."""
+    parts = re.fullmatch(r"(?:layers|h)\.(\d+)(.*)", module)
+    return f"blocks.{parts[1]}.{HOOK_POINTS[parts[2]]}" if parts and parts[2] in HOOK_POINTS else None
 
 
 FORMATS.register("sparsify", Format("sparsify", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, marker=WEIGHTS))

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
+from sae.formats.json_checks import require, short_repr
 
 if TYPE_CHECKING:
     from torch import Tensor
-from sae.formats.json_checks import require, short_repr
 
 
 def require_tensor(tensors: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
-    """tensors[name] if it has that shape. Raises UserError with both shapes otherwise."""
+    """Return tensors[name] if it has that shape. Raises UserError with both shapes otherwise."""
     from torch import Tensor
 
     tensor = require(tensors, name, path)
@@ -26,7 +26,7 @@ def require_tensor(tensors: Mapping[str, Any], name: str, shape: tuple[int, ...]
 
 
 def without_scaling(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The same tensors. Raises UserError if features would still have to be scaled."""
+    """Return the same tensors. Raises UserError if features would still have to be scaled."""
     scaling = tensors.get("scaling_factor")
     if scaling is not None and not bool((scaling == 1).all()):
         raise UserError(
@@ -36,7 +36,7 @@ def without_scaling(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]
 
 
 def require_k(k: Any, n_features: int, path: Path) -> int:
-    """k if so many features can be kept. Raises UserError otherwise."""
+    """Return k if it is a number of features that can be kept. Raises UserError otherwise."""
     number = (isinstance(k, int) and not isinstance(k, bool)) or (isinstance(k, float) and k.is_integer())
     if not number or not 1 <= k <= n_features:
         raise UserError(f"{path}: k is {short_repr(k)}, expected 1 to {n_features} (the number of features)")

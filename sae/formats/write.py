@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raises UserError if something is there."""
+    """Raise UserError if the folder exists."""
     if folder.exists():
-        raise UserError(f"{folder} is already there; choose another place or remove it")
+        raise UserError(f"{folder} is already there; choose another folder or remove it")
 
 
 def write_folder(folder: Path, about: tuple[str, Mapping[str, Any]], weights: tuple[str, Mapping[str, Tensor]]) -> None:
-    """A folder of one JSON and one safetensors file, (name, content) each, whole or not at all.
+    """Write a folder of one JSON and one safetensors file, (name, content) each, whole or not at all.
 
-    Raises UserError if the folder is already there or cannot be written.
+    Raises UserError if the folder exists or cannot be written.
     """
     from safetensors.torch import save_file
 

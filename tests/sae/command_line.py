@@ -1,7 +1,5 @@
-"""The command line `sae` in tests: run as a user would, or in this process."""
+"""The command line `sae` in tests, run in this process, which has torch already."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,8 @@ from sae.cli import main
 from sae.dictionary import Dictionary
 
 
-def sae(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would."""
-    command = [sys.executable, "-m", "sae", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-
-
 def invoked(*arguments: object) -> Result:
-    """The same in this process, which has torch already."""
+    """Run a command."""
     return CliRunner().invoke(main, [*map(str, arguments)])
 
 

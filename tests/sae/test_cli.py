@@ -13,20 +13,20 @@ import torch
 from sae import formats
 from sae.cli import main
 from sae.measuring import tables
-from tests.sae.command_line import invoked, refused, sae, saved
+from tests.sae.command_line import invoked, refused, saved
 
 HEAVY = {"torch", "numpy", "pydantic", "transformers", "transformer_lens", "scipy", "pandas"}
 
 
-def test_eval_prints_a_table_and_writes_it(planted: Path, tmp_path: Path) -> None:
+def test_eval_prints_a_table_and_writes_it(planted: Path, here: Path) -> None:
     order = torch.tensor([3, 1, 0, 7, 2, 5, 6, 4])
     eye = torch.eye(16)[:, order].contiguous()
-    permuted = saved(planted, tmp_path / "p", name="permuted", W_enc_DF=eye, W_dec_FD=eye.T.contiguous())
+    permuted = saved(planted, here / "p", name="permuted", W_enc_DF=eye, W_dec_FD=eye.T.contiguous())
     corpus = planted / "corpus.jsonl"
     options = ["--corpus", corpus, "--tokens", 6000, "--against", permuted]
-    done = sae("eval", planted / "dictionary", permuted, *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    written = json.loads((tmp_path / "words.metrics.json").read_text())
+    done = invoked("eval", planted / "dictionary", permuted, *options)
+    assert done.exit_code == 0, done.stderr
+    written = json.loads((here / "words.metrics.json").read_text())
     assert (written["path"], written["model"]) == (str(planted / "dictionary"), str(planted / "model"))
     assert (written["corpus"], written["context"], written["tokens"]) == (str(corpus), 32, 6016)
     assert (written["prepend_bos"], written["hook_point"], written["processing"]) == (False, "hook_embed", {})
@@ -38,7 +38,7 @@ def test_eval_prints_a_table_and_writes_it(planted: Path, tmp_path: Path) -> Non
     assert written["decoder_norms"] == {"min": 1, "median": 1, "max": 1}
     assert written["comparison"]["mmcs"]["a_to_b"]["mean"] == 1
     assert written["comparison"]["universality"]["b_to_a"]["mean"] == pytest.approx(1)
-    other = json.loads((tmp_path / "permuted.metrics.json").read_text())
+    other = json.loads((here / "permuted.metrics.json").read_text())
     assert {name for name in written if written[name] != other[name]} <= {"path", "name", "comparison"}
     shown = {line[:49].strip(): line[49:].split() for line in done.stdout.splitlines() if "  " in line}
     assert shown["L0"] == [tables.number(written["l0"])] * 2

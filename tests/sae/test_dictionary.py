@@ -72,9 +72,9 @@ def test_groupmax_keeps_the_largest_of_each_group(x_BD: torch.Tensor) -> None:
     for row, pre in zip(features_BF, pre_BF, strict=True):
         for first in range(0, M, M // 5):
             group = [float(value) for value in pre[first : first + M // 5]]
-            for place, value in enumerate(group):
+            for index, value in enumerate(group):
                 expected = max(0.0, value) if value == max(group) else 0.0
-                assert float(row[first + place]) == pytest.approx(expected, abs=1e-5)
+                assert float(row[first + index]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_jumprelu_and_gated_per_element(x_BD: torch.Tensor) -> None:
@@ -98,9 +98,9 @@ def test_non_negative_equals_scipys_least_squares(features: int) -> None:
     parts_FD = torch.rand(features, 2 * features, generator=generator) ** 2
     parts_FD[-1] *= features > 1  # a part of zeros explains nothing
     x_BD = torch.randn(30, 2 * features, generator=generator) + 0.5
-    found_BF = NonNegative(parts_FD @ parts_FD.T)(x_BD @ parts_FD.T)
+    solved_BF = NonNegative(parts_FD @ parts_FD.T)(x_BD @ parts_FD.T)
     expected_BF = np.stack([nnls(parts_FD.double().numpy().T, x_D.double().numpy())[0] for x_D in x_BD])
-    np.testing.assert_allclose(found_BF, expected_BF, atol=1e-4 * max(1.0, expected_BF.max()))
+    np.testing.assert_allclose(solved_BF, expected_BF, atol=1e-4 * max(1.0, expected_BF.max()))
 
 
 def test_non_negative_solves_each_vector_by_itself() -> None:

@@ -1,4 +1,4 @@
-"""Dictionaries on disk: ours round-trips, formats are told apart, what does not fit is refused."""
+"""Checks dictionaries on disk: ours round-trips, formats are recognised, what does not fit is refused."""
 
 import json
 from dataclasses import replace
@@ -123,7 +123,7 @@ def test_a_single_pytorch_file_is_openais(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "module"),
+    ("name", "subpath", "module"),
     [
         ("learned_dicts.pt", "learned_dicts.pt", "sparse_coding"),
         ("learned_dicts.pt", "learned_dicts.pt#3", "sparse_coding"),
@@ -134,13 +134,13 @@ def test_a_single_pytorch_file_is_openais(tmp_path: Path) -> None:
         ("ae.pt", "ae.pt#0", "sparse_coding"),
     ],
 )
-def test_files_are_recognised_by_their_names(name: str, place: str, module: str | None, tmp_path: Path) -> None:
+def test_files_are_recognised_by_their_names(name: str, subpath: str, module: str | None, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     if module is None:
         with pytest.raises(UserError, match="not in a known format"):
-            formats.recognise(tmp_path / place)
+            formats.recognise(tmp_path / subpath)
     else:
-        location = formats.recognise(tmp_path / place)
+        location = formats.recognise(tmp_path / subpath)
         assert (location.path, location.format.name) == (tmp_path / name, module)
 
 

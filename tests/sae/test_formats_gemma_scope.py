@@ -35,7 +35,7 @@ def test_by_its_formula(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "hook_point", "model"),
+    ("subpath", "hook_point", "model"),
     [
         ("gemma-scope-2b-pt-res/layer_20/width_16k/l0", "blocks.20.hook_resid_post", "google/gemma-2-2b"),
         ("models--google--gemma-scope-9b-it-res/snapshots/0a/layer_9/width_16k/l0", "blocks.9.hook_resid_post",
@@ -47,9 +47,9 @@ def test_by_its_formula(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_path_tells_what_the_file_does_not(
-    place: str, hook_point: str | None, model: str | None, tmp_path: Path
+    subpath: str, hook_point: str | None, model: str | None, tmp_path: Path
 ) -> None:
-    header = formats.peek(write(tmp_path / place) / "params.npz")
+    header = formats.peek(write(tmp_path / subpath) / "params.npz")
     assert (header.name, header.d_in, header.n_features) == ("l0", D, M)
     assert (header.hook_point, header.model, header.prepend_bos) == (hook_point, model, True)
 

@@ -1,4 +1,4 @@
-"""OpenAI's {layer}.pt: ReLU as it is, TopK on normalised vectors; place and model from the release's folders."""
+"""OpenAI's {layer}.pt: ReLU as it is, TopK on normalised vectors; hook point and model from the release's folders."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_topk_by_its_formula(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "hook_point"),
+    ("subpath", "name", "hook_point"),
     [
         ("resid_post_mlp_v5_32k/autoencoders/6.pt", "resid_post_mlp_v5_32k-6", "blocks.6.hook_resid_post"),
         ("resid_post_attn_v5_128k/autoencoders/0.pt", "resid_post_attn_v5_128k-0", "blocks.0.hook_resid_mid"),
@@ -64,8 +64,8 @@ def test_topk_by_its_formula(tmp_path: Path) -> None:
         ("elsewhere/6.pt", "6", None),
     ],
 )
-def test_the_path_tells_what_the_file_does_not(place: str, name: str, hook_point: str | None, tmp_path: Path) -> None:
-    header = formats.peek(write(tmp_path / place))
+def test_the_path_tells_what_the_file_does_not(subpath: str, name: str, hook_point: str | None, tmp_path: Path) -> None:
+    header = formats.peek(write(tmp_path / subpath))
     assert (header.name, header.d_in, header.n_features, header.hook_point) == (name, D, M, hook_point)
     assert header.model == ("gpt2" if hook_point else None)
 

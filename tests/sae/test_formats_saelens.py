@@ -106,8 +106,8 @@ def test_saelens_says_the_processing_or_is_noted(
     formats.convert(source, tmp_path / "own")
     formats.convert(source, tmp_path / "saelens", format="saelens")
     for header in (formats.peek(tmp_path / name) for name in ("s", "own", "saelens")):
-        told = header.processing and {name: value for name, value in header.processing.items() if value}
-        assert told == processing
+        on_flags = header.processing and {name: value for name, value in header.processing.items() if value}
+        assert on_flags == processing
     notes = formats.peek(source).notes
     assert [note for note in notes if "model_from_pretrained_kwargs" in note and "\n" not in note] == list(notes)
     assert len(notes) == len(formats.peek(tmp_path / "saelens").notes) == noted

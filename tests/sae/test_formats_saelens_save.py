@@ -111,7 +111,7 @@ def test_a_folder_that_is_there_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("architecture", "changes"), CASES)
 def test_saved_as_the_library_itself(architecture: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    """Loaded by SAELens (extra `peers`): encode and decode agree to 1e-5, and it names the same place."""
+    """Loaded by SAELens (extra `peers`): encode and decode agree to 1e-5, and it names the same hook point."""
     saes = library("sae_lens.saes", "sae-lens")
     ours = made(metadata={"prepend_bos": True}, **changes)
     formats.save(ours, tmp_path / "d", format="saelens")

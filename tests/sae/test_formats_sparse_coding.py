@@ -159,8 +159,8 @@ def test_it_is_opened_only_when_asked_to(make: Make, tmp_path: Path) -> None:
 def test_one_of_many_is_chosen(make: Make, tmp_path: Path) -> None:
     things = [make("TiedSAE", **tied()), make("UntiedSAE", **untied()), make("TiedSAE", **tied(encoder=randn(9, D)))]
     path = save(tmp_path / "tied_residual_l2_r6" / "_63" / "learned_dicts.pt", *things)
-    told = r"#0 TiedSAE l1_alpha=0\.001 dict_size=20, #1 UntiedSAE l1_alpha=0\.002 dict_size=20, #2 TiedSAE"
-    with pytest.raises(UserError, match=rf"holds 3 dictionaries; choose one as learned_dicts\.pt#N: {told}"):
+    listed = r"#0 TiedSAE l1_alpha=0\.001 dict_size=20, #1 UntiedSAE l1_alpha=0\.002 dict_size=20, #2 TiedSAE"
+    with pytest.raises(UserError, match=rf"holds 3 dictionaries; choose one as learned_dicts\.pt#N: {listed}"):
         formats.load(path, allow_pickle=True)
     with pytest.raises(UserError, match=r"learned_dicts\.pt#3: there is no such entry; the file holds 3: #0 TiedSAE"):
         formats.peek(f"{path}#3", allow_pickle=True)
@@ -172,7 +172,7 @@ def test_one_of_many_is_chosen(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "hook_point"),
+    ("subpath", "hook_point"),
     [
         ("output_hoagy_dense_sweep_tied_resid_l2_r4/_9", "blocks.2.hook_resid_post"),
         ("tied_mlp_l1_r2/_3", "blocks.1.mlp.hook_post"),
@@ -181,8 +181,8 @@ def test_one_of_many_is_chosen(make: Make, tmp_path: Path) -> None:
         ("elsewhere", None),
     ],
 )
-def test_the_path_tells_the_hook_point(place: str, hook_point: str | None, make: Make, tmp_path: Path) -> None:
-    path = save(tmp_path / place / "learned_dicts.pt", make("TiedSAE", **tied()))
+def test_the_path_tells_the_hook_point(subpath: str, hook_point: str | None, make: Make, tmp_path: Path) -> None:
+    path = save(tmp_path / subpath / "learned_dicts.pt", make("TiedSAE", **tied()))
     assert formats.peek(path, allow_pickle=True).hook_point == hook_point
 
 
@@ -297,8 +297,8 @@ def test_a_pickle_hit_anywhere_loads_or_is_refused_in_one_line(make: Make, tmp_p
     random = Random(0)
 
     def hit(content: bytes) -> bytes:
-        place = random.randrange(2, len(content))  # past the protocol's number, of which PyTorch warns
-        return content[:place] + bytes([random.randrange(256)]) + content[place + 1 :]
+        index = random.randrange(2, len(content))  # past the protocol's number, of which PyTorch warns
+        return content[:index] + bytes([random.randrange(256)]) + content[index + 1 :]
 
     for _ in range(300):
         (tmp_path / "learned_dicts.pt").write_bytes(with_pickle(whole, hit))

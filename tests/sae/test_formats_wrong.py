@@ -35,8 +35,8 @@ def refused(read: Callable[..., Any], path: str | Path, said: str | None = None,
 
 def astray() -> Tensor:
     """A sparse tensor of the right shape whose only entry is far outside of it."""
-    place = torch.tensor([[10**9], [10**9]])
-    return torch.sparse_coo_tensor(place, torch.ones(1), (M, D), check_invariants=False)
+    indices = torch.tensor([[10**9], [10**9]])
+    return torch.sparse_coo_tensor(indices, torch.ones(1), (M, D), check_invariants=False)
 
 
 def quantized() -> Tensor:
@@ -226,8 +226,8 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     """Wherever its bytes are wrong: names, lengths, the deflated streams."""
     path = deflated(tmp_path / "g")
     whole = path.read_bytes()
-    for place in range(0, len(whole), 7):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+    for index in range(0, len(whole), 7):
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ 0xFF]) + whole[index + 1 :])
         for read in (formats.peek, formats.load):
             assert "\n" not in outcome(read, path)
 
@@ -254,7 +254,7 @@ def test_a_peek_leaves_the_weights_in_the_file(make: Make, tmp_path: Path) -> No
 
 
 def test_a_peek_of_a_folder_needs_no_torch(tmp_path: Path) -> None:
-    """So that a command line's mistakes are told at once."""
+    """So that a command line's mistakes are reported at once."""
     folders = [str(write(tmp_path / str(i))) for i, write in enumerate((own(), lens(), sparse(), learned(), scope()))]
     assert loaded_by(f"from sae.formats import peek\nfor path in {folders}: peek(path)", {"torch"}) == "[]"
 
@@ -268,7 +268,7 @@ def spoilt(path: Path, content: bytes) -> Path:
 
 
 def test_a_refused_pickle_names_the_command_that_reads_it(make: Make, tmp_path: Path) -> None:
-    """`autointerp run` has no flag for it, so the refusal is told in terms of `sae convert`."""
+    """`autointerp run` has no flag for it, so the refusal names `sae convert`."""
     path = save(tmp_path / "learned_dicts.pt", make("TiedSAE", **tied()))
     refused(formats.peek, path, rf"sae convert {path}#N OUT --allow-pickle")
     refused(formats.load, f"{path}#2", rf"sae convert {path}#2 OUT --allow-pickle")

@@ -1,7 +1,7 @@
-"""Where calls meet the wire: no more of them at once than the endpoint bears. Knows no API.
+"""Keeps the requests in flight at an endpoint below its concurrency limit.
 
-A call holds its place from its request's first byte to its response's last. What a client does before (building the
-request) and after (reading the answer) is done outside, while another call has the place.
+A permit is held only while the request is in flight, from its first byte to the last of its response. Another call may
+hold it while the client builds the next request or reads an answer.
 """
 
 from typing import Any
@@ -12,11 +12,12 @@ from autointerp.llm.limits import AdaptiveLimit
 
 
 class Gate(httpx2.AsyncClient):
-    """Put in front of an SDK's own HTTP client class; `limit` is set by whoever makes one."""
+    """A base class to put in front of an SDK's own HTTP client class; set `limit` before the first request."""
 
     limit: AdaptiveLimit
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request once there is a permit, and read its whole response."""
         async with self.limit.in_flight():
             response = await super().send(request, **options)
             await response.aread()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from autointerp.llm import batches
-from autointerp.llm.batches import SUBMISSIONS, Desk, drive_in_batches
+from autointerp.llm.batches import SUBMISSIONS, BatchRounds, drive_in_batches
 from autointerp.llm.budget import BudgetReached
 from autointerp.llm.faults import CallError
 from autointerp.llm.pricing import load_prices
@@ -46,13 +46,13 @@ class Run(Live):
 
     def __init__(self, folder: Path, most_usd: float | None = None, tries: int = 4) -> None:
         super().__init__(folder, most_usd, tries=tries)
-        self.desk = Desk(self.client, self.judge, 0.02)
+        self.rounds = BatchRounds(self.client, self.judge, 0.02)
 
     def __call__(self, *questions: Question) -> list[Any]:
         return self.do(self.answers(questions))
 
     async def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        found = await self.desk.answers(questions)
+        found = await self.rounds.answers(questions)
         return [found[question] for question in questions]
 
 
@@ -95,7 +95,7 @@ def two_rounds(number: int) -> LLMTask[list[str]]:
     return [heard.text, *(answer.text for answer in answers if isinstance(answer, Completion))]
 
 
-def test_askings_are_driven_in_step_a_batch_per_judge_and_round(fake: JudgeServer, tmp_path: Path) -> None:
+def test_tasks_are_driven_in_step_a_batch_per_judge_and_round(fake: JudgeServer, tmp_path: Path) -> None:
     run, done = Run(tmp_path), dict[int, list[str]]()
     tasks = [two_rounds(number) for number in range(5)]
     run.do(drive_in_batches(tasks, done.__setitem__, run.client, run.judge, 0.02))
@@ -149,14 +149,15 @@ def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: JudgeServer,
     async def stopped() -> list[Answer]:
         task = asyncio.create_task(run.answers(tuple(asked)))
         async with asyncio.timeout(20):
-            while not run.client.tally.waiting:
+            while not run.client.waiting():
                 await asyncio.sleep(0.01)
-        assert "0 of 6 done" in run.client.tally.waiting
+        assert "0 of 6 done, submitted 0 s ago" in run.client.waiting()
         task.cancel()
         return await task
 
     with pytest.raises(asyncio.CancelledError):
         run.do(stopped())
+    assert run.client.waiting() == ""
     assert len(ledger(tmp_path)) == 1
     # Fewer are wanted now, and others: what the batch brings for the rest is not lost.
     fewer = asked[:2] + requests(model, 1, sample=1)
@@ -275,7 +276,7 @@ def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: JudgeServer,
 def test_a_batch_that_is_gone_is_submitted_anew(model: str, fake: JudgeServer, tmp_path: Path) -> None:
     """Deleted, or another account's."""
     asked, run = requests(model), Run(tmp_path)
-    run.desk._ledger.write(batches.Entry(model, "tag", tuple(map(run.desk._key, asked)), 0.0, "batch_gone"))
+    run.rounds._ledger.write(batches.Entry(model, "tag", tuple(map(run.rounds._key, asked)), 0.0, "batch_gone"))
     assert said(run(*asked)) == right(asked)
     assert ledger(tmp_path) == []
 

@@ -147,11 +147,11 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_several_dictionaries_share_one_pass(world: World, read: list[int]) -> None:
-    pca_dictionary = pca.pca(torch.from_numpy(world.x).float())
-    both = evaluate.evaluate_all([world.words, pca_dictionary], world.subject, HOOK, world.blocks, Silent)
+    pair = [world.words, pca.pca(torch.from_numpy(world.x).float())]
+    both = evaluate.evaluate_all(pair, world.subject, HOOK, world.blocks, Silent)
     assert sum(read) == len(world.blocks.ids_NC) + 2  # and one probe of the width for each
     assert max(read) <= 32
-    assert [each.to_json() for each in both] == [measured(world, each).to_json() for each in (world.words, pca)]
+    assert [each.to_json() for each in both] == [measured(world, each).to_json() for each in pair]
 
 
 def test_long_blocks_are_read_a_few_at_a_time(world: World, read: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_universality_is_scipys_in_however_many_passes(
     passes = -(-8 // max(1, pairs // 32))
     assert sum(read) == passes * len(world.blocks.ids_NC) + 2
     x_BD = torch.from_numpy(world.x).float()
-    a, b = world.words.encode(x_BD).numpy(), random.encode(x_BD).numpy()
+    a, b = world.words.encode(x_BD).numpy(), directions.encode(x_BD).numpy()
     expected = np.array([[pearsonr(one, other).statistic for other in b.T] for one in a.T])
     assert found.universality.a_to_b.similarity_F.numpy() == pytest.approx(expected.max(1), abs=1e-6)
     assert found.universality.b_to_a.similarity_F.numpy() == pytest.approx(expected.max(0), abs=1e-6)

@@ -1,6 +1,6 @@
-"""What goes into the network and what comes out of it: a prompt with places to look at, and a text under way.
+"""The network's input and output in token ids: a prompt with positions to read, and a text being generated.
 
-Knows token ids only. Shape suffix: V vocabulary.
+Shape suffix: V vocabulary.
 """
 
 from dataclasses import dataclass, field
@@ -14,29 +14,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """places: how many tokens stand before each slot; none: text is wanted."""
+    """A prompt in token ids."""
 
     ids: list[int]
-    places: tuple[int, ...] = ()
+    positions: tuple[int, ...] = ()
+    """How many tokens stand before each slot; none: text is to be generated."""
 
 
 @dataclass
 class Draft:
-    """A text under way.
-
-    room: the most tokens it may get. ends: tokens that end it. temperature: none or 0 for the likeliest token each
-    time. top: how many log-probabilities are wanted in each place; they are in `likely`, by token. seed: of its own
-    samples.
-    """
+    """A text being generated."""
 
     prompt: Prompt
     room: float
+    """The most tokens it may get."""
     ends: set[int | None]
+    """Tokens that end it."""
     temperature: float | None
+    """None or 0: the likeliest token each time."""
     top: int
+    """How many log-probabilities to keep at each position, in `likely`."""
     seed: int
+    """Of its own samples."""
     ids: list[int] = field(default_factory=list)
     likely: list[dict[int, float]] = field(default_factory=list)
+    """For each token, log-probabilities by token id."""
     stop: StopReason | None = None
 
     def __post_init__(self) -> None:
@@ -45,8 +47,8 @@ class Draft:
         self._generator = torch.Generator().manual_seed(self.seed)
 
     def take(self, logits_V: "Tensor") -> int:
-        """Choose the next token, or stop."""
-        token = self._chosen(logits_V)
+        """Choose the next token, or stop; returns the token."""
+        token = self._choose(logits_V)
         if token in self.ends:
             self.stop = "stop"
             return token
@@ -60,8 +62,8 @@ class Draft:
             self.stop = "length"
         return token
 
-    def _chosen(self, logits_V: "Tensor") -> int:
-        """The likeliest token, or a sample by the request's own generator, which batch-mates do not touch."""
+    def _choose(self, logits_V: "Tensor") -> int:
+        """Return the likeliest token, or a sample by the request's own generator."""
         if not self.temperature:
             return int(logits_V.argmax())
         return int((logits_V / self.temperature).softmax(-1).cpu().multinomial(1, generator=self._generator))

@@ -1,6 +1,6 @@
-"""What judges and embedders in this process share: the device, what tells weights apart, loading by transformers.
+"""What language models and embedders in this process share: the device, the weights' fingerprint, loading.
 
-Knows nothing of texts, of tokens, or of what is asked. torch and transformers load inside the functions.
+torch and transformers load inside the functions.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ class Loaded:
     tokenizer: Any
 
 
-def device_for(wanted: str) -> str:
-    """`auto` is CUDA where there is any. Raises UserError for a CUDA device that is not there."""
+def device_for(device: str) -> str:
+    """Return the device for a setting; `auto` is CUDA where there is any. Raises UserError if CUDA is not there."""
     import torch
 
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {wanted}: no CUDA device found; choose cpu, or auto to use one where there is one")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device}: no CUDA device found; choose cpu, or auto to use one where there is one")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def weights_of(model: str, config: Any) -> str:
-    """What tells a model's weights: the hash of a directory's files, or a hub name with its commit if known."""
+    """Identify a model's weights: the hash of a directory's files, or a hub name with its commit if known."""
     folder = Path(model).expanduser()
     return (
         sha256_of_path(folder) if folder.is_dir() else f"{model}@{getattr(config, '_commit_hash', None) or 'unknown'}"
@@ -37,7 +37,7 @@ def weights_of(model: str, config: Any) -> str:
 
 
 def load(model: str, device: str) -> Loaded:
-    """Load a hub name or a directory, in bfloat16 on CUDA and float32 elsewhere. Raises UserError."""
+    """Load a hub name or a directory, in bfloat16 on CUDA and float32 elsewhere. Raises UserError if it cannot."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -51,7 +51,7 @@ def load(model: str, device: str) -> Loaded:
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load judge hf/{model}: {reason} (hf/ and a hub name or a saved directory)") from error
+        raise UserError(f"cannot load hf/{model}: {reason}; write hf/ and a hub name or a saved directory") from error
     if missing := sorted(about["missing_keys"]):
-        raise UserError(f"judge hf/{model} lacks weights ({missing[0]}, ...): it is no causal language model; name one")
+        raise UserError(f"hf/{model} lacks weights ({missing[0]}, ...): it is no causal language model; name one")
     return Loaded(loaded.to(device).eval(), tokenizer)

@@ -1,6 +1,6 @@
 """A causal language model that keeps what its last prompts with slots began with, so that this is run once.
 
-Knows token ids only: no texts, no requests, no queue. Who shares a batch changes no answer beyond rounding.
+The other prompts of a batch change no answer beyond rounding.
 
 Shape suffixes: B prompts of a batch, T tokens, S slots of a prompt, W tokens from the first slot on, V vocabulary.
 """
@@ -16,41 +16,39 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """A causal language model, with the keys and values of what its last prompts with slots began with.
-
-    tokens_run: positions put through the model so far, padding included.
-    """
+    """A causal language model, with the keys and values of what its last prompts with slots began with."""
 
     def __init__(self, model: Any) -> None:
         self.tokens_run = 0
+        """Positions that went through the model so far, padding included."""
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
         self._model = model
         self._prefix: list[int] = []
         self._cache: Any = None
 
     def logprobs(self, prompts: list[Prompt], tokens: list[int]) -> list[list[list[float]]]:
-        """For each prompt, for each of its places, the log-probabilities of some tokens there, by the full softmax.
+        """Return for each prompt and each of its positions the log-probabilities of some tokens, by the full softmax.
 
         Shorter prompts are padded on the right, where causal attention never looks: no mask is needed, and positions
         count on from the prefix by themselves.
         """
         import torch
 
-        first = min(min(prompt.places) for prompt in prompts)
+        first = min(min(prompt.positions) for prompt in prompts)
         prefix = _shared([prompt.ids for prompt in prompts])[: first - 1]
-        rest = [prompt.ids[len(prefix) : max(prompt.places)] for prompt in prompts]
+        rest = [prompt.ids[len(prefix) : max(prompt.positions)] for prompt in prompts]
         longest = max(map(len, rest))
         ids_BT = torch.tensor([ids + [0] * (longest - len(ids)) for ids in rest])
-        past, wanted = self._copies(prefix, len(prompts)) if prefix else None, len(prefix) + longest - first + 1
-        logits_BWV = self._run(self._model, ids_BT, past_key_values=past, logits_to_keep=wanted).logits
-        found = []
+        past, kept = self._copies(prefix, len(prompts)) if prefix else None, len(prefix) + longest - first + 1
+        logits_BWV = self._run(self._model, ids_BT, past_key_values=past, logits_to_keep=kept).logits
+        rows = []
         for prompt, logits_WV in zip(prompts, logits_BWV, strict=True):
-            logits_SV = logits_WV[[place - first for place in prompt.places]]
-            found.append(logits_SV.float().log_softmax(-1)[:, tokens].tolist())
-        return found
+            logits_SV = logits_WV[[position - first for position in prompt.positions]]
+            rows.append(logits_SV.float().log_softmax(-1)[:, tokens].tolist())
+        return rows
 
     def write(self, drafts: list[Draft]) -> None:
-        """Go on until every draft has stopped. Shorter prompts are padded on the left; who stops leaves the batch."""
+        """Generate until every draft has stopped, and so left the batch. Shorter prompts are padded on the left."""
         import torch
 
         longest = max(len(draft.prompt.ids) for draft in drafts)
@@ -58,7 +56,7 @@ class Network:
         ids_BT = torch.tensor([[0] * pad + draft.prompt.ids for pad, draft in zip(missing, drafts, strict=True)])
         mask_BT = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in missing], device=self._model.device)
         cache = None
-        if longest > 1:  # without the head: only what follows the last token is wanted
+        if longest > 1:  # without the head: only what follows the last token is needed
             cache = self._run(self._model.base_model, ids_BT[:, :-1], mask_BT[:, :-1]).past_key_values
         ids_B1 = ids_BT[:, -1:]
         while drafts:
@@ -79,7 +77,7 @@ class Network:
         return model(ids_BT.to(self._model.device), use_cache=True, **settings)
 
     def _copies(self, ids: list[int], count: int) -> Any:
-        """The cache of a prefix, once per prompt. What it shares with the prefix before is not run again."""
+        """Return the cache of a prefix, once per prompt. What it shares with the last prefix is not run again."""
         import torch
 
         kept, cache = self._prefix, self._cache
@@ -94,18 +92,18 @@ class Network:
         return copies
 
 
-def _cut(cache: Any, held: int, wanted: int) -> tuple[Any, int]:
-    """A cache without its last tokens, and how many it holds then: none if it cannot forget (a sliding window's)."""
+def _cut(cache: Any, held: int, size: int) -> tuple[Any, int]:
+    """Cut a cache to its first tokens; returns it and their number: 0 if it cannot be cut (a sliding window's)."""
     from transformers.cache_utils import DynamicLayer
 
-    if held == wanted:
+    if held == size:
         return cache, held
-    if wanted == 0 or any(type(layer) is not DynamicLayer for layer in cache.layers):
+    if size == 0 or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None, 0
-    cache.crop(wanted - held)
-    return cache, wanted
+    cache.crop(size - held)
+    return cache, size
 
 
 def _shared(rows: list[list[int]]) -> list[int]:
-    """The longest beginning that all have: the first and the last in order differ as soon as any two do."""
+    """Return the longest common beginning: the first and the last in order differ as soon as any two do."""
     return [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(rows), max(rows), strict=False))]

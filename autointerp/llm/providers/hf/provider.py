@@ -77,16 +77,16 @@ class LocalProvider(Provider):
         return call
 
     def _answered(self, call: _Call) -> Completion:
-        """A call's answer; if there is none yet, it and others of its kind are answered together.
+        """Return a call's answer; if there is none yet, answer it together with others of its kind.
 
-        An error reaches this call only: its mates have left the queue and then ask for themselves.
+        An error reaches this call only: the others have left the queue and are then answered by themselves.
         """
         if call.answer is None:
-            alike = [other for other in self._waiting if bool(other.prompt.places) == bool(call.prompt.places)]
-            mates = [call, *(other for other in alike if other is not call)][: self.batch]
-            self._waiting = [other for other in self._waiting if other not in mates]
-            for mate, answer in zip(mates, self._answers(mates), strict=True):
-                mate.answer = answer
+            alike = [other for other in self._waiting if bool(other.prompt.positions) == bool(call.prompt.positions)]
+            batch = [call, *(other for other in alike if other is not call)][: self.batch]
+            self._waiting = [other for other in self._waiting if other not in batch]
+            for member, answer in zip(batch, self._answers(batch), strict=True):
+                member.answer = answer
         assert call.answer is not None
         return call.answer
 
@@ -96,7 +96,7 @@ class LocalProvider(Provider):
 
         try:
             with torch.no_grad():
-                return self._read(calls) if calls[0].prompt.places else self._write(calls)
+                return self._read(calls) if calls[0].prompt.positions else self._write(calls)
         except torch.OutOfMemoryError as error:
             if len(calls) == 1:
                 message = f"{self.endpoint}: no memory for a prompt of {len(calls[0].prompt.ids)} tokens"
@@ -122,7 +122,7 @@ class LocalProvider(Provider):
 
 
 def _seed(request: Request) -> int:
-    """Of a request's own samples, which batch-mates do not touch."""
-    said = [part for message in request.messages for part in (message.role, message.content)]
-    seed = sha256_of(part.encode() for part in (*said, repr(request.temperature), repr(request.sample)))
+    """Return the seed of a request's own samples: the rest of the batch does not matter."""
+    parts = [part for message in request.messages for part in (message.role, message.content)]
+    seed = sha256_of(part.encode() for part in (*parts, repr(request.temperature), repr(request.sample)))
     return int(seed[:16], 16)

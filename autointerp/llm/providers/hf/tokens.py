@@ -1,4 +1,4 @@
-"""Texts to token ids and back, by a judge's own tokenizer. Knows neither the network nor who else asks.
+"""Turns texts into token ids and back, by a model's own tokenizer.
 
 Messages hold corpus text, which is hostile: a special token's name in it, such as <|endoftext|>, is read as the
 characters it is made of. Only the chat template's own markup and the beginning of a text are special tokens.
@@ -15,7 +15,7 @@ from autointerp.llm.providers.hf.drafts import Draft, Prompt
 from autointerp.llm.types import Completion, Message, Request, TokenLogprobs, Usage
 
 NUMBERS = tuple(str(number) for number in range(11))
-"""The texts whose log-probabilities are wanted at slots."""
+"""The texts whose log-probabilities are read at slots."""
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What decoding shows in place of a character whose last bytes are still to come."""
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
@@ -24,7 +24,7 @@ FENCED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}|[{OPEN}{CLOSE}]")
 
 
 class Tokens:
-    """A tokenizer, asked for what a judge needs."""
+    """A tokenizer, with what a language model's provider needs of it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -34,25 +34,25 @@ class Tokens:
         self._newline = self._ids("\n")
         first = tokenizer("x")["input_ids"][:1]
         self._bos: list[int] = first if first == [tokenizer.bos_token_id] else []
-        found = {text: self._inside(text) for text in NUMBERS}
-        self.numbers = {text: ids[0] for text, ids in found.items() if len(ids) == 1 and self._text(ids) == text}
+        ids_of = {text: self._inside(text) for text in NUMBERS}
+        self.numbers = {text: ids[0] for text, ids in ids_of.items() if len(ids) == 1 and self._text(ids) == text}
 
     def slotted(self, request: Request) -> Prompt:
-        """A plain text for the model to continue, cut at its slots so that a token begins at each."""
+        """Tokenize a plain text for the model to continue, cut at its slots so that a token begins at each."""
         (message,) = request.messages
         cuts = sorted(set(request.slots))
         pieces = [message.content[start:end] for start, end in pairwise([0, *cuts, len(message.content)])]
         ids = self._bos + self._ids(pieces[0])
         if not ids:
             raise CallError("rejected", "no token stands before the first slot, so nothing is predicted there")
-        place_of = {}
+        position_of = {}
         for cut, piece in zip(cuts, pieces[1:], strict=True):
-            place_of[cut] = len(ids)
+            position_of[cut] = len(ids)
             ids = ids + self._inside(piece)
-        return Prompt(ids, tuple(place_of[slot] for slot in request.slots))
+        return Prompt(ids, tuple(position_of[slot] for slot in request.slots))
 
     def chat(self, request: Request) -> Prompt:
-        """The messages by the model's chat template, or as a plain text with roles for a model without one."""
+        """Tokenize messages by the model's chat template, or as a plain text with roles for a model without one."""
         if self._tokenizer.chat_template:
             return Prompt(self._dialogue(request.messages))
         names = {"system": "", "user": "User: ", "assistant": "Assistant: "}
@@ -60,42 +60,42 @@ class Tokens:
         return Prompt(self._bos + self._ids("\n\n".join([*turns, "Assistant:"])))
 
     def finished(self, draft: Draft) -> Completion:
-        """The text of a draft that has stopped, with its log-probabilities."""
+        """Return the text of a draft that has stopped, with its log-probabilities."""
         texts, logprobs = self._texts(draft.ids) if draft.likely else [self._text(draft.ids)], []
-        for place, likely in enumerate(draft.likely):
-            top = {texts[place]: likely[draft.ids[place]]}
+        for index, likely in enumerate(draft.likely):
+            top = {texts[index]: likely[draft.ids[index]]}
             for token, logprob in likely.items():  # the likeliest first: of tokens with one text it stands for all
-                if token != draft.ids[place]:
-                    top.setdefault(self._added(draft.ids[:place], token), logprob)
-            logprobs.append(TokenLogprobs(texts[place], top))
+                if token != draft.ids[index]:
+                    top.setdefault(self._added(draft.ids[:index], token), logprob)
+            logprobs.append(TokenLogprobs(texts[index], top))
         assert draft.stop is not None
         usage = Usage(1, len(draft.prompt.ids), len(draft.ids))
         return Completion("".join(texts), draft.stop, usage, tuple(logprobs))
 
     def _texts(self, ids: list[int]) -> list[str]:
-        """What each token adds to the text. The last piece of a character brings all of it, those before nothing."""
-        texts, said = [], 0
+        """Return what each token adds to the text; the last piece of a character adds all of it."""
+        texts, length = [], 0
         for end in range(1, len(ids) + 1):
             text = self._text(ids[:end])
             whole = end == len(ids) or not text.endswith(UNFINISHED)
-            texts.append(text[said:] if whole else "")
-            said = len(text) if whole else said
+            texts.append(text[length:] if whole else "")
+            length = len(text) if whole else length
         return texts
 
     def _added(self, before: list[int], token: int) -> str:
-        """What a token adds to a text; a few tokens before it show whether it begins with a space."""
+        """Return what a token adds to a text; a few tokens before it show whether it begins with a space."""
         return self._text([*before[-4:], token])[len(self._text(before[-4:])) :]
 
     def _dialogue(self, messages: Sequence[Message]) -> list[int]:
-        """The messages in the chat template; special tokens count in its own markup, not in contents.
+        """Tokenize messages in the chat template; special tokens count in its own markup, not in contents.
 
         transformers' sanitize_control_tokens does the same, but older versions that we allow ignore it in silence.
         """
-        said = [replace(message, content=self._fenced(message.content)) for message in messages]
-        first, *others = FENCED.split(self._templated(said))  # markup and contents, a name, markup and contents, ...
+        fenced = [replace(message, content=self._fenced(message.content)) for message in messages]
+        first, *others = FENCED.split(self._templated(fenced))  # markup and contents, a name, markup and contents, ...
         ids = self._ids(first, markup=True)
-        for place, piece in enumerate(others):
-            ids += self._inside(piece or "", markup=place % 2 == 1)
+        for index, piece in enumerate(others):
+            ids += self._inside(piece or "", markup=index % 2 == 1)
         return ids
 
     def _fenced(self, content: str) -> str:
@@ -105,15 +105,15 @@ class Tokens:
         from jinja2 import TemplateError
 
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        wanted: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True}
+        options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True}
         try:
-            return str(self._tokenizer.apply_chat_template(turns, **wanted))
+            return str(self._tokenizer.apply_chat_template(turns, **options))
         except TemplateError:  # some (Gemma 2's) refuse a system turn: the user's first then begins with its text
             merged = {"role": "user", "content": "\n\n".join(turn["content"] for turn in turns[:2])}
-            return str(self._tokenizer.apply_chat_template([merged, *turns[2:]], **wanted))
+            return str(self._tokenizer.apply_chat_template([merged, *turns[2:]], **options))
 
     def _inside(self, text: str, *, markup: bool = False) -> list[int]:
-        """The tokens of a text that goes on after another.
+        """Tokenize a text that goes on after another.
 
         Some tokenizers (Llama 2's) begin every text with a space that is not in it; so the text is tokenized after a
         newline, with which neither words nor numbers merge.
@@ -122,7 +122,7 @@ class Tokens:
         return ids[start:] if ids[:start] == self._newline else self._ids(text, markup=markup)
 
     def _ids(self, text: str, *, markup: bool = False) -> list[int]:
-        """The tokens of a text; special tokens' names in it count as such only in markup."""
+        """Tokenize a text; special tokens' names in it count as such only in markup."""
         settings = {"add_special_tokens": False, "split_special_tokens": not markup, "verbose": False}
         return list(self._tokenizer(text, **settings)["input_ids"])
 

@@ -1,0 +1,47 @@
+"""Questions to the fake APIs through the real SDKs."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import anthropic
+import openai
+
+from tests.fakes import JudgeServer
+
+HELLO = "echo 2cf24dba"
+"""The default script's answer to "hello"."""
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"scores": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["scores"],
+    "additionalProperties": False,
+}
+
+
+def anthropic_client(server: JudgeServer, key: str = "test-key", timeout: float = 10) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(base_url=server.url, api_key=key, max_retries=0, timeout=timeout)
+
+
+def openai_client(server: JudgeServer, key: str = "test-key", timeout: float = 10) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=server.openai_url, api_key=key, max_retries=0, timeout=timeout)
+
+
+async def ask_anthropic(server: JudgeServer, content: Any = "hello", **more: Any) -> anthropic.types.Message:
+    async with anthropic_client(server, more.pop("key", "test-key"), more.pop("timeout", 10)) as client:
+        request = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": content}]} | more
+        return await client.messages.create(**request)
+
+
+async def ask_openai(server: JudgeServer, content: Any = "hello", **more: Any) -> openai.types.chat.ChatCompletion:
+    async with openai_client(server, more.pop("key", "test-key"), more.pop("timeout", 10)) as client:
+        request = {"model": "m", "messages": [{"role": "user", "content": content}]} | more
+        return await client.chat.completions.create(**request)
+
+
+ASK = {"anthropic": ask_anthropic, "openai": ask_openai}
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(coroutine)
