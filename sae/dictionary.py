@@ -135,10 +135,16 @@ Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative
 
 @dataclass(frozen=True)
 class Dictionary:
-    """features = activation((norm(x) - b_dec) W_enc + b_enc); reconstruction = unnorm(features W_dec + b_dec).
+    """Computes features = activation((norm(x) - b_dec) W_enc + b_enc) and x_hat = unnorm(features W_dec + b_dec).
 
     Features leave it one way, non-negative. A signed basis is given as two halves, +v and -v, whose features are the
     two rectified parts of one coordinate.
+
+    >>> import torch
+    >>> eye, zero = torch.eye(3), torch.zeros(3)
+    >>> neurons = sae.Dictionary("neurons", "neurons", eye, zero, eye, zero).at("blocks.0.mlp.hook_post")
+    >>> neurons.encode(torch.tensor([[2.0, -1.0, 0.5]]))
+    tensor([[2.0000, 0.0000, 0.5000]])
     """
 
     name: str

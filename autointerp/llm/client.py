@@ -174,7 +174,7 @@ class Client:
     async def _attempt(self, question: Question, deadline: Deadline) -> Answer:
         provider = self._provider_of(question)
         limit, queued = self._limits.of(provider.endpoint), time.monotonic()
-        async with limit.desk() as started:
+        async with limit.call() as started:
             if self._stopped:
                 raise self._stopped
             deadline.extend(started - queued)

@@ -1,16 +1,15 @@
-"""One classification of what goes wrong with a call, for every provider. Knows status codes, not SDKs."""
-
-from __future__ import annotations
+"""Classifies what goes wrong with a call, by HTTP status and body, for every provider."""
 
 import email.utils
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from autointerp.llm.keys import Secret
-    from autointerp.llm.specs import ModelSpec
+from pydantic import SecretStr
+
+from autointerp.llm.keys import redact
+from autointerp.llm.specs import ModelSpec
 
 CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
 
@@ -47,19 +46,19 @@ LONGEST_MESSAGE = 300
 
 
 def status_error(
-    spec: ModelSpec, secret: Secret, variable: str, status: int, body: str, headers: Mapping[str, str]
+    spec: ModelSpec, secret: SecretStr, variable: str, status: int, body: str, headers: Mapping[str, str]
 ) -> CallError:
     """The error for an HTTP status and the body that came with it."""
     out_of_credit = any(mark in body.lower() for mark in CREDIT) and status in (400, 402, 403, 429)
     kind = "fatal" if out_of_credit else KINDS.get(status, "transient" if status >= 500 else "rejected")
     advice = ADVICE[402] if out_of_credit else ADVICE.get(status, "")
-    said = one_line(secret.redact(body))
+    said = one_line(redact(body, secret))
     if kind == "fatal":
         said = f"{advice.format(variable=variable)}, then run the same command ({said})"
     return CallError(kind, f"{spec.text}: HTTP {status}: {said}", retry_after(headers))
 
 
-def broken(spec: ModelSpec, secret: Secret, what: str | Exception) -> CallError:
+def broken(spec: ModelSpec, secret: SecretStr, what: str | Exception) -> CallError:
     """The error for a call that brought no whole answer: a timeout, a dropped connection, half a body.
 
     An SDK's exception says little more than "Connection error."; why is in its cause.
@@ -67,7 +66,7 @@ def broken(spec: ModelSpec, secret: Secret, what: str | Exception) -> CallError:
     if isinstance(what, Exception):
         cause = what.__cause__ or what
         what = f"{type(what).__name__}: {what}" if cause is what else f"{type(what).__name__}: {cause!r}"
-    return CallError("transient", f"{spec.text}: {one_line(secret.redact(what))}")
+    return CallError("transient", f"{spec.text}: {one_line(redact(what, secret))}")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.specs import ModelSpec
 from sae.common.errors import UserError
@@ -14,31 +16,20 @@ NO_KEY = "none"
 """Sent to servers that need no key when none is set: the SDK wants one, local servers ignore it."""
 
 
-class Secret:
-    """A key that does not show itself in a repr, a log or a traceback's locals."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def redact(self, text: str) -> str:
-        """The text without the key: some servers echo it in their errors."""
-        return text if self._value == NO_KEY else text.replace(self._value, "[key]")
-
-    def __repr__(self) -> str:
-        return "Secret()"
-
-
-def find(spec: ModelSpec) -> Secret:
+def find(spec: ModelSpec) -> SecretStr:
     """Read the key that a model's provider needs. Raises UserError that names the variable if there is none."""
     provider = PROVIDERS.get(spec.provider)
     variable = provider.key_variable
     value = (os.environ.get(variable) or _dotenv().get(variable) or "").strip() if variable else ""
     if not value and variable and provider.is_key_required:
         raise UserError(f"{spec.text} needs a key: set {variable} in the environment or in a .env file here")
-    return Secret(value or NO_KEY)
+    return SecretStr(value or NO_KEY)
+
+
+def redact(text: str, secret: SecretStr) -> str:
+    """Return a text without the key: some servers echo it in their errors."""
+    key = secret.get_secret_value()
+    return text if key == NO_KEY else text.replace(key, "[key]")
 
 
 def address(spec: ModelSpec) -> str:

@@ -5,8 +5,9 @@ Knows how tasks are answered, live or by provider batches; not what they ask.
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,22 @@ DRAIN_SECONDS = 20.0
 """How long calls under way may still bring their paid answers when a run is stopped."""
 
 
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector run rarely, and not look at what is loaded by now (SDKs, records).
+
+    A collection between two answers holds all other answers up.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*RARE_COLLECTIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
 class LiveResolver:
     """A context manager. Raises UserError at once for a missing key or, with a budget, an unknown price."""
 
@@ -51,12 +68,8 @@ class LiveResolver:
             RetryPolicy(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
             limits,
         )
-        self._runner = asyncio.Runner()
-        # A collection between two answers holds all others up: it need not look through what is loaded by now (SDKs,
-        # records), and comes more rarely.
-        self._thresholds = gc.get_threshold()
-        gc.freeze()
-        gc.set_threshold(*RARE_COLLECTIONS)
+        self._runner = asyncio.Runner()  # makes its loop when it first runs
+        self._exits = ExitStack()
 
     def provider_of(self, question: Question) -> Provider:
         return self._providers[question.model]
@@ -103,13 +116,13 @@ class LiveResolver:
         _apart(lambda: self._runner.run(work))
 
     def __enter__(self) -> "LiveResolver":
+        self._exits.enter_context(rare_collections())
+        self._exits.callback(_apart, self._runner.close)
+        self._exits.callback(lambda: self._run(self._close()))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self._close())
-        _apart(self._runner.close)
-        gc.set_threshold(*self._thresholds)
-        gc.unfreeze()
+        self._exits.close()
 
     async def _close(self) -> None:
         await self.client.close()

@@ -86,6 +86,10 @@ def make_rows(
     ]
 
 
+def _range_of(score: str) -> intervals.Bounds | None:
+    return SCORERS.get(score.split("/")[0]).bounds
+
+
 def _models(config: Row, scorer: str) -> Row:
     """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the simulator."""
     needs = SCORERS.get(scorer.split("/")[0]).needs
@@ -102,7 +106,7 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
     answered = [result for result in group if scorer in result.scores]
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
     controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
-    interval = intervals.mean_interval(scores)
+    interval = intervals.mean_interval(scores, _range_of(scorer))
     return {
         "dictionary": facts["name"],
         "kind": facts["kind"],
@@ -152,7 +156,7 @@ def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -
     rows: list[Row] = []
     for name in (name for name in kinds if kinds[name] == "sae"):
         for other in (other for other in kinds if other != name):
-            difference = intervals.compare(scores[name], scores[other])
+            difference = intervals.compare(scores[name], scores[other], _range_of(score))
             if difference:
                 rows.append({"dictionary": name, "against": other, "scorer": score} | vars(difference))
     adjusted = intervals.holm([row["p"] for row in rows])

@@ -1,108 +1,182 @@
-"""The two pictures of a run: scores by dictionary, and scores along the explanation's length. Knows leaderboard rows.
+"""Draws a run's figures from its leaderboard rows: scores by dictionary, by layer, and by the explanation's length.
 
 In the manner of Cunningham et al. 2023, Figure 2: a mean per dictionary with its 95% interval.
 """
 
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autointerp.scorers.simulation import SLICES
+from autointerp.reporting.tables import SLICES, Row, main_rows, method_of, values_of, words
+from sae.baselines.registry import colour_of as registered_colour
+from sae.baselines.registry import kinds
 from sae.common.files import write_atomic_with
 
-COLOURS = {
-    "sae": "#d1495b",
-    "neurons": "#30638e",
-    "pca": "#5c946e",
-    "ica": "#8d6a9f",
-    "nmf": "#c08552",
-    "random": "#7a7a7a",
-    "random_matched": "#b5b5b5",
-}
-MOST_PANELS = 4
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_SCORES = 4
+"""Columns of scores.png."""
+STYLES = ("-", "--", ":", "-.")
+CHANCE_COLOUR, CONTROL_COLOUR = "#cccccc", "#999999"
+Line = Sequence[tuple[float, Row]]
+"""Positions on the x axis, each with the row that is drawn there."""
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
-    """Write scores.png and, where explanations of several lengths were scored, length.png."""
+    """Write scores.png; layers.png for a run at several layers; length.png for explanations of several lengths."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
     rows = [row for row in rows if row["scorer"] in SLICES] or rows
-    figures: dict[str, Figure] = {"scores.png": scores_by_dictionary(rows)}
-    if len(_budgets(rows)) > 1:
-        figures["length.png"] = scores_by_length(rows)
+    figures = {
+        "scores.png": scores_by_dictionary(rows),
+        "layers.png": scores_by_layer(rows),
+        "length.png": scores_by_length(rows),
+    }
     for name, figure in figures.items():
-        write_atomic_with(folder / name, partial(figure.savefig, dpi=130, bbox_inches="tight", format="png"))
+        if figure:
+            write_atomic_with(folder / name, partial(figure.savefig, dpi=130, bbox_inches="tight", format="png"))
 
 
-def scores_by_dictionary(rows: Sequence[Row]) -> Any:
-    """A panel per score (simulation: top and random, top, random) for the main explainer, with shuffled controls."""
-    from matplotlib.figure import Figure
+def colour_of(kind: str) -> str:
+    """Return the colour of a kind of dictionary; one that is not installed here gets one of matplotlib's cycle."""
+    return registered_colour(kind) if kind in kinds() else f"C{zlib.crc32(kind.encode()) % 10}"
 
-    main = [row for row in rows if row["explainer"] == rows[0]["explainer"]]
-    figure = Figure(figsize=(10.5, 4.6))
-    scorers = list(dict.fromkeys(row["scorer"] for row in main))[:MOST_PANELS]
-    panels = figure.subplots(1, len(scorers), sharey=True, squeeze=False)[0]
-    for panel, scorer in zip(panels, scorers, strict=True):
-        shown = [row for row in main if row["scorer"] == scorer]
-        for place, row in enumerate(shown):
-            _point(panel, place, row, fmt="o")
-            if row["control_mean"] is not None:
-                panel.plot(place, row["control_mean"], marker="x", color="#999999", linestyle="none")
-        panel.axhline(shown[0]["chance"] or 0, color="#cccccc", linewidth=0.8, zorder=0)
-        panel.set_xticks(range(len(shown)), [row["dictionary"] for row in shown], rotation=40, ha="right")
-        panel.set_title(scorer.removeprefix("simulation/").replace("_", " "), fontsize=10)
-    panels[0].set_ylabel("correlation" if scorers[0] in SLICES else "score")
-    figure.suptitle(
-        f"Mean over features with 95% interval; x: shuffled explanations. "
-        f"Explainer {rows[0]['explainer']}, simulator {rows[0]['simulator']}",
-        fontsize=10,
-    )
+
+def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
+    """Draw the main explainer's scores with their controls: a row of panels per hook point, a column per score."""
+    main = main_rows(rows)
+    hook_points, scorers = values_of(main, "hook_point"), values_of(main, "scorer")[:MOST_SCORES]
+    figure, panels = _panels(len(hook_points), len(scorers), 10.5, 4.0)
+    for line, hook_point in zip(panels, hook_points, strict=True):
+        for panel, scorer in zip(line, scorers, strict=True):
+            shown = [row for row in main if (row["hook_point"], row["scorer"]) == (hook_point, scorer)]
+            _draw_dictionaries(panel, shown)
+            panel.set_title(words(scorer), fontsize=10)
+        unit = "correlation" if scorers[0] in SLICES else "score"
+        line[0].set_ylabel(f"{hook_point}\n{unit}" if len(hook_points) > 1 else unit)
+    title = f"Mean over features with 95% interval; x: mismatched explanation; {method_of(main)}"
+    figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     return figure
 
 
-def scores_by_length(rows: Sequence[Row]) -> Any:
-    """Score (top and random) against the number of rules an explanation may have, a line per dictionary."""
-    from matplotlib.figure import Figure
+def _draw_dictionaries(panel: Axes, rows: Sequence[Row]) -> None:
+    for position, row in enumerate(rows):
+        _draw_point(panel, position, row)
+        if row["control_mean"] is not None:
+            panel.plot(position, row["control_mean"], marker="x", color=CONTROL_COLOUR, linestyle="none")
+    _draw_chance(panel, rows)
+    panel.set_xticks(range(len(rows)), list(map(_short_name, rows)), rotation=40, ha="right")
 
-    budgets = _budgets(rows)
-    figure = Figure(figsize=(6.4, 4.0))
-    panel = figure.subplots()
-    main = [row for row in rows if row["scorer"] == rows[0]["scorer"]]
-    for name in dict.fromkeys(row["dictionary"] for row in main):
-        line = _line(main, name, budgets)
-        for place, row in line:
-            _point(panel, place, row, fmt="o", size=4)
-        colour = COLOURS[line[0][1]["kind"]] if line else "black"
-        style = "--" if "-top" in name else "-"  # a baseline's top-k version has its colour
-        panel.plot([p for p, _ in line], [row["mean"] for _, row in line], style, color=colour, label=name)
-    panel.set_xticks(range(len(budgets)), [budget.removeprefix("rules-") for budget in budgets])
-    panel.set_xlabel("rules in the explanation")
-    panel.set_ylabel(rows[0]["scorer"])
-    panel.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
-    panel.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
+
+def scores_by_layer(rows: Sequence[Row]) -> Figure | None:
+    """Draw the main score against the layer, a panel per kind of hook point and a line per kind of dictionary.
+
+    None if no kind of hook point (`mlp.hook_post` of blocks.N.mlp.hook_post) occurs in two layers.
+    """
+    main = [row for row in main_rows(rows) if row["scorer"] == rows[0]["scorer"]]
+    by_hook: dict[str, list[tuple[int, Row]]] = {}
+    for row in main:
+        if hook_point := re.fullmatch(r"blocks\.(\d+)\.(.+)", row["hook_point"]):
+            by_hook.setdefault(hook_point[2], []).append((int(hook_point[1]), row))
+    several = {name: found for name, found in by_hook.items() if len({layer for layer, _ in found}) > 1}
+    if not several:
+        return None
+    figure, panels = _panels(len(several), 1, 6.4, 4.0)
+    for (panel,), (name, found) in zip(panels, several.items(), strict=True):
+        for (kind, rank), line in _lines_by_kind(found).items():
+            _draw_line(panel, line, f"{kind} ({rank + 1})" if rank else kind, STYLES[rank % len(STYLES)])
+        panel.set_xticks(sorted({layer for layer, _ in found}))
+        _finish(panel, f"layer of blocks.N.{name}", main)
     figure.tight_layout()
     return figure
 
 
-def _line(main: Sequence[Row], name: str, budgets: list[str]) -> list[tuple[int, Row]]:
-    found = {row["explainer"]: row for row in main if row["dictionary"] == name and row["mean"] is not None}
-    return [(place, found[budget]) for place, budget in enumerate(budgets) if budget in found]
+def _lines_by_kind(rows: Sequence[tuple[int, Row]]) -> dict[tuple[str, int], list[tuple[int, Row]]]:
+    """Group rows by kind, and by their order among the dictionaries of this kind at one layer; layers ascend."""
+    lines: dict[tuple[str, int], list[tuple[int, Row]]] = {}
+    ranks: Counter[tuple[int, str]] = Counter()
+    for layer, row in sorted(rows, key=lambda item: item[0]):
+        lines.setdefault((row["kind"], ranks[layer, row["kind"]]), []).append((layer, row))
+        ranks[layer, row["kind"]] += 1
+    return lines
 
 
-def _budgets(rows: Sequence[Row]) -> list[str]:
-    """The rule explainers by their length."""
+def scores_by_length(rows: Sequence[Row]) -> Figure | None:
+    """Draw the main score against the number of rules an explanation may have: a panel per hook point.
+
+    None if no two explainers are rules of different lengths.
+    """
+    lengths = _lengths(rows)
+    if len(lengths) < 2:
+        return None
+    main = [row for row in rows if row["scorer"] == rows[0]["scorer"] and row["explainer"] in lengths]
+    hook_points = values_of(main, "hook_point")
+    figure, panels = _panels(len(hook_points), 1, 6.4, 4.0)
+    for (panel,), hook_point in zip(panels, hook_points, strict=True):
+        shown = [row for row in main if row["hook_point"] == hook_point]
+        for name in values_of(shown, "dictionary"):
+            line = [(lengths.index(row["explainer"]), row) for row in shown if row["dictionary"] == name]
+            # A baseline's top-k version has the baseline's colour.
+            _draw_line(panel, sorted(line, key=lambda item: item[0]), name, "--" if "-top" in name else "-")
+        panel.set_xticks(range(len(lengths)), [name.removeprefix("rules-") for name in lengths])
+        _finish(panel, "rules in the explanation", main)
+    figure.tight_layout()
+    return figure
+
+
+def _lengths(rows: Sequence[Row]) -> list[str]:
+    """Order the explainers that are rules by their length."""
     names = {row["explainer"] for row in rows if row["explainer"].startswith("rules-")}
     return sorted(names, key=lambda name: float(name.split("-")[1].replace("unlimited", "inf")))
 
 
-def _point(panel: Any, place: int, row: Row, fmt: str, size: int = 6) -> None:
+def _panels(n_rows: int, n_columns: int, width: float, height: float) -> tuple[Figure, Any]:
+    """Make a figure with a grid of panels, [n_rows, n_columns]; sizes in inches, the height per row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 0.6 + height * n_rows))
+    return figure, figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
+
+
+def _finish(panel: Axes, x_label: str, rows: Sequence[Row]) -> None:
+    _draw_chance(panel, rows)
+    panel.set_xlabel(x_label)
+    panel.set_ylabel(rows[0]["scorer"])
+    panel.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
+
+
+def _draw_chance(panel: Axes, rows: Sequence[Row]) -> None:
+    levels = [row["chance"] for row in rows if row["chance"] is not None]
+    panel.axhline(levels[0] if levels else 0.0, color=CHANCE_COLOUR, linewidth=0.8, zorder=0)
+
+
+def _draw_line(panel: Axes, line: Line, label: str, style: str) -> None:
+    """Draw the rows of a line that have a mean, with their intervals."""
+    drawn = [(position, row) for position, row in line if row["mean"] is not None]
+    for position, row in drawn:
+        _draw_point(panel, position, row, size=4)
+    colour = colour_of(line[0][1]["kind"])
+    panel.plot([x for x, _ in drawn], [row["mean"] for _, row in drawn], style, color=colour, label=label)
+
+
+def _draw_point(panel: Axes, position: float, row: Row, size: int = 6) -> None:
     if row["mean"] is None:
         return
     reach = None if row["ci_low"] is None else [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
-    panel.errorbar(place, row["mean"], yerr=reach, fmt=fmt, markersize=size, capsize=3, color=COLOURS[row["kind"]])
+    colour = colour_of(row["kind"])
+    panel.errorbar(position, row["mean"], yerr=reach, fmt="o", markersize=size, capsize=3, color=colour)
+
+
+def _short_name(row: Row) -> str:
+    """Return a dictionary's name without the hook point that the panel names."""
+    return str(row["dictionary"]).removesuffix(f"@{row['hook_point']}")

@@ -48,7 +48,7 @@ def main_rows(rows: Sequence[Row]) -> list[Row]:
 def _simulation_table(by_dictionary: dict[str, list[Row]]) -> Table:
     rows = [row for slices in by_dictionary.values() for row in slices]
     labels = _labels(rows)
-    header = [*map(_words, (*labels, *SLICES)), "mismatched", "undefined as 0"]
+    header = [*map(words, (*labels, *SLICES)), "mismatched", "undefined as 0"]
     lines = [
         [
             *(slices[0][label] or "-" for label in labels),
@@ -76,7 +76,7 @@ def _counts_table(by_dictionary: dict[str, list[Row]]) -> Table:
         ]
         for name, slices in by_dictionary.items()
     ]
-    header = ["dictionary", *map(_words, SLICES), "density", "L0", "FVU"]
+    header = ["dictionary", *map(words, SLICES), "density", "L0", "FVU"]
     title = f"Number of features {COUNTS} ({MEANINGS}), their median density, and the dictionary's L0 and FVU."
     return Table(header, lines, title)
 
@@ -89,7 +89,7 @@ MEANINGS = "undefined: a constant vector has no correlation; error: no answer, o
 
 def _judged_table(rows: Sequence[Row]) -> Table:
     labels = _labels(rows)
-    header = [*map(_words, labels), "scorer", "mean", "chance level", "mismatched", COUNTS]
+    header = [*map(words, labels), "scorer", "mean", "chance level", "mismatched", COUNTS]
     lines = [
         [
             *(row[label] or "-" for label in labels),
@@ -106,22 +106,29 @@ def _judged_table(rows: Sequence[Row]) -> Table:
 
 def _labels(rows: Sequence[Row]) -> list[str]:
     """Choose the columns that say which rows these are: what differs among them, and the origin of several runs."""
-    differing = [name for name in ("hook_point", *METHOD) if len(_values(rows, name)) > 1]
+    differing = [name for name in ("hook_point", *METHOD) if len(values_of(rows, name)) > 1]
     return ["dictionary", *(name for name in ORIGIN if name in rows[0]), *differing]
 
 
 def _title(rows: Sequence[Row], text: str) -> str:
-    """Put what all rows have in common in front of a title: explainer, simulator, judge."""
-    common = [f"{name} {values[0]}" for name in METHOD if len(values := _values(rows, name)) == 1]
-    title = f"{', '.join(common)}: {text}" if common else text
+    method = method_of(rows)
+    title = f"{method}: {text}" if method else text
     return title[0].upper() + title[1:]
 
 
-def _values(rows: Sequence[Row], name: str) -> list[str]:
+def method_of(rows: Sequence[Row]) -> str:
+    """Name what all rows have in common: `explainer rules-5, simulator rules`."""
+    common = [f"{name} {values[0]}" for name in METHOD if len(values := values_of(rows, name)) == 1]
+    return ", ".join(common)
+
+
+def values_of(rows: Sequence[Row], name: str) -> list[str]:
+    """List the different values of a column, without nulls, in the order of the rows."""
     return list(dict.fromkeys(row[name] for row in rows if row[name] is not None))
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """Write the name of a column or a score in words."""
     return name.removeprefix("simulation/").replace("_", " ")
 
 

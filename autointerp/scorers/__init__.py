@@ -60,6 +60,8 @@ class Scorer(Part, ABC):
     """For plots."""
     chance: ClassVar[float | None] = None
     """The chance level of its score, if it has only one; None if there is no such level."""
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    """The lowest and highest value that its scores can have, within which their intervals stay; None: not known."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

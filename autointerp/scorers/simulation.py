@@ -32,7 +32,7 @@ SIMULATED = frozenset().union(*SLICES.values())
 class SimulationScorer(Scorer):
     """Shows the simulator the explanation and the tokens of the score records, and nothing else."""
 
-    name, colour = "simulation", "#1b1b1b"
+    name, colour, bounds = "simulation", "#1b1b1b", (-1.0, 1.0)
     needs = Needs(simulator=True)
 
     def __init__(self, config: Config) -> None:

@@ -30,13 +30,29 @@ def peek(path: str | Path, allow_pickle: bool = False) -> Header:
 
 
 def load(path: str | Path, allow_pickle: bool = False) -> Dictionary:
-    """Read a dictionary. Raises UserError naming the tensor and both shapes where a file does not fit."""
+    """Read a dictionary in any known format; its tensors are fp32 on the CPU.
+
+    >>> dictionary = sae.load("dictionary")
+    >>> dictionary.name, dictionary.n_features, dictionary.hook_point
+    ('words', 8, 'hook_embed')
+
+    Args:
+        path: a folder, a file, or `FILE#N` for one of several in a file (`sae convert --help` lists the formats).
+        allow_pickle: also open formats that are pickles, by an unpickler that runs nothing of the file.
+
+    Raises:
+        UserError: nothing of a known format is there, or a file does not fit: names the tensor and both shapes.
+    """
     location = _opened(path, allow_pickle)
     return location.format.load(*_arguments(location))
 
 
 def save(dictionary: Dictionary, folder: str | Path, format: str = "own") -> None:
     """Write a dictionary into a new folder, whole or not at all.
+
+    >>> sae.save(sae.load("dictionary"), "copy")
+    >>> sae.load("copy").name
+    'words'
 
     Raises UserError if the folder exists, the format is not one of `writable()`, or it cannot express the dictionary.
     """
@@ -45,6 +61,10 @@ def save(dictionary: Dictionary, folder: str | Path, format: str = "own") -> Non
 
 def convert(source: str | Path, folder: str | Path, format: str = "own", allow_pickle: bool = False) -> Dictionary:
     """Read any format and write one of `writable()`. Returns what was written; its metadata name the source.
+
+    >>> converted = sae.convert("dictionary", "for_saelens", format="saelens")
+    >>> converted.metadata["converted_from"]
+    'dictionary (own)'
 
     Raises UserError before anything is read if it could not be written.
     """

@@ -19,6 +19,7 @@ from sae.formats.json_checks import (
     short_repr,
     texts,
 )
+from sae.formats.model_path import from_stored, to_stored
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sae.dictionary import Activation, Dictionary
 
 VERSION, READABLE = 2, (1, 2)
-"""Version 1 names one `hook_point` that is both read and written."""
+"""Version 1 names one `hook_point`, both read and written, and local models by absolute paths only."""
 ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
 
 
@@ -43,7 +44,7 @@ def peek(folder: Path) -> Header:
         n_features=positive_int(about, "n_features", path),
         reads=reads,
         writes=writes,
-        model=optional_typed(about, "model", str, path),
+        model=_model(about, folder),
         prepend_bos=optional_typed(metadata, "prepend_bos", bool, path),
         processing=optional_typed(metadata, "processing", dict, path),
     )
@@ -73,8 +74,10 @@ def load(folder: Path) -> Dictionary:
 
 
 def save(dictionary: Dictionary, folder: Path) -> None:
+    """Write a folder of two files. Raises UserError if it exists or cannot be written."""
     tensors, activation = _tensors(dictionary)
-    write_folder(folder, (ABOUT, _describe(dictionary, activation)), (WEIGHTS, tensors))
+    about = _describe(dictionary, activation) | {"model": to_stored(dictionary.model, folder)}
+    write_folder(folder, (ABOUT, about), (WEIGHTS, tensors))
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -99,6 +102,12 @@ def _hook_points(about: dict[str, Any], path: Path) -> tuple[tuple[str, ...], tu
     return texts(about, "reads", path), texts(about, "writes", path)
 
 
+def _model(about: dict[str, Any], folder: Path) -> str | None:
+    """Return the model's name or its folder; version 1 has no relative paths."""
+    stored = optional_typed(about, "model", str, folder / ABOUT)
+    return stored if about["format_version"] == 1 else from_stored(stored, folder)
+
+
 def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, Any]:
     return {
         "format_version": VERSION,
@@ -111,7 +120,6 @@ def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, A
         "normalisation": dictionary.normalisation,
         "reads": list(dictionary.reads),
         "writes": list(dictionary.writes),
-        "model": dictionary.model,
         "metadata": dict(dictionary.metadata),
     }
 

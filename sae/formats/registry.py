@@ -58,7 +58,7 @@ FORMATS: Registry[Format] = Registry(
     "format",
     "sae.formats",
     order=("own", "sparsify", "saelens", "gemma_scope", "dictionary_learning"),
-    shared=("registry", "header", "json_checks", "safe_load", "tensor_checks", "write"),
+    shared=("registry", "header", "json_checks", "model_path", "safe_load", "tensor_checks", "write"),
 )
 
 

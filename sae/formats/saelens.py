@@ -14,6 +14,7 @@ from sae.baselines.registry import kinds
 from sae.common.errors import UserError
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
+from sae.formats.model_path import from_stored, is_relative, to_stored
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = "6.54.12"
 """Of the library whose layout is written; it reads anything below 6 as the flat layout before."""
-OURS = "autointerp"
+OURS = "sae_dictionary"
 """The key of the metadata under which what SAELens has no field for is kept."""
 ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 INSTEAD = 'save it in our own format (format="own") instead'
@@ -55,7 +56,7 @@ def peek(folder: Path) -> Header:
         n_features=positive_int(config, "d_sae", path),
         reads=at,
         writes=at,
-        model=optional_typed(about, "model_name", str, path),
+        model=_model(about, path),
         prepend_bos=optional_typed(about, "prepend_bos", bool, path),
         processing=processing,
         notes=(UNSAID,) if processing is None else (),
@@ -70,8 +71,8 @@ def load(folder: Path) -> Dictionary:
     d, m = header.d_in, header.n_features
     W_dec_FD = require_tensor(tensors, "W_dec", (m, d), path)
     gated = config["architecture"] == "gated"
-    ours = {"kind": "sae"} | (optional_typed(config["metadata"], OURS, dict, folder / ABOUT) or {})
-    config["metadata"].pop(OURS, None)
+    ours = {"kind": "sae"} | (_ours(config["metadata"], folder / ABOUT) or {})
+    config["metadata"] = {name: value for name, value in config["metadata"].items() if not _is_ours(name, value)}
     kind = one_of(kinds(), ours, "kind", folder / ABOUT)
     return Dictionary(
         name=header.name,
@@ -86,7 +87,7 @@ def load(folder: Path) -> Dictionary:
         reads=header.reads,
         writes=header.writes,
         model=header.model,
-        metadata={"saelens": config} | {name: value for name, value in ours.items() if name != "kind"},
+        metadata={"saelens": config} | {name: value for name, value in ours.items() if name not in ("kind", "model")},
     )
 
 
@@ -104,7 +105,7 @@ def save(dictionary: Dictionary, folder: Path) -> None:
         "apply_b_dec_to_input": dictionary.subtract_b_dec,
         "normalize_activations": dictionary.normalisation,
         "reshape_activations": "hook_z" if hook_z else "none",
-        "metadata": _metadata(dictionary),
+        "metadata": _metadata(dictionary, folder),
     }
     tensors |= {"W_enc": dictionary.W_enc_DF, "W_dec": dictionary.W_dec_FD, "b_dec": dictionary.b_dec_D}
     write_folder(folder, (ABOUT, config | options), (WEIGHTS, tensors))
@@ -142,7 +143,25 @@ def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> b
     raise UserError(f"cannot save {folder}: SAELens scales pre-activations by the decoder's norms only; {INSTEAD}")
 
 
-def _metadata(dictionary: Dictionary) -> dict[str, Any]:
+def _ours(about: dict[str, Any], path: Path) -> dict[str, Any] | None:
+    """Return what we wrote beside SAELens' own metadata; None if SAELens itself wrote the file."""
+    optional_typed(about, OURS, dict, path)
+    return next((value for name, value in about.items() if _is_ours(name, value)), None)
+
+
+def _is_ours(name: str, value: Any) -> bool:
+    """Return whether this entry of the metadata is ours. Older versions of this code had another key for it."""
+    return name == OURS or (isinstance(value, dict) and "kind" in value)
+
+
+def _model(about: dict[str, Any], path: Path) -> str | None:
+    """Return the model's name or its folder; ours says where a folder lies that was copied with the dictionary's."""
+    ours = _ours(about, path) or {}
+    stored = optional_typed(ours, "model", str, path)
+    return from_stored(stored, path.parent) if stored else optional_typed(about, "model_name", str, path)
+
+
+def _metadata(dictionary: Dictionary, folder: Path) -> dict[str, Any]:
     """What SAELens' own metadata hold; those the dictionary was read with are kept, what is unknown is left out."""
     ours = dict(dictionary.metadata)
     read = (ours.pop("saelens", None) or {}).get("metadata") or {}
@@ -154,9 +173,11 @@ def _metadata(dictionary: Dictionary) -> dict[str, Any]:
         KWARGS: ours.get("processing"),
     }
     told = {name: value for name, value in known.items() if value is not None}
+    stored = to_stored(dictionary.model, folder)  # the library itself reads only names and absolute paths
+    near = {"model": stored} if stored and is_relative(stored) else {}
     needed: dict[str, Any] = {"sae_lens_training_version": None, KWARGS: {}}
     layout = {"sae_lens_version": VERSION}  # of the files, whoever trained it
-    return needed | origin | told | layout | {OURS: {"kind": dictionary.kind} | ours}
+    return needed | origin | told | layout | {OURS: {"kind": dictionary.kind} | near | ours}
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -193,7 +214,7 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
 
     In a file of ours an empty mapping may only stand where the library needs one; whether it is said, ours tells.
     """
-    kwargs, ours = optional_typed(about, KWARGS, dict, path), optional_typed(about, OURS, dict, path)
+    kwargs, ours = optional_typed(about, KWARGS, dict, path), _ours(about, path)
     if kwargs is None or (not kwargs and ours is not None and "processing" not in ours):
         return None
     flags = {name: bool(kwargs.get(name, False)) for name in PROCESSING}

@@ -17,9 +17,9 @@ from torch import Tensor
 from sae.common.errors import UserError
 from sae.common.progress import Progress, Report
 from sae.training.architectures.base import Place
+from sae.training.architectures.recipe import Recipe
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
-from sae.training.recipes import Recipe
 from sae.training.resampling import Resampler, due
 from sae.training.trainer import Measured, Trainer
 

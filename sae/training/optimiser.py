@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from sae.training.architectures.recipe import Recipe
 from sae.training.flat import Flat
-from sae.training.recipes import Recipe
 
 
 def peak_rate(recipe: Recipe, n_features: int) -> float:

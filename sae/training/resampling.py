@@ -15,15 +15,14 @@ from math import ceil, inf
 import torch
 from torch import Tensor
 
-from sae.training import recipes
-from sae.training.architectures.relu import ReLUArchitecture
+from sae.training.architectures.relu import ReLU, ReLUAutoencoder
 from sae.training.trainer import Trainer
 
 
 def due(trainer: Trainer) -> bool:
     """Whether it is time, before the next step."""
     recipe = trainer.recipe
-    return isinstance(recipe, recipes.ReLU) and trainer.steps_done in recipe.resampling.steps
+    return isinstance(recipe, ReLU) and trainer.steps_done in recipe.resampling.steps
 
 
 class Resampler:
@@ -35,10 +34,10 @@ class Resampler:
     """
 
     def __init__(self, trainer: Trainer) -> None:
-        recipe, architecture = trainer.recipe, trainer.architecture
-        assert isinstance(recipe, recipes.ReLU)
-        assert isinstance(architecture, ReLUArchitecture)
-        self._trainer, self._recipe, self._architecture = trainer, recipe, architecture
+        recipe, autoencoder = trainer.recipe, trainer.autoencoder
+        assert isinstance(recipe, ReLU)
+        assert isinstance(autoencoder, ReLUAutoencoder)
+        self._trainer, self._recipe, self._autoencoder = trainer, recipe, autoencoder
         batch = trainer.vectors / trainer.steps_done
         self.batches_wanted = ceil(recipe.resampling.inputs / batch)
         ranks = self._ranks = trainer.place.ranks
@@ -49,7 +48,7 @@ class Resampler:
         """Which of all dead features they are."""
         seed = (recipe.seed + 1) * 1_000_003 + trainer.steps_done
         self._generator = torch.Generator().manual_seed(seed)
-        self._chosen_SD = architecture.params.buffer.new_zeros((len(self.dead_S), trainer.place.d_in))
+        self._chosen_SD = autoencoder.params.buffer.new_zeros((len(self.dead_S), trainer.place.d_in))
         self._total = 0.0
 
     def add(self, x_BD: Tensor) -> None:
@@ -74,12 +73,12 @@ class Resampler:
 
     def losses(self, x_BD: Tensor) -> Tensor:
         """The loss of each vector by itself, [B], in the scale trained in."""
-        p, ranks = self._architecture.low, self._ranks
+        p, ranks = self._autoencoder.low, self._ranks
         z_BD = x_BD - p["b_dec"]
         f_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T).relu_()
         error_BD = ranks.sum_over_features(f_BF @ p["W_dec"]) - z_BD
         penalty_B = ranks.sum_over_features(f_BF.sum(1, dtype=torch.float32))
-        return self._architecture.error_weight * error_BD.float().square().sum(1) + self._recipe.l1 * penalty_B
+        return self._autoencoder.error_weight * error_BD.float().square().sum(1) + self._recipe.l1 * penalty_B
 
     def finish(self) -> int:
         """Begin anew; returns how many features were dead."""
@@ -89,7 +88,7 @@ class Resampler:
         return n
 
     def _begin_anew(self, chosen_SD: Tensor) -> None:
-        trainer, params, dead_S = self._trainer, self._architecture.params, self.dead_S
+        trainer, params, dead_S = self._trainer, self._autoencoder.params, self.dead_S
         norms_F = self._ranks.gather_features(params["W_enc"].norm(dim=1))
         living = norms_F.mean() if bool(self._dead_F.all()) else norms_F[~self._dead_F].mean()
         unit_SD = chosen_SD / chosen_SD.norm(dim=1, keepdim=True).clamp_min(1e-12)
@@ -99,4 +98,4 @@ class Resampler:
         for name in ("W_dec", "W_enc", "b_enc"):
             trainer.adam.forget(name, dead_S)
         trainer.silent_F[dead_S] = 0
-        self._architecture.refresh()
+        self._autoencoder.refresh()

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
-from sae.training import recipes
-from sae.training.architectures import build
 from sae.training.architectures.base import Losses, Place
-from sae.training.architectures.topk import TopKArchitecture
+from sae.training.architectures.recipe import Recipe
+from sae.training.architectures.registry import build
 from sae.training.capture import Captured
 from sae.training.flat import Flat
 from sae.training.optimiser import Adam
@@ -46,16 +45,16 @@ class Trainer:
             same in all processes.
     """
 
-    def __init__(self, recipe: recipes.Recipe, steps: int, first_BD: Tensor, place: Place) -> None:
+    def __init__(self, recipe: Recipe, steps: int, first_BD: Tensor, place: Place) -> None:
         self.recipe, self.steps, self.place = recipe, steps, place
         self.scale = float(first_BD.float().square().mean().sqrt()) if recipe.normalise else 1.0
-        self.architecture = build(recipe, place)
+        self.autoencoder = build(recipe, place)
         scaled_BD = first_BD.float() / self.scale
-        self.architecture.initialise(scaled_BD, geometric_median(scaled_BD))
-        self.architecture.refresh()
-        self.adam = Adam(recipe, self.architecture.params, self.architecture.grads, self.architecture.n_features)
-        self.silent_F = torch.zeros(self.architecture.n_local, dtype=torch.long, device=place.device)
-        self.dead_F = torch.zeros(self.architecture.n_local, dtype=torch.bool, device=place.device)
+        self.autoencoder.initialise(scaled_BD, geometric_median(scaled_BD))
+        self.autoencoder.refresh()
+        self.adam = Adam(recipe, self.autoencoder.params, self.autoencoder.grads, self.autoencoder.n_features)
+        self.silent_F = torch.zeros(self.autoencoder.n_local, dtype=torch.long, device=place.device)
+        self.dead_F = torch.zeros(self.autoencoder.n_local, dtype=torch.bool, device=place.device)
         self.steps_done = self.vectors = 0
         self.losses: Losses | None = None
         self._update = Captured(self._eager, place)
@@ -68,25 +67,25 @@ class Trainer:
         """One update on activation vectors [B, D], this process's part of the batch."""
         done = self.steps_done / self.steps
         self.adam.set_rate(done)
-        self.architecture.progress.fill_(done)
-        self.losses = self._update(x_BD, replay=not self._revives)
+        self.autoencoder.progress.fill_(done)
+        self.losses = self._update(x_BD, replay=self.autoencoder.dead_S is None)
         self.steps_done += 1
         self.vectors += len(x_BD) * self.place.ranks.parts
         if self.steps_done % LOOK_EVERY == 0:
             self._look_for_dead()
 
     def _eager(self, x_BD: Tensor) -> Losses:
-        architecture, ranks = self.architecture, self.place.ranks
-        losses = architecture.gradients(self.scaled(x_BD))
-        ranks.average_over_parts(architecture.grads.buffer)
-        architecture.project()
+        autoencoder, ranks = self.autoencoder, self.place.ranks
+        losses = autoencoder.gradients(self.scaled(x_BD))
+        ranks.average_over_parts(autoencoder.grads.buffer)
+        autoencoder.project()
         if self.recipe.clip is not None:
-            self.adam.clip(ranks.square_norm(architecture.grads))
+            self.adam.clip(ranks.square_norm(autoencoder.grads))
         self.adam.step()
-        architecture.normalise()
-        architecture.refresh()
-        ranks.any_fired(architecture.fired_F)
-        self.silent_F.add_(len(x_BD) * ranks.parts).masked_fill_(architecture.fired_F, 0)
+        autoencoder.normalise()
+        autoencoder.refresh()
+        ranks.any_fired(autoencoder.fired_F)
+        self.silent_F.add_(len(x_BD) * ranks.parts).masked_fill_(autoencoder.fired_F, 0)
         return losses
 
     def scaled(self, x_BD: Tensor) -> Tensor:
@@ -113,12 +112,12 @@ class Trainer:
 
     def _variation(self, x_BD: Tensor) -> Tensor:
         """Squared distances of these vectors to the whole batch's mean, summed, in the units trained in."""
-        x_BD = x_BD.to(self.architecture.master) / self.scale
+        x_BD = x_BD.to(self.autoencoder.master) / self.scale
         return (x_BD - self.place.ranks.average_over_parts(x_BD.mean(0))).square().sum()
 
     def dictionary(self, hook_point: str, model: str, metadata: dict[str, Any]) -> Dictionary:
         """The autoencoder in the activations' own scale."""
-        weights = self.architecture.weights()
+        weights = self.autoencoder.weights()
         return Dictionary(
             name=self.recipe.label,
             kind="sae",
@@ -126,7 +125,7 @@ class Trainer:
             b_enc_F=weights.b_enc_F * self.scale,
             W_dec_FD=weights.W_dec_FD.clone(),
             b_dec_D=weights.b_dec_D * self.scale,
-            activation=self.architecture.activation(self.scale),
+            activation=self.autoencoder.activation(self.scale),
             reads=(hook_point,),
             writes=(hook_point,),
             model=model,
@@ -136,8 +135,8 @@ class Trainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that training goes on from, by name."""
-        own = {"params": self.architecture.params.buffer, "silent": self.silent_F, "dead": self.dead_F}
-        return own | self.adam.state() | dict(self.architecture.state())
+        own = {"params": self.autoencoder.params.buffer, "silent": self.silent_F, "dead": self.dead_F}
+        return own | self.adam.state() | dict(self.autoencoder.state())
 
     def facts(self) -> dict[str, Any]:
         """What else that is, as plain values."""
@@ -145,7 +144,7 @@ class Trainer:
             "steps_done": self.steps_done,
             "vectors": self.vectors,
             "scale": self.scale,
-            "error_weight": self.architecture.error_weight,
+            "error_weight": self.autoencoder.error_weight,
         }
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -153,29 +152,25 @@ class Trainer:
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         self.steps_done, self.vectors, self.scale = facts["steps_done"], facts["vectors"], facts["scale"]
-        self.architecture.error_weight = facts["error_weight"]
-        self.architecture.refresh()
-        self._tell_dead()
+        self.autoencoder.error_weight = facts["error_weight"]
+        self.autoencoder.refresh()
+        self._note_dead()
 
     @property
     def bytes(self) -> int:
         """Memory this dictionary takes beside the working memory that all share."""
         moments: list[Flat] = [self.adam.first, self.adam.second]
-        return self.architecture.bytes + sum(moment.bytes for moment in moments)
-
-    @property
-    def _revives(self) -> bool:
-        return isinstance(self.architecture, TopKArchitecture) and self.architecture.dead_S is not None
+        return self.autoencoder.bytes + sum(moment.bytes for moment in moments)
 
     def _look_for_dead(self) -> None:
         self.dead_F.copy_(self.silent_F >= self.recipe.dead_after)
-        self._tell_dead()
+        self._note_dead()
 
-    def _tell_dead(self) -> None:
-        """The auxiliary loss's features; if any process has some, all take part in its exchanges."""
-        if isinstance(self.architecture, TopKArchitecture) and self.architecture.recipe.aux:
+    def _note_dead(self) -> None:
+        """Give dead features to a loss that has a part for them; if any process has some, all take part."""
+        if self.autoencoder.teaches_dead:
             dead_S = self.dead_F.nonzero()[:, 0]
-            self.architecture.dead_S = dead_S if self.place.ranks.any(len(dead_S) > 0) else None
+            self.autoencoder.dead_S = dead_S if self.place.ranks.any(len(dead_S) > 0) else None
 
 
 def geometric_median(x_BD: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Scores against scipy, statistics against scipy and hand computations."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -72,8 +74,48 @@ def test_compare_is_welch() -> None:
     assert found is not None
     assert found.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert found.low < found.difference < found.high
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
     assert intervals.compare([1.0], b) is None
     assert intervals.compare([1.0, 1.0], [2.0, 2.0]) is None
+
+
+ROUNDED = [0.3, 0.1 + 0.2, 0.3]
+"""One number, but for rounding."""
+
+
+@pytest.mark.parametrize("constant", [[0.3] * 3, ROUNDED])
+def test_a_group_that_does_not_vary_is_compared_without_a_warning(constant: list[float]) -> None:
+    varied = [0.1, 0.4, 0.5, 0.2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = intervals.compare(constant, varied)
+        assert intervals.compare(constant, [0.6, 0.2 + 0.4, 0.6]) is None
+    assert found is not None
+    one_sample = stats.ttest_1samp(varied, 0.3)  # all variance is the other group's
+    assert found.p == pytest.approx(one_sample.pvalue)
+    assert found.high - found.low == pytest.approx(np.ptp(one_sample.confidence_interval(0.95)))
+
+
+def test_intervals_stay_within_the_scores_range() -> None:
+    few = [0.99, 0.2, 0.95]
+    free, cut = intervals.mean_interval(few), intervals.mean_interval(few, (-1.0, 1.0))
+    assert free is not None
+    assert cut is not None
+    assert free.high is not None
+    assert free.high > 1
+    assert cut == intervals.Interval(free.mean, free.low, 1.0)
+    difference = intervals.compare([0.99, 0.1], [0.0, 0.9], (0.0, 1.0))
+    assert difference is not None
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+
+
+def test_a_mean_beyond_its_range_by_rounding_is_inside_its_interval() -> None:
+    found = intervals.mean_interval([1 + 2e-16, 1.0, 1 + 4e-16], (-1.0, 1.0))
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.mean <= found.high
 
 
 def test_holm_by_hand() -> None:

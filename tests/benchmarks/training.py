@@ -21,7 +21,6 @@ from statistics import median
 
 import torch
 
-from sae.training import recipes
 from tests.benchmarks import training_gpu
 from tests.benchmarks.training_methods import (
     CLIP,
@@ -36,6 +35,7 @@ from tests.benchmarks.training_methods import (
     share_of_rate,
 )
 from tests.benchmarks.training_peers import PACKAGES, missing, peers, stacks
+from tests.sae.training import recipes
 
 SHAPE, STACKED = Shape(4096, 512, 4096), Shape(2048, 256, 2048)
 QUICK, QUICK_STACKED = Shape(512, 128, 1024, 16), Shape(256, 64, 256, 16)

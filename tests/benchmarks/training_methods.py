@@ -14,11 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sae.training import recipes
 from sae.training.architectures.base import Place
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
 from sae.training.trainer import Trainer
+from tests.sae.training import recipes
 
 STEPS = 100_000
 """Of the training that the timed steps are the beginning of: schedules, no end."""

@@ -83,7 +83,7 @@ def test_what_it_was_read_with_is_kept(tmp_path: Path) -> None:
     formats.convert(tmp_path / "first", tmp_path / "second", format="saelens")
     again = json.loads((tmp_path / "second" / "cfg.json").read_text())["metadata"]
     assert again["context_size"] == 128
-    assert again["autointerp"]["converted_from"] == "first (saelens)"
+    assert again["sae_dictionary"]["converted_from"] == "first (saelens)"
     assert formats.peek(tmp_path / "second").processing["fold_ln"] is True
 
 
@@ -133,3 +133,15 @@ def test_heads_are_flattened_by_the_library_itself(tmp_path: Path) -> None:
     with torch.no_grad():
         theirs_BF = theirs.encode(X_BD.unflatten(-1, (2, 3)))
     torch.testing.assert_close(ours.encode(X_BD), theirs_BF, atol=1e-5, rtol=1e-5)
+
+
+def test_what_we_added_is_read_under_its_former_name_too(tmp_path: Path) -> None:
+    formats.save(made(metadata={"note": 1}, kind="ica"), tmp_path / "d", format="saelens")
+    path = tmp_path / "d" / "cfg.json"
+    config = json.loads(path.read_text())
+    config["metadata"]["a former name"] = config["metadata"].pop("sae_dictionary")
+    path.write_text(json.dumps(config))
+    loaded = formats.load(tmp_path / "d")
+    assert (loaded.kind, loaded.metadata["note"]) == ("ica", 1)
+    assert "a former name" not in loaded.metadata["saelens"]["metadata"]
+    assert formats.peek(tmp_path / "d").processing is None

@@ -17,7 +17,7 @@ class Gate(httpx2.AsyncClient):
     limit: AdaptiveLimit
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        async with self.limit.slot():
+        async with self.limit.in_flight():
             response = await super().send(request, **options)
             await response.aread()
             return response

@@ -35,12 +35,12 @@ class HostedProvider(Provider):
         self.spec = spec
         self.secret = keys.find(spec)
         self.url = keys.address(spec)
-        account = sha256_of([self.secret.reveal().encode()])[:8]
+        account = sha256_of([self.secret.get_secret_value().encode()])[:8]
         super().__init__(f"{self.url} {account}", keys.fingerprint(spec))
         http = self.Http(timeout=seconds)
         http.limit = limits.of(self.endpoint)
         self.sdk = self.SDK(
-            api_key=self.secret.reveal(), base_url=self.url, max_retries=0, timeout=seconds, http_client=http
+            api_key=self.secret.get_secret_value(), base_url=self.url, max_retries=0, timeout=seconds, http_client=http
         )
 
     def fault(self, error: Exception) -> CallError:

@@ -5,19 +5,23 @@ Encoder and decoder are both kept with a row per feature, [F, D], so that a few 
 Shape suffixes: B activation vectors, D their width, F features (of this process).
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from sae.common.errors import UserError
-from sae.dictionary import Activation
-from sae.training.flat import Flat, Scratch
-from sae.training.ranks import Ranks
-from sae.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sae.dictionary import Activation
+    from sae.training.architectures.recipe import Recipe
+    from sae.training.flat import Scratch
+    from sae.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Weights:
     b_dec_D: Tensor
 
 
-class Architecture(ABC):
+class Autoencoder(ABC):
     """One kind of autoencoder: `gradients` fills `grads` for a batch, an optimiser then changes `params`.
 
     `params` are fp32. Where products are computed in another precision they read `low`, a copy that `refresh` renews.
@@ -78,6 +82,10 @@ class Architecture(ABC):
     """The matrix whose rows are kept at unit norm."""
 
     def __init__(self, recipe: Recipe, place: Place) -> None:
+        import torch
+
+        from sae.training.flat import Flat
+
         self.recipe, self.place = recipe, place
         self.n_features = int(recipe.expansion * place.d_in)
         self.n_local = place.ranks.features_here(self.n_features)
@@ -90,6 +98,13 @@ class Architecture(ABC):
         self.progress = torch.zeros((), device=place.device, dtype=self.master)
         """Share of the steps done, for penalties that rise."""
         self.error_weight = 1.0
+        self.dead_S: Tensor | None = None
+        """Dead features for `gradients` to teach, if it `teaches_dead`; the trainer looks for them. None: none."""
+
+    @property
+    def teaches_dead(self) -> bool:
+        """Whether the loss has a part for dead features."""
+        return False
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         d, f = self.place.d_in, self.n_local
@@ -130,6 +145,8 @@ class Architecture(ABC):
 
     def project(self) -> None:
         """Take from the gradient what would only change the norm of a unit row (Towards Monosemanticity)."""
+        import torch
+
         W_FD, grad_FD = self.params[self.unit_rows], self.grads[self.unit_rows]
         product_FD = self.place.scratch("project", tuple(W_FD.shape), self.master)
         along_F1 = torch.mul(W_FD, grad_FD, out=product_FD).sum(1, keepdim=True)
@@ -147,6 +164,8 @@ class Architecture(ABC):
         return self.params.bytes + self.grads.bytes + low
 
     def _random_rows(self) -> Tensor:
+        import torch
+
         generator = torch.Generator().manual_seed(self.recipe.seed)
         rows_FD = torch.randn((self.n_features, self.place.d_in), generator=generator)
         return self.place.ranks.own_features(rows_FD / rows_FD.norm(dim=1, keepdim=True))
@@ -160,6 +179,8 @@ class Architecture(ABC):
 
     def _product(self, a: Tensor, b: Tensor, name: str, add: bool = False) -> None:
         """grads[name] = a @ b, or that much more, without a temporary where the precisions agree."""
+        import torch
+
         if a.dtype == self.master:
             torch.addmm(self.grads[name], a, b, beta=float(add), out=self.grads[name])
         elif add:
@@ -172,6 +193,8 @@ class Architecture(ABC):
 
         A product with that sum, where automatic differentiation makes one with every vector's.
         """
+        import torch
+
         through_encoder_D = self.place.ranks.sum_over_features(pre_grad_F @ self.params["W_enc"])
         torch.sub(grad_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
 
@@ -187,12 +210,16 @@ def positive(values: Tensor) -> Tensor:
 
 def square_sum(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Sum of squares in a precision, without a tensor of squares."""
+    import torch
+
     flat = values.flatten().to(dtype)
     return torch.dot(flat, flat)
 
 
 def rising(share: float, progress: Tensor) -> Tensor:
     """0 to 1 over the first `share` of training."""
+    import torch
+
     return (progress / share).clamp(max=1.0) if share else torch.ones_like(progress)
 
 
@@ -201,6 +228,8 @@ def rectified(grad_BF: Tensor, f_BF: Tensor, penalty: Tensor | None = None) -> T
 
     In place.
     """
+    import torch
+
     if penalty is not None:
         grad_BF.add_(penalty)
     made: Tensor = torch.ops.aten.threshold_backward.grad_input(grad_BF, f_BF, 0.0, grad_input=grad_BF)

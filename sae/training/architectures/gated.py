@@ -6,26 +6,39 @@ auxiliary reconstruction through the decoder as it is, which they do not change.
 Shape suffixes: B activation vectors, D their width, F features.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from sae.training.architectures.base import Autoencoder, Losses, Weights, rectified, rising, square_sum
+from sae.training.architectures.recipe import L1
+from sae.training.architectures.registry import ARCHITECTURES, Architecture
 
-from sae.dictionary import Activation, Gated
-from sae.training import recipes
-from sae.training.architectures.base import Architecture, Losses, Weights, rectified, rising, square_sum
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Activation
 
 
-class GatedArchitecture(Architecture):
+class Gated(L1):
+    """A gate under L1 beside a magnitude, and an auxiliary reconstruction by the gate (Rajamanoharan et al. 2024a)."""
+
+    architecture: Literal["gated"] = "gated"
+
+
+class GatedAutoencoder(Autoencoder):
     """f = [u + b_gate > 0] relu(exp(r_mag) u + b_mag) with u = (x - b_dec) W_enc'; x_hat = f W_dec + b_dec."""
 
-    recipe: recipes.Gated
+    recipe: Gated
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         f, d = self.n_local, self.place.d_in
         return {"W_enc": (f, d), "W_dec": (f, d), "b_gate": (f,), "r_mag": (f,), "b_mag": (f,), "b_dec": (d,)}
 
     def gradients(self, x_BD: Tensor) -> Losses:
+        import torch
+
         p, b = self.low, len(x_BD)
         z_BD = x_BD - p["b_dec"]
         u_BF = torch.mm(z_BD, p["W_enc"].T, out=self._rows("u", x_BD, self.n_local))
@@ -43,7 +56,9 @@ class GatedArchitecture(Architecture):
         return losses
 
     def activation(self, scale: float) -> Activation:
-        return Gated(self.whole("b_gate") * scale, self.whole("r_mag").clone(), self.whole("b_mag") * scale)
+        from sae import dictionary
+
+        return dictionary.Gated(self.whole("b_gate") * scale, self.whole("r_mag").clone(), self.whole("b_mag") * scale)
 
     def weights(self) -> Weights:
         W_enc_FD = self.whole("W_enc")
@@ -56,6 +71,8 @@ class GatedArchitecture(Architecture):
         return self.recipe.l1 * rising(self.recipe.l1_warmup, self.progress)
 
     def _losses(self, f_BF: Tensor, gate_BF: Tensor, error_BD: Tensor, gate_error_BD: Tensor) -> Losses:
+        import torch
+
         torch.gt(f_BF.amax(0), 0, out=self.fired_F)
         squared = square_sum(error_BD, self.master)
         auxiliary = square_sum(gate_error_BD, self.master)
@@ -65,6 +82,8 @@ class GatedArchitecture(Architecture):
 
     def _back(self, error_BD: Tensor, active_BF: Tensor, name: str, penalty: Tensor | None = None) -> Tensor:
         """Gradient at what was rectified to `active_BF`."""
+        import torch
+
         grad_BF = torch.mm(error_BD, self.low["W_dec"].T, out=self._rows(name, error_BD, self.n_local))
         return rectified(grad_BF, active_BF, penalty)
 
@@ -78,3 +97,6 @@ class GatedArchitecture(Architecture):
         self._product(u_grad_BF.T, z_BD, "W_enc")
         summed_F = self.grads["b_gate"] + factor_F * self.grads["b_mag"]
         self._decoder_bias(summed_F, error_BD)
+
+
+ARCHITECTURES.register("gated", Architecture("gated", "#66a182", Gated, GatedAutoencoder))

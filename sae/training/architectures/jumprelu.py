@@ -6,21 +6,44 @@ Neither the jump nor the L0 has a useful gradient at the threshold. Both are est
 Shape suffixes: B activation vectors, D their width, F features.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import log
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
-from torch import Tensor
+from pydantic import Field
 
-from sae.dictionary import Activation, JumpReLU
-from sae.training import recipes
-from sae.training.architectures.base import Architecture, Losses, positive, rectified, rising, square_sum
+from sae.common.field_types import Positive, Share
+from sae.training.architectures.base import Autoencoder, Losses, positive, rectified, rising, square_sum
+from sae.training.architectures.recipe import Recipe
+from sae.training.architectures.registry import ARCHITECTURES, Architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Activation
 
 
-class JumpReLUArchitecture(Architecture):
+class JumpReLU(Recipe):
+    """A learnt threshold per feature, an L0 penalty, straight-through estimates (Rajamanoharan et al. 2024b)."""
+
+    architecture: Literal["jumprelu"] = "jumprelu"
+    sparsity: ClassVar[str] = "l0"
+    l0: Annotated[float, Field(ge=0)]
+    """Coefficient of the number of active features."""
+    l0_warmup: Share = 0.1
+    bandwidth: Positive = 0.03
+    """Width of the rectangle around a threshold, in the units trained in. The paper's 0.001 is for vectors of norm 1;
+    `normalise` gives them norm sqrt(d), in which it is 0.001 sqrt(d): 0.03 at d = 900."""
+    threshold: Positive = 0.03
+    """Where all thresholds begin, in the same units; in a short training they cannot rise far."""
+
+
+class JumpReLUAutoencoder(Autoencoder):
     """f = pre [pre > t] with pre = (x - b_dec) W_enc' + b_enc and t = exp(log_t) > 0; x_hat = f W_dec + b_dec."""
 
-    recipe: recipes.JumpReLU
+    recipe: JumpReLU
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {**super().shapes(), "log_threshold": (self.n_local,)}
@@ -30,6 +53,8 @@ class JumpReLUArchitecture(Architecture):
         self.params["log_threshold"].fill_(log(self.recipe.threshold))
 
     def gradients(self, x_BD: Tensor) -> Losses:
+        import torch
+
         p, b = self.low, len(x_BD)
         threshold_F = self.params["log_threshold"].exp()
         z_BD = x_BD - p["b_dec"]
@@ -49,12 +74,16 @@ class JumpReLUArchitecture(Architecture):
         return losses
 
     def activation(self, scale: float) -> Activation:
-        return JumpReLU(self.whole("log_threshold").exp() * scale)
+        from sae import dictionary
+
+        return dictionary.JumpReLU(self.whole("log_threshold").exp() * scale)
 
     def _l0(self) -> Tensor:
         return self.recipe.l0 * rising(self.recipe.l0_warmup, self.progress)
 
     def _losses(self, f_BF: Tensor, error_BD: Tensor) -> Losses:
+        import torch
+
         torch.gt(f_BF.amax(0), 0, out=self.fired_F)
         squared, b = square_sum(error_BD, self.master), len(f_BF)
         return Losses(self.error_weight * squared / b, self._l0() * positive(f_BF) / b, squared, f_BF)
@@ -68,3 +97,6 @@ class JumpReLUArchitecture(Architecture):
         felt_F = near_BF.mul_(grad_BF).sum(0, dtype=self.master)
         slope_F = (threshold_F * felt_F + counted_F) / -self.recipe.bandwidth
         self.grads["log_threshold"].copy_(threshold_F * slope_F)
+
+
+ARCHITECTURES.register("jumprelu", Architecture("jumprelu", "#d17a22", JumpReLU, JumpReLUAutoencoder))

@@ -1,4 +1,4 @@
-"""The TopK family: TopK with AuxK (Gao et al. 2024), BatchTopK and Matryoshka (Bussmann et al. 2024 and 2025).
+"""TopK autoencoders with AuxK (Gao et al. 2024), from which the whole TopK family descends.
 
 One product of 2 B D F operations; all others touch the kept features only (and, for AuxK, the dead ones). Matryoshka's
 nested reconstructions are sums over groups of features, so its list of entries has a row per vector and group; the
@@ -8,40 +8,49 @@ Shape suffixes: B activation vectors, D their width, F features, K kept per vect
 S dead features.
 """
 
-from collections.abc import Mapping
-from itertools import pairwise
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 from sae.common.errors import UserError
-from sae.dictionary import Activation, JumpReLU, TopK
-from sae.training import recipes
-from sae.training.architectures.base import Architecture, Losses, Place, square_sum
-from sae.training.sparse import Entries, Product, Transposed, batch_top_k, by_place, by_row, top_k
+from sae.training.architectures.base import Autoencoder, Losses, square_sum
+from sae.training.architectures.recipe import Sparse
+from sae.training.architectures.registry import ARCHITECTURES, Architecture
 
-MEMORY, SHARE = 100, 0.1
-"""BatchTopK's threshold afterwards is a running mean of the smallest kept activation over the last `SHARE` of the
-batches, at most `MEMORY`: activations shift while they are learnt, so a longer memory of a short training is wrong."""
-FLOOR = 0.95
-"""Share of the last batch's smallest kept activation above which the next batch's are looked for."""
-FLOOR_VECTORS = 256
-"""Of the first batch, for the first guess."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae.dictionary import Activation
+    from sae.training.architectures.base import Place
+    from sae.training.sparse import Entries
 
 
-class TopKArchitecture(Architecture):
+class TopK(Sparse):
+    """The k largest features of each vector (Gao et al. 2024)."""
+
+    architecture: Literal["topk"] = "topk"
+
+
+class TopKAutoencoder(Autoencoder):
     """f = the k largest of (x - b_dec) W_enc' + b_enc, rectified; x_hat = f W_dec + b_dec."""
 
-    recipe: recipes.Sparse
+    recipe: Sparse
 
-    def __init__(self, recipe: recipes.Sparse, place: Place) -> None:
+    def __init__(self, recipe: Sparse, place: Place) -> None:
         super().__init__(recipe, place)
         if recipe.k > self.n_features:
             raise UserError(f"dictionary {recipe.label}: k = {recipe.k} of {self.n_features} features; lower k")
-        self.dead_S: Tensor | None = None
-        """Features the auxiliary loss is for, found now and then by whoever counts; None: none."""
+
+    @property
+    def teaches_dead(self) -> bool:
+        return self.recipe.aux > 0
 
     def gradients(self, x_BD: Tensor) -> Losses:
+        import torch
+
+        from sae.training.sparse import Product
+
         p, b = self.low, len(x_BD)
         z_BD = x_BD - p["b_dec"]
         pre_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("pre", x_BD, self.n_local))
@@ -59,9 +68,13 @@ class TopKArchitecture(Architecture):
         return Losses(loss, torch.zeros_like(loss), squared[-1], values_N)
 
     def activation(self, scale: float) -> Activation:
-        return TopK(self.recipe.k)
+        from sae import dictionary
+
+        return dictionary.TopK(self.recipe.k)
 
     def _entries(self, pre_BF: Tensor) -> Entries:
+        from sae.training.sparse import by_row, top_k
+
         values_BK, features_BK = top_k(pre_BF, min(self.recipe.k, self.n_local))
         return by_row(self.place.ranks.kept(values_BK.relu_(), self.recipe.k), features_BK)
 
@@ -80,6 +93,10 @@ class TopKArchitecture(Architecture):
         return grad_GBD.flatten(0, 1)
 
     def _weights(self, entries: Entries, grad_N: Tensor, back_RD: Tensor, z_BD: Tensor) -> None:
+        import torch
+
+        from sae.training.sparse import Transposed
+
         by_feature = Transposed.of(entries, self.n_local)
         self.grads["W_dec"].copy_(by_feature.times(entries.values_N, back_RD))
         self.grads["W_enc"].copy_(by_feature.times(grad_N, z_BD))
@@ -94,6 +111,8 @@ class TopKArchitecture(Architecture):
         So OpenAI's code and dictionary_learning have it; relative to the activations' variance, as the paper may be
         read, it would be weaker by the FVU. Returns what the loss gets.
         """
+        import torch
+
         if self.dead_S is None:
             return error_BD.new_zeros(())
         dead_S, W_dec_SD = self.dead_S, self.low["W_dec"][self.dead_S]
@@ -114,76 +133,14 @@ class TopKArchitecture(Architecture):
         return ranks.average_over_parts(square_sum(error_BD - mean_D, self.master)).clamp_min(1e-12)
 
 
-class BatchTopKArchitecture(TopKArchitecture):
-    """f = the k B largest of the whole batch, rectified.
-
-    Where the batch is shared, each process chooses the k B largest of its own part's B vectors: what features compete
-    in is smaller. The threshold follows the mean of the parts' smallest kept activations and is the same everywhere.
-    """
-
-    def __init__(self, recipe: recipes.Sparse, place: Place) -> None:
-        super().__init__(recipe, place)
-        self.threshold = torch.full((), -1.0, device=place.device, dtype=self.master)
-        """Running mean of the smallest kept activation."""
-        self.floor, self.seen = torch.zeros_like(self.threshold), torch.zeros_like(self.threshold)
-
-    def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
-        """Also the first batch's floor, from some of its vectors."""
-        super().initialise(x_BD, b_dec_D)
-        some_BD = (x_BD[:FLOOR_VECTORS] - self.params["b_dec"]).to(self.master)
-        pre_N = (some_BD @ self.params["W_enc"].T).flatten()
-        n = min(self.recipe.k * len(some_BD), len(pre_N))
-        self.floor.copy_(FLOOR * pre_N.topk(n, sorted=False).values.amin().relu())
-
-    def state(self) -> Mapping[str, Tensor]:
-        return {"threshold": self.threshold, "floor": self.floor, "seen": self.seen}
-
-    def activation(self, scale: float) -> Activation:
-        return JumpReLU((self.threshold * scale).clamp_min(0).expand(self.n_features).clone())
-
-    def _entries(self, pre_BF: Tensor) -> Entries:
-        b, n = len(pre_BF), min(self.recipe.k * len(pre_BF), pre_BF.numel())
-        values_N, places_N = batch_top_k(pre_BF, n, self.floor)
-        values_N = self.place.ranks.kept(values_N.relu(), self.recipe.k * b)
-        self._note(values_N)
-        return self._listed(values_N, places_N // self.n_local, places_N % self.n_local, b)
-
-    def _listed(self, values_N: Tensor, rows_N: Tensor, features_N: Tensor, b: int) -> Entries:
-        return by_place(values_N, rows_N, features_N, b)
-
-    def _note(self, values_N: Tensor) -> None:
-        """Follow the smallest kept activation, all processes alike."""
-        ranks, smallest = self.place.ranks, torch.where(values_N > 0, values_N, torch.inf).amin().to(self.master)
-        smallest = ranks.least_over_features(smallest)
-        smallest = ranks.average_over_parts(torch.where(smallest.isinf(), 0.0, smallest))
-        self.seen.add_(1)
-        weight = 1 / (self.seen * SHARE).clamp(1, MEMORY)
-        self.threshold.lerp_(smallest, weight)
-        self.floor.copy_(FLOOR * smallest)
-
-
-class MatryoshkaArchitecture(BatchTopKArchitecture):
-    """BatchTopK whose loss is the mean over prefixes of the features, each reconstructing by itself."""
-
-    def __init__(self, recipe: recipes.Matryoshka, place: Place) -> None:
-        super().__init__(recipe, place)
-        if place.ranks.features_here(self.n_features) != self.n_features:
-            raise UserError(f"dictionary {recipe.label}: matryoshka's features cannot be shared; set split: data")
-        ends = [round(share * self.n_features) for share in recipe.prefixes]
-        if 0 in ends or len(set(ends)) < len(ends):
-            raise UserError(
-                f"dictionary {recipe.label}: two prefixes of {self.n_features} features are alike; take fewer"
-            )
-        self.ends_G = torch.tensor(ends, device=place.device)
-
-    def _listed(self, values_N: Tensor, rows_N: Tensor, features_N: Tensor, b: int) -> Entries:
-        group_N = torch.searchsorted(self.ends_G, features_N, right=True)
-        return by_place(values_N, rows_N + b * group_N, features_N, b * len(self.ends_G))
-
-
 def largest(pre_BS: Tensor, k: int) -> Tensor:
     """The k largest of each row, rectified, the others zero."""
+    import torch
+
     if k >= pre_BS.shape[1]:
         return pre_BS.relu()
     values_BK, places_BK = pre_BS.topk(k, dim=1, sorted=False)
     return torch.zeros_like(pre_BS).scatter_(1, places_BK, values_BK.relu())
+
+
+ARCHITECTURES.register("topk", Architecture("topk", "#d1495b", TopK, TopKAutoencoder))

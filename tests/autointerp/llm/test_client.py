@@ -1,6 +1,7 @@
 """One question, one paid answer: the cache, retries, waits, adaptive concurrency and budget, against the fake APIs."""
 
 import asyncio
+import gc
 import random
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from autointerp.llm.cache import AnswerCache
 from autointerp.llm.client import Client, RetryPolicy
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import load_prices
-from autointerp.llm.resolver import make_provider
+from autointerp.llm.resolver import LiveResolver, make_provider
 from autointerp.llm.types import Completion, Failure, Message, Question, Request
 from sae.common.errors import UserError
 from tests.fakes import JudgeServer, script, usage
@@ -182,6 +183,17 @@ def test_a_whole_text_is_kept_however_odd(fake: JudgeServer, tmp_path: Path) -> 
     fake.configure(faults={})
     assert Run(tmp_path)(*asked) == odd
     assert len(fake.calls()) == 1
+
+
+def test_only_an_open_resolver_changes_the_process(tmp_path: Path) -> None:
+    """The garbage collector's thresholds are a run's while its resolver is open, and nobody else's."""
+    before = gc.get_threshold(), gc.get_freeze_count()
+    resolver = LiveResolver([], Runtime(), tmp_path)
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+    with resolver:
+        assert gc.get_threshold() > before[0]
+        assert gc.get_freeze_count() > before[1]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before[0], 0)
 
 
 class Clock:

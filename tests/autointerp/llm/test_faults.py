@@ -7,11 +7,11 @@ import random
 import time
 
 import pytest
+from pydantic import SecretStr
 
 from autointerp.config import Runtime
 from autointerp.llm import faults, specs
 from autointerp.llm.faults import CallError
-from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
@@ -67,7 +67,7 @@ CASES = [
 def test_kinds_by_status_and_body(provider: str, status: int, body: str, kind: str) -> None:
     spec = specs.parse(f"{provider}/some-model")
     variable = PROVIDERS.get(provider).key_variable or ""
-    error = faults.status_error(spec, Secret(KEY), variable, status, body, {"retry-after": "7"})
+    error = faults.status_error(spec, SecretStr(KEY), variable, status, body, {"retry-after": "7"})
     assert (error.kind, error.retry_after) == (kind, 7)
     said = str(error)
     assert said.startswith(f"{provider}/some-model: HTTP {status}")
@@ -81,11 +81,11 @@ def test_a_flood_of_words_is_cut_and_the_key_taken_out() -> None:
     spec = specs.parse("http://localhost:1/v1#m")
     for status in (400, 401, 500):
         body = f"{KEY}\n\tand {KEY} " + f"bad {KEY} {{0}} %s\n" * 1000
-        said = str(faults.status_error(spec, Secret(KEY), "AUTOINTERP_API_KEY", status, body, {}))
+        said = str(faults.status_error(spec, SecretStr(KEY), "AUTOINTERP_API_KEY", status, body, {}))
         assert len(said) < LONGEST
         assert "\n" not in said
         assert KEY[:8] not in said
-        broken = faults.broken(spec, Secret(KEY), body)
+        broken = faults.broken(spec, SecretStr(KEY), body)
         assert (broken.kind, KEY[:8] in str(broken), len(str(broken)) < LONGEST) == ("transient", False, True)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from autointerp.config import Runtime
 from autointerp.llm import keys, specs
 from autointerp.llm.faults import CallError
-from autointerp.llm.keys import Secret
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
@@ -62,11 +62,11 @@ def test_the_environment_comes_before_the_dotenv_file(provider: str, monkeypatch
     with pytest.raises(UserError, match=variable):
         keys.find(spec)
     Path(".env").write_text(f"{others}# a comment\nexport {variable}='from file'\n")
-    assert keys.find(spec).reveal() == "from file"
+    assert keys.find(spec).get_secret_value() == "from file"
     monkeypatch.setenv(variable, "")
-    assert keys.find(spec).reveal() == "from file"
+    assert keys.find(spec).get_secret_value() == "from file"
     monkeypatch.setenv(variable, " from environment\n")
-    assert keys.find(spec).reveal() == "from environment"
+    assert keys.find(spec).get_secret_value() == "from environment"
 
 
 def test_a_server_of_ones_own_gets_no_companys_key(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +123,10 @@ def test_an_address_with_a_password_is_refused(place: str, monkeypatch: pytest.M
 
 
 def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = Secret(KEY)
+    secret = SecretStr(KEY)
     for shown in (f"{secret}", repr(secret), str([secret]), "%s %r" % (secret, {"key": secret})):  # noqa: UP031
         assert KEY not in shown
-    assert secret.redact(f"bad key {KEY}!") == "bad key [key]!"
+    assert keys.redact(f"bad key {KEY}!", secret) == "bad key [key]!"
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for model, answer in (("anthropic/m", ({},)), ("openai/m", ({}, Request("openai/m", (), 1)))):

@@ -48,7 +48,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 async def a_round(limit: AdaptiveLimit, throttled: int = 0, retry_after: float | None = None) -> int:
     """As many calls at once as the limit lets; the first are throttled, the others succeed."""
     async with AsyncExitStack() as calls:
-        began = [await calls.enter_async_context(limit.slot()) for _ in range(int(limit.limit))]
+        began = [await calls.enter_async_context(limit.in_flight()) for _ in range(int(limit.limit))]
         for place, start in enumerate(began):
             if place < throttled:
                 limit.throttled(start, retry_after)
@@ -100,7 +100,7 @@ def test_retry_after_pauses_all(clock: Clock) -> None:
     started: list[float] = []
 
     async def call(limit: AdaptiveLimit) -> None:
-        async with limit.slot():
+        async with limit.in_flight():
             started.append(clock.now)
 
     async def work() -> None:
@@ -120,7 +120,7 @@ def test_other_errors_leave_the_limit_alone_and_give_the_place_back() -> None:
         limit = AdaptiveLimit(3)
         for _ in range(50):
             with pytest.raises(ZeroDivisionError):
-                async with limit.slot():
+                async with limit.in_flight():
                     raise ZeroDivisionError
         assert (limit.limit, limit.under_way) == (3, 0)
         assert await a_round(limit) == 3
@@ -129,7 +129,7 @@ def test_other_errors_leave_the_limit_alone_and_give_the_place_back() -> None:
 
 
 async def call(limit: AdaptiveLimit, rng: random.Random, inside: list[int]) -> None:
-    async with limit.slot() as began:
+    async with limit.in_flight() as began:
         inside.append(1)
         assert len(inside) <= int(limit.limit)
         try:

@@ -34,7 +34,7 @@ class EchoProvider(Provider):
         self._secret = keys.find(spec)
 
     async def complete(self, request: Request) -> Completion:
-        return Completion(f"{request.messages[-1].content} {self._secret.reveal()}", usage=Usage(1, 3, 3))
+        return Completion(f"{request.messages[-1].content} {self._secret.get_secret_value()}", usage=Usage(1, 3, 3))
 
 
 def open_echo(spec: ModelSpec, runtime: Runtime, limits: Limits) -> Provider:

@@ -46,6 +46,17 @@ def test_a_row_has_the_contracts_columns_and_counts() -> None:
     assert (row["control_mean"], row["density_median"], row["cost_usd"], row["tokens_in"]) == (0.5, 0.2, 0.25, 3)
 
 
+def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free() -> None:
+    results = [
+        result(index, dict.fromkeys(("simulation/top", "intruder", "plugin"), value))
+        for index, value in enumerate((0.99, 0.1))
+    ]
+    made = rows(about(), results, "simulation/top", "intruder", "plugin")
+    ends = {name: (row["ci_low"], row["ci_high"]) for name, row in made.items()}
+    assert (ends["simulation/top"], ends["intruder"]) == ((-1.0, 1.0), (0.0, 1.0))
+    assert ends["plugin"][1] > 1
+
+
 @pytest.mark.parametrize(
     ("config", "judge"),
     [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE), ({"simulator": "rules"}, None)],

@@ -22,7 +22,7 @@ from sae.training.architectures.base import Place
 from sae.training.flat import Scratch
 from sae.training.loop import Learner, enrol, train
 from sae.training.ranks import Ranks, join
-from sae.training.recipes import BatchTopK, Gated, JumpReLU, Recipe, ReLU, Resampling, Tied, TopK
+from tests.sae.training.recipes import BatchTopK, Gated, JumpReLU, Recipe, ReLU, Resampling, Tied, TopK
 from tests.sae.training.superposition import D, batches
 
 STEPS, BATCH, EVERY, LOOK_EVERY = 24, 128, 6, 4
@@ -69,14 +69,14 @@ def run(ranks: Ranks) -> dict[str, Tensor]:
 
 def _silence(learner: Learner, ranks: Ranks) -> None:
     """Make some features silent; of BatchTopK's all in the first process."""
-    architecture = learner.trainer.architecture
-    whole_F = torch.zeros(architecture.n_features, dtype=torch.bool)
+    autoencoder = learner.trainer.autoencoder
+    whole_F = torch.zeros(autoencoder.n_features, dtype=torch.bool)
     whole_F[list(SILENCED_FIRST if learner.name == "batch_topk" else SILENCED)] = True
     own_F = ranks.own_features(whole_F)
     if "topk" in learner.name:
-        architecture.params["W_enc"][own_F] *= FAINT
+        autoencoder.params["W_enc"][own_F] *= FAINT
     else:
-        architecture.params["b_gate" if learner.name == "gated" else "b_enc"][own_F] = SILENT_BIAS
+        autoencoder.params["b_gate" if learner.name == "gated" else "b_enc"][own_F] = SILENT_BIAS
 
 
 def _tensors(dictionary: Dictionary) -> dict[str, Tensor]:

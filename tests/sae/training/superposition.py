@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sae.training.architectures.base import Place
+from sae.training.architectures.recipe import Recipe
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
-from sae.training.recipes import Recipe
 from sae.training.trainer import Trainer
 
 D, TRUE, ACTIVE = 24, 48, 2

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.training import capture, recipes, trainer
+from sae.training import capture, trainer
 from sae.training.architectures.base import Place
 from sae.training.capture import WARM_UP, Captured
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
+from tests.sae.training import recipes
 from tests.sae.training.superposition import batches, place
 
 
@@ -207,7 +208,7 @@ def test_a_recorded_step_does_the_same(make: Callable[[], recipes.Recipe], monke
         learner = trainer.Trainer(make(), len(steps), steps[0], where)
         for x_BD in steps:
             learner.step(x_BD)
-        made.append((learner.architecture.params.buffer.clone(), learner.measure(steps[-1])))
+        made.append((learner.autoencoder.params.buffer.clone(), learner.measure(steps[-1])))
     (recorded, measured), (eager, wanted) = made
     torch.testing.assert_close(recorded, eager, rtol=1e-3, atol=1e-4)
     assert measured.loss == pytest.approx(wanted.loss, rel=1e-3)

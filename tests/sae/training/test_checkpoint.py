@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from sae.common.errors import UserError
-from sae.training import checkpoint, recipes
+from sae.training import checkpoint
 from sae.training.checkpoint import Checkpoints
 from sae.training.loop import Learner, enrol, train
 from sae.training.ranks import Ranks
 from sae.training.session import run
+from tests.sae.training import recipes
 from tests.sae.training.small import KilledError, Silent, cut_short, finish, killed, of_planted, struck_by_ctrl_c
 from tests.sae.training.superposition import batches, place
 

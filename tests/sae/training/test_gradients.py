@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.training import recipes
-from sae.training.architectures import Architecture, build
-from sae.training.architectures.topk import TopKArchitecture
+from sae.training.architectures.base import Autoencoder
+from sae.training.architectures.registry import build
+from sae.training.architectures.topk import TopKAutoencoder
+from tests.sae.training import recipes
 from tests.sae.training.superposition import place
 
 D, B, F = 16, 64, 64
@@ -125,15 +126,15 @@ SPARSE: list[recipes.Recipe] = [
 ]
 
 
-def setting(recipe: recipes.Recipe) -> tuple[Architecture, Tensor]:
+def setting(recipe: recipes.Recipe) -> tuple[Autoencoder, Tensor]:
     """Weights and biases that no longer are what they begin with, and a batch."""
     generator = torch.Generator().manual_seed(0)
     x_BD = torch.randn(B, D, generator=generator, dtype=torch.float64)
-    architecture = build(recipe, place(D, torch.float64))
-    architecture.initialise(x_BD, 0.1 * torch.randn(D, generator=generator, dtype=torch.float64))
-    for part in architecture.params.parts.values():
+    autoencoder = build(recipe, place(D, torch.float64))
+    autoencoder.initialise(x_BD, 0.1 * torch.randn(D, generator=generator, dtype=torch.float64))
+    for part in autoencoder.params.parts.values():
         part.add_(0.1 * torch.randn(part.shape, generator=generator, dtype=torch.float64))
-    return architecture, x_BD
+    return autoencoder, x_BD
 
 
 def error_weight(recipe: recipes.Recipe, x_BD: Tensor) -> float:
@@ -141,55 +142,55 @@ def error_weight(recipe: recipes.Recipe, x_BD: Tensor) -> float:
     return {"mean": 1 / D, "sum": 1.0, "variance": 1 / variance}[recipe.squared_error]
 
 
-def check(architecture: Architecture, x_BD: Tensor, loss: Callable[[Params], tuple[Tensor, Tensor, Tensor]]) -> None:
+def check(autoencoder: Autoencoder, x_BD: Tensor, loss: Callable[[Params], tuple[Tensor, Tensor, Tensor]]) -> None:
     """Two batches' worth: what a first call leaves in buffers must not be felt by the second."""
-    architecture.gradients(x_BD.flip(0) * 1.5)
-    found = architecture.gradients(x_BD)
-    params = {name: part.clone().requires_grad_() for name, part in architecture.params.parts.items()}
+    autoencoder.gradients(x_BD.flip(0) * 1.5)
+    found = autoencoder.gradients(x_BD)
+    params = {name: part.clone().requires_grad_() for name, part in autoencoder.params.parts.items()}
     expected, f_BF, error_BD = loss(params)
     expected.backward()
     for name, part in params.items():
         assert part.grad is not None
         assert float(part.grad.abs().max()) > 1e-4, f"{name} is not tested"
-        torch.testing.assert_close(architecture.grads[name], part.grad, rtol=TOLERANCE, atol=TOLERANCE, msg=name)
+        torch.testing.assert_close(autoencoder.grads[name], part.grad, rtol=TOLERANCE, atol=TOLERANCE, msg=name)
     torch.testing.assert_close(found.loss, expected.detach(), rtol=TOLERANCE, atol=TOLERANCE)
     squared = error_BD.detach().square().sum()
     torch.testing.assert_close(found.squared_error, squared, rtol=TOLERANCE, atol=TOLERANCE)
     assert int(found.active) == int((f_BF > 0).sum())
-    assert torch.equal(architecture.fired_F, (f_BF > 0).any(0))
+    assert torch.equal(autoencoder.fired_F, (f_BF > 0).any(0))
 
 
 @pytest.mark.parametrize(("recipe", "loss"), DENSE)
 @pytest.mark.parametrize("progress", [0.2, 0.9])
 def test_dense(recipe: Any, loss: Callable[..., tuple[Tensor, Tensor, Tensor]], progress: float) -> None:
     """Penalties rise over the first half, or the first tenth, of training."""
-    architecture, x_BD = setting(recipe)
-    architecture.progress.fill_(progress)
+    autoencoder, x_BD = setting(recipe)
+    autoencoder.progress.fill_(progress)
     warmup = recipe.l0_warmup if isinstance(recipe, recipes.JumpReLU) else recipe.l1_warmup
     share = min(1.0, progress / warmup) if warmup else 1.0
-    check(architecture, x_BD, lambda p: loss(x_BD, p, recipe, error_weight(recipe, x_BD), share))
+    check(autoencoder, x_BD, lambda p: loss(x_BD, p, recipe, error_weight(recipe, x_BD), share))
 
 
 @pytest.mark.parametrize("recipe", SPARSE)
 @pytest.mark.parametrize("dead", [False, True])
 def test_topk_family(recipe: Any, dead: bool) -> None:
-    architecture, x_BD = setting(recipe)
-    assert isinstance(architecture, TopKArchitecture)
-    architecture.dead_S = torch.tensor(DEAD) if dead else None
-    check(architecture, x_BD, lambda p: topk(x_BD, p, recipe, error_weight(recipe, x_BD), dead))
+    autoencoder, x_BD = setting(recipe)
+    assert isinstance(autoencoder, TopKAutoencoder)
+    autoencoder.dead_S = torch.tensor(DEAD) if dead else None
+    check(autoencoder, x_BD, lambda p: topk(x_BD, p, recipe, error_weight(recipe, x_BD), dead))
 
 
 @pytest.mark.parametrize("recipe", [recipes.ReLU(l1=1.0, expansion=4), recipes.TopK(k=3, expansion=4)])
 def test_nothing_active(recipe: Any) -> None:
     """The error is then that of the bias alone, and no feature fired."""
-    architecture, x_BD = setting(recipe)
-    architecture.params["b_enc"].fill_(-100.0)
-    found = architecture.gradients(x_BD)
+    autoencoder, x_BD = setting(recipe)
+    autoencoder.params["b_enc"].fill_(-100.0)
+    found = autoencoder.gradients(x_BD)
     assert int(found.active) == 0
-    assert not architecture.fired_F.any()
-    away_BD = architecture.params["b_dec"] - x_BD
+    assert not autoencoder.fired_F.any()
+    away_BD = autoencoder.params["b_dec"] - x_BD
     torch.testing.assert_close(found.squared_error, away_BD.square().sum())
     for name in ("W_enc", "W_dec", "b_enc"):
-        assert not architecture.grads[name].any()
-    expected_D = 2 * architecture.error_weight * away_BD.mean(0)
-    torch.testing.assert_close(architecture.grads["b_dec"], expected_D)
+        assert not autoencoder.grads[name].any()
+    expected_D = 2 * autoencoder.error_weight * away_BD.mean(0)
+    torch.testing.assert_close(autoencoder.grads["b_dec"], expected_D)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from sae.common.progress import Silent
-from sae.training import recipes
 from sae.training.loop import Learner, enrol, train
+from tests.sae.training import recipes
 from tests.sae.training.superposition import D, batches, place
 
 ALL: list[recipes.Recipe] = [
@@ -62,7 +62,7 @@ def test_a_loss_that_is_not_finite_stops_only_its_own() -> None:
     assert good.problem is None
     assert bad.trainer.steps_done == 10
     assert good.trainer.done
-    assert torch.equal(good.trainer.architecture.params.buffer, alone.trainer.architecture.params.buffer)
+    assert torch.equal(good.trainer.autoencoder.params.buffer, alone.trainer.autoencoder.params.buffer)
     (told,) = of(rows, "error")
     assert (told["dictionary"], told["step"], told["problem"]) == ("wild", 10, bad.problem)
     assert all(math.isfinite(row["loss"]) for row in of(rows, "ok"))
@@ -93,7 +93,7 @@ def test_resampling_at_its_steps_is_told_and_takes_its_own_inputs() -> None:
     recipe = recipes.ReLU(l1=0.1, expansion=2, lr=1e-2, resampling=resampling)
     stream, taken, rows = batches(0, 64), [], []
     learners = enrol([recipe], 60, next(stream), place())
-    learners[0].trainer.architecture.params["b_enc"][:9] = -100.0
+    learners[0].trainer.autoencoder.params["b_enc"][:9] = -100.0
     train(learners, (taken.append(1) or x_BD for x_BD in stream), Silent, every=10, tell=rows.append)
     assert [(row["step"], row["features"]) for row in of(rows, "resampled")] == [(20, 9), (40, 0)]
     assert len(taken) == 60 + 2 * 3

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from sae.training import recipes
-from sae.training.architectures import build
+from sae.training.architectures.registry import build
 from sae.training.flat import Flat
 from sae.training.optimiser import Adam, peak_rate, schedule
 from sae.training.trainer import Trainer
+from tests.sae.training import recipes
 from tests.sae.training.superposition import D, batches, place, trained
 
 SHAPES = {"W": (5, 7), "b": (3,), "single": ()}
@@ -117,7 +117,7 @@ def test_projected_gradient_is_orthogonal_to_the_rows(recipe: Any) -> None:
 @pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: recipe.architecture)
 def test_rows_are_unit_after_every_step(recipe: Any) -> None:
     for steps in (1, 6):
-        W_FD = trained(recipe, steps, batches(0, 64)).architecture.params["W_dec"]
+        W_FD = trained(recipe, steps, batches(0, 64)).autoencoder.params["W_dec"]
         torch.testing.assert_close(W_FD.norm(dim=1), torch.ones(2 * D))
 
 
@@ -126,7 +126,7 @@ def test_a_step_is_project_clip_adam_normalise() -> None:
     recipe = recipes.ReLU(l1=0.1, expansion=2, lr=1e-2, clip=0.05, squared_error="sum", normalise=False)
     stream = batches(1, 64)
     trainer = Trainer(recipe, 5, next(stream), place())
-    theirs = {name: part.clone().requires_grad_() for name, part in trainer.architecture.params.parts.items()}
+    theirs = {name: part.clone().requires_grad_() for name, part in trainer.autoencoder.params.parts.items()}
     reference = torch.optim.Adam(theirs.values(), lr=1e-2)
     for step in range(5):
         x_BD = next(stream)
@@ -143,4 +143,4 @@ def test_a_step_is_project_clip_adam_normalise() -> None:
         W_FD.data /= W_FD.data.norm(dim=1, keepdim=True)
         trainer.step(x_BD)
     for name, part in theirs.items():
-        torch.testing.assert_close(trainer.architecture.params[name], part.detach(), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(trainer.autoencoder.params[name], part.detach(), rtol=1e-3, atol=1e-5)

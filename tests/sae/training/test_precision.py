@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from sae.training import recipes
-from sae.training.architectures import build
-from sae.training.architectures.topk import TopKArchitecture
+from sae.training.architectures.registry import build
+from sae.training.architectures.topk import TopKAutoencoder
 from sae.training.trainer import Trainer
+from tests.sae.training import recipes
 from tests.sae.training.superposition import batches, place
 
 ALL: list[recipes.Recipe] = [
@@ -27,15 +27,15 @@ def test_gradient_is_nearly_that_of_fp32(recipe: Any) -> None:
     """Of the whole, within 5%; of every part, within 10%: bfloat16's 8 bits, and here and there another choice of k."""
     x_BD, found = next(batches(0, 512)), {}
     for compute in (torch.float32, torch.bfloat16):
-        architecture = build(recipe, place(compute=compute))
-        architecture.initialise(x_BD, x_BD.mean(0))
-        architecture.progress.fill_(0.5)
-        if isinstance(architecture, TopKArchitecture):
-            architecture.dead_S = torch.arange(10)
-        architecture.refresh()
-        losses = architecture.gradients(x_BD.to(compute))
-        assert architecture.grads.buffer.dtype == torch.float32
-        found[compute] = (architecture.grads, losses)
+        autoencoder = build(recipe, place(compute=compute))
+        autoencoder.initialise(x_BD, x_BD.mean(0))
+        autoencoder.progress.fill_(0.5)
+        if isinstance(autoencoder, TopKAutoencoder):
+            autoencoder.dead_S = torch.arange(10)
+        autoencoder.refresh()
+        losses = autoencoder.gradients(x_BD.to(compute))
+        assert autoencoder.grads.buffer.dtype == torch.float32
+        found[compute] = (autoencoder.grads, losses)
     (exact, loss), (rough, rough_loss) = found.values()
     assert float((rough.buffer - exact.buffer).norm() / exact.buffer.norm()) < 0.05
     for name, part in exact.parts.items():
@@ -55,7 +55,7 @@ def test_trains(recipe: Any) -> None:
         trainer.step(x_BD)
         fvu.append(trainer.measure(x_BD).fvu)
     assert sum(fvu[-10:]) < 0.6 * sum(fvu[:10])
-    assert trainer.architecture.params.buffer.dtype == torch.float32
-    W_FD = trainer.architecture.params["W_dec"]
+    assert trainer.autoencoder.params.buffer.dtype == torch.float32
+    W_FD = trainer.autoencoder.params["W_dec"]
     assert not torch.equal(W_FD, W_FD.bfloat16().float())
     torch.testing.assert_close(W_FD.norm(dim=1), torch.ones(len(W_FD)))

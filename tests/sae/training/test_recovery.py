@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from sae.baselines import pca, random
-from sae.training import recipes
 from sae.training.trainer import Trainer
+from tests.sae.training import recipes
 from tests.sae.training.superposition import D, batches, place, recovered, trained
 
 STEPS, BATCH = 800, 512
@@ -59,7 +59,7 @@ def test_bfloat16_products_do_as_well(architecture: str) -> None:
 def test_beginnings_do_not_have_them() -> None:
     """What the recovery is measured against: the same number of rows, untrained."""
     for recipe in RECIPES.values():
-        W_FD = Trainer(recipe, STEPS, next(batches(0)), place()).architecture.params["W_dec"]
+        W_FD = Trainer(recipe, STEPS, next(batches(0)), place()).autoencoder.params["W_dec"]
         assert len(W_FD) == 4 * D
         assert recovered(W_FD) < 0.1
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from torch import Tensor
 
-from sae.training import recipes
 from sae.training.resampling import Resampler, due
 from sae.training.trainer import Trainer
+from tests.sae.training import recipes
 from tests.sae.training.superposition import batches, place
 
 BATCH = 64
@@ -28,13 +28,13 @@ def at_step(made: recipes.ReLU, steps: int = 6, dead: slice = slice(0, 10)) -> T
     with torch.no_grad():
         for step in range(steps):
             if step == 2:
-                trainer.architecture.params["b_enc"][dead] = -100.0
+                trainer.autoencoder.params["b_enc"][dead] = -100.0
             trainer.step(next(stream))
     return trainer
 
 
 def numpy_params(trainer: Trainer) -> dict[str, Array]:
-    return {name: part.double().numpy().copy() for name, part in trainer.architecture.params.parts.items()}
+    return {name: part.double().numpy().copy() for name, part in trainer.autoencoder.params.parts.items()}
 
 
 def losses(trainer: Trainer, x_BD: Tensor) -> Array:
@@ -42,7 +42,7 @@ def losses(trainer: Trainer, x_BD: Tensor) -> Array:
     p, x = numpy_params(trainer), x_BD.double().numpy() / trainer.scale
     features = np.maximum((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"], 0)
     error = x - features @ p["W_dec"] - p["b_dec"]
-    loss: Array = trainer.architecture.error_weight * (error**2).sum(1) + 0.2 * features.sum(1)
+    loss: Array = trainer.autoencoder.error_weight * (error**2).sum(1) + 0.2 * features.sum(1)
     return loss
 
 
@@ -57,9 +57,9 @@ def test_dead_is_silent_for_so_many_steps() -> None:
     trainer, active = Trainer(made, 12, next(stream), place()), []
     for step in range(6):
         if step == 2:
-            trainer.architecture.params["b_enc"][:10] = -100.0
+            trainer.autoencoder.params["b_enc"][:10] = -100.0
         if step == 3:
-            trainer.architecture.params["b_enc"][10:20] = -100.0
+            trainer.autoencoder.params["b_enc"][10:20] = -100.0
         x_BD = next(stream)
         p, x = numpy_params(trainer), x_BD.double().numpy() / trainer.scale
         active.append(((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"] > 0).any(0))
@@ -90,7 +90,7 @@ def test_inputs_are_drawn_in_proportion_to_squared_loss() -> None:
         resampler.add(x_BD)
     n_dead = resampler.finish()
     assert n_dead == 40_000
-    rows = trainer.architecture.params["W_dec"][:40_000].double().numpy()
+    rows = trainer.autoencoder.params["W_dec"][:40_000].double().numpy()
     inputs = torch.cat(seen).double().numpy()
     inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
     cosines = rows @ inputs.T
@@ -152,7 +152,7 @@ def test_the_same_again_from_the_same_seed() -> None:
         resampler = Resampler(trainer)
         resampler.add(next(batches(5, BATCH)))
         resampler.finish()
-        rows.append(trainer.architecture.params["W_dec"][:10])
+        rows.append(trainer.autoencoder.params["W_dec"][:10])
     assert torch.equal(rows[0], rows[1])
     assert not torch.equal(rows[0], rows[2])
 
@@ -161,12 +161,12 @@ def test_copy_in_low_precision_is_renewed() -> None:
     """What products read is what was resampled."""
     stream = batches(0, BATCH)
     trainer = Trainer(recipe(), 12, next(stream), place(compute=torch.bfloat16))
-    trainer.architecture.params["b_enc"][:10] = -100.0
-    trainer.architecture.refresh()
+    trainer.autoencoder.params["b_enc"][:10] = -100.0
+    trainer.autoencoder.refresh()
     for _ in range(6):
         trainer.step(next(stream))
     resampler = Resampler(trainer)
     resampler.add(next(stream))
     assert resampler.finish() == 10
-    architecture = trainer.architecture
-    assert torch.equal(architecture.low["W_dec"], architecture.params["W_dec"].bfloat16())
+    autoencoder = trainer.autoencoder
+    assert torch.equal(autoencoder.low["W_dec"], autoencoder.params["W_dec"].bfloat16())

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import JumpReLU, TopK
-from sae.training import recipes
-from sae.training.architectures import build
+from sae.training.architectures.registry import build
 from sae.training.trainer import Trainer
+from tests.sae.training import recipes
 from tests.sae.training.superposition import D, batches, place, trained
 
 F = 2 * D
@@ -26,7 +26,7 @@ ALL: list[recipes.Recipe] = [
 
 def features(trainer: Trainer, x_BD: Tensor) -> Tensor:
     """From the formulas, in the scale trained in."""
-    p, recipe = trainer.architecture.params.parts, trainer.recipe
+    p, recipe = trainer.autoencoder.params.parts, trainer.recipe
     if isinstance(recipe, recipes.Tied):
         return (x_BD @ p["W_dec"].T + p["b_enc"]).clamp_min(0)
     u_BF = (x_BD - p["b_dec"]) @ p["W_enc"].T
@@ -48,8 +48,8 @@ def test_raw_activations_are_encoded_as_scaled_ones_were(recipe: Any) -> None:
     """Biases and thresholds are first moved away from zero and from each other; the activations are 40 times larger."""
     stream = (40 * x_BD for x_BD in batches(0, 256))
     trainer, generator = trained(recipe, 10, stream), torch.Generator().manual_seed(3)
-    for name in trainer.architecture.params.parts.keys() - {"W_enc", "W_dec"}:
-        part = trainer.architecture.params[name]
+    for name in trainer.autoencoder.params.parts.keys() - {"W_enc", "W_dec"}:
+        part = trainer.autoencoder.params[name]
         part.add_(0.3 * torch.randn(part.shape, generator=generator))
     assert trainer.scale > 20
     x_BD, dictionary = next(stream), trainer.dictionary("hook", "model", {"note": 1})
@@ -57,7 +57,7 @@ def test_raw_activations_are_encoded_as_scaled_ones_were(recipe: Any) -> None:
     found_BF = dictionary.encode(x_BD)
     assert 0.02 < float((expected_BF > 0).double().mean()) < 0.9
     torch.testing.assert_close(found_BF, trainer.scale * expected_BF, rtol=1e-3, atol=1e-3)
-    p = trainer.architecture.params.parts
+    p = trainer.autoencoder.params.parts
     made_BD = expected_BF @ p["W_dec"] + p.get("b_dec", torch.zeros(D))
     torch.testing.assert_close(dictionary.decode(found_BF), trainer.scale * made_BD, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(dictionary.W_dec_FD.norm(dim=1), torch.ones(F))
@@ -120,7 +120,7 @@ def test_threshold_is_the_running_mean_of_the_smallest_kept() -> None:
     stream, expected = batches(0, 8), 0.0
     trainer = Trainer(recipes.BatchTopK(k=5, expansion=2, lr=1e-2), 1200, next(stream), place())
     for step in range(1, 1201):
-        x_BD, p = next(stream), trainer.architecture.params
+        x_BD, p = next(stream), trainer.autoencoder.params
         pre_BF = (x_BD / trainer.scale - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
         smallest = float(pre_BF.flatten().topk(5 * 8).values[-1])
         expected += (smallest - expected) / min(100, max(1, step / 10))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sae.common.errors import UserError
-from sae.training import recipes
-from sae.training.architectures.topk import TopKArchitecture
+from sae.training.architectures.topk import TopKAutoencoder
 from sae.training.resampling import Resampler, due
 from sae.training.trainer import LOOK_EVERY, Trainer, geometric_median
+from tests.sae.training import recipes
 from tests.sae.training.superposition import D, batches, place, trained
 
 RESAMPLING = recipes.Resampling(steps=(40, 110), silent_steps=5, inputs=300)
@@ -60,14 +60,14 @@ def test_scale_matters_where_it_is_left() -> None:
     bare = ALL["relu"].model_copy(update={"normalise": False})
     small, large = (trained(bare, 20, (x_BD * scale for x_BD in batches(0, 128))) for scale in (1.0, 1024.0))
     assert small.scale == large.scale == 1.0
-    assert not torch.allclose(small.architecture.params["W_dec"], large.architecture.params["W_dec"])
+    assert not torch.allclose(small.autoencoder.params["W_dec"], large.autoencoder.params["W_dec"])
 
 
 def test_bias_begins_at_the_geometric_median() -> None:
     first_BD = next(batches(0, 256, constant=3.0))
     first_BD[0] = 1e4
     trainer = Trainer(ALL["relu"], 5, first_BD, place())
-    raw_D = trainer.scale * trainer.architecture.params["b_dec"]
+    raw_D = trainer.scale * trainer.autoencoder.params["b_dec"]
     assert float((raw_D - first_BD[1:].mean(0)).norm()) < 0.3 < float((raw_D - first_BD.mean(0)).norm())
 
 
@@ -79,7 +79,7 @@ def test_measured_is_of_the_batch_before_its_update() -> None:
     squared = (dictionary.decode(f_BF) - x_BD).square().sum()
     assert found.l0 == pytest.approx(float((f_BF > 0).sum(1).double().mean()))
     assert found.fvu == pytest.approx(float(squared / (x_BD - x_BD.mean(0)).square().sum()), rel=1e-4)
-    expected = trainer.architecture.error_weight * float(squared) / 128 / trainer.scale**2
+    expected = trainer.autoencoder.error_weight * float(squared) / 128 / trainer.scale**2
     assert found.loss == pytest.approx(expected, rel=1e-4)
 
 
@@ -92,14 +92,14 @@ def test_penalty_rises_with_the_share_of_steps_done() -> None:
         trainer.step(x_BD)
         found, f_BF = trainer.losses, before.encode(x_BD) / trainer.scale
         assert found is not None
-        penalty = 128 * float(found.loss) - trainer.architecture.error_weight * float(found.squared_error)
+        penalty = 128 * float(found.loss) - trainer.autoencoder.error_weight * float(found.squared_error)
         assert penalty == pytest.approx(0.1 * min(1, step / 10) * float(f_BF.sum()), rel=1e-3, abs=1e-3)
 
 
 def test_dead_are_those_long_silent() -> None:
     """Of 48 features 12 never fire; they count as dead once `dead_after` vectors, or all since the start, were seen."""
     trainer = Trainer(ALL["relu"].model_copy(update={"dead_after": 384}), 20, next(batches(0, 128)), place())
-    trainer.architecture.params["b_enc"][:12] = -100.0
+    trainer.autoencoder.params["b_enc"][:12] = -100.0
     stream = batches(1, 128)
     for step in range(1, 6):
         x_BD = next(stream)
@@ -118,27 +118,27 @@ def test_auxiliary_loss_revives_dead_features(name: str) -> None:
         settings = {"aux": aux, "k_aux": 16, "dead_after": 1024, "lr": 3e-3, "expansion": 4}
         stream = batches(0, 256)
         trainer = Trainer(ALL[name].model_copy(update=settings), 320, next(stream), place())
-        trainer.architecture.params["W_enc"][8:] *= 0.05
+        trainer.autoencoder.params["W_enc"][8:] *= 0.05
         active_F = torch.zeros(4 * D, dtype=torch.bool)
         for step in range(320):
             trainer.step(next(stream))
             if step >= 270:
-                active_F |= trainer.architecture.fired_F
+                active_F |= trainer.autoencoder.fired_F
         alive[aux] = int(active_F.sum())
     assert alive[0.5] > alive[0.0] + 10
 
 
 def test_dead_features_are_told_to_the_auxiliary_loss_now_and_then() -> None:
     trainer, stream = trained(ALL["topk"], 1, batches(0, 128)), batches(1, 128)
-    trainer.steps, architecture = 200, trainer.architecture
-    assert isinstance(architecture, TopKArchitecture)
-    architecture.params["b_enc"][:7] = -100.0
+    trainer.steps, autoencoder = 200, trainer.autoencoder
+    assert isinstance(autoencoder, TopKAutoencoder)
+    autoencoder.params["b_enc"][:7] = -100.0
     while trainer.steps_done < LOOK_EVERY:
-        assert architecture.dead_S is None
+        assert autoencoder.dead_S is None
         trainer.step(next(stream))
-    assert architecture.dead_S is not None
-    assert set(range(7)) <= set(architecture.dead_S.tolist())
-    assert architecture.dead_S.tolist() == (trainer.silent_F >= 300).nonzero()[:, 0].tolist()
+    assert autoencoder.dead_S is not None
+    assert set(range(7)) <= set(autoencoder.dead_S.tolist())
+    assert autoencoder.dead_S.tolist() == (trainer.silent_F >= 300).nonzero()[:, 0].tolist()
 
 
 @pytest.mark.parametrize("stop", [1, 39, 70, 127])
@@ -146,12 +146,12 @@ def test_restored_training_goes_on_bitwise(recipe: Any, stop: int) -> None:
     """Into a trainer that began with another batch; through dead features, the auxiliary loss and resampling."""
     stream, steps = batches(0, 64), 150
     whole = Trainer(recipe, steps, next(stream), place())
-    whole.architecture.params["b_enc" if "b_enc" in whole.architecture.params.parts else "b_gate"][:5] = -100.0
+    whole.autoencoder.params["b_enc" if "b_enc" in whole.autoencoder.params.parts else "b_gate"][:5] = -100.0
     go(whole, stream, stop)
     tensors = {name: tensor.clone() for name, tensor in whole.tensors().items()}
     facts, silent_F = dict(whole.facts()), whole.silent_F.clone()
-    if isinstance(whole.architecture, TopKArchitecture) and stop > LOOK_EVERY:
-        assert whole.architecture.dead_S is not None
+    if isinstance(whole.autoencoder, TopKAutoencoder) and stop > LOOK_EVERY:
+        assert whole.autoencoder.dead_S is not None
     rest = [next(stream) for _ in range(steps - stop + 20)]
     go(whole, iter(rest), steps)
     resumed = Trainer(recipe, steps, 3 * next(batches(9, 64)), place())
@@ -171,7 +171,7 @@ def test_restored_training_goes_on_bitwise(recipe: Any, stop: int) -> None:
 def test_other_seeds_begin_elsewhere(recipe: Any) -> None:
     first_BD = next(batches(0, 64))
     rows = [
-        Trainer(recipe.model_copy(update={"seed": seed}), 5, first_BD, place()).architecture.params["W_dec"]
+        Trainer(recipe.model_copy(update={"seed": seed}), 5, first_BD, place()).autoencoder.params["W_dec"]
         for seed in (0, 0, 1)
     ]
     assert torch.equal(rows[0], rows[1])

@@ -1,0 +1,114 @@
+"""The figures, from leaderboard rows made by hand: what is drawn where, in which colour."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from autointerp.reporting import plots
+from sae.baselines import registry
+from tests.autointerp.reporting.rows import row, simulated
+
+HOOKS = tuple(f"blocks.{layer}.mlp.hook_post" for layer in (0, 2, 11))
+KINDS = ("sae", "neurons", "random_matched")
+
+
+def layered(hooks: tuple[str, ...] = HOOKS) -> list[dict[str, object]]:
+    """Rows of three kinds at several hook points; the mean tells which."""
+    return [
+        line | {"mean": mean, "ci_low": mean - 0.05, "ci_high": mean + 0.02}
+        for number, hook in enumerate(hooks)
+        for kind in KINDS
+        for mean in [0.1 * number + 0.2 * KINDS.index(kind)]
+        for line in simulated(f"{kind}@{hook}", kind=kind, hook_point=hook)
+    ]
+
+
+def drawn(panel: Axes) -> dict[str, list[tuple[float, float]]]:
+    """The points of each labelled line."""
+    return {
+        str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]  # type: ignore[union-attr]
+        for line in panel.lines
+        if not str(line.get_label()).startswith("_")
+    }
+
+
+def test_every_kind_has_a_colour_even_an_unknown_one() -> None:
+    assert {plots.colour_of(kind) for kind in registry.kinds()} == {registry.colour_of(k) for k in registry.kinds()}
+    assert plots.colour_of("foreign") == plots.colour_of("foreign")
+    figure = plots.scores_by_dictionary(simulated("foreign"))
+    colours = {to_hex(line.get_color()) for line in figure.axes[0].lines}
+    assert to_hex(plots.colour_of("foreign")) in colours
+
+
+def test_scores_have_a_row_of_panels_per_hook_point() -> None:
+    figure = plots.scores_by_dictionary(layered())
+    assert len(figure.axes) == 9
+    names = [[text.get_text() for text in panel.get_xticklabels()] for panel in figure.axes]
+    assert names == [list(KINDS)] * 9
+    assert [panel.get_ylabel() for panel in figure.axes[::3]] == [f"{hook}\ncorrelation" for hook in HOOKS]
+    assert [panel.get_title() for panel in figure.axes[:3]] == ["top and random", "top", "random"]
+    one = plots.scores_by_dictionary(layered(HOOKS[:1]))
+    assert (len(one.axes), one.axes[0].get_ylabel()) == (3, "correlation")
+    assert one.get_suptitle().endswith("explainer rules-5, simulator rules")
+
+
+def test_score_by_layer_has_a_line_per_kind_and_a_point_per_layer() -> None:
+    figure = plots.scores_by_layer(layered())
+    assert figure is not None
+    (panel,) = figure.axes
+    assert drawn(panel) == {
+        kind: [
+            (layer, pytest.approx(0.1 * number + 0.2 * KINDS.index(kind))) for number, layer in enumerate((0, 2, 11))
+        ]
+        for kind in KINDS
+    }
+    assert list(panel.get_xticks()) == [0, 2, 11]
+    assert panel.get_xlabel() == "layer of blocks.N.mlp.hook_post"
+    intervals = [bar.get_segments()[0][:, 1].tolist() for bar in panel.collections]  # type: ignore[attr-defined]
+    assert intervals[0] == pytest.approx([-0.05, 0.02])
+    assert len(intervals) == 9
+
+
+def test_two_dictionaries_of_a_kind_are_two_lines_and_places_in_a_block_two_panels() -> None:
+    residual = tuple(f"blocks.{layer}.hook_resid_post" for layer in (0, 1))
+    rows = [
+        line
+        for hook in (*HOOKS, *residual, "hook_embed", "blocks.5.hook_attn_out")
+        for name in ("small", "large")
+        for line in simulated(f"{name}@{hook}", kind="sae", hook_point=hook)
+    ]
+    figure = plots.scores_by_layer(rows)
+    assert figure is not None
+    assert [panel.get_xlabel() for panel in figure.axes] == [
+        "layer of blocks.N.mlp.hook_post",
+        "layer of blocks.N.hook_resid_post",
+    ]
+    for panel in figure.axes:
+        assert list(drawn(panel)) == ["sae", "sae (2)"]
+    assert len({line.get_linestyle() for line in figure.axes[0].lines if line.get_label() in ("sae", "sae (2)")}) == 2
+
+
+def test_one_layer_needs_no_figure_of_layers() -> None:
+    assert plots.scores_by_layer([*layered(HOOKS[:1]), *simulated("e", hook_point="hook_embed")]) is None
+
+
+def test_score_by_length_has_a_line_per_dictionary_and_skips_what_has_no_mean() -> None:
+    rows = [
+        line | {"mean": None if (name, explainer) == ("pca", "rules-5") else 0.5}
+        for explainer in ("rules-5", "token-table", "rules-unlimited", "rules-1")
+        for name in ("sae", "pca")
+        for line in simulated(name, explainer=explainer)
+    ]
+    figure = plots.scores_by_length(rows)
+    assert figure is not None
+    assert drawn(figure.axes[0]) == {"sae": [(0, 0.5), (1, 0.5), (2, 0.5)], "pca": [(0, 0.5), (2, 0.5)]}
+    assert plots.scores_by_length(simulated("sae")) is None
+
+
+def test_the_figures_of_a_run(tmp_path: Path) -> None:
+    plots.write(tmp_path, layered())
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.png", "layers.png"}
+    plots.write(tmp_path, [row("sae", "detection", simulator=None, chance=None, mean=None, ci_low=None, ci_high=None)])
+    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
