@@ -144,7 +144,7 @@ def _feature_records(
 
 
 def _verified(feature: FeatureRecord) -> FeatureRecord:
-    """Without records labelled inactive that are active when they are read again (rounding at the edge of a threshold)."""
+    """Drop records labelled inactive that are active when read again (rounding at the edge of a threshold)."""
 
     def clean(records: tuple[ActivationRecord, ...]) -> tuple[ActivationRecord, ...]:
         return tuple(record for record in records if record.source != "inactive" or max(record.activations) == 0)
@@ -164,7 +164,7 @@ def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[li
 def _promoted(
     dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
 ) -> list[tuple[str, ...]]:
-    """The tokens whose logits each feature's decoder direction raises most; none where no fixed map leads to the logits."""
+    """Return the tokens whose logits each feature's decoder raises most; none where no fixed map leads there."""
     if len(dictionary.writes) != 1:
         return [()] * len(features)
     logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
