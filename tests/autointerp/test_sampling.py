@@ -188,7 +188,7 @@ def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:
 
 def test_records_are_true_disjoint_and_verified() -> None:
     sample, _ready = sample_all(batch=7)
-    assert {f.feature.index for f in sample.features} == {0, 1, 2, 3, 4}
+    assert {f.id.index for f in sample.features} == {0, 1, 2, 3, 4}
     for feature in sample.features:
         token = "abcde"[feature.id.index]
         explain, score = ({r.document for r in side} for side in (feature.explain, feature.score))
@@ -206,7 +206,7 @@ def test_records_are_true_disjoint_and_verified() -> None:
             assert [r.source for r in side].count("random") == 3
     summary = sample.dictionaries[0]
     assert (summary.n_sampled, summary.n_candidates, summary.n_dead, summary.n_rare) == (5, 6, 1, 0)
-    density = {f.feature.index: f.density for f in sample.features}
+    density = {f.id.index: f.density for f in sample.features}
     assert density[1] == pytest.approx(0.3, abs=0.03)
 
 
@@ -241,7 +241,7 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     counts = {"top": 3, "random": 3}
     chosen = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
     sample = replay(ready, select.select(ready, chosen, Silent), chosen, Silent)
-    assert [f.feature.index for f in sample.features] == live
+    assert [f.id.index for f in sample.features] == live
     summary = sample.dictionaries[0]
     assert summary.n_dead == summary.n_candidates - 5
     assert summary.n_candidates > 2 * select.OVERSAMPLE * 5
