@@ -1,4 +1,4 @@
-"""What `import autointerp` offers: `run`, `open_run`, and a `Run` with pandas tables. Thin; loads nothing heavy."""
+"""Offers what a user of `import autointerp` needs: `run`, `estimate`, `open_run`, and a `Run` with pandas tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run folder, finished or not, as tables."""
+    """Reads a run folder, finished or not, as tables."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def results(self) -> pandas.DataFrame:
-        """A row per feature and explainer: status, explanation, scores, shuffled controls (NaN: undefined)."""
+        """A row per feature and explainer: status, explanation, scores, controls (NaN: undefined)."""
         import pandas
 
         rows = []
@@ -74,7 +74,7 @@ def run(
     out: str | Path | None = None,
     report: Report | None = None,
 ) -> Run:
-    """Run an experiment, or take it up where it stopped.
+    """Run an experiment, or go on where it stopped.
 
     Args:
         config: a name (`demo`), a path to a YAML file, or a Config.
@@ -89,25 +89,25 @@ def run(
     from autointerp.runs import pipeline
     from sae.common.progress import Progress
 
-    chosen = configs.load(config) if isinstance(config, str) else config
+    base = configs.load(config) if isinstance(config, str) else config
     settings = dict(changes or {}) | ({"runtime.out": str(out)} if out is not None else {})
     if settings:
-        chosen = configs.build(chosen.model_dump(), settings, "changes")
-    return Run(pipeline.run(chosen, report or Progress))
+        base = configs.build(base.model_dump(), settings, "changes")
+    return Run(pipeline.run(base, report or Progress))
 
 
 def estimate(config: str | Config, report: Report | None = None) -> Estimator:
-    """What a run would still ask its judges, without task: its `stages` hold calls, tokens and cost."""
+    """Estimate what a run would still ask of language models, without calls: `stages` hold calls, tokens and cost."""
     from autointerp import config as configs
     from autointerp.runs import pipeline
     from sae.common.progress import Progress
 
-    chosen = configs.load(config) if isinstance(config, str) else config
-    return pipeline.estimate(chosen, report or Progress)
+    settings = configs.load(config) if isinstance(config, str) else config
+    return pipeline.estimate(settings, report or Progress)
 
 
 def answers() -> AnswerCache:
-    """The paid answers that are kept."""
+    """Open the cache of answers of language models."""
     from autointerp.llm.cache import AnswerCache
     from sae.common.settings import cache_folder
 
@@ -115,7 +115,7 @@ def answers() -> AnswerCache:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder. Raises UserError if it is none."""
+    """Open a run folder. Raises UserError if it is not one."""
     from autointerp.store import RunFolder
 
     opened = Run(RunFolder(Path(path)))

@@ -1,4 +1,4 @@
-"""Reads an experiment from one YAML file: changes fields, refuses what is unknown, tells what its identity is.
+"""Reads an experiment from one YAML file: changes fields, refuses unknown ones, and lists what its identity is.
 
 Every field is annotated with the role it has in a run's identity: I (IDENTITY), C (CONTENT) or R (RUNTIME), see
 `autointerp.parts`. The sections of explainers, simulators and scorers, plugins included, come from their files.
@@ -27,10 +27,12 @@ from sae.training.recipes import AnyRecipe
 class Corpus(Section):
     """The text, and how much of it is held out."""
 
-    source: Annotated[str, C] = "stdlib"
-    """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
+    source: Annotated[str | None, C] = None
+    """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`; null: what
+    the dictionaries of `sae train` were trained on, else `stdlib`."""
     held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
-    """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest."""
+    """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest.
+    Where dictionaries of `sae train` learned from this corpus, what their trainings held out is taken instead."""
     context: Annotated[int, I, Field(ge=8)] = 128
     """Tokens the model sees at once (a BOS token, if any, comes on top)."""
     max_tokens: Annotated[int, I, Field(gt=0)] = 20_000_000
@@ -42,8 +44,10 @@ class Subject(Section):
 
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
-    hook_point: Annotated[str | None, C] = None
-    """TransformerLens name, such as blocks.0.mlp.hook_post; null: what the dictionary names."""
+    hook_points: Annotated[tuple[str, ...], C] = ()
+    """TransformerLens names, such as blocks.0.mlp.hook_post, of the hook points at which baselines are fitted and
+    dictionaries trained; empty: those that the dictionaries read. A dictionary reads its own; with exactly one name
+    here, it reads that one."""
     prepend_bos: Annotated[bool | None, I] = None
     """Whether every text begins with a BOS token; null: as the dictionary says, else the model's default."""
     toy: Annotated[Toy, I] = Toy()
@@ -78,7 +82,7 @@ class Dictionaries(Section):
 
 
 class Records(Section):
-    """How many records of each source one side of a feature gets."""
+    """How many records of each source are drawn for one side of a feature."""
 
     top: Annotated[int, I, Field(ge=0)] = 0
     """Those with the largest maximum activations."""
@@ -183,7 +187,7 @@ class Config(Section):
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:
-        """The values of all IDENTITY fields, by dotted name."""
+        """Return the values of all IDENTITY fields, by dotted name."""
         roles = field_roles(type(self))
         return {name: value for name, value in _leaves(self) if roles[name] is I}
 
@@ -212,7 +216,7 @@ def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Con
 
 
 def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
-    """The role of every leaf field, by dotted name; sections that have one of their own are leaves.
+    """Return the role of every leaf field, by dotted name; a section with a role of its own is a leaf.
 
     Raises TypeError if a field has none or several.
     """
@@ -231,7 +235,7 @@ def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
 
 
 def _leaves(section: BaseModel, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Values by dotted name, as plain data; sections with a role of their own whole."""
+    """List values by dotted name, as plain data; a section with a role of its own is one value."""
     roles = field_roles(type(section))
     for name in type(section).model_fields:
         value = getattr(section, name)

@@ -1,7 +1,7 @@
-"""The language of token rules: rules to a sentence and back, and what a set of rules predicts.
+"""Words token rules as a sentence, reads them back, and computes what a set of rules predicts.
 
-Used by the offline explainer and the offline simulator, which share nothing but the sentence. Knows nothing about
-how rules are learnt.
+The offline explainer and the offline simulator share nothing but the sentence. How rules are learnt is in
+`autointerp.explainers.rules`.
 """
 
 import json
@@ -25,13 +25,11 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on a token and those before it, and the activation (0-10) it predicts there.
-
-    key: (token,) for `token`, `after` and `near`; (previous token, token) for `pair`.
-    """
+    """Holds a condition on a token and those before it, and the activation (0-10) that it predicts there."""
 
     kind: RuleKind
     key: tuple[str, ...]
+    """(token,) for `token`, `after` and `near`; (previous token, token) for `pair`."""
     strength: float
 
 
@@ -46,7 +44,7 @@ class Predictor:
             table[key] = max(rule.strength, table.get(key, 0.0))
 
     def predict(self, tokens: Sequence[str]) -> tuple[float, ...]:
-        """Activation (0-10) of each token; rules see the fragment's tokens only."""
+        """Predict the activation (0-10) of each token; rules see the fragment's tokens only."""
         predicted = [self._token.get(token, 0.0) for token in tokens]
         if self._pair or self._after:
             for position, pair in enumerate(pairwise(tokens), start=1):
@@ -60,7 +58,7 @@ class Predictor:
 
 
 def to_text(rules: Sequence[Rule]) -> str:
-    """The rules as one sentence, in the order given."""
+    """Word the rules as one sentence, in the order given."""
     wording = templates.load(PROMPT).values
     if not rules:
         return str(wording["nothing"])
@@ -69,22 +67,22 @@ def to_text(rules: Sequence[Rule]) -> str:
 
 @lru_cache(maxsize=1024)
 def from_text(text: str) -> tuple[Rule, ...]:
-    """Read a sentence back. Raises AnswerError, with the place, where it is not of the wording."""
+    """Read a sentence back. Raises AnswerError with the part that is not worded like rules."""
     wording = templates.load(PROMPT).values
     if text == wording["nothing"]:
         return ()
     if not text.startswith(wording["opening"]):
         raise AnswerError(f"the explanation does not begin with {wording['opening']!r}")
-    place, rules = len(wording["opening"]), []
+    offset, rules = len(wording["opening"]), []
     patterns = _patterns(templates.load(PROMPT).label)
     while True:
-        rule, place = _read(text, place, patterns)
+        rule, offset = _read(text, offset, patterns)
         rules.append(rule)
-        if text[place:] == wording["closing"]:
+        if text[offset:] == wording["closing"]:
             return tuple(rules)
-        if not text.startswith(wording["separator"], place):
-            raise AnswerError(f"the explanation cannot be read from {text[place : place + 40]!r} on")
-        place += len(wording["separator"])
+        if not text.startswith(wording["separator"], offset):
+            raise AnswerError(f"the explanation cannot be read from {text[offset : offset + 40]!r} on")
+        offset += len(wording["separator"])
 
 
 def _phrase(rule: Rule) -> str:
@@ -94,19 +92,19 @@ def _phrase(rule: Rule) -> str:
     return str(phrase + wording["strength"].format(strength=f"{rule.strength:.1f}"))
 
 
-def _read(text: str, place: int, patterns: list[tuple[RuleKind, re.Pattern[str]]]) -> tuple[Rule, int]:
+def _read(text: str, offset: int, patterns: list[tuple[RuleKind, re.Pattern[str]]]) -> tuple[Rule, int]:
     for kind, pattern in patterns:
-        match = pattern.match(text, place)
+        match = pattern.match(text, offset)
         if match:
-            found = match.groupdict()
-            key = tuple(json.loads(found[name]) for name in ("a", "b") if name in found)
-            return Rule(kind, key, float(found["strength"])), match.end()
-    raise AnswerError(f"no rule is worded like {text[place : place + 40]!r}")
+            groups = match.groupdict()
+            key = tuple(json.loads(groups[name]) for name in ("a", "b") if name in groups)
+            return Rule(kind, key, float(groups["strength"])), match.end()
+    raise AnswerError(f"no rule is worded like {text[offset : offset + 40]!r}")
 
 
 @cache
 def _patterns(label: str) -> list[tuple[RuleKind, re.Pattern[str]]]:
-    """A pattern per kind, made from the wording; `label` keys the cache."""
+    """Make a pattern per kind from the wording; `label` keys the cache."""
     wording: Any = templates.load(PROMPT).values
     slots = {"a": _QUOTED, "b": _QUOTED, "strength": r"\d+\.\d"}
     patterns: list[tuple[RuleKind, re.Pattern[str]]] = []

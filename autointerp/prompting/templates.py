@@ -1,4 +1,4 @@
-"""Prompt texts are data: found by name, hashed with their few-shots, rendered strictly. Knows not who uses them."""
+"""Loads prompts, which are data: finds them by name, hashes them with their few-shots, fills them in strictly."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -15,29 +15,29 @@ from sae.common.resources import find
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt file. values: its parsed content; few_shot: the content of the file it names under `few_shot`.
-
-    label: name@hash, of its own text and its few-shots'.
-    """
+    """Holds a prompt file and its few-shots."""
 
     name: str
     text: str
     values: Mapping[str, Any]
+    """The parsed text."""
     few_shot_text: str = ""
     few_shot: Mapping[str, Any] | None = None
+    """The parsed content of the file that it names under `few_shot`."""
 
     @cached_property
     def label(self) -> str:
+        """name@hash, of its own text and that of its few-shots."""
         digest = hashlib.sha256(f"{len(self.text)}\n{self.text}{self.few_shot_text}".encode())
         return f"{self.name}@{digest.hexdigest()[:12]}"
 
     @property
     def full_text(self) -> str:
-        """All that the hash covers, for run.json."""
+        """Everything that the hash covers, for run.json."""
         return self.text + self.few_shot_text
 
     def render(self, part: str, **values: Any) -> str:
-        """One of the file's templates filled in. Raises UserError if the template needs a value it is not given."""
+        """Fill in one of the file's templates. Raises UserError if the template needs a value that is not given."""
         import jinja2
 
         try:
@@ -48,7 +48,7 @@ class Prompt:
     def conversation(
         self, shots: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], values: Mapping[str, Any]
     ) -> tuple[Message, ...]:
-        """System, then for every shot its question and answer, then the question itself: all but the last are static.
+        """Make the turns: system, a question and an answer per shot, then the question itself. Only it ever changes.
 
         Args:
             shots: the values of each few-shot's `user` and `assistant` templates.
@@ -72,7 +72,7 @@ def load(name: str) -> Prompt:
 
 
 def again(reason: str) -> str:
-    """The second question after an answer that cannot be used."""
+    """Word the second question after an answer that cannot be used."""
     return load("again").render("again", reason=reason)
 
 
@@ -90,8 +90,11 @@ def _read(name: str) -> tuple[str, Mapping[str, Any]]:
 
 @cache
 def _template(source: str) -> Any:
-    """Compiled once. Prompts are plain text, not HTML: nothing is escaped, and a line break at the end, which YAML lets
-    a prompt's author choose, stays; an unknown name is an error."""
+    """Compile a template, once.
+
+    Prompts are plain text, not HTML: nothing is escaped. A line break at the end, which YAML lets a prompt's author
+    choose, stays. An unknown name is an error.
+    """
     import jinja2
 
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)

@@ -4,7 +4,7 @@ Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a ba
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, F
 from autointerp.sampling import Sample
 from autointerp.sampling.fragments import Fragments
 from autointerp.sampling.prepare import Prepared
-from autointerp.sampling.select import Chosen, Selection
+from autointerp.sampling.select import Chosen, Selection, joined
 from autointerp.sampling.tally import Picked
 from sae.common.progress import Report
 from sae.dictionary import Dictionary
@@ -78,9 +78,12 @@ def _activations(
         for start in range(0, len(needed_N), config.runtime.batch_blocks):
             batch_N = needed_N[start : start + config.runtime.batch_blocks]
             ids_NC = torch.from_numpy(prepared.text.ids_NC[batch_N]).long().to(device)
-            acts_NCD = prepared.subject.activations(ids_NC, prepared.hook_point)
-            acts_MLD = acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
-            for pick, encode, values_PL in zip(picks, encoders, values, strict=True):
+            acts = {
+                name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
+                for name, acts_NCD in prepared.subject.activations_at(ids_NC, prepared.hook_points).items()
+            }
+            for chosen, pick, encode, values_PL in zip(selection.dictionaries, picks, encoders, values, strict=True):
+                acts_MLD = joined(acts, chosen.measured.dictionary)
                 _read(pick, encode, acts_MLD, batch_N, fragments.per_block, values_PL)
             progress.update(start + len(batch_N), len(needed_N))
     return values
@@ -138,7 +141,6 @@ def _feature_records(
 
 def _verified(feature: FeatureRecord) -> FeatureRecord:
     """Without records labelled inactive that the second reading found active (rounding at the edge of a threshold)."""
-    from dataclasses import replace
 
     def clean(records: tuple[ActivationRecord, ...]) -> tuple[ActivationRecord, ...]:
         return tuple(record for record in records if record.source != "inactive" or max(record.activations) == 0)
@@ -159,7 +161,9 @@ def _promoted(
     dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
 ) -> list[tuple[str, ...]]:
     """The tokens whose logits each feature's decoder direction raises most; nothing where that cannot be said."""
-    logits_SV = prepared.subject.logits_of(prepared.hook_point, dictionary.W_dec_FD[features])
+    if len(dictionary.writes) != 1:
+        return [()] * len(features)
+    logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
     if logits_SV is None:
         return [()] * len(features)
     ids_ST = logits_SV[:, : len(tokens)].topk(min(PROMOTED, len(tokens)), dim=1).indices.tolist()
@@ -171,7 +175,7 @@ def _summary(chosen: Chosen, prepared: Prepared) -> DictionarySummary:
     return DictionarySummary(
         name=dictionary.name,
         kind=dictionary.kind,
-        hook_point=prepared.hook_point,
+        hook_point=str(dictionary.hook_point),
         d_in=dictionary.d_in,
         n_features=dictionary.n_features,
         n_sampled=len(chosen.features),

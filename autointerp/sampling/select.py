@@ -4,6 +4,7 @@ Imports torch. Shape suffixes: N blocks, C tokens of context, D the hook point's
 of a fragment, S candidate features.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +17,11 @@ from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.tally import Picked, Tally, active_needed, pick
 from sae.common.errors import UserError
 from sae.common.progress import Report
+from sae.common.seeds import torch_generator
+from sae.dictionary import Dictionary
 
 OVERSAMPLE = 2
 """Candidates per wanted feature that are followed at once."""
-FEATURE_STREAM = 103
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,15 @@ def select(prepared: Prepared, config: Config, report: Report) -> Selection:
 
 
 def _order(measured: Measured, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed * 1024 + FEATURE_STREAM)
-    return torch.randperm(measured.dictionary.n_features, generator=generator)
+    dictionary = measured.dictionary
+    generator = torch_generator(seed, "order of features", measured.key, *dictionary.reads)
+    return torch.randperm(dictionary.n_features, generator=generator)
+
+
+def joined(acts: Mapping[str, Tensor], dictionary: Dictionary) -> Tensor:
+    """Return the activations that a dictionary reads, those of several hook points side by side, [M, L, D]."""
+    parts = [acts[hook_point] for hook_point in dictionary.reads]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 @torch.no_grad()
@@ -91,6 +100,7 @@ def stream(
 ) -> dict[int, Tally]:
     """One pass of the model over all blocks, feeding every dictionary in `candidates`; a tally for each."""
     device = prepared.subject.device
+    hook_points = prepared.hook_points
     tallies = {i: Tally(features_S, config, device) for i, features_S in candidates.items()}
     encoders = {i: prepared.dictionaries[i].dictionary.encoder(tally.features_S) for i, tally in tallies.items()}
     ids_NC = torch.from_numpy(prepared.text.ids_NC).long()
@@ -99,16 +109,13 @@ def stream(
             part_NC = ids_NC[start : start + config.runtime.batch_blocks].to(device)
             number_M = torch.arange(start * fragments.per_block, (start + len(part_NC)) * fragments.per_block)
             usable_M = number_M[fragments.usable_M[number_M]]
-            acts_NCD = prepared.subject.activations(part_NC, prepared.hook_point)
-            acts_MLD = acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])[usable_M - int(number_M[0])]
+            acts = {
+                name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])[usable_M - int(number_M[0])]
+                for name, acts_NCD in prepared.subject.activations_at(part_NC, hook_points).items()
+            }
             for i, tally in tallies.items():
-                acts_MLS = encoders[i](acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2])
-                tally.add(
-                    acts_MLS,
-                    usable_M.to(device),
-                    fragments.side_M[usable_M].to(device),
-                    fragments.hash_M[usable_M].to(device),
-                )
+                acts_MLD = joined(acts, prepared.dictionaries[i].dictionary)
+                tally.add(encoders[i](acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2]), usable_M, fragments)
             progress.update((start + len(part_NC)) * ids_NC.shape[1], ids_NC.numel())
     return tallies
 

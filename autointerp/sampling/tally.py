@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autointerp.config import Config, Records
 from autointerp.records import HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
-from autointerp.sampling.fragments import SIDES
+from autointerp.sampling.fragments import SIDES, Fragments
 from autointerp.sampling.priorities import KEYS, StreamingTop, uniform
 
 TOP_STRIDE = 2
@@ -48,10 +48,15 @@ class Tally:
             for source, keep in kept_per_source(getattr(config.sampling, name)).items()
         }
 
-    def add(self, acts_MLS: Tensor, fragment_M: Tensor, side_M: Tensor, hash_M: Tensor) -> None:
-        """Take in the features' activations on a batch of usable fragments, of which there may be none."""
+    def add(self, acts_MLS: Tensor, fragment_M: Tensor, fragments: Fragments) -> None:
+        """Take in the features' activations on some usable fragments, by their numbers; there may be none."""
         if not len(fragment_M):
             return
+        device = acts_MLS.device
+        side_M, hash_M, rank_M = (
+            values[fragment_M].to(device) for values in (fragments.side_M, fragments.hash_M, fragments.rank_M)
+        )
+        fragment_M = fragment_M.to(device)
         max_SM = acts_MLS.amax(1).T.contiguous()
         self.n_tokens += acts_MLS.shape[0] * acts_MLS.shape[1]
         self.active_tokens_S += (acts_MLS > 0).sum((0, 1))
@@ -59,12 +64,13 @@ class Tally:
         self._count(max_SM)
         for side in range(2):
             here_M = side_M == side
+            fragment_N, rank_N = fragment_M[here_M], rank_M[here_M]
             max_SN = max_SM[:, here_M]
             self.active_fragments_S2[:, side] += (max_SN > 0).sum(1)
             for salt, (source, key) in enumerate(KEYS.items()):
                 if (side, source) in self.tops:
                     uniform_SN = uniform(hash_M[here_M], self.features_S, salt)
-                    self.tops[side, source].add(key(max_SN, uniform_SN), max_SN, fragment_M[here_M])
+                    self.tops[side, source].add(key(max_SN, uniform_SN), max_SN, fragment_N, rank_N)
 
     def _count(self, max_SM: Tensor) -> None:
         bins_SM = (2 * (max_SM / HISTOGRAM_FLOOR).log2()).floor().clamp(0, HISTOGRAM_BINS - 1)

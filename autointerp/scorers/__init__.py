@@ -51,22 +51,22 @@ class Needs:
 
 
 class Scorer(Part, ABC):
-    """The base of scorers. `Scorer(config)` makes one for a run and raises UserError for settings it cannot work with.
-
-    chances: of each of its scores, main score first, the chance level; None if there is none.
-    """
+    """The base of scorers. `Scorer(config)` makes one and raises UserError for settings it cannot work with."""
 
     name: ClassVar[str]
     """Its scores are called NAME or NAME/DETAIL."""
     needs: ClassVar[Needs] = Needs()
     colour: ClassVar[str] = "#555555"
     """For plots."""
-    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    bounds: ClassVar[tuple[float, float] | None] = None
     """The lowest and highest value that its scores can have, within which their intervals stay; None: not known."""
-    chances: Mapping[str, float | None]
+    chance: ClassVar[float | None] = None
+    """The chance level of its score, if it has only one; None if there is no such level."""
 
-    @abstractmethod
-    def __init__(self, config: Config) -> None: ...
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.chances: Mapping[str, float | None] = {self.name: self.chance}
+        """The chance level of each of its scores, by name, main score first."""
 
     @abstractmethod
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:

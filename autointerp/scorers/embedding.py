@@ -36,12 +36,12 @@ class EmbeddingSettings(Section):
 class Embedding(Scorer):
     """AUROC of the cosine between explanation and text."""
 
-    name, colour = "embedding", "#c08552"
+    name, colour, chance, bounds = "embedding", "#c08552", 0.5, (0.0, 1.0)
     settings: ClassVar = {"embedding": EmbeddingSettings}
     needs = Needs(active=("score",), inactive=("score",), embedder=True)
 
     def __init__(self, config: Config) -> None:
-        self.chances = {self.name: 0.5}
+        super().__init__(config)
         self.models = (f"embedding/{config.section(EmbeddingSettings).model}",)
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:

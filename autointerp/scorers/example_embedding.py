@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 class ExampleEmbedding(Scorer):
     """AUROC of the nearness to texts the feature is active on. Explain and score records share no document."""
 
-    name, colour = "example_embedding", "#8d6a9f"
+    name, colour, chance, bounds = "example_embedding", "#8d6a9f", 0.5, (0.0, 1.0)
     settings: ClassVar = {"embedding": EmbeddingSettings}
     needs = Needs(explanation=False, active=("explain", "score"), inactive=("explain", "score"), embedder=True)
 
     def __init__(self, config: Config) -> None:
-        self.chances = {self.name: 0.5}
+        super().__init__(config)
         self.models = (f"embedding/{config.section(EmbeddingSettings).model}",)
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:

@@ -27,7 +27,7 @@ from sae.common.settings import Section
 if TYPE_CHECKING:
     from autointerp.config import Config
 
-STREAM = 213
+STREAM = "intruders"
 
 
 class IntruderSettings(Section):
@@ -42,12 +42,13 @@ class IntruderSettings(Section):
 class Intruder(Scorer):
     """The share of questions in which the judge names the intruder."""
 
-    name, colour = "intruder", "#d1495b"
+    name, colour, bounds = "intruder", "#d1495b", (0.0, 1.0)
     settings: ClassVar = {"intruder": IntruderSettings, "judgement": JudgementSettings}
     needs = Needs(explanation=False, active=("score",), inactive=("score",), judge=True)
 
     def __init__(self, config: Config) -> None:
-        self._judge, self._seed = judge_of(config), config.seed
+        super().__init__(config)
+        self._judge = judge_of(config)
         self._settings, self._judgement = config.section(IntruderSettings), config.section(JudgementSettings)
         self._prompt = templates.load("scorer/intruder")
         self.prompts = (self._prompt, templates.load("again"))
@@ -63,7 +64,7 @@ class Intruder(Scorer):
         fellows = self._settings.texts - 1
         if len(shown.active) < fellows or not shown.silent:
             return Scored({self.name: None})
-        rng = generator(self._seed, STREAM, feature.id)
+        rng = generator(self.config.seed, STREAM, feature.id)
         groups = _groups(shown, fellows)
         chosen = [groups[index] for index in spread(self._settings.questions, len(groups))]
         questions = [self._question(shown, group, fellows, rng) for group in chosen]

@@ -79,23 +79,24 @@ def check_judge(part: type[Scorer], config: Config) -> None:
 class TextScorer(Scorer):
     """Asks the judge of a feature's active and silent fragments, several texts per question, in random order."""
 
-    stream: ClassVar[int]
-    """Number of its random stream."""
+    bounds = (0.0, 1.0)
+    stream: ClassVar[str]
+    """Name of its random stream."""
     own: ClassVar[type[TextsSettings]]
     """Its own section."""
 
     def __init__(self, config: Config) -> None:
-        self._judge, self._seed = judge_of(config), config.seed
+        super().__init__(config)
+        self._judge = judge_of(config)
         self._settings, self._judgement = config.section(self.own), config.section(JudgementSettings)
         self._prompt = templates.load(f"scorer/{self.name}")
         self.prompts = (self._prompt, templates.load("again"))
         self.models = (self._judge.text,)
         rate = base_rate(config)
         always = 2 * rate / (1 + rate)  # F1 of answering "active" to everything
-        self.chances: dict[str, float | None] = {self.name: 0.5}
-        self.chances |= {f"{self.name}/precision": rate, f"{self.name}/recall": None, f"{self.name}/f1": always}
-        if self._settings.logprobs:
-            self.chances[f"{self.name}/auroc"] = 0.5
+        levels = {"": 0.5, "/precision": rate, "/recall": None, "/f1": always}
+        levels |= {"/auroc": 0.5} if self._settings.logprobs else {}
+        self.chances = {self.name + detail: level for detail, level in levels.items()}
 
     @abstractmethod
     def texts(self, shown: Labelled) -> Mapping[int, str]:
@@ -106,7 +107,7 @@ class TextScorer(Scorer):
         shown = labelled(feature.score)
         if not shown.active or not shown.silent:
             return Scored(dict.fromkeys(self.chances))
-        order = generator(self._seed, self.stream, feature.id).permutation([*shown.active, *shown.silent])
+        order = generator(self.config.seed, self.stream, feature.id).permutation([*shown.active, *shown.silent])
         groups = chunks([int(index) for index in order], self._settings.texts)
         texts = self.texts(shown)
         answered = yield from together(self._group(explanation.text, group, texts) for group in groups)

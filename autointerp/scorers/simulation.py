@@ -36,9 +36,10 @@ class SimulationScorer(Scorer):
     needs = Needs(simulator=True)
 
     def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self._simulator = simulators.make(config)
         self.prompts, self.models = self._simulator.prompts, self._simulator.models
-        self.chances: dict[str, float | None] = dict.fromkeys(SLICES, 0.0)
+        self.chances = dict.fromkeys(SLICES, 0.0)
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature by every slice of its score records."""

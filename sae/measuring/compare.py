@@ -1,7 +1,5 @@
 """Compares two dictionaries, of one language model or of two: by direction, and by activation on the same tokens.
 
-Knows nothing about where dictionaries come from, command lines or explanations.
-
 Shape suffixes: B activation vectors, D their width, F features of A, G features of B.
 """
 
@@ -24,7 +22,7 @@ from sae.measuring.similarity import Correlation, Similarity
 from sae.models.subject import Subject, one_name, share_basis
 
 PAIRS = 2**28
-"""Pairs of features whose correlations are summed in one pass of the text: 2 GiB."""
+"""Pairs of features whose correlations are summed in one pass of the text; the sums take 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,12 @@ class Studied:
     subject: Subject
     hook_point: str
 
-    def placed(self) -> "Studied":
-        """On the subject's device. Raises UserError if the hook point has another width."""
+    def on_device(self) -> "Studied":
+        """Return it on the subject's device. Raises UserError if the hook point has another width."""
         return Studied(placed(self.dictionary, self.subject, self.hook_point), self.subject, self.hook_point)
 
-    def same_place(self, other: "Studied") -> bool:
+    def shares_activations(self, other: "Studied") -> bool:
+        """Whether the other one reads the same activations of the same model."""
         return self.subject is other.subject and self.hook_point == other.hook_point
 
     def to_json(self) -> dict[str, Any]:
@@ -48,22 +47,22 @@ class Studied:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A beside B.
-
-    mmcs: cosines of decoder directions, of each feature with the nearest of the other side (their mean is the MMCS);
-        None where the two are of different models, widths or bases (a hook point in the MLP, one in the residual
-        stream), whose directions have nothing to do with each other.
-    universality: Pearson correlations of activations over `tokens` tokens, of each feature with the largest.
-    """
+    """How alike two dictionaries are."""
 
     a: Studied
     b: Studied
     tokens: int
+    """Tokens of text that both saw."""
     mmcs: Similarity | None
+    """For each feature, the largest cosine of its decoder direction with one of the other side; the mean is the MMCS.
+    None where the two are of different models, widths or bases (one hook point in the MLP, one in the residual
+    stream): their directions have nothing to do with each other."""
     universality: Similarity
+    """For each feature, the largest Pearson correlation of its activations with those of a feature of the other
+    side."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON object; what does not exist is None."""
+        """Return plain values for a JSON object; what does not exist is None."""
         return {
             "a": self.a.to_json(),
             "b": self.b.to_json(),
@@ -81,7 +80,7 @@ class Pair(NamedTuple):
 
 
 def compare(a: Studied, b: Studied, blocks: Blocks, report: Report = Progress) -> Comparison:
-    """MMCS and universality, both ways.
+    """Return MMCS and universality, in both directions.
 
     Args:
         blocks: token ids of the text; two models must share their tokenizer.
@@ -91,12 +90,12 @@ def compare(a: Studied, b: Studied, blocks: Blocks, report: Report = Progress) -
             are not finite.
     """
     refuse_other_tokenizer(a.subject, b.subject)
-    a, b = a.placed(), b.placed()
+    a, b = a.on_device(), b.on_device()
     return Comparison(a, b, blocks.n_tokens, _mmcs(a, b, report), _universality(a, b, blocks, report))
 
 
 def refuse_other_tokenizer(a: Subject, b: Subject) -> None:
-    """Raises UserError unless the same ids mean the same text to both."""
+    """Raise UserError unless the same token ids mean the same text to both."""
     if a is not b and a.tokenizer.get_vocab() != b.tokenizer.get_vocab():
         raise UserError(
             f"{a.name} and {b.name} have different tokenizers, so no feature of one is active on a token of the other; "
@@ -113,7 +112,7 @@ def _mmcs(a: Studied, b: Studied, report: Report) -> Similarity | None:
 
 
 def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Similarity:
-    """In as many passes of the text as slices of A's features are needed for their sums to fit."""
+    """Correlate in as many passes of the text as it takes for the sums to fit into memory."""
     slices = torch.arange(a.dictionary.n_features, device=a.subject.device).split(
         max(1, PAIRS // b.dictionary.n_features)
     )
@@ -121,25 +120,25 @@ def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Sim
     with report(f"comparing {a.dictionary.name} with {b.dictionary.name} on tokens") as progress:
         if len(slices) > 1:
             progress.say(f"{len(slices)} passes of the text: the sums of all pairs of features do not fit together")
-        found = [
-            _slice(a, b, features_S, blocks, partial(_tell, progress, number * blocks.n_tokens, total))
+        parts = [
+            _slice(a, b, features_S, blocks, partial(_update, progress, number * blocks.n_tokens, total))
             for number, features_S in enumerate(slices)
         ]
-    return similarity.joined(found)
+    return similarity.joined(parts)
 
 
-def _tell(progress: Progress, before: int, total: int, done: int) -> None:
+def _update(progress: Progress, before: int, total: int, done: int) -> None:
     progress.update(before + done, total)
 
 
-def _slice(a: Studied, b: Studied, features_S: Tensor, blocks: Blocks, tell: Callable[[int], None]) -> Similarity:
-    """Some of A's features with all of B's. The sums, 2 GiB perhaps, are gone before the next slice's are made."""
+def _slice(a: Studied, b: Studied, features_S: Tensor, blocks: Blocks, update: Callable[[int], None]) -> Similarity:
+    """Correlate some of A's features with all of B's. The sums, up to 2 GiB, are freed before the next slice."""
     whole = len(features_S) == a.dictionary.n_features
     encode = a.dictionary.encode if whole else a.dictionary.encoder(features_S)
     sums = Correlation(len(features_S), b.dictionary.n_features, a.subject.device)
     for pair in _pairs(a, b, blocks):
         _add(sums, pair, encode, b.dictionary.encode, _rows(a, b))
-        tell(sums.tokens)
+        update(sums.tokens)
     for side, finite in zip((a, b), sums.finite, strict=True):
         if not finite:
             raise UserError(f"dictionary {side.dictionary.name}: the activations of its features are not all finite")
@@ -147,10 +146,10 @@ def _slice(a: Studied, b: Studied, features_S: Tensor, blocks: Blocks, tell: Cal
 
 
 def _pairs(a: Studied, b: Studied, blocks: Blocks) -> Iterator[Pair]:
-    """Real tokens only; two dictionaries at one place share the model's pass."""
+    """Yield activations on real tokens; two dictionaries at one hook point of one model share its pass."""
     for batch in batches_of(blocks, a.subject.device):
         a_BD = a.subject.activations(batch.ids_NC, a.hook_point)[batch.real_NC]
-        same = a.same_place(b)
+        same = a.shares_activations(b)
         b_BD = a_BD if same else b.subject.activations(batch.ids_NC, b.hook_point)[batch.real_NC]
         yield Pair(a_BD, b_BD)
 

@@ -1,8 +1,8 @@
-"""What `sae eval` does: dictionaries on disk are placed at their models' hook points, and measured on text.
+"""Does what `sae eval` does: loads dictionaries and their language models, and measures them on text.
 
-Dictionaries of one model share its loading, those of one hook point and text its passes. One that says what it was
-trained on is measured on what was held out of that. Mistakes that can be seen without the model (paths, names, formats,
-weights) are raised before it is loaded. Knows nothing about printing.
+Dictionaries of one model share its loading; those of one hook point and text share the model's passes. A dictionary
+that names its training text is measured on what the training held out of it. Mistakes that show without the model
+(paths, names, formats, weights) are raised before it is loaded.
 """
 
 import json
@@ -28,40 +28,42 @@ from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject, boot, device_with_doubles, one_name
 
 FORMAT_VERSION = 1
-"""Of the JSON file: changes when a key changes its meaning."""
+"""Version of the JSON file; it changes when a key changes its meaning."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, on which text.
-
-    paths: dictionaries in any known format. model, hook_point, prepend_bos: instead of what they say of themselves.
-    corpus: instead of the one they were trained on. Of that one, only what was held out is measured on.
-    tokens: about so many from the corpus' beginning (whole blocks), or all it has. context: tokens of a block.
-    against: another dictionary that each of them is compared with; `against_model` and `against_hook_point` are
-        instead of what it says of itself, `model` and `hook_point` where it says nothing.
-    seed: chooses the blocks of the cross-entropy. cosines: of every decoder direction with every other.
-    """
+    """What to measure, and on which text. None stands for what a dictionary's metadata says."""
 
     paths: tuple[str, ...]
+    """Dictionaries in any known format."""
     model: str | None = None
     hook_point: str | None = None
     corpus: str | None = None
+    """None: the training text if the metadata names it, else the standard library. Of a training text, only the part
+    that was held out is read."""
     tokens: int = 1_000_000
+    """Tokens to read from the beginning of the corpus, rounded up to whole blocks; or all it has."""
     context: int | None = None
+    """Tokens of a block."""
     against: str | None = None
+    """Another dictionary that each of them is compared with."""
     against_model: str | None = None
+    """Model of `against`; None: from its metadata, else `model`."""
     against_hook_point: str | None = None
+    """Hook point of `against`; None: from its metadata, else `hook_point`."""
     prepend_bos: bool | None = None
     device: str = "auto"
     seed: int = 0
+    """Draws the blocks on which cross-entropy is measured."""
     cosines: bool = True
+    """Compare every decoder direction with every other."""
     allow_pickle: bool = False
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a dictionary is to be studied: its own account, and the model, hook point and BOS that were settled on."""
+class Target:
+    """A dictionary to measure, and the model, hook point and BOS setting that were decided on for it."""
 
     path: str
     header: Header
@@ -71,22 +73,24 @@ class Place:
 
     @property
     def processing(self) -> dict[str, Any]:
-        """Of the model's weights; none where the dictionary does not say."""
+        """The processing of the model's weights; none where the metadata names none."""
         return dict(self.header.processing or {})
 
     @property
     def subject_key(self) -> str:
-        """The same for places whose model is loaded in the same way."""
+        """A text that is equal for targets whose model is loaded in the same way."""
         return json.dumps([one_name(self.model), self.prepend_bos, self.processing], sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Text:
-    """What was read: the corpus' spec, which part, the tokens of a block and in all; the device, and why that one."""
+    """The text that was read, and the device that read it."""
 
     corpus: str
     part: str
+    """Which part of the corpus, in words."""
     context: int
+    """Tokens of a block."""
     tokens: int
     seed: int
     device: str
@@ -95,9 +99,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One dictionary's measurements and all they depend on."""
+    """The measurements of one dictionary, and everything they depend on."""
 
-    place: Place
+    target: Target
     prepend_bos: bool
     text: Text
     evaluation: Evaluation
@@ -105,17 +109,17 @@ class Outcome:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of its format has to say."""
-        return tuple(getattr(self.place.header, "notes", ()))
+        """What the reader of the dictionary's format has to add."""
+        return tuple(getattr(self.target.header, "notes", ()))
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the JSON file; what does not exist is None."""
+        """Return the content of the JSON file; what does not exist is None."""
         return {
             "format_version": FORMAT_VERSION,
-            "path": self.place.path,
-            "model": self.place.model,
+            "path": self.target.path,
+            "model": self.target.model,
             "prepend_bos": self.prepend_bos,
-            "processing": self.place.processing,
+            "processing": self.target.processing,
             "notes": list(self.notes),
             "corpus": self.text.corpus,
             "corpus_part": self.text.part,
@@ -127,72 +131,74 @@ class Outcome:
         }
 
     def write(self, path: Path) -> None:
-        """Put the JSON file there, whole. Raises UserError if that cannot be."""
+        """Write the JSON file, complete or not at all. Raises UserError if it cannot be written."""
         write_atomic(path, json.dumps(self.to_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-Tell = Callable[[Outcome], object]
-"""Called with each outcome as soon as it is there."""
+Notify = Callable[[Outcome], object]
+"""Called with each outcome as soon as it is measured."""
 
 
-def eval_paths(request: Request, report: Report = Progress, tell: Tell = lambda outcome: None) -> list[Outcome]:
-    """Measure every dictionary of a request, in its order.
+def eval_paths(request: Request, report: Report = Progress, notify: Notify = lambda outcome: None) -> list[Outcome]:
+    """Measure every dictionary of a request and return the outcomes in its order.
 
     Args:
-        tell: hears of every dictionary when it is measured; with `against`, again when it is compared.
+        notify: called when a dictionary is measured; with `against`, again when it is compared.
 
-    Raises UserError: an unreadable dictionary, one that names no model or hook point and is given none, one of another
-    width, models of different tokenizers to compare, a corpus without text, a context the model cannot see.
+    Raises UserError: an unreadable dictionary; one without a model or hook point, in its metadata or in the request;
+    one of another width than its hook point; models with different tokenizers to compare; a corpus without text; a
+    context that the model cannot see.
     """
-    places = [_place(path, request) for path in request.paths]
-    other = _place_against(request.against, request) if request.against else None
-    return _Bench(request, places, other, report).outcomes(tell)
+    targets = [_target(path, request) for path in request.paths]
+    other = _target_against(request.against, request) if request.against else None
+    return _EvaluationSession(request, targets, other, report).outcomes(notify)
 
 
-class _Bench:
-    """The dictionaries of a request, their models, each loaded once, and the texts in the tokens of each."""
+class _EvaluationSession:
+    """The dictionaries of a request, their models, each loaded once, and the text in the tokens of each model."""
 
-    def __init__(self, request: Request, places: Sequence[Place], other: Place | None, report: Report) -> None:
-        self._request, self._places, self._report = request, places, report
+    def __init__(self, request: Request, targets: Sequence[Target], other: Target | None, report: Report) -> None:
+        self._request, self._targets, self._report = request, targets, report
         self._device, self._reason = device_with_doubles(request.device, "measure", "give --device cpu")
-        everyone = [*places, other] if other else list(places)
-        loaded = [_loaded(place, request.allow_pickle) for place in everyone]
-        self._sources = [source_of(one.metadata, request.corpus) for one in loaded[: len(places)]]
+        everyone = [*targets, other] if other else list(targets)
+        loaded = [_loaded(target, request.allow_pickle) for target in everyone]
+        self._sources = [source_of(one.metadata, request.corpus) for one in loaded[: len(targets)]]
         for source in self._sources:
-            corpus.documents(source.corpus)  # refuses a path that is not there
+            corpus.documents(source.corpus)  # refuses a path that does not exist
         self._subjects: dict[str, Subject] = {}
-        studied = [self._study(place, dictionary) for place, dictionary in zip(everyone, loaded, strict=True)]
-        self._studied, self._against = studied[: len(places)], studied[-1] if other else None
+        studied = [self._study(target, dictionary) for target, dictionary in zip(everyone, loaded, strict=True)]
+        self._studied, self._against = studied[: len(targets)], studied[-1] if other else None
         if self._against:
             for one in self._studied:
                 refuse_other_tokenizer(one.subject, self._against.subject)
-        texts = dict.fromkeys(zip((place.subject_key for place in places), self._sources, strict=True))
+        texts = dict.fromkeys(zip((target.subject_key for target in targets), self._sources, strict=True))
         self._blocks = {text: self._read(*text) for text in texts}
 
-    def outcomes(self, tell: Tell) -> list[Outcome]:
-        found: dict[int, Outcome] = {}
-        sites = [
-            (place.subject_key, source, place.hook_point)
-            for place, source in zip(self._places, self._sources, strict=True)
+    def outcomes(self, notify: Notify) -> list[Outcome]:
+        """Measure dictionaries of one model, hook point and text together, then compare each with `against`."""
+        outcomes: dict[int, Outcome] = {}
+        groups = [
+            (target.subject_key, source, target.hook_point)
+            for target, source in zip(self._targets, self._sources, strict=True)
         ]
-        for site in dict.fromkeys(sites):
-            members = [number for number, at in enumerate(sites) if at == site]
+        for group in dict.fromkeys(groups):
+            members = [number for number, other in enumerate(groups) if other == group]
             for number, evaluation in zip(members, self._evaluations(members), strict=True):
-                found[number] = self._outcome(number, evaluation)
-                tell(found[number])
+                outcomes[number] = self._outcome(number, evaluation)
+                notify(outcomes[number])
         if self._against:
             for number, one in enumerate(self._studied):
                 comparison = compare(one, self._against, self._blocks_of(number), self._report)
-                found[number] = replace(found[number], comparison=comparison)
-                tell(found[number])
-        return [found[number] for number in range(len(sites))]
+                outcomes[number] = replace(outcomes[number], comparison=comparison)
+                notify(outcomes[number])
+        return [outcomes[number] for number in range(len(groups))]
 
-    def _study(self, place: Place, dictionary: Dictionary) -> Studied:
-        """The dictionary and its model, checked to fit each other before anything slow."""
-        key = place.subject_key
+    def _study(self, target: Target, dictionary: Dictionary) -> Studied:
+        """Return the dictionary with its model; whether they fit each other is checked before anything slow."""
+        key = target.subject_key
         if key not in self._subjects:
-            self._subjects[key] = boot(place.model, self._device, place.prepend_bos, place.processing)
-        return Studied(dictionary, self._subjects[key], place.hook_point).placed()
+            self._subjects[key] = boot(target.model, self._device, target.prepend_bos, target.processing)
+        return Studied(dictionary, self._subjects[key], target.hook_point).on_device()
 
     def _read(self, key: str, source: Source) -> Blocks:
         context = source.context_for(self._request.context, list(self._subjects.values()))
@@ -200,58 +206,59 @@ class _Bench:
         return source.read(self._subjects[key], artifacts, self._request.tokens, context)
 
     def _evaluations(self, members: Sequence[int]) -> list[Evaluation]:
-        """Of dictionaries of one model, hook point and text."""
-        site, dictionaries = self._studied[members[0]], [self._studied[number].dictionary for number in members]
+        """Measure dictionaries of one model, hook point and text."""
+        first, dictionaries = self._studied[members[0]], [self._studied[number].dictionary for number in members]
         blocks, seed, cosines = self._blocks_of(members[0]), self._request.seed, self._request.cosines
-        return evaluate_all(dictionaries, site.subject, site.hook_point, blocks, self._report, seed, cosines=cosines)
+        return evaluate_all(dictionaries, first.subject, first.hook_point, blocks, self._report, seed, cosines=cosines)
 
     def _blocks_of(self, number: int) -> Blocks:
-        return self._blocks[self._places[number].subject_key, self._sources[number]]
+        return self._blocks[self._targets[number].subject_key, self._sources[number]]
 
     def _outcome(self, number: int, evaluation: Evaluation) -> Outcome:
         source, blocks = self._sources[number], self._blocks_of(number)
         context, seed = blocks.ids_NC.shape[1], self._request.seed
         text = Text(source.corpus, source.part, context, blocks.n_tokens, seed, self._device, self._reason)
-        return Outcome(self._places[number], self._studied[number].subject.prepend_bos, text, evaluation, None)
+        return Outcome(self._targets[number], self._studied[number].subject.prepend_bos, text, evaluation, None)
 
 
-def _loaded(place: Place, allow_pickle: bool) -> Dictionary:
-    dictionary = formats.load(place.path, allow_pickle)
+def _loaded(target: Target, allow_pickle: bool) -> Dictionary:
+    dictionary = formats.load(target.path, allow_pickle)
     refuse_non_finite(dictionary)
     return dictionary
 
 
-def _place(path: str, request: Request) -> Place:
+def _target(path: str, request: Request) -> Target:
     header = formats.peek(path, request.allow_pickle)
     if header.reads != header.writes or len(header.reads) > 1:
         raise UserError(
             f"dictionary {path} reads {', '.join(header.reads)} and writes {', '.join(header.writes)}; only "
             "dictionaries that read and write one hook point can be measured"
         )
-    return Place(
+    return Target(
         path,
         header,
-        _settled(path, "model", request.model or header.model, "--model NAME|DIR"),
-        _settled(path, "hook point", request.hook_point or header.hook_point, "--hook NAME"),
+        _require(path, "model", request.model or header.model, "--model NAME|DIR"),
+        _require(path, "hook point", request.hook_point or header.hook_point, "--hook NAME"),
         header.prepend_bos if request.prepend_bos is None else request.prepend_bos,
     )
 
 
-def _place_against(path: str, request: Request) -> Place:
-    """Here the request's model, hook point and BOS only stand in for what the dictionary does not say."""
+def _target_against(path: str, request: Request) -> Target:
+    """Return the dictionary to compare with; its metadata go before the request's model, hook point and BOS."""
     header = formats.peek(path, request.allow_pickle)
     model = request.against_model or header.model or request.model
     hook_point = request.against_hook_point or header.hook_point or request.hook_point
-    return Place(
+    return Target(
         path,
         header,
-        _settled(path, "model", model, "--against-model NAME|DIR"),
-        _settled(path, "hook point", hook_point, "--against-hook NAME"),
+        _require(path, "model", model, "--against-model NAME|DIR"),
+        _require(path, "hook point", hook_point, "--against-hook NAME"),
         request.prepend_bos if header.prepend_bos is None else header.prepend_bos,
     )
 
 
-def _settled(path: str, what: str, value: str | None, flag: str) -> str:
+def _require(path: str, what: str, value: str | None, flag: str) -> str:
+    """Return a value. Raises UserError with the flag that gives it if there is none."""
     if not value:
         raise UserError(f"dictionary {path} names no {what}; give {flag}")
     return value

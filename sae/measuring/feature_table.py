@@ -1,4 +1,4 @@
-"""What was measured of every single feature, as a table in a parquet file beside the JSON."""
+"""Writes what was measured of every single feature to a parquet file beside the JSON file."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ COLUMNS = {
     "against_cosine": "largest cosine of its decoder direction with one of --against",
     "against_cosine_feature": "the one that has it",
 }
-"""What is always there, then what is there if it was measured. A feature without a similarity has null."""
+"""Columns and their meaning: first those of every table, then those of what was also measured. A feature without a
+similarity has null."""
 
 
-def place_beside(metrics: Path) -> Path:
-    """`words.metrics.json` -> `words.features.parquet`."""
+def path_beside(metrics: Path) -> Path:
+    """Return the table's path for a JSON file: `words.features.parquet` for `words.metrics.json`."""
     name = metrics.name.removesuffix(".json").removesuffix(".metrics")
     return metrics.with_name(f"{name}{SUFFIX}")
 
 
 def columns(outcome: Outcome) -> dict[str, Any]:
-    """Column -> a value for every feature, None where it has none."""
-    found, compared = outcome.evaluation, outcome.comparison
+    """Return every column with one value for each feature; None where the feature has none."""
+    measured, compared = outcome.evaluation, outcome.comparison
     table: dict[str, Any] = {
-        "feature": list(range(found.n_features)),
-        "density": _values(found.density.density_F),
-        "decoder_norm": _values(found.directions.norm_F),
-        "encoder_decoder_cosine": _values(found.directions.paired.similarity_F),
+        "feature": list(range(measured.n_features)),
+        "density": _values(measured.density.density_F),
+        "decoder_norm": _values(measured.directions.norm_F),
+        "encoder_decoder_cosine": _values(measured.directions.paired.similarity_F),
     }
-    if found.directions.nearest:
-        table |= _matched("nearest_cosine", "nearest_feature", found.directions.nearest)
+    if measured.directions.nearest:
+        table |= _matched("nearest_cosine", "nearest_feature", measured.directions.nearest)
     if compared:
         table |= _matched("correlation", "correlation_feature", compared.universality.a_to_b)
         if compared.mmcs:
@@ -54,7 +55,7 @@ def columns(outcome: Outcome) -> dict[str, Any]:
 
 
 def write(outcome: Outcome, path: Path) -> None:
-    """Put the table there, whole. Raises UserError if that cannot be."""
+    """Write the table to `path`, complete or not at all. Raises UserError if it cannot be written."""
     import pyarrow
     from pyarrow import parquet
 
@@ -62,11 +63,11 @@ def write(outcome: Outcome, path: Path) -> None:
     write_atomic_with(path, lambda temporary: parquet.write_table(table, temporary))
 
 
-def _matched(value: str, feature: str, found: Nearest) -> dict[str, list[Any]]:
-    matches = [None if match < 0 else match for match in found.match_F.tolist()]
-    return {value: _values(found.similarity_F), feature: matches}
+def _matched(value: str, feature: str, nearest: Nearest) -> dict[str, list[Any]]:
+    matches = [None if match < 0 else match for match in nearest.match_F.tolist()]
+    return {value: _values(nearest.similarity_F), feature: matches}
 
 
 def _values(values_F: Tensor) -> list[float | None]:
-    """NaN becomes None."""
+    """Return the values with None for NaN."""
     return [None if value != value else value for value in values_F.tolist()]

@@ -1,7 +1,4 @@
-"""What `sae info` says of a dictionary on disk, without its model: its own account, then its weights.
-
-The account is read without torch. Knows nothing about printing, language models or text.
-"""
+"""Reads what `sae info` shows of a dictionary on disk: first its metadata, without torch, then its weights."""
 
 from __future__ import annotations
 
@@ -19,16 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Account:
-    """Where a dictionary lies, whose format it has, and what it says of itself."""
+    """Where a dictionary is on disk, its format and its metadata."""
 
-    place: Path
+    path: Path
     format: str
     header: Header
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The dictionary as loaded (fp32), the types its weights have on disk if that can be told, and their statistics."""
+    """A loaded dictionary (fp32), the number types of its weights on disk if they are known, and statistics of them."""
 
     dictionary: Dictionary
     stored: tuple[str, ...]
@@ -36,22 +33,22 @@ class Weights:
 
     @property
     def activation(self) -> str:
-        """`topk, k 32`."""
+        """The activation function's name, with k if it has one: `topk, k 32`."""
         activation = self.dictionary.activation
         k = getattr(activation, "k", None)
         return activation.name if k is None else f"{activation.name}, k {k}"
 
 
 def account(path: str, allow_pickle: bool = False) -> Account:
-    """Raises UserError if no dictionary of a known format is there."""
+    """Read a dictionary's metadata. Raises UserError if the path holds no dictionary of a known format."""
     location = formats.recognise(path)
     return Account(location.path, location.format.name, formats.peek(path, allow_pickle))
 
 
 def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Weights:
-    """Load a dictionary; `cosines` compares every decoder direction with every other.
+    """Load a dictionary and measure its weights; `cosines` compares every decoder direction with every other.
 
-    Raises UserError for files that do not fit and weights that are not finite.
+    Raises UserError for files that do not fit together and for weights that are not finite.
     """
     from sae.common.progress import Progress
     from sae.measuring.evaluate import directions
@@ -62,16 +59,16 @@ def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Wei
     return Weights(dictionary, _stored(formats.recognise(path).path), directions(dictionary, cosines, Progress))
 
 
-def _stored(place: Path) -> tuple[str, ...]:
-    """The types of the tensors in a folder's safetensors or npz files (F32, BF16, float32); none of other files."""
-    if not place.is_dir():
+def _stored(folder: Path) -> tuple[str, ...]:
+    """Return the number types in a folder's safetensors and npz files (F32, BF16, float32); none for other files."""
+    if not folder.is_dir():
         return ()
-    found: set[str] = set()
-    for path in place.glob("*.safetensors"):
-        found |= _types_of_safetensors(path)
-    for path in place.glob("*.npz"):
-        found |= _types_of_npz(path)
-    return tuple(sorted(found))
+    types: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        types |= _types_of_safetensors(path)
+    for path in folder.glob("*.npz"):
+        types |= _types_of_npz(path)
+    return tuple(sorted(types))
 
 
 def _types_of_safetensors(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Measurements as aligned text for a terminal, and the names of their files. Imports nothing heavy."""
+"""Writes measurements as aligned text for a terminal, and names their files. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ if TYPE_CHECKING:
     from sae.measuring.similarity import Nearest
 
 LONGEST = 100
-"""Characters of a recorded value that are shown."""
+"""Characters of a metadata value that are shown."""
 NAMES = 46
-"""Characters of a list's names: of all lists alike, since one command prints several."""
+"""Width, in characters, of the names in every list, because one command prints several lists."""
 Row = tuple[str, list[str]]
 
 
 def number(value: float | None) -> str:
-    """Four digits, or a dash for what does not exist."""
+    """Return four significant digits, or a dash for None."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def share(value: float | None) -> str:
+    """Return a percentage, or a dash for None."""
     return "-" if value is None else f"{value:.2%}"
 
 
 def aligned(rows: Sequence[Row]) -> str:
-    """Names to the left, columns to the right, each as wide as its widest cell."""
+    """Return rows with names aligned left and columns aligned right, each as wide as its widest cell."""
     width = max(len(name) for name, _ in rows)
     widths = [max(map(len, column)) for column in zip(*(cells for _, cells in rows), strict=True)]
     lines = (
@@ -41,7 +42,7 @@ def aligned(rows: Sequence[Row]) -> str:
 
 
 def trained(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row a dictionary, from train.json."""
+    """Return a table with one row for each dictionary in train.json."""
     head = ["features", "L0", "FVU", "CE recovered", "dead", "ms a step", "MB"]
     cells = [
         [
@@ -55,13 +56,26 @@ def trained(rows: Sequence[Mapping[str, Any]]) -> str:
     return aligned([("", head), *((row["name"], line) for row, line in zip(rows, cells, strict=True))])
 
 
+def outcomes(measured: Sequence[Outcome]) -> str:
+    """Return device, models and texts of what was measured, then one table of all; "" if there is nothing."""
+    if not measured:
+        return ""
+    text = measured[0].text
+    lines = [f"device {text.device}: {text.device_reason}"]
+    for outcome in measured:
+        target, bos = outcome.target, "a BOS token before each block" if outcome.prepend_bos else "no BOS token"
+        lines.append(f"{target.header.name}: {target.model} at {target.hook_point}, {bos}")
+        lines += [f"  {note}" for note in outcome.notes]
+    return "\n".join([*lines, *texts(measured), "", evaluations(measured), ""])
+
+
 def evaluations(outcomes: Sequence[Outcome]) -> str:
-    """One column a dictionary, with the definitions below."""
+    """Return a table with one column for each dictionary, and the definitions below it."""
     columns = [list(_evaluation(outcome.evaluation)) + list(_comparison(outcome)) for outcome in outcomes]
     names = [name for name, _ in columns[0]]
     decades = sorted({decade for outcome in outcomes for decade in _decades(outcome.evaluation)})
-    rows = [("", [outcome.place.header.name for outcome in outcomes])]
-    rows += [(name, [column[place][1] for column in columns]) for place, name in enumerate(names)]
+    rows = [("", [outcome.target.header.name for outcome in outcomes])]
+    rows += [(name, [column[row][1] for column in columns]) for row, name in enumerate(names)]
     rows += [
         (f"features of density 1e{low} to 1e{low + 1}", [number(_decades(o.evaluation).get(low, 0)) for o in outcomes])
         for low in decades
@@ -70,7 +84,7 @@ def evaluations(outcomes: Sequence[Outcome]) -> str:
 
 
 def texts(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """What was read: one line, or one for each text with the names of those measured on it."""
+    """Yield a line about the text; where there are several texts, one each, with the dictionaries measured on it."""
     names: dict[str, list[str]] = {}
     for outcome in outcomes:
         text, blocks = outcome.text, outcome.evaluation.loss_blocks
@@ -78,7 +92,7 @@ def texts(outcomes: Sequence[Outcome]) -> Iterator[str]:
             f"corpus {text.corpus}, {text.part}: {text.tokens:,} tokens in blocks of {text.context}; "
             f"cross-entropy on {blocks} of them"
         )
-        names.setdefault(line, []).append(outcome.place.header.name)
+        names.setdefault(line, []).append(outcome.target.header.name)
     for line, measured in names.items():
         yield line if len(names) == 1 else f"{', '.join(measured)}: {line}"
 
@@ -90,11 +104,11 @@ DEFINITIONS = (
 )
 
 
-def _evaluation(found: Evaluation) -> Iterator[tuple[str, str]]:
-    losses, norms, directions = found.losses, found.squared_norms, found.directions
-    yield "features", number(found.n_features)
-    yield "L0", number(found.l0)
-    yield "FVU", number(found.fvu)
+def _evaluation(measured: Evaluation) -> Iterator[tuple[str, str]]:
+    losses, norms, directions = measured.losses, measured.squared_norms, measured.directions
+    yield "features", number(measured.n_features)
+    yield "L0", number(measured.l0)
+    yield "FVU", number(measured.fvu)
     yield "CE recovered, of zero ablation", number(losses.recovered)
     yield "CE recovered, of mean ablation", number(losses.recovered_from_mean)
     yield "cross-entropy (nats): untouched", number(losses.clean)
@@ -108,47 +122,48 @@ def _evaluation(found: Evaluation) -> Iterator[tuple[str, str]]:
     if directions.nearest:
         yield "cosine with the nearest other: 5%, median, 95%", nearest(directions.nearest)
     yield "cosine of encoder and decoder: 5%, median, 95%", nearest(directions.paired)
-    yield "dead", share(found.density.dead)
-    yield "ultralow", share(found.density.ultralow)
-    yield "median density of the others", number(found.density_median)
+    yield "dead", share(measured.density.dead)
+    yield "ultralow", share(measured.density.ultralow)
+    yield "median density of the others", number(measured.density_median)
 
 
 def _comparison(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    found = outcome.comparison
-    if found is None:
+    compared = outcome.comparison
+    if compared is None:
         return
-    name = found.b.dictionary.name
-    yield f"MMCS to {name}", number(found.mmcs.a_to_b.mean if found.mmcs else None)
-    yield "  and back", number(found.mmcs.b_to_a.mean if found.mmcs else None)
-    yield f"universality to {name}: 5%, median, 95%", nearest(found.universality.a_to_b)
-    yield "  and back", nearest(found.universality.b_to_a)
+    name = compared.b.dictionary.name
+    yield f"MMCS to {name}", number(compared.mmcs.a_to_b.mean if compared.mmcs else None)
+    yield "  and back", number(compared.mmcs.b_to_a.mean if compared.mmcs else None)
+    yield f"universality to {name}: 5%, median, 95%", nearest(compared.universality.a_to_b)
+    yield "  and back", nearest(compared.universality.b_to_a)
 
 
-def _decades(found: Evaluation) -> dict[int, int]:
-    """Lower log10 border -> features in that factor of ten, from the first that has any."""
-    histogram = found.histogram(per_decade=1)
+def _decades(measured: Evaluation) -> dict[int, int]:
+    """Return the number of features by lower log10 edge of their density, from the first decade that has any."""
+    histogram = measured.histogram(per_decade=1)
     borders = [round(edge) for edge in histogram.edges[:-1]]
-    first = next((place for place, count in enumerate(histogram.counts) if count), len(borders))
+    first = next((index for index, count in enumerate(histogram.counts) if count), len(borders))
     return dict(list(zip(borders, histogram.counts, strict=True))[first:])
 
 
-def nearest(found: Nearest) -> str:
-    """5%, median and 95% quantile."""
-    quantiles = found.quantiles((0.05, 0.5, 0.95))
+def nearest(similarity: Nearest) -> str:
+    """Return the 5%, 50% and 95% quantiles, or a dash if no feature has a similarity."""
+    quantiles = similarity.quantiles((0.05, 0.5, 0.95))
     return spread(tuple(quantiles.values())) if quantiles else "-"
 
 
 def spread(values: Sequence[float]) -> str:
+    """Return numbers with three decimals in one cell."""
     return "  ".join(f"{value:.3f}" for value in values)
 
 
 def listed(rows: Mapping[str, str]) -> str:
-    """Names and values, both to the left."""
+    """Return one line for each name and value, both aligned left."""
     return "\n".join(f"{name:{NAMES}}  {value}" for name, value in rows.items())
 
 
 def recorded(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf of nested metadata under its dotted name, cut where it is long."""
+    """Yield every leaf of nested metadata under its dotted name; long values are cut."""
     for key, value in metadata.items():
         if isinstance(value, Mapping) and value:
             yield from recorded(value, f"{prefix}{key}.")
@@ -158,5 +173,5 @@ def recorded(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def file_name(dictionary: str) -> str:
-    """Where a dictionary's measurements go by default; characters that a file name cannot have are replaced."""
+    """Return the default name of a dictionary's JSON file; characters that a file name cannot have are replaced."""
     return re.sub(r"[^\w.+\[\]-]+", "_", dictionary) + ".metrics.json"

@@ -15,10 +15,12 @@ from sklearn import metrics
 
 from autointerp import config, scorers
 from autointerp.config import Records, Sampling
+from autointerp.evaluate import models_of
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
-from autointerp.scorers import Scored, Scorer
+from autointerp.scorers import SCORERS, Scored, Scorer
+from sae.common.errors import UserError
 
 EXPLAINED = Explanation("the names of rivers", "p", "m")
 ACTIVE_SOURCES: tuple[Source, ...] = ("top", "quantile", "importance")
@@ -277,3 +279,50 @@ def test_embedding_scores_are_cosines_and_their_auroc() -> None:
     assert all("<<" in text for text in vectors)
     true = [owner(text)[0] == "a" for text in texts]
     assert scores == {"example_embedding": pytest.approx(metrics.roc_auc_score(true, near))}
+
+
+def both(**changes: Any) -> config.Config:
+    """With records for every scorer."""
+    sampling = Sampling(explain=Records(top=1, inactive=1), score=Records(top=10, inactive=10))
+    return config.Config(sampling=sampling, **changes)
+
+
+@pytest.mark.parametrize("name", SCORERS.names)
+def test_a_scorer_calls_the_models_it_says_it_needs(name: str) -> None:
+    needs = SCORERS.get(name).needs
+    called = {"hf/s": needs.simulator, "openai/j": needs.judge, "embedding/e": needs.embedder}
+    scorer = scorers.make(name, both(simulator="hf/s", judge="openai/j", embedding={"model": "e"}))
+    assert list(scorer.models) == [model for model, is_called in called.items() if is_called]
+    assert next(iter(scorer.chances)).split("/")[0] == name
+    if name != "simulation":
+        (model,) = {question.model for question in asked(scorer, feature(0))}
+        assert model in scorer.models
+
+
+def test_without_a_judge_the_simulator_judges() -> None:
+    assert scorers.make("detection", both(simulator="openai/s")).models == ("openai/s",)
+    assert scorers.make("detection", both(simulator="rules", judge="openai/j")).models == ("openai/j",)
+    with pytest.raises(UserError, match="detection asks a language model; give --judge anthropic/MODEL"):
+        scorers.make("detection", both(simulator="rules"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fuzzing": {"logprobs": True}}, r"anthropic/m gives no log-probabilities; set fuzzing\.logprobs=false"),
+        ({"judgement": {"temperature": 1}}, r"anthropic/m takes no temperature; set judgement\.temperature=null"),
+        ({"sampling": Sampling(score=Records(top=1))}, r"fuzzing needs .* silent; set sampling\.score\.inactive"),
+        ({"sampling": Sampling(score=Records(inactive=1))}, r"fuzzing needs .* active; set sampling\.score\.quantile"),
+    ],
+)
+def test_what_a_judge_cannot_do_is_refused_before_anything_is_asked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scorers.make("fuzzing", config.Config(**({"judge": "anthropic/m", "sampling": both().sampling} | changes)))
+
+
+def test_a_run_calls_each_model_once_and_none_that_no_part_needs() -> None:
+    chosen = both(explainers=["rules-5"], simulator="openai/s", judge="openai/j", scorers=["detection", "fuzzing"])
+    assert models_of(chosen) == ["openai/j"]
+    everything = ["detection", "simulation", "embedding", "example_embedding"]
+    chosen = both(explainers=["openai/e", "rules-1"], simulator="openai/s", judge="openai/e", scorers=everything)
+    assert models_of(chosen) == ["openai/e", "openai/s", f"embedding/{chosen.embedding.model}"]

@@ -45,7 +45,9 @@ def test_eval_prints_a_table_and_writes_it(planted: Path, here: Path) -> None:
     assert shown["FVU"] == [tables.number(written["fvu"])] * 2
     assert "hook_embed, no BOS token" in done.stdout
     assert f"corpus {corpus}, whole corpus: 6,016 tokens in blocks of 32; cross-entropy on 188 of them" in done.stdout
-    assert "all of words is in words.metrics.json, a row per feature in words.features.parquet" in done.stdout
+    assert (
+        "all metrics of words are in words.metrics.json, one row per feature in words.features.parquet" in done.stdout
+    )
     assert done.stdout.splitlines()[-1] == f"next: sae info {planted}/dictionary"
 
 
@@ -94,7 +96,7 @@ def test_info_says_what_it_is(planted: Path, here: Path) -> None:
     said = {name.strip(): value.strip() for name, value in said.items()}
     assert said["format"] == f"own, {made}"
     assert (said["features"], said["width"], said["hook point"]) == ("8", "16", "hook_embed")
-    assert (said["model"], said["BOS token in front"]) == (str(planted / "model"), "not said")
+    assert (said["model"], said["BOS token before each block"]) == (str(planted / "model"), "unknown")
     assert (said["kind"], said["activation"], said["weights on disk"]) == ("sae", "relu", "F32")
     assert said["decoder norm: smallest, median, largest"] == "1.000  1.000  1.000"
     assert said["cosine with the nearest other: 5%, median, 95%"] == "0.000  0.000  0.000"

@@ -101,7 +101,7 @@ def test_two_names_of_one_model_load_it_once(planted: Path, here: Path) -> None:
     """GPT-2 as the hub and as SAELens call it; a folder by two paths."""
     for one, other in (("gpt2", "gpt2-small"), (str(planted / "model"), str(planted / "dictionary" / ".." / "model"))):
         places = [
-            eval_paths._place(str(saved(planted, here / str(len(name)), model=name)), eval_paths.Request(()))
+            eval_paths._target(str(saved(planted, here / str(len(name)), model=name)), eval_paths.Request(()))
             for name in (one, other)
         ]
         assert places[0].subject_key == places[1].subject_key
@@ -141,7 +141,7 @@ def test_notes_and_what_is_not_said(planted: Path, here: Path, monkeypatch: pyte
     monkeypatch.setattr(formats, "peek", noted)
     shown = invoked("info", planted / "dictionary").stdout
     assert "read with care" in shown
-    assert [line.split()[-2:] for line in shown.splitlines() if line.startswith("processing")] == [["not", "said"]]
+    assert [line.split()[-2:] for line in shown.splitlines() if line.startswith("processing")] == [["model", "unknown"]]
     done = invoked("eval", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--tokens", 200)
     assert "read with care" in done.stdout
     written = json.loads((here / "words.metrics.json").read_text())
