@@ -49,6 +49,12 @@ class Bench:
         self.server, self._sampled, self.folder = server, sampled, folder
 
     def environment(self, cache: str) -> dict[str, str]:
+        """Return this process's with the server's addresses and a cache without answers, but with the toy subject."""
+        for made in ("dictionaries", "subjects", "tokens"):
+            link = self.folder / cache / made
+            if not link.exists():
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(Path(os.environ["AUTOINTERP_CACHE"], made))
         return os.environ | {
             "ANTHROPIC_BASE_URL": self.server.url, "OPENAI_BASE_URL": self.server.openai_url,
             "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY, "AUTOINTERP_CACHE": str(self.folder / cache),
