@@ -16,14 +16,22 @@ class Toy(Section):
     """
 
     vocabulary: Annotated[int, Field(ge=300)] = 2048
+    """Tokens of its byte-level BPE tokenizer, trained on the same text."""
     d_model: Count = 128
+    """Width of the residual stream."""
     d_mlp: Count = 512
+    """Neurons of the MLP of each layer."""
     n_heads: Count = 4
+    """Attention heads of each layer."""
     n_layers: Count = 1
+    """Layers; `autointerp run` makes as many as the hook points need, if that is more."""
     steps: Count = 1100
+    """Number of training steps."""
     batch: Count = 16
-    """Blocks a step."""
+    """Blocks per step."""
     lr: Positive = 2e-2
+    """Peak learning rate of AdamW."""
     muon_lr: Positive = 3e-2
+    """Peak learning rate of Muon."""
     seed: int = 0
-    """Two seeds give the two subjects of which universality is measured."""
+    """Seed of weights and batches; two seeds give the two subjects of which universality is measured."""

@@ -167,3 +167,20 @@ def test_printing_an_unknown_section_names_the_near_ones(section: str, near: str
 def test_an_item_of_a_list_is_changed_by_its_number() -> None:
     (trained,) = config.load("demo", {"dictionaries.train.0.k": 3}).dictionaries.train
     assert (trained.name, trained.k) == ("topk_4x", 3)
+
+
+@pytest.mark.parametrize("model", [config.Config, TrainConfig])
+def test_every_setting_has_a_meaning(model: type[BaseModel]) -> None:
+    """`autointerp config` prints them: a setting without one would be a riddle."""
+    silent: list[str] = []
+
+    def look(section: type[BaseModel], prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            inner = sections_in(field.annotation)
+            if not inner and not field.description:
+                silent.append(prefix + name)
+            for one in inner:
+                look(one, f"{prefix}{name}.")
+
+    look(model, "")
+    assert not silent
