@@ -24,6 +24,7 @@ class Blocks:
     document_N: NDArray[np.int32]
 
     def take(self, rows_N: NDArray[np.bool_] | NDArray[np.int64]) -> "Blocks":
+        """Return some of the blocks, by index or by mask."""
         return Blocks(self.ids_NC[rows_N], self.length_N[rows_N], self.document_N[rows_N])
 
     def full(self) -> "Blocks":
@@ -58,12 +59,12 @@ def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens
 def token_ids(
     documents: Iterable[str], encode_batch: Callable[[list[str]], Iterable[Sequence[int]]]
 ) -> Iterator[Sequence[int]]:
-    """Token ids of each document, a batch of documents at a time, so that a long corpus can be stopped early."""
+    """Yield the token ids of each document, a batch of documents at a time, so that reading can stop early."""
     stream = iter(documents)
     while batch := list(islice(stream, 64)):
         yield from encode_batch(batch)
 
 
 def tokens_per_document(blocks: Blocks) -> NDArray[np.int64]:
-    """How many tokens each document has; documents without a block count zero."""
+    """Return how many tokens each document has; documents without a block count zero."""
     return np.bincount(blocks.document_N, weights=blocks.length_N).astype(np.int64)

@@ -42,17 +42,17 @@ def read_documents(spec: str, max_characters: int | None = None) -> list[Documen
     Reading stops after the document with which `max_characters` are reached. Raises UserError if the spec names
     nothing readable or there is no text.
     """
-    found: list[Document] = []
+    kept: list[Document] = []
     total = 0
     for document in documents(spec):
         if document.text.strip():
-            found.append(document)
+            kept.append(document)
             total += len(document.text)
         if max_characters is not None and total >= max_characters:
             break
-    if not found:
+    if not kept:
         raise UserError(f"corpus {spec} has no text; give a file or folder with text in it")
-    return found
+    return kept
 
 
 def usable_documents(spec: str, max_tokens: int) -> list[Document]:
@@ -227,7 +227,7 @@ class Text:
 
     @cached_property
     def documents(self) -> list[Document]:
-        """Read once, when they are first wanted."""
+        """The documents, read once, when they are first used."""
         return usable_documents(self.source, self.max_tokens)
 
     @property

@@ -1,4 +1,4 @@
-"""Text as an endless flow of token blocks: a corpus held in memory, or read as a stream. Knows nothing about models.
+"""Turns text into an endless flow of token blocks: from a corpus held in memory, or read as a stream.
 
 A position says how far a flow was read; continuing from it gives the same blocks as not having stopped.
 
@@ -149,13 +149,13 @@ def hold_out(spec: str, token_ids: TokenIds, context: int, n_blocks: int) -> Hel
 
     Raises UserError if the whole corpus has fewer.
     """
-    found: dict[int, Sequence[int]] = {}
+    ids_of: dict[int, Sequence[int]] = {}
     n_full = 0
     for number, ids in _numbered_ids(spec, token_ids):
-        found[number] = ids
+        ids_of[number] = ids
         n_full += len(ids) // context
         if n_full >= n_blocks:
-            of_document = (found.get(document, ()) for document in range(number + 1))
+            of_document = (ids_of.get(document, ()) for document in range(number + 1))
             return HeldOut(blocks.to_blocks(of_document, context), number + 1)
     raise UserError(
         f"corpus {spec} has {n_full} blocks of {context} tokens, too few to hold out {n_blocks}; give more text or "
@@ -169,11 +169,11 @@ def generator(*entropy: int) -> torch.Generator:
 
 
 def _numbered_ids(
-    spec: str, token_ids: TokenIds, start: int = 0, wanted: Callable[[int], bool] = lambda number: True
+    spec: str, token_ids: TokenIds, start: int = 0, select: Callable[[int], bool] = lambda number: True
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """Number and token ids of the wanted documents that are not blank, a batch of documents at a time."""
+    """Yield number and token ids of the selected documents that are not blank, a batch of documents at a time."""
     numbered = enumerate(corpus.documents(spec, start), start)
-    texts = ((number, document.text) for number, document in numbered if wanted(number) and document.text.strip())
+    texts = ((number, document.text) for number, document in numbered if select(number) and document.text.strip())
     while batch := list(islice(texts, ENCODED_AT_ONCE)):
         yield from zip((number for number, _ in batch), token_ids([text for _, text in batch]), strict=True)
 

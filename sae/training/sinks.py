@@ -1,4 +1,4 @@
-"""Where rows of metrics go: a .jsonl file, Weights & Biases. Knows nothing of what was measured."""
+"""Writes rows of metrics to a .jsonl file and to Weights & Biases."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ class Sink(Protocol):
     def __call__(self, row: Row) -> None: ...
 
     def close(self) -> None:
-        """See to it that all rows are where they belong."""
+        """Write what is still buffered."""
 
 
 class JsonLines:
@@ -68,7 +68,7 @@ class WandB:
 
 @contextmanager
 def to_all(sinks: Sequence[Sink]) -> Iterator[Tell]:
-    """What passes a row on to each; they are closed whatever happens."""
+    """Yield a function that passes a row on to each sink; the sinks are closed whatever happens."""
     with ExitStack() as opened:
         for sink in sinks:
             opened.callback(sink.close)

@@ -70,7 +70,7 @@ def test_a_user_trains(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert list(table) == list(NAMES)
     assert table[NAMES[0]][:2] == ["128", "4"]
     assert shown.splitlines()[-1] == f"next: sae eval {' '.join(f'{out}/{name}' for name in NAMES)}"
-    assert "dead features begin anew" in told
+    assert "dead features start over" in told
     # again: everything is there, so nothing is trained or written
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     monkeypatch.setattr("sae.training.session.Session", None)
@@ -112,7 +112,7 @@ def test_ctrl_c_and_the_same_command_again(undisturbed: Path, tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert told.splitlines()[-1] == "sae: stopped; the same command goes on from here"
+    assert told.splitlines()[-1] == "sae: stopped; the same command continues from here"
     assert "Traceback" not in told
     assert not list(out.glob("*/dictionary.json"))
     assert invoked(config, "--out", out).exit_code == 0
