@@ -72,7 +72,11 @@ class PartOption(click.Option):
     "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: the one the dictionary names."
 )
 @click.option(
-    "--hook", metavar="NAME", help="Hook point, such as blocks.0.mlp.hook_post; default: the one the dictionary names."
+    "--hook",
+    "hooks",
+    multiple=True,
+    metavar="NAME",
+    help="Hook point, such as blocks.0.mlp.hook_post; may be given several times. Default: those of the dictionaries.",
 )
 @click.option(
     "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
@@ -128,7 +132,12 @@ class PartOption(click.Option):
     "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
 )
 def run(
-    config: str | None, dictionaries: tuple[str, ...], settings: tuple[str, ...], dry_run: bool, **flags: Any
+    config: str | None,
+    dictionaries: tuple[str, ...],
+    hooks: tuple[str, ...],
+    settings: tuple[str, ...],
+    dry_run: bool,
+    **flags: Any,
 ) -> None:
     """Sample, explain, simulate, score and compare; the same command resumes.
 
@@ -144,6 +153,8 @@ def run(
 
     name = config or _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
+    if hooks:
+        changes["subject.hook_points"] = list(hooks)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
     chosen = load(name, changes)
@@ -163,7 +174,6 @@ def _default_config(own_dictionary: bool, simulator: str | None, judge: str | No
 
 FLAGS = {
     "model": "subject.model",
-    "hook": "subject.hook_point",
     "corpus": "corpus.source",
     "simulator": "simulator",
     "judge": "judge",

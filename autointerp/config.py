@@ -27,10 +27,12 @@ from sae.training.recipes import AnyRecipe
 class Corpus(Section):
     """The text, and how much of it is held out."""
 
-    source: Annotated[str, C] = "stdlib"
-    """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
+    source: Annotated[str | None, C] = None
+    """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`; null: what
+    the dictionaries of `sae train` were trained on, else `stdlib`."""
     held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
-    """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest."""
+    """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest.
+    Where dictionaries of `sae train` learned from this corpus, what their trainings held out is taken instead."""
     context: Annotated[int, I, Field(ge=8)] = 128
     """Tokens the model sees at once (a BOS token, if any, comes on top)."""
     max_tokens: Annotated[int, I, Field(gt=0)] = 20_000_000
@@ -42,8 +44,10 @@ class Subject(Section):
 
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
-    hook_point: Annotated[str | None, C] = None
-    """TransformerLens name, such as blocks.0.mlp.hook_post; null: what the dictionary names."""
+    hook_points: Annotated[tuple[str, ...], C] = ()
+    """TransformerLens names, such as blocks.0.mlp.hook_post, of the hook points at which baselines are fitted and
+    dictionaries trained; empty: those that the dictionaries read. A dictionary reads its own; with exactly one name
+    here, it reads that one."""
     prepend_bos: Annotated[bool | None, I] = None
     """Whether every text begins with a BOS token; null: as the dictionary says, else the model's default."""
     toy: Annotated[Toy, I] = Toy()
@@ -93,7 +97,7 @@ class Records(Section):
 
     @property
     def n_active(self) -> int:
-        """How many are chosen for being active."""
+        """How many are taken because the feature is active on them."""
         return self.top + self.quantile + self.importance
 
 
@@ -219,14 +223,14 @@ def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
     roles: dict[str, Role] = {}
     for name, info in section.model_fields.items():
         inner = sections_in(info.annotation)
-        found = [item for item in info.metadata if isinstance(item, Role)]
-        if inner and not found:
+        own_roles = [item for item in info.metadata if isinstance(item, Role)]
+        if inner and not own_roles:
             for choice in inner:
                 roles |= field_roles(choice, f"{prefix}{name}.")
             continue
-        if len(found) != 1:
-            raise TypeError(f"config field {prefix}{name} has {len(found)} roles; give it one of I, C, R")
-        roles[prefix + name] = found[0]
+        if len(own_roles) != 1:
+            raise TypeError(f"config field {prefix}{name} has {len(own_roles)} roles; give it one of I, C, R")
+        roles[prefix + name] = own_roles[0]
     return roles
 
 

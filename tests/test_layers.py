@@ -200,3 +200,19 @@ def test_scoring_a_sampled_run_needs_neither_torch_nor_a_provider(smoke: Path) -
 def test_no_pickle_anywhere() -> None:
     for path in files("sae") + files("autointerp"):
         assert not imports_of(path) & {"pickle", "cloudpickle", "dill", "joblib"}, path
+
+
+def test_every_random_generator_comes_from_a_stream_of_its_own() -> None:
+    """One room makes generators, and no stream's name stands in two calls."""
+    streams: list[str] = []
+    for path in files("sae") + files("autointerp"):
+        text = path.read_text("utf-8")
+        if place_of(path) != "sae/common/seeds.py":
+            assert not re.search(r"default_rng|manual_seed\((?!\s*derive_seed)|SeedSequence|random\.seed", text), path
+        calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+        for call in calls:
+            name = getattr(call.func, "id", "")
+            if name in ("derive_seed", "numpy_generator", "torch_generator") and len(call.args) > 1:
+                streams += [call.args[1].value] if isinstance(call.args[1], ast.Constant) else []
+    assert len(streams) > 10
+    assert sorted(streams) == sorted(set(streams))

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autointerp.records import FeatureRecord
-
-CONTROL_STREAM = 201
+from sae.common.seeds import numpy_generator
 
 
 def mismatched_features(features: Sequence[FeatureRecord], seed: int, share: float) -> list[int | None]:
@@ -18,7 +17,8 @@ def mismatched_features(features: Sequence[FeatureRecord], seed: int, share: flo
     mismatched: list[int | None] = [None] * len(features)
     for dictionary in dict.fromkeys(feature.id.dictionary for feature in features):
         own = [i for i, feature in enumerate(features) if feature.id.dictionary == dictionary]
-        rng = np.random.default_rng([seed, CONTROL_STREAM])
+        # By the name without its hook point: the same pairs whatever other hook points the run has.
+        rng = numpy_generator(seed, "mismatched explanations", dictionary.partition("@")[0])
         others = derangement(len(own), rng)
         for number in rng.permutation(len(own))[: round(share * len(own))].tolist():
             other = others[number]

@@ -1,4 +1,4 @@
-"""What a run is: the hash of everything that changes its results, and where it came from. Runs nothing itself."""
+"""Identifies a run: the hash of everything that changes its results, and what run.json says of its origin."""
 
 import json
 import platform
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
-from autointerp.evaluate import Method, models_of
+from autointerp.evaluate import Method
 from autointerp.llm import specs
-from autointerp.sampling import inputs
 from sae.common.files import sha256_of, sha256_of_path
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Changes whenever the same config would give other numbers; part of every run's identity."""
 PACKAGES = (
     "autointerp", "anthropic", "numpy", "openai", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens",
@@ -26,29 +25,42 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def describe(config: Config, chosen: Method) -> dict[str, Any]:
-    """What run.json says before anything is done: identity, config, inputs, prompts, versions."""
-    contents = inputs.fingerprint(config) | {"judges": [_judge_content(spec) for spec in models_of(config)]}
-    wordings = dict(sorted(chosen.prompts.items()))
+def identify(config: Config, method: Method, contents: dict[str, Any]) -> str:
+    """Return the hash of everything that changes a run's results.
+
+    Args:
+        config: resolved.
+        contents: what every CONTENT field of the config stands for.
+    """
     parts = {
         "protocol": PROTOCOL_VERSION,
         "config": config.identity_fields(),
         "inputs": contents,
-        "prompts": list(wordings),
+        "prompts": sorted(method.prompts),
     }
+    return sha256_of([canonical(parts).encode()])
+
+
+def describe(config: Config, method: Method, contents: dict[str, Any], identity: str) -> dict[str, Any]:
+    """Return what run.json says of a run before it is done: identity, config, inputs, prompts, versions."""
     return {
-        "identity": sha256_of([canonical(parts).encode()]),
+        "identity": identity,
         "name": config.name,
         "config": config.model_dump(mode="json", exclude={"runtime"}),
         "inputs": contents,
-        "prompts": {label: prompt.full_text for label, prompt in wordings.items()},
+        "prompts": {label: prompt.full_text for label, prompt in sorted(method.prompts.items())},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
     }
 
 
+def contents_of_models(method: Method) -> dict[str, Any]:
+    """Return the language models that a run asks, each with the hash of its files if it is a local folder."""
+    return {"judges": [_judge_content(spec) for spec in method.models]}
+
+
 def _judge_content(spec: str) -> list[str]:
-    """A judge's spec, and the hash of its files if it is a local folder."""
+    """A model spec, and the hash of its files if it is a local folder."""
     folder = specs.parse(spec).folder
     return [spec, sha256_of_path(folder)] if folder else [spec]
 

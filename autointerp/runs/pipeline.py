@@ -11,14 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autointerp import evaluate
 from autointerp.config import Config
-from autointerp.evaluate import Method
 from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult
 from autointerp.reporting import leaderboard
-from autointerp.runs import identity
-from autointerp.sampling import inputs, sample
+from autointerp.runs.plan import Plan, make_plan
+from autointerp.runs.work import Offline, Resolver, Work
+from autointerp.sampling import sample
 from autointerp.store import RunFolder
 from sae.common.files import alone
 from sae.common.progress import Report
@@ -26,73 +25,68 @@ from sae.common.settings import cache_folder
 
 if TYPE_CHECKING:
     from autointerp.llm.estimate import Estimator
-from autointerp.runs.work import Offline, Resolver, Work
 
 
 def run(config: Config, report: Report) -> RunFolder:
-    """Run an experiment, or take it up where it stopped; a finished one is only opened.
+    """Run an experiment, or continue it where it stopped; a finished one is only opened.
 
     Raises UserError for the user's mistakes, before anything is written where that can be known, if another process
-    is at work on the same run folder, if the budget is reached, and if too many results are errors.
+    works on the same run folder, if the budget is reached, and if too many results are errors.
     """
-    chosen = Method.of(config)
-    config = inputs.resolve(config)
-    about = identity.describe(config, chosen)
-    folder = folder_of(config, about)
+    plan = make_plan(config)
+    folder = folder_of(plan)
     with alone(folder.path, cache_folder("autointerp") / "locks"):
-        known = folder.find(about["identity"])
+        known = folder.find(plan.identity)
         if not known or known["status"] != "complete":
-            with judges(config) as resolver:
-                features = records_of(folder, config, about, report)
-                results = score(folder, features, config, chosen, resolver, report)
-            leaderboard.write(folder, results, chosen.chances)
+            with open_models(plan) as resolver:
+                features = records_of(folder, plan, report)
+                results = score(folder, features, plan, resolver, report)
+            leaderboard.write(folder, results, plan.method.chances)
             folder.update(status="complete", totals=totals(results))
     return folder
 
 
 def estimate(config: Config, report: Report) -> Estimator:
-    """What a run would still ask, by stage, without task: prompts are rendered from real records.
+    """Count what a run would still ask of language models, by stage, without a call, from its real prompts.
 
-    Records are drawn if they are not there yet, and kept: the run itself goes on from them.
+    Records are drawn if they are not there yet, and kept: the run itself continues from them.
     """
     from autointerp.llm.estimate import Estimator
 
-    chosen = Method.of(config)
-    config = inputs.resolve(config)
-    about = identity.describe(config, chosen)
-    folder = folder_of(config, about)
+    plan = make_plan(config)
+    folder = folder_of(plan)
     with alone(folder.path, cache_folder("autointerp") / "locks"):
-        folder.find(about["identity"])
-        features = records_of(folder, config, about, report)
+        folder.find(plan.identity)
+        features = records_of(folder, plan, report)
         estimator = Estimator(config.runtime, cache_folder("autointerp"))
-        work = Work(features, config, chosen, unharmed(folder))
+        work = Work(features, plan.config, plan.method, without_errors(folder))
         with report("rendering prompts") as progress:
             work.explain(estimator, progress)
             work.evaluate(estimator, progress, lambda results: None)
     return estimator
 
 
-def judges(config: Config) -> AbstractContextManager[Resolver]:
-    """Whom the config asks: keys and prices are checked here, before anything slow starts."""
-    models = evaluate.models_of(config)
-    if not models:
+def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
+    """Open the language models of a run; missing keys and unknown prices are refused here, before anything slow."""
+    if not plan.method.models:
         return nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
 
-    return LiveResolver(models, config.runtime, cache_folder("autointerp"))
+    return LiveResolver(plan.method.models, plan.config.runtime, cache_folder("autointerp"))
 
 
-def folder_of(config: Config, about: dict[str, Any]) -> RunFolder:
-    """Where a run lies."""
-    return RunFolder(Path(config.runtime.out or f"runs/{config.name}-{about['identity'][:8]}"))
+def folder_of(plan: Plan) -> RunFolder:
+    """Return the run's folder: the one the user names, else runs/NAME-IDENTITY here."""
+    return RunFolder(Path(plan.config.runtime.out or f"runs/{plan.config.name}-{plan.identity[:8]}"))
 
 
-def records_of(folder: RunFolder, config: Config, about: dict[str, Any], report: Report) -> Sequence[FeatureRecord]:
+def records_of(folder: RunFolder, plan: Plan, report: Report) -> Sequence[FeatureRecord]:
     """Read the records, or draw them; the run folder is made only once they exist."""
     if folder.is_sampled:
         return folder.read_features()
-    drawn = sample(config, about["inputs"], cache_folder("autointerp"), report)
-    folder.begin(about | {"sampling": drawn.facts, "dictionaries": [asdict(d) for d in drawn.dictionaries]})
+    drawn = sample(plan, cache_folder("autointerp"), report)
+    dictionaries = [asdict(summary) for summary in drawn.dictionaries]
+    folder.begin(plan.about | {"sampling": drawn.facts, "dictionaries": dictionaries})
     folder.write_features(drawn.features)
     return drawn.features
 
@@ -100,20 +94,19 @@ def records_of(folder: RunFolder, config: Config, about: dict[str, Any], report:
 def score(
     folder: RunFolder,
     features: Sequence[FeatureRecord],
-    config: Config,
-    chosen: Method,
+    plan: Plan,
     resolver: Resolver,
     report: Report,
 ) -> list[FeatureResult]:
-    """Evaluate what is not finished yet, each result on disk as it ends; returns all, in their order on disk.
+    """Evaluate what is not finished yet, each result on disk as it ends; return all, in their order on disk.
 
-    Results that hold an error are asked for again: whoever resumes after an outage wants them.
+    Results that hold an error are computed again, which is what a user who resumes after an outage expects.
     """
     folder.recover()
-    finished = unharmed(folder)
+    finished = without_errors(folder)
     if len(finished) < sum(1 for _ in folder.results()):
         folder.write_results(finished)
-    work = Work(features, config, chosen, finished)
+    work = Work(features, plan.config, plan.method, finished)
     with report("explaining") as progress:
         work.explain(resolver, progress)
     with report("scoring") as progress:
@@ -123,13 +116,13 @@ def score(
     return work.results()
 
 
-def unharmed(folder: RunFolder) -> list[FeatureResult]:
-    """Results without an error."""
+def without_errors(folder: RunFolder) -> list[FeatureResult]:
+    """Return the results that hold no error."""
     return [result for result in folder.results() if not result.errors and not result.control_errors]
 
 
 def totals(results: Iterable[FeatureResult]) -> dict[str, Any]:
-    """Counts by status, and the usage of all answers."""
+    """Count results by status, and sum the usage of all LLM calls behind them."""
     counts = {"ok": 0, "undefined": 0, "error": 0}
     usage = Usage()
     for result in results:

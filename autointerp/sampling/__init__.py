@@ -1,44 +1,50 @@
-"""The sampling room: a config in, feature records out. The only one that knows `sae` and, lazily, torch.
+"""Samples feature records: a plan in, records out. The only room that imports torch and all of `sae`, lazily.
 
-`inputs` reads what a run is made from (no torch); `prepare` gets subject and dictionaries ready; `select` chooses
-fragments in one streamed pass; `replay` reads the chosen ones' activations.
+`prepare` gets subject and dictionaries ready; `select` chooses fragments in one streamed pass of the model; `replay`
+reads the activations of those.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autointerp.config import Config
 from autointerp.records import DictionarySummary, FeatureRecord
 
 if TYPE_CHECKING:
+    from autointerp.runs.plan import Plan
     from sae.common.progress import Report
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What sampling hands over the seam: records of every feature, and facts about what was sampled."""
+    """What sampling hands over the seam."""
 
     features: tuple[FeatureRecord, ...]
+    """The records of every feature."""
     dictionaries: tuple[DictionarySummary, ...]
     facts: dict[str, Any]
+    """What was sampled, for the run's report."""
 
 
-def sample(config: Config, contents: dict[str, Any], cache: Path, report: Report) -> Sample:
+def sample(plan: Plan, cache: Path, report: Report) -> Sample:
     """Prepare everything and sample all dictionaries in one pass of the model (torch is imported here).
 
     Args:
-        config: resolved by `inputs.resolve`.
-        contents: what `inputs.fingerprint` found behind it.
-        cache: where trained subjects and dictionaries are kept.
+        plan: what is to be sampled.
+        cache: the folder in which trained subjects and dictionaries are kept.
         report: makes a progress display from a title.
+
+    Raises:
+        UserError: the text is too short, a hook point is unknown, or a dictionary does not fit the model.
     """
+    from autointerp.sampling.fragments import describe_sides
     from autointerp.sampling.prepare import prepare
     from autointerp.sampling.replay import replay
     from autointerp.sampling.select import select
 
-    prepared = prepare(config, contents, cache, report)
-    chosen = select(prepared, config, report)
-    return replay(prepared, chosen, config, report)
+    prepared = prepare(plan, cache, report)
+    selection = select(prepared, plan.config, report)
+    drawn = replay(prepared, selection, plan.config, report)
+    return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))

@@ -1,22 +1,23 @@
-"""A run's dictionaries: loaded from where the user says, trained or fitted once and kept in the cache, all measured."""
+"""Builds a run's dictionaries: loads the user's, trains or fits the others once and keeps them; measures all."""
+
+from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from autointerp.config import Config
-from autointerp.sampling.inputs import Contents
 from sae import formats
 from sae.baselines.registry import BASELINES, Baseline, base_and_k
 from sae.baselines.top_k import top_k
 from sae.common.files import sha256_of, write_atomic
 from sae.common.progress import Report
+from sae.common.seeds import derive_seed
 from sae.data.activation_stream import ActivationStream
 from sae.data.blocks import Blocks
 from sae.data.split import Split
@@ -28,117 +29,141 @@ from sae.measuring.weights import weights_hash
 from sae.models.subject import Subject
 from sae.training.loop import finished, learn
 
+if TYPE_CHECKING:
+    from autointerp.runs.plan import Plan, PlannedDictionary
+
 MEASURED_VECTORS = 32_768
 MEASURED_BLOCKS = 256
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A dictionary with what was measured of it on held-out text: l0, fvu, dead share, CE recovered (or None)."""
+    """A dictionary with what was measured of it on held-out text."""
 
     dictionary: Dictionary
     metrics: dict[str, Any]
+    """l0, fvu, dead share, CE recovered; None where a measure does not exist."""
+    key: str
+    """Names its random choices: the same whatever other dictionaries and hook points the run has."""
 
 
 class DictionaryBuilder:
-    """Makes the dictionaries of one run. `key` names all that a fitted dictionary depends on but its recipe."""
+    """Builds a run's dictionaries. `key` hashes everything a fitted dictionary depends on, except its recipe."""
 
-    def __init__(
-        self, config: Config, contents: Contents, cache: Path, report: Report, subject: Subject, split: Split, key: str
-    ) -> None:
-        self._config, self._contents, self._cache, self._report, self._key = config, contents, cache, report, key
-        self._subject, self._split = subject, split
-        self._hook_point = str(config.subject.hook_point)
+    def __init__(self, plan: Plan, cache: Path, report: Report, subject: Subject, split: Split, key: str) -> None:
+        self._plan, self._config = plan, plan.config
+        self._cache, self._report, self._key = cache, report, key
+        self._subject = subject
+        self._at = _ActivationsOf(plan, subject, split)
 
     def measured(self) -> tuple[Measured, ...]:
-        """The user's dictionaries, then the trained ones, then the baselines in the config's order."""
-        pairs = zip(self._config.dictionaries.load, self._contents["dictionaries"], strict=True)
-        sparse = [self._loaded(path, content) for path, (_, content) in pairs] + self._trained()
+        """Return the user's dictionaries, then those trained here, then the baselines in the config's order.
+
+        At several hook points the names of those made here end in `@HOOK_POINT`.
+        """
+        hook_points = self._config.subject.hook_points
+        sparse = [self._loaded(planned) for planned in self._plan.dictionaries]
+        for hook_point in hook_points:
+            sparse += [self._named(one, hook_point) for one in self._trained(hook_point)]
         fitted: list[Measured] = []
-        for baseline in self._config.dictionaries.baselines:
-            if BASELINES.get(base_and_k(baseline)[0]).matched:
-                fitted += [self._matched(baseline, target.dictionary) for target in sparse]
-            else:
-                fitted.append(self._fitted(baseline))
+        for hook_point in hook_points:
+            fitted += [self._named(one, hook_point) for one in self._baselines(hook_point, sparse)]
         return (*sparse, *fitted)
 
-    def _loaded(self, path: str, content: str) -> Measured:
-        dictionary = placed(formats.load(path), self._subject, self._hook_point)
-        stored = self._cache / "metrics" / f"{self._digest(content)}.json"
+    def _named(self, measured: Measured, hook_point: str) -> Measured:
+        if len(self._config.subject.hook_points) == 1:
+            return measured
+        name = f"{measured.dictionary.name}@{hook_point}"
+        return replace(measured, dictionary=replace(measured.dictionary, name=name))
+
+    def _loaded(self, planned: PlannedDictionary) -> Measured:
+        read = formats.load(planned.path)
+        if read.reads != planned.reads:  # an autoencoder, at the one hook point that the user gives
+            read = read.at(*planned.reads)
+        dictionary = placed(read, self._subject, *planned.reads)
+        stored = self._cache / "metrics" / f"{self._digest([planned.content, planned.reads])}.json"
         if not stored.is_file():
             write_atomic(stored, json.dumps(self._measure(dictionary)))
-        return Measured(dictionary, json.loads(stored.read_text("utf-8")))
+        return Measured(dictionary, json.loads(stored.read_text("utf-8")), dictionary.name)
 
-    def _trained(self) -> list[Measured]:
+    def _trained(self, hook_point: str) -> list[Measured]:
         """All autoencoders of the config; those not in the cache are trained together on one stream."""
         settings, seed = self._config.dictionaries, self._config.seed
         recipes = [one.model_copy(update={"name": one.label, "seed": seed + one.seed}) for one in settings.train]
         schedule = [settings.steps, settings.batch]
-        folders = [self._folder([*schedule, recipe.model_dump(mode="json")]) for recipe in recipes]
+        folders = [self._folder([hook_point, *schedule, recipe.model_dump(mode="json")]) for recipe in recipes]
         missing = [pair for pair in zip(recipes, folders, strict=True) if not pair[1].is_dir()]
         if missing:
-            batches = self._stream(self._split.train, 1).batches(settings.batch)
-            wanted = [recipe for recipe, _ in missing]
-            learners = learn(wanted, settings.steps, batches, self._subject.device, self._report)
+            batches = self._at.training(hook_point).batches(settings.batch)
+            missing_recipes = [recipe for recipe, _ in missing]
+            learners = learn(missing_recipes, settings.steps, batches, self._subject.device, self._report)
             for learner, (_, folder) in zip(learners, missing, strict=True):
-                self._save(finished(learner).dictionary(self._hook_point, self._subject.name, {}), folder)
+                self._save(finished(learner).dictionary(hook_point, self._subject.name, {}), hook_point, folder)
         return [self._open(folder) for folder in folders]
 
-    def _fitted(self, baseline: str) -> Measured:
+    def _baselines(self, hook_point: str, sparse: list[Measured]) -> list[Measured]:
+        made: list[Measured] = []
+        for baseline in self._config.dictionaries.baselines:
+            if BASELINES.get(base_and_k(baseline)[0]).matched:
+                targets = [one.dictionary for one in sparse if one.dictionary.reads == (hook_point,)]
+                made += [self._matched(baseline, target, hook_point) for target in targets]
+            else:
+                made.append(self._fitted(baseline, hook_point))
+        return made
+
+    def _fitted(self, baseline: str, hook_point: str) -> Measured:
         """A baseline from the cache, or fitted; a top-k version is made of its base, which is fitted once."""
         base, k = base_and_k(baseline)
-        recipe = [baseline, self._config.dictionaries.fit_vectors]
+        recipe = [hook_point, baseline, self._config.dictionaries.fit_vectors]
         if k:
-            return self._kept(recipe, lambda: top_k(self._fitted(base).dictionary, k))
-        return self._kept(recipe, lambda: self._fit(BASELINES.get(base)))
+            return self._kept(recipe, hook_point, lambda: top_k(self._fitted(base, hook_point).dictionary, k))
+        return self._kept(recipe, hook_point, lambda: self._fit(BASELINES.get(base), hook_point))
 
-    def _fit(self, baseline: Baseline) -> Dictionary:
+    def _fit(self, baseline: Baseline, hook_point: str) -> Dictionary:
         if not baseline.reports_convergence:
-            return baseline.fit(self._fit_BD, self._config.seed)
+            return baseline.fit(self._at.fit_BD(hook_point), self._config.seed)
         with self._report(f"fitting {baseline.name}") as progress:
-            fitted = baseline.fit(self._fit_BD, self._config.seed)
+            fitted = baseline.fit(self._at.fit_BD(hook_point), self._config.seed)
             progress.update(1, 1, None if fitted.metadata["converged"] else "stopped before it converged")
         return fitted
 
-    def _matched(self, baseline: str, target: Dictionary) -> Measured:
+    def _matched(self, baseline: str, target: Dictionary, hook_point: str) -> Measured:
+        target = replace(target, name=target.name.removesuffix(f"@{hook_point}"))
+
         def make() -> Dictionary:
-            density_F = metrics.density(target, self._fit_BD)
-            return BASELINES.get(baseline).fit(self._fit_BD, self._config.seed, target, density_F)
+            fit_BD = self._at.fit_BD(hook_point)
+            density_F = metrics.density(target, fit_BD)
+            return BASELINES.get(baseline).fit(fit_BD, self._config.seed, target, density_F)
 
-        return self._kept([baseline, target.name, weights_hash(target), self._config.dictionaries.fit_vectors], make)
+        fit_vectors = self._config.dictionaries.fit_vectors
+        return self._kept([baseline, target.name, weights_hash(target), hook_point, fit_vectors], hook_point, make)
 
-    def _kept(self, recipe: Any, make: Callable[[], Dictionary]) -> Measured:
+    def _kept(self, recipe: Any, hook_point: str, make: Callable[[], Dictionary]) -> Measured:
         folder = self._folder(recipe)
         if not folder.is_dir():
-            self._save(make(), folder)
+            self._save(make(), hook_point, folder)
         return self._open(folder)
 
-    def _save(self, dictionary: Dictionary, folder: Path) -> None:
-        here = self._placed(dictionary)
+    def _save(self, dictionary: Dictionary, hook_point: str, folder: Path) -> None:
+        here = replace(dictionary.to(self._subject.device), reads=(hook_point,), writes=(hook_point,))
         about = {"metrics": self._measure(here), "prepend_bos": self._subject.prepend_bos}
-        formats.save(
-            replace(
-                here,
-                reads=(self._hook_point,),
-                writes=(self._hook_point,),
-                model=self._subject.name,
-                metadata=dict(here.metadata) | about,
-            ),
-            folder,
-        )
+        formats.save(replace(here, model=self._subject.name, metadata=dict(here.metadata) | about), folder)
 
     def _open(self, folder: Path) -> Measured:
-        dictionary = self._placed(formats.load(folder))
-        return Measured(dictionary, dict(dictionary.metadata["metrics"]))
+        dictionary = formats.load(folder).to(self._subject.device)
+        return Measured(dictionary, dict(dictionary.metadata["metrics"]), dictionary.name)
 
     def _measure(self, dictionary: Dictionary) -> dict[str, Any]:
-        """l0, fvu, dead on vectors, CE on blocks, all of held-out text."""
-        found = metrics.reconstruction(dictionary, self._measured_BD)
-        losses = metrics.cross_entropy(dictionary, self._ablations)
-        return {"l0": found.l0, "fvu": found.fvu, "dead": found.dead, "ce_recovered": losses.recovered}
-
-    def _placed(self, dictionary: Dictionary) -> Dictionary:
-        return dictionary.to(self._subject.device)
+        """L0 and the dead share on vectors; FVU and CE recovered too where what is read is what is written."""
+        measured = metrics.reconstruction(dictionary, self._at.measured_BD(dictionary.reads))
+        rebuilds = dictionary.reads == dictionary.writes and len(dictionary.reads) == 1
+        losses = metrics.cross_entropy(dictionary, self._at.ablations(dictionary.reads[0])) if rebuilds else None
+        return {
+            "l0": measured.l0,
+            "fvu": measured.fvu if rebuilds else None,
+            "dead": measured.dead,
+            "ce_recovered": losses.recovered if losses else None,
+        }
 
     def _folder(self, recipe: Any) -> Path:
         return self._cache / "dictionaries" / self._digest(recipe)
@@ -146,24 +171,54 @@ class DictionaryBuilder:
     def _digest(self, content: Any) -> str:
         return sha256_of([self._key.encode(), json.dumps(content, sort_keys=True).encode()])[:16]
 
-    def _stream(self, blocks: Blocks, offset: int) -> ActivationStream:
-        seed = 8 * self._config.seed + offset
-        source = Shuffled(blocks, seed)
-        return ActivationStream(self._subject, self._hook_point, source, seed, self._config.runtime.batch_blocks)
 
-    @cached_property
-    def _fit_BD(self) -> Tensor:
-        return self._stream(self._split.train, 2).sample(self._config.dictionaries.fit_vectors)
+class _ActivationsOf:
+    """The activations that dictionaries learn from and are measured on, by hook point, each made once.
 
-    @cached_property
-    def _measured_BD(self) -> Tensor:
-        return self._stream(self._split.held_out, 3).sample(MEASURED_VECTORS)
+    The order of the text is the same at every hook point, so that vectors of several can be joined token by token.
+    """
 
-    @cached_property
-    def _ablations(self) -> metrics.Ablations:
+    def __init__(self, plan: Plan, subject: Subject, split: Split) -> None:
+        self._config, self._subject, self._split = plan.config, subject, split
+        self._vectors: dict[tuple[str, str], Tensor] = {}
+        self._ablations: dict[str, metrics.Ablations] = {}
+
+    def training(self, hook_point: str) -> ActivationStream:
+        """The endless stream that autoencoders are trained on."""
+        return self._stream(self._split.train, "training activations", hook_point)
+
+    def fit_BD(self, hook_point: str) -> Tensor:
+        """Vectors that baselines are fitted on."""
+        n_vectors = self._config.dictionaries.fit_vectors
+        return self._sample(self._split.train, "fitting activations", hook_point, n_vectors)
+
+    def measured_BD(self, hook_points: tuple[str, ...]) -> Tensor:
+        """Held-out vectors, those of several hook points side by side."""
+        parts = [
+            self._sample(self._split.held_out, "measuring activations", name, MEASURED_VECTORS) for name in hook_points
+        ]
+        return torch.cat(parts, dim=1)
+
+    def ablations(self, hook_point: str) -> metrics.Ablations:
         """Losses on held-out blocks spread evenly over the documents."""
+        if hook_point not in self._ablations:
+            self._ablations[hook_point] = metrics.ablations(self._subject, hook_point, self._loss_ids_NC)
+        return self._ablations[hook_point]
+
+    @cached_property
+    def _loss_ids_NC(self) -> Tensor:
         ids_NC = torch.from_numpy(self._split.held_out.full().ids_NC).long()
         step = max(1, len(ids_NC) // MEASURED_BLOCKS)
-        return metrics.ablations(
-            self._subject, self._hook_point, ids_NC[::step][:MEASURED_BLOCKS].to(self._subject.device)
+        return ids_NC[::step][:MEASURED_BLOCKS].to(self._subject.device)
+
+    def _sample(self, blocks: Blocks, purpose: str, hook_point: str, n_vectors: int) -> Tensor:
+        key = (purpose, hook_point)
+        if key not in self._vectors:
+            self._vectors[key] = self._stream(blocks, purpose, hook_point).sample(n_vectors)
+        return self._vectors[key]
+
+    def _stream(self, blocks: Blocks, purpose: str, hook_point: str) -> ActivationStream:
+        seed = derive_seed(self._config.seed, purpose)
+        return ActivationStream(
+            self._subject, hook_point, Shuffled(blocks, seed), seed, self._config.runtime.batch_blocks
         )

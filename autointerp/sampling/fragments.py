@@ -1,12 +1,13 @@
-"""Fragments: the pieces of held-out text that records are made of, numbered, hashed and dealt to two sides.
+"""Cuts held-out text into fragments, of which records are made, and deals them to the explain and the score side.
 
-Documents are halved: explain records come from one half, score records from the other, so that they share no document.
-Imports torch.
+Documents are halved, near-duplicates together: explain records come from one half, score records from the other, so
+that they share no document and no copied text. Imports torch.
 
 Shape suffixes: N blocks, M fragments, L tokens of a fragment, D documents.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ from torch import Tensor
 from autointerp.config import Config
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.priorities import fragment_hash
-from sae.data.blocks import Blocks, tokens_per_document
-from sae.data.split import choose_documents
+from sae.common.seeds import numpy_generator
+from sae.data.blocks import Blocks, tokens_per_group
+from sae.data.corpus import Text
+from sae.data.deduplication import shared_with
+from sae.data.split import choose_groups
 from sae.models.subject import undecodable
 
 SIDES = ("explain", "score")
-SIDE_STREAM = 102
-"""Sets the halving of documents apart from other random choices of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,14 @@ class Fragments:
     length: int
     per_block: int
     usable_M: Tensor
+    """Whether padding and undecodable tokens leave it alone."""
     side_M: Tensor
+    """0 explain, 1 score."""
     document_M: Tensor
     hash_M: Tensor
+    """Of seed, document and position: what random choices depend on."""
+    rank_M: Tensor
+    """The hash's rank among all: breaks ties between equal keys."""
 
 
 def make_fragments(prepared: Prepared, config: Config) -> Fragments:
@@ -46,16 +53,40 @@ def make_fragments(prepared: Prepared, config: Config) -> Fragments:
     spoiled = undecodable(prepared.subject.token_strings())
     document_M = torch.from_numpy(blocks.document_N).repeat_interleave(per_block)
     position_M = torch.from_numpy(_block_rank(blocks)).repeat_interleave(per_block) * blocks.ids_NC.shape[1] + start_M
-    rng = np.random.default_rng([config.seed, SIDE_STREAM])
-    explains_D = torch.from_numpy(choose_documents(tokens_per_document(blocks), 0.5, rng))
+    rng = numpy_generator(config.seed, "explain and score halves")
+    explains_G = torch.from_numpy(choose_groups(tokens_per_group(blocks), 0.5, rng))
+    group_M = torch.from_numpy(blocks.group_N).repeat_interleave(per_block)
+    hash_M = fragment_hash(config.seed, document_M, position_M)
     return Fragments(
         length,
         per_block,
         usable_M=whole_M & ~spoiled[ids_ML].any(1),
-        side_M=torch.where(explains_D[document_M.long()], 0, 1),
+        side_M=torch.where(explains_G[group_M.long()], 0, 1),
         document_M=document_M,
-        hash_M=fragment_hash(config.seed, document_M, position_M),
+        hash_M=hash_M,
+        rank_M=hash_M.argsort(stable=True).argsort(),
     )
+
+
+def describe_sides(text: Blocks, fragments: Fragments, corpus: Text) -> dict[str, Any]:
+    """Return each side's documents, how many tokens records are drawn from, and how much text the sides share."""
+    facts: dict[str, Any] = {"usable_tokens": int(fragments.usable_M.sum()) * fragments.length, "documents": {}}
+    blocks = []
+    for side, name in enumerate(SIDES):
+        here_N = (fragments.side_M[:: fragments.per_block] == side).numpy()
+        blocks.append(text.take(here_N))
+        facts["documents"][name] = _names(blocks[-1], corpus)
+    explain, score = blocks
+    facts["score_tokens_in_explain_16_grams"] = shared_with(score, explain)
+    return facts
+
+
+def _names(blocks: Blocks, corpus: Text) -> list[str | int]:
+    """The documents' names, or their numbers in a hub dataset, which is not read again for that."""
+    numbers: list[int] = np.unique(blocks.document_N).tolist()
+    if corpus.source.startswith("hf:"):
+        return list(numbers)
+    return [corpus.documents[number].name for number in numbers]
 
 
 def _block_rank(blocks: Blocks) -> np.ndarray:

@@ -1,73 +1,117 @@
-"""Gets a run's subject and text ready: the model loaded or trained once, the corpus as blocks. Imports torch."""
+"""Prepares a run's subject and text: the model loaded or trained once, the corpus as blocks. Imports torch."""
+
+from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from autointerp.config import Config
-from autointerp.sampling import inputs
 from autointerp.sampling.dictionaries import DictionaryBuilder, Measured
-from autointerp.sampling.inputs import Contents
 from sae.common.errors import UserError
 from sae.common.progress import Report
-from sae.data.blocks import Blocks, tokens_per_document
-from sae.data.corpus import Text
-from sae.data.split import Split, choose_documents, split_blocks
+from sae.common.seeds import numpy_generator
+from sae.data.blocks import Blocks, tokens_per_group
+from sae.data.split import VERSION as SPLIT_VERSION
+from sae.data.split import Split, choose_groups, held_out_of_trainings, split_blocks
 from sae.models.cache import ArtifactCache, digest
 from sae.models.subject import Subject, boot, choose_device
 
-VERSION = 2
+if TYPE_CHECKING:
+    from autointerp.runs.plan import Plan
+
+TOY = "toy"
+VERSION = 3
 """Changes whenever training or fitting a dictionary changes what it makes, so that the cache does not serve the old."""
-SPLIT_STREAM, SAMPLE_STREAM = 101, 104
-"""Set these random choices apart from others of the same seed."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything sampling needs; `facts` are for the run's own account of itself."""
+    """What sampling works on."""
 
     subject: Subject
-    hook_point: str
     text: Blocks
+    """The held-out text that records are drawn from."""
     dictionaries: tuple[Measured, ...]
     facts: dict[str, Any]
+    """What was prepared, for the run's report."""
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """Every hook point that some dictionary reads, each once."""
+        reads = (hook_point for measured in self.dictionaries for hook_point in measured.dictionary.reads)
+        return tuple(dict.fromkeys(reads))
 
 
-def prepare(config: Config, contents: Contents, cache: Path, report: Report) -> Prepared:
-    """Read the corpus, boot the subject, then load, train or fit and measure every dictionary of a resolved config.
+def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
+    """Boot the subject, split the corpus, then load, train or fit and measure every dictionary.
 
     Raises UserError for text that is too short, an unknown hook point, or a dictionary of another width.
     """
+    config = plan.config
     device, reason = choose_device(config.runtime.device)
-    is_toy = config.subject.model == inputs.TOY
-    text = Text(config.corpus.source, config.corpus.context, config.corpus.max_tokens, contents["corpus"])
     artifacts = ArtifactCache(cache, report, device)
-    folder = str(_toy_folder(config, text, artifacts) if is_toy else config.subject.model)
-    subject = boot(folder, device, False if is_toy else config.subject.prepend_bos, contents["processing"])
-    subject.width(str(config.subject.hook_point))  # refuses an unknown hook point before the text is read
+    is_toy = config.subject.model == TOY
+    model = str(_toy_folder(plan, artifacts) if is_toy else config.subject.model)
+    subject = boot(model, device, False if is_toy else config.subject.prepend_bos, plan.processing)
+    for hook_point in config.subject.hook_points:
+        subject.width(hook_point)  # refuses an unknown hook point before the text is read
     _check_context(config, subject)
-    split = _split(artifacts.tokens(subject, text), config)
-    builder = DictionaryBuilder(config, contents, cache, report, subject, split, _key(config, contents))
+    blocks = artifacts.tokens(subject, plan.text)
+    split = _split(plan, blocks, subject, artifacts)
+    sampled = _sampled(split.held_out, config)
     facts = {
         "device": f"{device}: {reason}",
-        "corpus_tokens": split.train.n_tokens + split.held_out.n_tokens,
+        "corpus_tokens": blocks.n_tokens,
+        "near_duplicate_documents": _near_duplicates(blocks),
+        "held_out_by": "the dictionaries' training" if plan.trainings else "this run",
         "held_out_tokens": split.held_out.n_tokens,
+        "sampled_tokens": sampled.n_tokens,
     }
     if is_toy:
-        facts |= json.loads((Path(folder) / "toy.json").read_text("utf-8"))["losses"]
-    sampled = _sampled(split.held_out, config)
-    facts["sampled_tokens"] = sampled.n_tokens
-    return Prepared(subject, str(config.subject.hook_point), sampled, builder.measured(), facts)
+        facts |= json.loads((Path(model) / "toy.json").read_text("utf-8"))["losses"]
+    builder = DictionaryBuilder(plan, cache, report, subject, split, _key(plan))
+    return Prepared(subject, sampled, builder.measured(), facts)
 
 
-def _toy_folder(config: Config, text: Text, artifacts: ArtifactCache) -> Path:
+def _toy_folder(plan: Plan, artifacts: ArtifactCache) -> Path:
     """The toy's Hugging Face directory, trained on the text that is not held out."""
-    toy = config.subject.toy
-    recipe = toy.model_copy(update={"seed": config.seed + toy.seed})
-    return artifacts.toy(recipe, text, lambda blocks: _split(blocks, config), [config.corpus.held_out, config.seed])
+    config = plan.config
+    recipe = config.subject.toy.model_copy(update={"seed": config.seed + config.subject.toy.seed})
+    split_by = [SPLIT_VERSION, config.corpus.held_out, config.seed]
+    return artifacts.toy(recipe, plan.text, lambda blocks: _own_split(blocks, config), split_by)
+
+
+def _split(plan: Plan, blocks: Blocks, subject: Subject, artifacts: ArtifactCache) -> Split:
+    """By what the dictionaries' trainings held out, where they learned from this corpus; else by the config's share."""
+    if not plan.trainings:
+        return _own_split(blocks, plan.config)
+    return held_out_of_trainings(
+        plan.trainings, blocks, subject.token_ids, lambda text: artifacts.tokens(subject, text)
+    )
+
+
+def _own_split(blocks: Blocks, config: Config) -> Split:
+    return split_blocks(blocks, config.corpus.held_out, config.seed)
+
+
+def _sampled(held_out: Blocks, config: Config) -> Blocks:
+    """The held-out documents that records are drawn from."""
+    tokens_G = tokens_per_group(held_out)
+    if config.sampling.tokens is None or config.sampling.tokens >= tokens_G.sum():
+        return held_out
+    rng = numpy_generator(config.seed, "sampled documents")
+    marked_G = choose_groups(tokens_G, config.sampling.tokens / tokens_G.sum(), rng)
+    return held_out.take(marked_G[held_out.group_N])
+
+
+def _near_duplicates(blocks: Blocks) -> int:
+    """How many documents have a near-duplicate, so that a split must keep them together."""
+    group_of = dict(zip(blocks.document_N.tolist(), blocks.group_N.tolist(), strict=True))
+    sizes = Counter(group_of.values())
+    return sum(sizes[group] > 1 for group in group_of.values())
 
 
 def _check_context(config: Config, subject: Subject) -> None:
@@ -82,26 +126,9 @@ def _check_context(config: Config, subject: Subject) -> None:
         )
 
 
-def _split(blocks: Blocks, config: Config) -> Split:
-    return split_blocks(blocks, config.corpus.held_out, np.random.default_rng([config.seed, SPLIT_STREAM]))
-
-
-def _sampled(held_out: Blocks, config: Config) -> Blocks:
-    """The held-out documents that records are drawn from."""
-    tokens_D = tokens_per_document(held_out)
-    if config.sampling.tokens is None or config.sampling.tokens >= tokens_D.sum():
-        return held_out
-    rng = np.random.default_rng([config.seed, SAMPLE_STREAM])
-    chosen_D = choose_documents(tokens_D, config.sampling.tokens / tokens_D.sum(), rng)
-    return held_out.take(chosen_D[held_out.document_N])
-
-
-def _key(config: Config, contents: Contents) -> str:
-    """Names everything but the recipe that a fitted dictionary depends on."""
-    subject = [contents["model"], contents["processing"], config.subject.hook_point, config.subject.prepend_bos]
-    return digest([VERSION, subject, contents["corpus"], _text_settings(config), config.seed])
-
-
-def _text_settings(config: Config) -> dict[str, Any]:
-    """How the corpus is cut, without where it lies."""
-    return config.corpus.model_dump(exclude={"source"})
+def _key(plan: Plan) -> str:
+    """The hash of everything that a fitted dictionary depends on, except its recipe and hook point."""
+    config = plan.config
+    subject = [plan.contents["model"], plan.processing, config.subject.prepend_bos]
+    text = [plan.text.content, config.corpus.held_out, SPLIT_VERSION, [repr(training) for training in plan.trainings]]
+    return digest([VERSION, subject, text, config.seed])

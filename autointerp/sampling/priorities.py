@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from autointerp.records import Source
+from sae.common.seeds import derive_seed
 
-_FRAGMENT_BITS = 32
-_LARGEST_FRAGMENT = 2**_FRAGMENT_BITS - 1
+_RANK_BITS = 32
+_LARGEST_RANK = 2**_RANK_BITS - 1
 
 
 def mix(x: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def _shift(x: Tensor, bits: int) -> Tensor:
 
 def fragment_hash(seed: int, document_N: Tensor, position_N: Tensor) -> Tensor:
     """A hash of seed, document and position in it, int64 [N]."""
-    start = mix(torch.tensor(seed + 1, dtype=torch.int64, device=document_N.device))
+    start = torch.tensor(derive_seed(seed, "fragments"), dtype=torch.int64, device=document_N.device)
     return mix(mix(start ^ document_N.long()) ^ position_N.long())
 
 
@@ -74,35 +75,37 @@ KEYS: dict[Source, Callable[[Tensor, Tensor], Tensor]] = {
     "random": key_random,
     "inactive": key_inactive,
 }
-"""In the order in which records are chosen: a fragment chosen by one source is not chosen again by a later one."""
+"""In the order in which records are selected: a fragment that one source has taken, a later one does not take."""
 
 
 class StreamingTop:
-    """Per feature, the fragments with the largest keys seen so far; ties go to the earlier fragment.
+    """Keeps, per feature, the fragments with the largest keys seen so far; ties go to the lower rank of their hashes.
 
-    Key and fragment share one int64 (the float's bits above, the complement of the fragment number below), so that the
-    order is total and the result is the same whatever the batches.
+    Key and rank share one int64 (the float's bits above, the complement of the rank below), so that the order is total
+    and the result is the same whatever the batches and their order.
     """
 
     def __init__(self, n_features: int, keep: int, device: torch.device | str = "cpu") -> None:
         self._packed_SK = torch.zeros((n_features, keep), dtype=torch.int64, device=device)
+        self._fragment_SK = torch.zeros((n_features, keep), dtype=torch.int64, device=device)
         self._max_SK = torch.zeros((n_features, keep), dtype=torch.float32, device=device)
 
-    def add(self, key_SN: Tensor, max_SN: Tensor, fragment_N: Tensor) -> None:
-        """Take in a batch: keys and maxima [S, N] float32 and the fragments' numbers [N] (below 2^32)."""
-        bits_SN = key_SN.contiguous().view(torch.int32).long() << _FRAGMENT_BITS
-        packed_SN = torch.where(key_SN > 0, bits_SN | (_LARGEST_FRAGMENT - fragment_N), 0)
-        joined = torch.cat([self._packed_SK, packed_SN], 1)
-        best = joined.topk(self._packed_SK.shape[1], dim=1)
+    def add(self, key_SN: Tensor, max_SN: Tensor, fragment_N: Tensor, rank_N: Tensor) -> None:
+        """Take in a batch.
+
+        Args:
+            key_SN, max_SN: keys and maxima, float32 [S, N].
+            fragment_N: the fragments' numbers. rank_N: distinct numbers below 2^32 that break ties, the lowest first.
+        """
+        bits_SN = key_SN.contiguous().view(torch.int32).long() << _RANK_BITS
+        packed_SN = torch.where(key_SN > 0, bits_SN | (_LARGEST_RANK - rank_N), 0)
+        best = torch.cat([self._packed_SK, packed_SN], 1).topk(self._packed_SK.shape[1], dim=1)
         self._packed_SK = best.values
+        self._fragment_SK = torch.cat([self._fragment_SK, fragment_N.expand_as(packed_SN)], 1).gather(1, best.indices)
         self._max_SK = torch.cat([self._max_SK, max_SN], 1).gather(1, best.indices)
 
     def kept(self, feature: int) -> list[tuple[int, float]]:
-        """(fragment, its maximum) of one feature by its row here, largest key first."""
-        packed = self._packed_SK[feature].tolist()
-        maxima = self._max_SK[feature].tolist()
-        return [
-            (_LARGEST_FRAGMENT - (value & _LARGEST_FRAGMENT), highest)
-            for value, highest in zip(packed, maxima, strict=True)
-            if value
-        ]
+        """Return (fragment, its maximum) of one feature by its row here, largest key first."""
+        columns = (self._packed_SK[feature], self._fragment_SK[feature], self._max_SK[feature])
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [(fragment, highest) for packed, fragment, highest in rows if packed]

@@ -1,6 +1,6 @@
-"""What one pass over the text keeps of a dictionary's features, and how their records are picked from it.
+"""Keeps what one pass over the text needs of a dictionary's features, and picks their records from it.
 
-Memory does not grow with the text. Imports torch; knows nothing about models or dictionaries.
+Memory does not grow with the text. Imports torch.
 
 Shape suffixes: M fragments of a batch, N those of one side, L tokens of a fragment, S features, H histogram bins.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autointerp.config import Config, Records
 from autointerp.records import HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
-from autointerp.sampling.fragments import SIDES
+from autointerp.sampling.fragments import SIDES, Fragments
 from autointerp.sampling.priorities import KEYS, StreamingTop, uniform
 
 TOP_STRIDE = 2
@@ -20,12 +20,12 @@ TOP_STRIDE = 2
 use two of them (ranks 0, 4, 8, 12, 16 explain, 2, 6, 10, 14, 18 score); with halved documents these are every second
 fragment of each half's top 10, from the first on for explaining, from the second on for scoring."""
 RESERVOIR = 8
-"""Active fragments kept per quantile record that is wanted."""
+"""Active fragments kept per quantile record."""
 
 
 @dataclass(frozen=True)
 class Picked:
-    """A chosen fragment and why."""
+    """A selected fragment and why."""
 
     fragment: int
     source: Source
@@ -48,10 +48,15 @@ class Tally:
             for source, keep in kept_per_source(getattr(config.sampling, name)).items()
         }
 
-    def add(self, acts_MLS: Tensor, fragment_M: Tensor, side_M: Tensor, hash_M: Tensor) -> None:
-        """Take in the features' activations on a batch of usable fragments, of which there may be none."""
+    def add(self, acts_MLS: Tensor, fragment_M: Tensor, fragments: Fragments) -> None:
+        """Take in the features' activations on some usable fragments, by their numbers; there may be none."""
         if not len(fragment_M):
             return
+        device = acts_MLS.device
+        side_M, hash_M, rank_M = (
+            values[fragment_M].to(device) for values in (fragments.side_M, fragments.hash_M, fragments.rank_M)
+        )
+        fragment_M = fragment_M.to(device)
         max_SM = acts_MLS.amax(1).T.contiguous()
         self.n_tokens += acts_MLS.shape[0] * acts_MLS.shape[1]
         self.active_tokens_S += (acts_MLS > 0).sum((0, 1))
@@ -59,12 +64,13 @@ class Tally:
         self._count(max_SM)
         for side in range(2):
             here_M = side_M == side
+            fragment_N, rank_N = fragment_M[here_M], rank_M[here_M]
             max_SN = max_SM[:, here_M]
             self.active_fragments_S2[:, side] += (max_SN > 0).sum(1)
             for salt, (source, key) in enumerate(KEYS.items()):
                 if (side, source) in self.tops:
                     uniform_SN = uniform(hash_M[here_M], self.features_S, salt)
-                    self.tops[side, source].add(key(max_SN, uniform_SN), max_SN, fragment_M[here_M])
+                    self.tops[side, source].add(key(max_SN, uniform_SN), max_SN, fragment_N, rank_N)
 
     def _count(self, max_SM: Tensor) -> None:
         bins_SM = (2 * (max_SM / HISTOGRAM_FLOOR).log2()).floor().clamp(0, HISTOGRAM_BINS - 1)
@@ -73,11 +79,11 @@ class Tally:
 
 
 def kept_per_source(records: Records) -> dict[Source, int]:
-    """How many fragments to keep for each wanted source, with spares for those an earlier source has taken."""
-    wanted: dict[Source, int] = {source: getattr(records, source) for source in KEYS if getattr(records, source)}
+    """How many fragments to keep for each source, with spares for those an earlier source has taken."""
+    counts: dict[Source, int] = {source: getattr(records, source) for source in KEYS if getattr(records, source)}
     keep: dict[Source, int] = {}
     taken = 0
-    for source, n in wanted.items():
+    for source, n in counts.items():
         each = {"top": TOP_STRIDE * n, "quantile": RESERVOIR * n}.get(source, n)
         keep[source] = each + taken
         taken += n
@@ -107,6 +113,6 @@ def _choose(kept: list[tuple[int, float]], source: Source, n: int, side: int) ->
         return [fragment for fragment, _ in kept[side : TOP_STRIDE * n : TOP_STRIDE]]
     if source == "quantile":
         ascending = sorted(kept, key=lambda item: (item[1], item[0]))
-        places = [(2 * i + 1) * len(ascending) // (2 * n) for i in range(n)] if len(ascending) >= n else []
-        return [ascending[place][0] for place in places]
+        positions = [(2 * i + 1) * len(ascending) // (2 * n) for i in range(n)] if len(ascending) >= n else []
+        return [ascending[position][0] for position in positions]
     return [fragment for fragment, _ in kept[:n]]

@@ -16,7 +16,7 @@ class DetectionSettings(TextsSettings):
 class Detection(TextScorer):
     """Shows plain texts."""
 
-    name, colour, stream, own = "detection", "#30638e", 211, DetectionSettings
+    name, colour, stream, own = "detection", "#30638e", "order of detection", DetectionSettings
     settings: ClassVar = {"detection": DetectionSettings, "judgement": JudgementSettings}
     needs = Needs(active=("score",), inactive=("score",), judge=True, logprobs="detection.logprobs")
 

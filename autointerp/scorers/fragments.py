@@ -7,7 +7,7 @@ import numpy as np
 
 from autointerp.prompting import render
 from autointerp.records import ActivationRecord, FeatureId
-from sae.common.files import sha256_of
+from sae.common.seeds import numpy_generator
 
 ACTIVE_SOURCES = frozenset({"top", "quantile", "importance"})
 
@@ -64,9 +64,9 @@ def spread(count: int, size: int) -> list[int]:
     return [(2 * number + 1) * size // (2 * count) for number in range(count)]
 
 
-def generator(seed: int, stream: int, feature: FeatureId) -> np.random.Generator:
+def generator(seed: int, stream: str, feature: FeatureId) -> np.random.Generator:
     """Return a feature's own random numbers: independent of the run's other features and of their order."""
-    return np.random.default_rng([seed, stream, int(sha256_of([str(feature).encode()])[:15], 16)])
+    return numpy_generator(seed, stream, str(feature))
 
 
 def chunks(indices: Sequence[int], size: int) -> list[list[int]]:

@@ -18,7 +18,7 @@ class Fuzzing(TextScorer):
     Marks at fixed positions, as delphi has them, would give the silent texts away.
     """
 
-    name, colour, stream, own = "fuzzing", "#5c946e", 212, FuzzingSettings
+    name, colour, stream, own = "fuzzing", "#5c946e", "order of fuzzing", FuzzingSettings
     settings: ClassVar = {"fuzzing": FuzzingSettings, "judgement": JudgementSettings}
     needs = Needs(active=("score",), inactive=("score",), judge=True, logprobs="fuzzing.logprobs")
 

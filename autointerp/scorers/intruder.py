@@ -27,7 +27,7 @@ from sae.common.settings import Section
 if TYPE_CHECKING:
     from autointerp.config import Config
 
-STREAM = 213
+STREAM = "intruders"
 
 
 class IntruderSettings(Section):

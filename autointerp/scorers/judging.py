@@ -80,8 +80,8 @@ class TextScorer(Scorer):
     """Asks the judge of a feature's active and silent fragments, several texts per question, in random order."""
 
     bounds = (0.0, 1.0)
-    stream: ClassVar[int]
-    """Number of its random stream."""
+    stream: ClassVar[str]
+    """Name of its random stream."""
     own: ClassVar[type[TextsSettings]]
     """Its own section."""
 

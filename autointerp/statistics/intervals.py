@@ -53,8 +53,8 @@ def mean_interval(values: Sequence[float], bounds: Bounds | None = None) -> Inte
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, None, None)
-    reach = _t_quantile(len(values) - 1) * math.sqrt(np.var(values, ddof=1) / len(values))
-    return Interval(mean, *_cut(mean, reach, bounds))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Interval(mean, *_cut(mean, _t_quantile(len(values) - 1) * error, bounds))
 
 
 def compare(a: Sequence[float], b: Sequence[float], bounds: Bounds | None = None) -> Difference | None:

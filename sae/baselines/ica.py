@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sae.baselines.registry import BASELINES, Baseline
+from sae.common.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ def ica(x_BD: Tensor, seed: int) -> Dictionary:
         whiten_solver="eigh",
         max_iter=ICA_ITERATIONS,
         tol=1e-3,
-        random_state=seed,
+        random_state=derive_seed(seed, "ica", bits=32),
     )
     converged = fit_to_convergence(model, x)
     directions_KD, inverse_KD = torch.from_numpy(model.components_), torch.from_numpy(model.mixing_.T)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sae.baselines.registry import BASELINES, Baseline
+from sae.common.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ def nmf(x_BD: Tensor, seed: int, components: int | None = None) -> Dictionary:
     x = (x_BD.cpu().float() - shift_D).numpy()
     n_parts = components or max(1, min(rank(x) // 2, NMF_COMPONENTS))
     # From "nndsvda", which has no zeros to begin with, the iteration may take its first steps for convergence.
-    model = NMF(n_parts, init="nndsvd", max_iter=NMF_ITERATIONS, random_state=seed)
+    model = NMF(n_parts, init="nndsvd", max_iter=NMF_ITERATIONS, random_state=derive_seed(seed, "nmf", bits=32))
     converged = fit_to_convergence(model, x)
     rows_KD = torch.from_numpy(model.components_).double()
     rows_KD = rows_KD[rows_KD.norm(dim=1) > 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sae.baselines.registry import BASELINES, Baseline
+from sae.common.seeds import torch_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ def random_directions(x_BD: Tensor, seed: int) -> Dictionary:
 
     from sae.baselines.directions import signed_halves
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed, "random directions")
     drawn_KD = torch.randn((x_BD.shape[1],) * 2, generator=generator, dtype=torch.float64)
     unit_KD = drawn_KD / drawn_KD.norm(dim=1, keepdim=True)
     return signed_halves("random", unit_KD, unit_KD, x_BD.mean(0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sae.baselines.random import random_directions
 from sae.baselines.registry import BASELINES, Baseline
 from sae.common.errors import UserError
+from sae.common.seeds import derive_seed, torch_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +26,13 @@ def random_matched(x_BD: Tensor, seed: int, target: Dictionary, target_density_F
 
     from sae.dictionary import Dictionary, JumpReLU
 
-    base = random_directions(x_BD, seed).to(str(x_BD.device))
+    base = random_directions(x_BD, derive_seed(seed, "matched directions", target.name)).to(str(x_BD.device))
     alive = target_density_F[target_density_F > 0].double()
     if not len(alive):
         raise UserError(
             f"dictionary {target.name} is active nowhere on this text; is it for this model and hook point?"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed, "matched features", target.name)
     density_F = alive[torch.randint(len(alive), (base.n_features,), generator=generator)]
     threshold_F = _thresholds(x_BD, base, density_F)
     name = f"random_matched[{target.name}]"

@@ -13,13 +13,12 @@ from typing import Protocol, TypedDict
 import torch
 from torch import Tensor
 
+from sae.common.seeds import torch_generator
 from sae.data import token_source
 from sae.data.token_source import TextSource
 
 BUFFER_VECTORS = 32_768
 """256 blocks of 128 tokens."""
-SHUFFLE_STREAM = 202
-"""Sets these random choices apart from others of the same seed."""
 
 
 class ReadsActivations(Protocol):
@@ -86,7 +85,7 @@ class ActivationStream:
 
     def scattered(self, ids_NC: Tensor, fill: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Per forward pass its vectors [B, D], and the rows [B] at which they stand after shuffling."""
-        order = token_source.generator(self.seed, SHUFFLE_STREAM, fill)
+        order = torch_generator(self.seed, "order of activations", fill)
         rows_B = self._moved(torch.randperm(ids_NC.numel(), generator=order))
         parts_NC = self._moved(ids_NC).split(self.forward_blocks)
         parts_B = rows_B.split(self.forward_blocks * ids_NC.shape[1])

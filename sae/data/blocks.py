@@ -10,22 +10,35 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from sae.data import corpus
+
+TokenIds = Callable[[list[str]], Iterable[Sequence[int]]]
+"""Token ids of each of some texts."""
+ENCODED_AT_ONCE = 64
+"""Documents given to the tokenizer together; so many are read ahead."""
+
 
 @dataclass(frozen=True)
 class Blocks:
     """Token blocks; a block holds tokens of one document only.
 
-    A document's last block is padded on the right (with token 0): `length_N` says how many tokens are real. A causal
-    model's activations at real tokens do not depend on the padding.
+    A document's last block is padded on the right (with token 0). A causal model's activations at real tokens do not
+    depend on the padding.
     """
 
     ids_NC: NDArray[np.int32]
+    """Token ids."""
     length_N: NDArray[np.int32]
+    """How many of a block's tokens are real."""
     document_N: NDArray[np.int32]
+    """The number of the block's document in the corpus."""
+    group_N: NDArray[np.int32]
+    """The number of its document's group: near-duplicates share one (`sae.data.deduplication`), and are never on two
+    sides of a split."""
 
     def take(self, rows_N: NDArray[np.bool_] | NDArray[np.int64]) -> "Blocks":
         """Return some of the blocks, by index or by mask."""
-        return Blocks(self.ids_NC[rows_N], self.length_N[rows_N], self.document_N[rows_N])
+        return Blocks(*(values_N[rows_N] for values_N in (self.ids_NC, self.length_N, self.document_N, self.group_N)))
 
     def full(self) -> "Blocks":
         """Only the blocks without padding."""
@@ -37,7 +50,10 @@ class Blocks:
 
 
 def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None) -> Blocks:
-    """Cut each document's tokens into blocks of `context`; stop after the document that reaches `max_tokens`."""
+    """Cut each document's tokens into blocks of `context`; stop after the document that reaches `max_tokens`.
+
+    Every document is a group by itself.
+    """
     rows: list[NDArray[np.int32]] = []
     lengths: list[int] = []
     owners: list[int] = []
@@ -53,7 +69,8 @@ def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens
         if max_tokens is not None and total >= max_tokens:
             break
     stacked = np.concatenate(rows) if rows else np.zeros((0, context), np.int32)
-    return Blocks(stacked, np.array(lengths, np.int32), np.array(owners, np.int32))
+    document_N = np.array(owners, np.int32)
+    return Blocks(stacked, np.array(lengths, np.int32), document_N, document_N)
 
 
 def token_ids(
@@ -65,6 +82,16 @@ def token_ids(
         yield from encode_batch(batch)
 
 
-def tokens_per_document(blocks: Blocks) -> NDArray[np.int64]:
-    """Return how many tokens each document has; documents without a block count zero."""
-    return np.bincount(blocks.document_N, weights=blocks.length_N).astype(np.int64)
+def tokens_per_group(blocks: Blocks) -> NDArray[np.int64]:
+    """Return how many tokens each group of documents has, [groups]; numbers that no block has count zero."""
+    return np.bincount(blocks.group_N, weights=blocks.length_N).astype(np.int64)
+
+
+def numbered_ids(
+    spec: str, token_ids: TokenIds, start: int = 0, is_used: Callable[[int], bool] = lambda number: True
+) -> Iterator[tuple[int, Sequence[int]]]:
+    """Yield number and token ids of the documents to use that are not blank, a batch of documents at a time."""
+    numbered = enumerate(corpus.documents(spec, start), start)
+    texts = ((number, document.text) for number, document in numbered if is_used(number) and document.text.strip())
+    while batch := list(islice(texts, ENCODED_AT_ONCE)):
+        yield from zip((number for number, _ in batch), token_ids([text for _, text in batch]), strict=True)

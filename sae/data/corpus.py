@@ -55,18 +55,6 @@ def read_documents(spec: str, max_characters: int | None = None) -> list[Documen
     return kept
 
 
-def usable_documents(spec: str, max_tokens: int) -> list[Document]:
-    """As much of a corpus as it takes to have so many tokens, in any tokenizer."""
-    return read_documents(spec, CHARACTERS_PER_TOKEN * max_tokens)
-
-
-def content_hash(spec: str, max_tokens: int) -> str:
-    """The hash of that text; of a hub dataset, its name, so that it is not fetched twice."""
-    if spec.startswith("hf:"):
-        return spec
-    return sha256_of(document.text.encode("utf-8", "surrogatepass") for document in usable_documents(spec, max_tokens))
-
-
 def documents(spec: str, start: int = 0) -> Iterator[Document]:
     """All documents of a corpus from number `start` on, blank ones too, read one after the other as they are asked for.
 
@@ -217,20 +205,28 @@ def _hugging_face(spec: str, start: int) -> Iterator[Document]:
 
 @dataclass(frozen=True)
 class Text:
-    """A corpus as far as it is used, cut into blocks of `context` tokens."""
+    """A corpus as far as a run uses it, read once, when its documents or its hash are first needed."""
 
     source: str
+    """The corpus spec."""
     context: int
+    """Tokens of a block that it is cut into."""
     max_tokens: int
-    hash: str
-    """`content_hash` of it."""
+    """It is read until it has so many tokens, in any tokenizer."""
 
     @cached_property
     def documents(self) -> list[Document]:
-        """The documents, read once, when they are first used."""
-        return usable_documents(self.source, self.max_tokens)
+        """The documents that are used. Raises UserError if the spec names nothing readable or there is no text."""
+        return read_documents(self.source, CHARACTERS_PER_TOKEN * self.max_tokens)
+
+    @cached_property
+    def hash(self) -> str:
+        """The hash of these documents; of a hub dataset its name, so that it is not fetched twice."""
+        if self.source.startswith("hf:"):
+            return self.source
+        return sha256_of(document.text.encode("utf-8", "surrogatepass") for document in self.documents)
 
     @property
     def content(self) -> list[Any]:
-        """What it depends on: not where it lies."""
+        """Everything that its blocks depend on, ready for JSON: not the path."""
         return [self.hash, self.context, self.max_tokens]

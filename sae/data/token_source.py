@@ -5,7 +5,7 @@ A position says how far a flow was read; continuing from it gives the same block
 Shape suffixes: N blocks, C tokens of context.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -16,17 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sae.common.errors import UserError
-from sae.data import blocks, corpus
-from sae.data.blocks import Blocks
+from sae.common.seeds import torch_generator
+from sae.data.blocks import Blocks, TokenIds, numbered_ids
 
 Position = dict[str, int]
 """How far a source was read, ready for JSON. Only its source knows the keys, but for `epoch`: times read through."""
-TokenIds = Callable[[list[str]], Iterable[Sequence[int]]]
-"""Token ids of each of some texts."""
-ORDER_STREAM = 201
-"""Sets these random choices apart from others of the same seed."""
-ENCODED_AT_ONCE = 64
-"""Documents given to the tokenizer together; so many are read ahead."""
 
 
 class TextSource(Protocol):
@@ -80,7 +74,7 @@ class Shuffled:
         """Rows of this share's blocks in an epoch; the corpus is not copied for it."""
         rank, world = self.share
         full_N = np.flatnonzero(self.blocks.length_N == self.context)
-        order_N = torch.randperm(len(full_N), generator=generator(self.seed, ORDER_STREAM, epoch)).numpy()
+        order_N = torch.randperm(len(full_N), generator=torch_generator(self.seed, "order of blocks", epoch)).numpy()
         rows_N: NDArray[np.int64] = full_N[order_N[rank::world]]
         if not len(rows_N):
             raise _nothing_to_learn_from("the corpus", self.context, self.share)
@@ -98,7 +92,7 @@ class Streamed:
     blocks of it already taken; to go on, documents before it are read past without being tokenised.
 
     Args:
-        skip_documents: the first documents of the corpus, never given: see `hold_out`.
+        skip_documents: the first documents of the corpus, never given: see `sae.data.split.hold_out`.
     """
 
     spec: str
@@ -127,55 +121,13 @@ class Streamed:
     def _rest_of_epoch(self, at: Position) -> Iterator[tuple[NDArray[np.int64], Position]]:
         """Blocks [C] from a position to the end of its epoch, each with the position after it."""
         rank, world = self.share
-        for number, ids in _numbered_ids(self.spec, self.token_ids, at["document"], lambda n: n % world == rank):
+        for number, ids in numbered_ids(self.spec, self.token_ids, at["document"], lambda n: n % world == rank):
             n_full = len(ids) // self.context
             for block in range(at["block"] if number == at["document"] else 0, n_full):
                 ends = block + 1 == n_full
                 after = {"document": number + 1, "block": 0} if ends else {"document": number, "block": block + 1}
                 start = block * self.context
                 yield np.array(ids[start : start + self.context], np.int64), {"epoch": at["epoch"], **after}
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Text that is not trained on: whole documents as blocks, and how many documents that is, blank ones included."""
-
-    blocks: Blocks
-    n_documents: int
-
-
-def hold_out(spec: str, token_ids: TokenIds, context: int, n_blocks: int) -> HeldOut:
-    """The first documents of a corpus, until they have `n_blocks` full blocks: for Streamed to skip.
-
-    Raises UserError if the whole corpus has fewer.
-    """
-    ids_of: dict[int, Sequence[int]] = {}
-    n_full = 0
-    for number, ids in _numbered_ids(spec, token_ids):
-        ids_of[number] = ids
-        n_full += len(ids) // context
-        if n_full >= n_blocks:
-            of_document = (ids_of.get(document, ()) for document in range(number + 1))
-            return HeldOut(blocks.to_blocks(of_document, context), number + 1)
-    raise UserError(
-        f"corpus {spec} has {n_full} blocks of {context} tokens, too few to hold out {n_blocks}; give more text or "
-        "hold out less"
-    )
-
-
-def generator(*entropy: int) -> torch.Generator:
-    """Random numbers on the CPU that depend on all of these numbers >= 0 (a seed, what it is for, how often)."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-
-
-def _numbered_ids(
-    spec: str, token_ids: TokenIds, start: int = 0, select: Callable[[int], bool] = lambda number: True
-) -> Iterator[tuple[int, Sequence[int]]]:
-    """Yield number and token ids of the selected documents that are not blank, a batch of documents at a time."""
-    numbered = enumerate(corpus.documents(spec, start), start)
-    texts = ((number, document.text) for number, document in numbered if select(number) and document.text.strip())
-    while batch := list(islice(texts, ENCODED_AT_ONCE)):
-        yield from zip((number for number, _ in batch), token_ids([text for _, text in batch]), strict=True)
 
 
 def _nothing_to_learn_from(where: str, context: int, share: tuple[int, int]) -> UserError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -25,6 +25,9 @@ class Header:
     """Weight processing the model was loaded with (TransformerLens' names); empty: none, and that is known."""
     notes: tuple[str, ...] = ()
     """What anybody who uses the dictionary should know, one line each."""
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What its maker recorded beside the weights; empty where its format has no room for that."""
 
     @property
     def hook_point(self) -> str | None:

@@ -48,6 +48,7 @@ def peek(folder: Path) -> Header:
         model=_model(about, folder),
         prepend_bos=optional_typed(metadata, "prepend_bos", bool, path),
         processing=optional_typed(metadata, "processing", dict, path),
+        metadata=metadata,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.common.progress import Progress, Report, Silent
+from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
 from sae.measuring import metrics, similarity
@@ -159,16 +160,17 @@ def evaluate_all(
     ]
 
 
-def placed(dictionary: Dictionary, subject: Subject, hook_point: str) -> Dictionary:
-    """Return the dictionary on the subject's device.
+def placed(dictionary: Dictionary, subject: Subject, *hook_points: str) -> Dictionary:
+    """Return the dictionary on the subject's device, to read these hook points side by side.
 
     Raises UserError if it reads vectors of another width, or holds anything that is not finite.
     """
-    width = subject.width(hook_point)
+    width = sum(subject.width(hook_point) for hook_point in hook_points)
     if dictionary.d_in != width:
+        names = " + ".join(hook_points)
         raise UserError(
-            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {hook_point} of "
-            f"{subject.name} is {width} wide; give the hook point it was trained on with --hook"
+            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {names} of {subject.name} is "
+            f"{width} wide; give the hook point it was trained on with --hook"
         )
     refuse_non_finite(dictionary)
     return dictionary.to(subject.device)
@@ -198,7 +200,7 @@ def _loss_blocks(blocks: Blocks, n: int, seed: int) -> Blocks:
     usable = np.flatnonzero(blocks.length_N > 1)
     if not len(usable):
         raise UserError("the corpus has no two tokens in a row, so there is no loss to measure; give more text")
-    drawn = np.random.default_rng(seed).choice(usable, min(n, len(usable)), replace=False)
+    drawn = numpy_generator(seed, "blocks of the loss").choice(usable, min(n, len(usable)), replace=False)
     return blocks.take(np.sort(drawn))
 
 

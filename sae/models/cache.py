@@ -17,13 +17,15 @@ from sae.common.files import sha256_of, write_atomic_with
 from sae.common.progress import Report
 from sae.data.blocks import Blocks, to_blocks, token_ids
 from sae.data.corpus import Text
+from sae.data.deduplication import group_near_duplicates
 from sae.data.split import Split
 from sae.models import toy
 from sae.models.subject import Subject, batches
 from sae.models.toy_recipe import Toy
 
-VERSION = 2
+VERSION = 3
 """Changes whenever something here makes other things of the same input, so that the cache does not serve the old."""
+BLOCKS = ("ids_NC", "length_N", "document_N", "group_N")
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class ArtifactCache:
         path = self.folder / "tokens" / f"{digest([VERSION, vocabulary, *text.content])}.safetensors"
         if not path.is_file():
             ids = token_ids((document.text for document in text.documents), subject.token_ids)
-            blocks = to_blocks(ids, text.context, text.max_tokens)
-            arrays = {"ids": blocks.ids_NC, "length": blocks.length_N, "document": blocks.document_N}
+            blocks = group_near_duplicates(to_blocks(ids, text.context, text.max_tokens))
+            arrays = {name: getattr(blocks, name) for name in BLOCKS}
             write_atomic_with(path, lambda temporary: save_file(arrays, temporary))
         arrays = load_file(path)
-        return Blocks(arrays["ids"], arrays["length"], arrays["document"])
+        return Blocks(**arrays)
 
     def toy(self, recipe: Toy, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
         """A toy subject's Hugging Face directory, trained if it is not there yet.
@@ -58,7 +60,7 @@ class ArtifactCache:
             texts = [document.text for document in text.documents]
             tokenizer = toy.train_tokenizer(texts, recipe.vocabulary)
             ids = token_ids(texts, lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch)])
-            parts = split(to_blocks(ids, text.context, text.max_tokens))
+            parts = split(group_near_duplicates(to_blocks(ids, text.context, text.max_tokens)))
             model = toy.train_toy(parts.train, recipe, self.report, self.device)
             toy.save_toy(folder, model, tokenizer, recipe, {"losses": losses(model, parts, self.device)})
         return folder

@@ -70,17 +70,32 @@ class Subject:
 
         Raises UserError if the model never passes the hook point.
         """
-        seen: list[Tensor] = []
+        return self.activations_at(ids_NC, (hook_point,))[hook_point]
 
-        def read(value: Tensor, hook: object) -> None:
-            seen.append(value)
-            raise _HookReached
+    @torch.no_grad()
+    def activations_at(self, ids_NC: Tensor, hook_points: Sequence[str]) -> dict[str, Tensor]:
+        """Read the activations [N, C, D] at several hook points in one forward pass, which stops after the last one.
 
+        Heads are flattened, a prepended token is dropped. Raises UserError if the model never passes a hook point.
+        """
+        seen: dict[str, Tensor] = {}
+
+        def reader(hook_point: str) -> Callable[[Tensor, object], None]:
+            def read(value: Tensor, hook: object) -> None:
+
+                seen[hook_point] = self._without_bos(value).flatten(2).float()
+                if len(seen) == len(hooks):
+                    raise _HookReached
+
+            return read
+
+        hooks = [(hook_point, reader(hook_point)) for hook_point in dict.fromkeys(hook_points)]
         with contextlib.suppress(_HookReached):
-            self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=[(hook_point, read)])
-        if not seen:
-            raise UserError(f"{self.name} never passes hook point {hook_point}; choose another")
-        return self._without_bos(seen[0]).flatten(2).float()
+            self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks)
+        missing = [hook_point for hook_point, _ in hooks if hook_point not in seen]
+        if missing:
+            raise UserError(f"{self.name} never passes hook point {missing[0]}; choose another")
+        return seen
 
     @torch.no_grad()
     def losses(self, ids_NC: Tensor, hook_point: str | None = None, replace: Replace | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from sae.common.errors import UserError
 from sae.common.files import make_folder_atomic
 from sae.common.progress import Report
+from sae.common.seeds import derive_seed, torch_generator
 from sae.data.blocks import Blocks
 from sae.models.quiet import quiet_libraries
 from sae.models.toy_recipe import Toy
@@ -51,7 +52,7 @@ def train_toy(blocks: Blocks, recipe: Toy, report: Report, device: str = "cpu") 
             f"the corpus has {len(ids_NC)} blocks of {ids_NC.shape[1]} tokens to train the subject on, fewer than a "
             f"batch of {recipe.batch}; give more text"
         )
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = torch_generator(recipe.seed, "batches of the toy")
     model = _build(recipe, ids_NC.shape[1]).to(device)
     optimisers = _optimisers(model, recipe)
     with report("training the subject") as progress:
@@ -103,7 +104,9 @@ def _build(recipe: Toy, context: int) -> Any:
         eos_token_id=0,
     )
     with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)  # transformers draws initial weights from the global generator
+        torch.manual_seed(
+            derive_seed(recipe.seed, "initial weights of the toy")
+        )  # transformers draws initial weights from the global generator
         model = GPT2LMHeadModel(config)
     with torch.no_grad():  # branches that begin as the identity learn faster
         for block in model.transformer.h:

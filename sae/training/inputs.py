@@ -14,7 +14,8 @@ from sae.common.settings import cache_folder
 from sae.data.activation_stream import ActivationStream
 from sae.data.blocks import Blocks
 from sae.data.corpus import Text
-from sae.data.split import SPLIT_STREAM, TrainingText
+from sae.data.split import VERSION as SPLIT_VERSION
+from sae.data.split import TrainingText
 from sae.data.token_source import Shuffled, Streamed, TextSource
 from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject, boot
@@ -51,7 +52,7 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
             f"corpus.context is {config.corpus.context}, but {subject.name} sees at most {subject.max_context} "
             f"tokens; set corpus.context={subject.max_context}"
         )
-    text = None if config.corpus.is_streamed else _training_text(config).kept()
+    text = None if config.corpus.is_streamed else _training_text(config).text()
     if not ranks.first:
         ranks.barrier()  # the first process tokenises for all
     with report("reading text") as progress:
@@ -75,9 +76,9 @@ def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks:
         return boot(model, artifacts.device, subject.prepend_bos)
     subject_folder = folder / "subject"
     if ranks.first and not subject_folder.is_dir():
-        split_by = [SPLIT_STREAM, config.corpus.held_out_tokens, config.seed]
+        split_by = [SPLIT_VERSION, config.corpus.held_out_tokens, config.seed]
         text = _training_text(config)
-        made = artifacts.toy(subject.toy, text.kept(), text.split, split_by)
+        made = artifacts.toy(subject.toy, text.text(), text.split, split_by)
         make_folder_atomic(subject_folder, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
     ranks.barrier()
     return boot(str(subject_folder.resolve()), artifacts.device, False)

@@ -15,6 +15,7 @@ from math import ceil, inf
 import torch
 from torch import Tensor
 
+from sae.common.seeds import torch_generator
 from sae.training.architectures.relu import ReLU, ReLUAutoencoder
 from sae.training.trainer import Trainer
 
@@ -46,8 +47,7 @@ class Resampler:
         self.dead_S = ranks.own_features(self._dead_F).nonzero()[:, 0]
         self._places_S = ranks.own_features(self._dead_F.cumsum(0) - 1)[self.dead_S]
         """Which of all dead features they are."""
-        seed = (recipe.seed + 1) * 1_000_003 + trainer.steps_done
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch_generator(recipe.seed, "resampling", trainer.steps_done)
         self._chosen_SD = autoencoder.params.buffer.new_zeros((len(self.dead_S), trainer.workspace.d_in))
         self._total = 0.0
 

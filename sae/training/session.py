@@ -24,6 +24,7 @@ from sae.common.progress import Report, Silent
 from sae.common.settings import cache_folder
 from sae.data.activation_stream import Batches
 from sae.data.blocks import Blocks
+from sae.data.split import VERSION as SPLIT_VERSION
 from sae.dictionary import Dictionary
 from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.models.cache import digest
@@ -227,6 +228,7 @@ class Session:
             "processing": {},
             "corpus": self.config.corpus.model_dump(mode="json"),
             "text": inputs.content,
+            "split_version": SPLIT_VERSION,
             "steps": learner.trainer.steps_done,
             "batch": self.config.batch,
             "vectors": learner.trainer.vectors,

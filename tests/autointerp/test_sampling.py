@@ -1,5 +1,6 @@
 """The streamed selection against a brute-force one; splits; records against the model's own activations."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,8 @@ def activations() -> torch.Tensor:
 
 SIDE = torch.randint(0, 2, (N_FRAGMENTS,), generator=torch.Generator().manual_seed(1))
 HASH = priorities.fragment_hash(3, torch.arange(N_FRAGMENTS) // 9, torch.arange(N_FRAGMENTS) % 9 * LENGTH)
+RANK = HASH.argsort().argsort()
+FRAGMENTS = fragments.Fragments(LENGTH, 1, torch.ones(N_FRAGMENTS).bool(), SIDE, SIDE, HASH, RANK)
 FEATURE = torch.tensor([0, 1, 2, 3, 4, 5, 90])
 
 
@@ -39,7 +42,7 @@ def streamed(batches: list[torch.Tensor]) -> tally.Tally:
     made = tally.Tally(FEATURE, config(), "cpu")
     values = activations()
     for rows in batches:
-        made.add(values[rows], rows, SIDE[rows], HASH[rows])
+        made.add(values[rows], rows, FRAGMENTS)
     return made
 
 
@@ -55,7 +58,7 @@ def brute_force(side: int, row: int) -> list[tuple[int, Source]]:
     taken: list[tuple[int, Source]] = []
 
     def best(pool: list[int], key: dict[int, float], n: int) -> list[int]:
-        return sorted(pool, key=lambda f: (-key[f], f))[:n]
+        return sorted(pool, key=lambda f: (-key[f], int(RANK[f])))[:n]
 
     active = [f for f in numbers if maxima[f] > 0]
     ranked = best(active, {f: maxima[f] for f in active}, 2 * COUNTS["top"])
@@ -143,8 +146,9 @@ class _CountingSubject:
     device = "cpu"
     name = "counting"
 
-    def activations(self, ids_NC: torch.Tensor, hook_point: str) -> torch.Tensor:
-        return torch.stack([(ids_NC == v).float() * (v + 1) for v in range(6)], -1)
+    def activations_at(self, ids_NC: torch.Tensor, hook_points: Sequence[str]) -> dict[str, torch.Tensor]:
+        values = torch.stack([(ids_NC == v).float() * (v + 1) for v in range(6)], -1)
+        return dict.fromkeys(hook_points, values)
 
     def token_strings(self) -> list[str]:
         return ["a", "b", "c", "d", "e", "�"]
@@ -162,11 +166,11 @@ def prepared(n_documents: int, seed: int = 0) -> Any:
     ids = [rng.choice(5, int(rng.integers(6, 60)), p=[0.1, 0.3, 0.3, 0.2, 0.1]).tolist() for _ in range(n_documents)]
     ids[0][3] = 5  # undecodable
     eye = torch.eye(6)
-    dictionary = Dictionary("eye", "neurons", eye, torch.zeros(6), eye, torch.zeros(6))
+    dictionary = Dictionary("eye", "neurons", eye, torch.zeros(6), eye, torch.zeros(6), reads=("h",), writes=("h",))
     metrics = {"l0": 1.0, "fvu": 0.0, "dead": 0.0, "ce_recovered": 1.0}
-    measured = (SimpleNamespace(dictionary=dictionary, metrics=metrics),)
+    measured = (SimpleNamespace(dictionary=dictionary, metrics=metrics, key="eye"),)
     return SimpleNamespace(
-        subject=_CountingSubject(), hook_point="h", text=to_blocks(ids, 16), dictionaries=measured, facts={}
+        subject=_CountingSubject(), hook_points=("h",), text=to_blocks(ids, 16), dictionaries=measured, facts={}
     )
 
 
@@ -188,7 +192,7 @@ def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:
 
 def test_records_are_true_disjoint_and_verified() -> None:
     sample, _ready = sample_all(batch=7)
-    assert {f.feature.index for f in sample.features} == {0, 1, 2, 3, 4}
+    assert {f.id.index for f in sample.features} == {0, 1, 2, 3, 4}
     for feature in sample.features:
         token = "abcde"[feature.id.index]
         explain, score = ({r.document for r in side} for side in (feature.explain, feature.score))
@@ -206,7 +210,7 @@ def test_records_are_true_disjoint_and_verified() -> None:
             assert [r.source for r in side].count("random") == 3
     summary = sample.dictionaries[0]
     assert (summary.n_sampled, summary.n_candidates, summary.n_dead, summary.n_rare) == (5, 6, 1, 0)
-    density = {f.feature.index: f.density for f in sample.features}
+    density = {f.id.index: f.density for f in sample.features}
     assert density[1] == pytest.approx(0.3, abs=0.03)
 
 
@@ -237,11 +241,13 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     live = [3, 50, 99, 150, 199]
     for place, column in enumerate(live):
         wide[place, column] = 1.0
-    ready.dictionaries[0].dictionary = Dictionary("wide", "sae", wide, torch.zeros(200), wide.T, torch.zeros(6))
+    hooks = {"reads": ("h",), "writes": ("h",)}
+    zeros = torch.zeros(200), torch.zeros(6)
+    ready.dictionaries[0].dictionary = Dictionary("wide", "sae", wide, zeros[0], wide.T, zeros[1], **hooks)
     counts = {"top": 3, "random": 3}
     chosen = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
     sample = replay(ready, select.select(ready, chosen, Silent), chosen, Silent)
-    assert [f.feature.index for f in sample.features] == live
+    assert [f.id.index for f in sample.features] == live
     summary = sample.dictionaries[0]
     assert summary.n_dead == summary.n_candidates - 5
     assert summary.n_candidates > 2 * select.OVERSAMPLE * 5

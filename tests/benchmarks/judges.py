@@ -1,4 +1,4 @@
-"""What the README says of the judges' speed: calls a second through the real SDKs, and cached answers a second.
+"""Measures the speed of LLM calls for the README: calls a second through the real SDKs, and cached answers a second.
 
     python tests/benchmarks/judges.py
 
@@ -19,7 +19,7 @@ from autointerp.config import Runtime
 from autointerp.llm.ask import ask_once
 from autointerp.llm.resolver import LiveResolver, drive_live
 from autointerp.llm.types import Completion, Message, Request
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 
 CALLS, CONCURRENCY, LATENCY = 6000, 100, 0.2
 
@@ -42,10 +42,10 @@ class Measured(NamedTuple):
 
 
 def drive(session: LiveResolver, asked: list[Request]) -> Measured:
-    """As a run drives its features."""
+    """Drive requests as a run drives its features."""
     ends: list[float] = []
 
-    def done(place: int, answer: Completion) -> None:
+    def done(index: int, answer: Completion) -> None:
         ends.append(time.perf_counter())
 
     before = cpu()
@@ -74,7 +74,7 @@ def measure(model: str) -> None:
 
 def main() -> None:
     logging.disable(logging.INFO)
-    with JudgeServer(latency=LATENCY) as server:
+    with FakeApis(latency=LATENCY) as server:
         os.environ |= {"ANTHROPIC_BASE_URL": server.url, "OPENAI_BASE_URL": server.openai_url}
         os.environ |= {"ANTHROPIC_API_KEY": "test-key", "OPENAI_API_KEY": "test-key", "AUTOINTERP_API_KEY": "test-key"}
         for model in ("anthropic/claude-haiku-4-5", "openai/gpt-4o-mini", f"{server.openai_url}#local"):

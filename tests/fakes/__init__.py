@@ -1,11 +1,11 @@
 """Fakes of Anthropic's and OpenAI's APIs on loopback, for tests that go through the real SDKs.
 
-    with JudgeServer(latency=0.05, faults={"529": 0.2}) as server:
+    with FakeApis(latency=0.05, faults={"529": 0.2}) as server:
         anthropic.AsyncAnthropic(base_url=server.url, api_key="test-key")
         openai.AsyncOpenAI(base_url=server.openai_url, api_key="test-key")
 
-This file holds the tests' handle on the server's process and knows nothing of what the process does; settings.py
-lists the settings, script.py says how to script the answers.
+This file starts and stops the server's process; settings.py lists the settings, script.py says how to script the
+answers.
 """
 
 import json
@@ -18,11 +18,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30
+PAGE_TIMEOUT = 30
 """Seconds to wait for the server's own pages; a burst of requests may be before us."""
 
 
-class JudgeServer:
+class FakeApis:
     """A server process that lives as long as the `with` block."""
 
     process: subprocess.Popen[str]
@@ -71,7 +71,7 @@ class JudgeServer:
         return answer
 
     def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
-        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE)
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=PAGE_TIMEOUT)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()

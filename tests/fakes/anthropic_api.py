@@ -1,6 +1,6 @@
 """Anthropic's Messages API: checks a request, has the script answer it, words the reply as the real one would.
 
-Knows nothing of batches' life, connections or faults' choice; the server says which fault bends an answer. Streaming,
+The server says which fault bends an answer. Streaming,
 tools and stop sequences are not here.
 """
 

@@ -1,6 +1,6 @@
 """Anthropic's Message Batches: takes many requests, shows them as in progress for a while, then gives out the results.
 
-Knows nothing of how one request is answered. What becomes of each item is settled when the batch is created and
+What becomes of each item is settled when the batch is created and
 shown when it has ended; batches live as long as the server does, whoever asks for them.
 """
 

@@ -1,4 +1,4 @@
-"""The log of calls: what was asked, when, and what became of it. Knows nothing of APIs, and never sees a key."""
+"""The log of calls: what was asked, when, and what became of it. A call never holds a key."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
 """What goes wrong: which fault strikes a request, the status it answers with, and how it bends a text.
 
 Whether and which fault strikes is a pure function of the seed, the request's hash and how often the same request was
-let in before, so that runs are alike whatever the order of their requests. Knows nothing of the APIs' formats.
+let in before, so that runs are alike whatever the order of their requests.
 """
 
 import hashlib

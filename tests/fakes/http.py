@@ -1,6 +1,6 @@
 """A small HTTP/1.1 server for loopback: keeps connections alive, or breaks them where a reply says so.
 
-Knows nothing of what paths and bodies mean. Bodies carry a Content-Length; one request at a time on a connection.
+Bodies carry a Content-Length; one request at a time on a connection.
 A client that hangs up cancels its handler, so that nobody works for a closed connection.
 """
 

@@ -1,4 +1,4 @@
-"""Texts as tokens, and the script's log-probabilities in the two shapes of OpenAI's API. Knows nothing of requests."""
+"""Texts as tokens, and the script's log-probabilities in the two shapes of OpenAI's API."""
 
 import re
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """OpenAI's chat and plain completions: checks a request, has the script answer it, words the reply as the real one.
 
-Knows nothing of files and batches, connections or faults' choice; the server says which fault bends an answer.
+The server says which fault bends an answer.
 Streaming, tools, stop sequences and more than one choice are not here.
 """
 

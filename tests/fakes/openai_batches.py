@@ -1,6 +1,6 @@
 """OpenAI's batches: a file of requests in, a while in progress, then a file of answers and a file of failures.
 
-Knows nothing of how one request is answered. What becomes of each line is settled when the batch is created and
+What becomes of each line is settled when the batch is created and
 shown when it has ended; batches live as long as the server does, whoever asks for them.
 """
 

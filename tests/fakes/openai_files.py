@@ -1,4 +1,4 @@
-"""OpenAI's files: uploaded as forms, kept in memory, given out again. Knows nothing of what is in them."""
+"""OpenAI's files: uploaded as forms, kept in memory, given out again."""
 
 import re
 import secrets

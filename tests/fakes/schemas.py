@@ -1,4 +1,4 @@
-"""Which JSON schemas the APIs refuse for structured output. Knows nothing of requests.
+"""Which JSON schemas the APIs refuse for structured output.
 
 Each function gives the first fault it finds in a schema, in the words of the API, or None.
 """

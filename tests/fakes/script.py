@@ -1,4 +1,4 @@
-"""The default script: what the model says when a test does not care. Knows nothing of servers or APIs.
+"""The default script: what the model says when a test does not care.
 
 A script is a module with these three functions; one that lacks the last two gets them from here.
 """

@@ -3,7 +3,7 @@
     python -m tests.fakes.server --settings '{"latency": 0.2}'
 
 prints its address and serves until it is killed. POST /_settings changes settings, GET /_calls and GET /_bodies show
-what was asked. Knows nothing of what the APIs' answers look like.
+what was asked.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a test can set about the fake, checked when it is set. Knows nothing of how the settings are carried out."""
+"""What a test can set about the fake, checked when it is set."""
 
 import dataclasses
 from collections.abc import Mapping

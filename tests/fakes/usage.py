@@ -1,4 +1,4 @@
-"""How many tokens a text has, and which of them a prompt cache holds. Knows nothing of requests.
+"""How many tokens a text has, and which of them a prompt cache holds.
 
 A token is four characters: wrong for any real model, but anybody can check the sums.
 """

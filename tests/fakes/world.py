@@ -1,4 +1,4 @@
-"""What all parts of the fake share: the settings of the moment, the script, the memory. Knows nothing of formats."""
+"""What all parts of the fake share: the settings of the moment, the script, the memory."""
 
 import importlib
 from collections.abc import Callable, Mapping

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[JudgeServer]:
+def server() -> Iterator[FakeApis]:
     """One for the tests that leave no trace but settings, which they set themselves."""
-    with JudgeServer() as running:
+    with FakeApis() as running:
         yield running

@@ -9,13 +9,13 @@ import anthropic
 import openai
 import pytest
 
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 from tests.fakes.logprobs import tokens
 from tests.fakes_tests.calls import HELLO, SCHEMA, ask_anthropic, ask_openai, openai_client, run
 
 
 def test_both_apis_answer_and_the_log_tells(tmp_path: Path) -> None:
-    with JudgeServer(log=tmp_path / "log.jsonl") as server:
+    with FakeApis(log=tmp_path / "log.jsonl") as server:
         message = run(ask_anthropic(server, system=[{"type": "text", "text": "be brief"}]))
         assert (message.content[0].text, message.stop_reason) == (HELLO, "end_turn")
         assert (message.usage.input_tokens, message.usage.output_tokens) == (4, 4)
@@ -37,7 +37,7 @@ def test_tokens_make_up_the_text() -> None:
     assert tokens("feature 12:\t10") == ["feature", " ", "12", ":", "\t", "10"]
 
 
-def test_structured_output_is_taken_and_its_schema_checked(server: JudgeServer) -> None:
+def test_structured_output_is_taken_and_its_schema_checked(server: FakeApis) -> None:
     server.configure(faults={})
     for_openai = {"type": "json_schema", "json_schema": {"name": "scores", "strict": True, "schema": SCHEMA}}
     output = {"format": {"type": "json_schema", "schema": SCHEMA}}
@@ -54,11 +54,11 @@ def test_structured_output_is_taken_and_its_schema_checked(server: JudgeServer) 
 def test_the_prompt_cache_counts_what_is_marked() -> None:
     marked = [{"type": "text", "text": "x" * 400, "cache_control": {"type": "ephemeral"}}]
 
-    def usage(server: JudgeServer, **more: Any) -> tuple[int, int, int]:
+    def usage(server: FakeApis, **more: Any) -> tuple[int, int, int]:
         used = run(ask_anthropic(server, **more)).usage
         return used.input_tokens, used.cache_creation_input_tokens, used.cache_read_input_tokens
 
-    with JudgeServer() as server:
+    with FakeApis() as server:
         assert usage(server, system="x" * 400) == (102, 0, 0)
         assert usage(server, system=marked) == (2, 0, 100)
         server.configure(prompt_cache="write")
@@ -69,7 +69,7 @@ def test_the_prompt_cache_counts_what_is_marked() -> None:
         assert long == [0, 1500 // 128 * 128]
 
 
-def test_chat_logprobs_make_up_the_text(server: JudgeServer) -> None:
+def test_chat_logprobs_make_up_the_text(server: FakeApis) -> None:
     server.configure(faults={})
     chat = run(ask_openai(server, logprobs=True, top_logprobs=2))
     content = chat.choices[0].logprobs.content
@@ -80,7 +80,7 @@ def test_chat_logprobs_make_up_the_text(server: JudgeServer) -> None:
         run(ask_openai(server, logprobs=True, top_logprobs=21))
 
 
-def test_a_completion_echoes_its_prompt_with_logprobs(server: JudgeServer) -> None:
+def test_a_completion_echoes_its_prompt_with_logprobs(server: FakeApis) -> None:
     server.configure(faults={})
     prompt = "the\tunknown\ncat\tunknown\n"
 
@@ -112,10 +112,10 @@ def test_another_script_and_mistaken_settings(tmp_path: Path, monkeypatch: pytes
     source = "def answer(messages, body):\n    return body['model'] + ' '.join(each['role'] for each in messages)\n"
     (tmp_path / "own_script.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with JudgeServer(script="own_script") as server:
+    with FakeApis(script="own_script") as server:
         assert run(ask_anthropic(server, system="s")).content[0].text == "msystem user"
         for wrong in ({"latncy": 1}, {"faults": {"600": 1}}, {"script": "nowhere"}, {"prompt_cache": "maybe"}):
             with pytest.raises(ValueError, match=next(iter(wrong)) if "script" not in wrong else "nowhere"):
                 server.configure(**wrong)
-    with pytest.raises(RuntimeError, match="did not start"), JudgeServer(latncy=1):
+    with pytest.raises(RuntimeError, match="did not start"), FakeApis(latncy=1):
         pass

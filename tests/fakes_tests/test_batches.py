@@ -9,7 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 from tests.fakes_tests.calls import anthropic_client, openai_client, run
 
 
@@ -21,13 +21,13 @@ def anthropic_items(*names: str) -> list[Any]:
 def test_an_anthropic_batch_from_creation_to_results() -> None:
     names = [f"item-{i}" for i in range(40)]
 
-    async def create(server: JudgeServer) -> str:
+    async def create(server: FakeApis) -> str:
         async with anthropic_client(server) as client:
             batch = await client.messages.batches.create(requests=anthropic_items(*names))
             assert (batch.processing_status, batch.request_counts.processing) == ("in_progress", 40)
             return batch.id
 
-    async def collect(server: JudgeServer, name: str) -> None:
+    async def collect(server: FakeApis, name: str) -> None:
         async with anthropic_client(server) as client:
             batch = await client.messages.batches.retrieve(name)
             assert batch.processing_status == "ended"
@@ -42,14 +42,14 @@ def test_an_anthropic_batch_from_creation_to_results() -> None:
         errors = {result.result.error.error.type for result in results if result.result.type == "errored"}
         assert errors == {"api_error", "invalid_request_error"}
 
-    with JudgeServer(batch_seconds=0.4, batch_faults={"errored": 0.2, "expired": 0.2, "invalid": 0.2}) as server:
+    with FakeApis(batch_seconds=0.4, batch_faults={"errored": 0.2, "expired": 0.2, "invalid": 0.2}) as server:
         name = run(create(server))
         time.sleep(0.5)
         run(collect(server, name))
 
 
 def test_anthropic_batches_listed_canceled_and_refused() -> None:
-    async def story(server: JudgeServer) -> None:
+    async def story(server: FakeApis) -> None:
         async with anthropic_client(server) as client:
             batches = client.messages.batches
             ids = [(await batches.create(requests=anthropic_items("a", "b"))).id for _ in range(3)]
@@ -65,7 +65,7 @@ def test_anthropic_batches_listed_canceled_and_refused() -> None:
             with pytest.raises(anthropic.NotFoundError):
                 await batches.retrieve("msgbatch_nowhere")
 
-    with JudgeServer(batch_seconds=60) as server:
+    with FakeApis(batch_seconds=60) as server:
         run(story(server))
 
 
@@ -94,7 +94,7 @@ async def read_jsonl(client: openai.AsyncOpenAI, name: str | None) -> list[Any]:
 def test_an_openai_batch_from_file_to_files() -> None:
     names = [f"item-{i}" for i in range(40)]
 
-    async def story(server: JudgeServer) -> None:
+    async def story(server: FakeApis) -> None:
         async with openai_client(server) as client:
             batch = await openai_batch(client, openai_lines(*names))
             assert (batch.status, batch.metadata) == ("validating", {"run": "7"})
@@ -111,12 +111,12 @@ def test_an_openai_batch_from_file_to_files() -> None:
         assert output[0]["response"]["body"]["choices"][0]["message"]["content"].startswith("echo ")
         assert {line["response"]["status_code"] for line in errors} == {400, 500}
 
-    with JudgeServer(batch_seconds=0.7, batch_faults={"errored": 0.2, "invalid": 0.2}) as server:
+    with FakeApis(batch_seconds=0.7, batch_faults={"errored": 0.2, "invalid": 0.2}) as server:
         run(story(server))
 
 
 def test_openai_batches_that_expire_fail_or_are_cancelled() -> None:
-    async def story(server: JudgeServer) -> None:
+    async def story(server: FakeApis) -> None:
         async with openai_client(server) as client:
             expired = await openai_batch(client, openai_lines("a", "b"))
             assert (expired.status, expired.output_file_id) == ("expired", None)
@@ -135,17 +135,17 @@ def test_openai_batches_that_expire_fail_or_are_cancelled() -> None:
             assert (await client.batches.retrieve(running.id)).status == "cancelled"
             assert (await client.models.list()).data[0].object == "model"
 
-    with JudgeServer(batch_faults={"expired": 1}) as server:
+    with FakeApis(batch_faults={"expired": 1}) as server:
         run(story(server))
 
 
 def test_a_batch_whose_creation_went_unanswered_exists() -> None:
-    async def story(server: JudgeServer) -> None:
+    async def story(server: FakeApis) -> None:
         async with anthropic_client(server) as client:
             with pytest.raises(anthropic.APIConnectionError):
                 await client.messages.batches.create(requests=anthropic_items("a"))
             server.configure(faults={})
             assert len((await client.messages.batches.list()).data) == 1
 
-    with JudgeServer(faults={"drop": 1}, faults_on="everything") as server:
+    with FakeApis(faults={"drop": 1}, faults_on="everything") as server:
         run(story(server))

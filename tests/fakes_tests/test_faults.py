@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 from tests.fakes.faults import bend
 from tests.fakes.settings import Fault
 from tests.fakes_tests.calls import ASK, HELLO, anthropic_client, ask_anthropic, ask_openai, run
@@ -42,7 +42,7 @@ def test_every_fault_has_its_test() -> None:
 
 
 @pytest.mark.parametrize("fault", EXCEPTIONS)
-def test_faults_that_raise(server: JudgeServer, fault: str) -> None:
+def test_faults_that_raise(server: FakeApis, fault: str) -> None:
     server.configure(faults={fault: 1}, hang=5, retry_after=0.5)
     for module, name, ask in zip((anthropic, openai), EXCEPTIONS[fault], (ask_anthropic, ask_openai), strict=True):
         with pytest.raises(module.APIError) as caught:
@@ -59,14 +59,14 @@ def test_faults_that_raise(server: JudgeServer, fault: str) -> None:
 
 
 @pytest.mark.parametrize("api", ASK)
-def test_garbage_is_no_error_of_the_sdk(server: JudgeServer, api: str) -> None:
+def test_garbage_is_no_error_of_the_sdk(server: FakeApis, api: str) -> None:
     server.configure(faults={"garbage": 1})
     with pytest.raises(json.JSONDecodeError):
         run(ASK[api](server))
 
 
 @pytest.mark.parametrize("fault", BENT)
-def test_faults_that_answer(server: JudgeServer, fault: str) -> None:
+def test_faults_that_answer(server: FakeApis, fault: str) -> None:
     server.configure(faults={fault: 1}, latency=0.02)
     text, anthropics_reason, openais_reason = BENT[fault]
     began = time.monotonic()
@@ -89,7 +89,7 @@ def test_shape_loses_the_last_element_line_or_word() -> None:
     assert bend("one\ntwo\n", "shape").text == "one"
 
 
-async def faults_of_many(server: JudgeServer, order: range) -> dict[str, list[str | None]]:
+async def faults_of_many(server: FakeApis, order: range) -> dict[str, list[str | None]]:
     """The faults that struck each of 40 questions asked four times."""
     async with anthropic_client(server) as client:
 
@@ -110,7 +110,7 @@ def test_faults_depend_on_the_seed_and_not_on_the_order() -> None:
     settings = {"faults": {"500": 0.2, "refusal": 0.2}, "max_faults_per_request": 2}
     runs = []
     for seed, order in ((1, range(40)), (1, range(39, -1, -1)), (2, range(40))):
-        with JudgeServer(seed=seed, **settings) as server:
+        with FakeApis(seed=seed, **settings) as server:
             runs.append(run(faults_of_many(server, order)))
     assert runs[0] == runs[1] != runs[2]
     assert {fault for faults in runs[0].values() for fault in faults} == {None, "500", "refusal"}

@@ -9,12 +9,12 @@ import httpx2
 import openai
 import pytest
 
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 from tests.fakes_tests.calls import ASK, anthropic_client, ask_anthropic, ask_openai, openai_client, run
 
 
 def test_a_wrong_key_is_refused_and_never_logged(tmp_path: Path) -> None:
-    with JudgeServer(log=tmp_path / "log.jsonl") as server:
+    with FakeApis(log=tmp_path / "log.jsonl") as server:
         with pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"):
             run(ask_anthropic(server, key="sk-abcdefxyz"))
         with pytest.raises(openai.AuthenticationError, match=r"provided: sk-ab\*\*\*xyz\. "):
@@ -29,11 +29,11 @@ def test_a_wrong_key_is_refused_and_never_logged(tmp_path: Path) -> None:
 
 
 def test_unknown_models_and_wrong_requests_are_refused() -> None:
-    async def without_max_tokens(server: JudgeServer) -> None:
+    async def without_max_tokens(server: FakeApis) -> None:
         async with anthropic_client(server) as client:
             await client.post("/v1/messages", body={"model": "m", "messages": []}, cast_to=object)
 
-    with JudgeServer(models=["m"]) as server:
+    with FakeApis(models=["m"]) as server:
         with pytest.raises(anthropic.NotFoundError, match="not_found_error"):
             run(ask_anthropic(server, model="other"))
         with pytest.raises(openai.NotFoundError) as caught:
@@ -48,10 +48,10 @@ def test_unknown_models_and_wrong_requests_are_refused() -> None:
 
 @pytest.mark.parametrize("api", ASK)
 def test_credit_lasts_for_exactly_so_many_answers(api: str) -> None:
-    async def many(server: JudgeServer) -> list[Any]:
+    async def many(server: FakeApis) -> list[Any]:
         return await asyncio.gather(*(ASK[api](server, str(i)) for i in range(10)), return_exceptions=True)
 
-    with JudgeServer(credit=4, latency=0.05) as server:
+    with FakeApis(credit=4, latency=0.05) as server:
         outcomes = run(many(server))
         errors = [each for each in outcomes if isinstance(each, Exception)]
         assert len(outcomes) - len(errors) == sum(call["completed"] for call in server.calls()) == 4
@@ -66,7 +66,7 @@ def test_credit_lasts_for_exactly_so_many_answers(api: str) -> None:
                 run(ask_anthropic(server))
 
 
-async def ask_at_once(server: JudgeServer, count: int) -> list[Any]:
+async def ask_at_once(server: FakeApis, count: int) -> list[Any]:
     """Answers and exceptions of so many different questions over as many connections."""
     http_client = httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None))
     async with openai_client(server).copy(http_client=http_client) as client:
@@ -76,14 +76,14 @@ async def ask_at_once(server: JudgeServer, count: int) -> list[Any]:
 
 
 def test_too_many_at_once_are_turned_away_at_once() -> None:
-    with JudgeServer(max_in_flight=5, latency=0.5) as server:
+    with FakeApis(max_in_flight=5, latency=0.5) as server:
         outcomes = run(ask_at_once(server, 12))
         assert sum(isinstance(each, openai.RateLimitError) for each in outcomes) == 7
         assert max(call["in_flight"] for call in server.calls() if call["status"] == 200) == 5
 
 
 def test_a_burst_is_served_at_once() -> None:
-    with JudgeServer(latency=0.05) as server:
+    with FakeApis(latency=0.05) as server:
         answers = run(ask_at_once(server, 200))
         assert len({answer.choices[0].message.content for answer in answers}) == 200
         calls = server.calls()
@@ -93,7 +93,7 @@ def test_a_burst_is_served_at_once() -> None:
 
 
 def test_who_hangs_up_is_logged_and_forgotten() -> None:
-    with JudgeServer(latency=5) as server:
+    with FakeApis(latency=5) as server:
         with pytest.raises(anthropic.APITimeoutError):
             run(ask_anthropic(server, timeout=0.2))
         (call,) = server.calls()

@@ -14,6 +14,7 @@ from sae import formats
 from sae.baselines import ica, neurons, nmf, pca, random, random_matched, registry, top_k
 from sae.baselines.registry import BASELINES, Baseline
 from sae.common.errors import UserError
+from sae.common.seeds import derive_seed
 from sae.dictionary import Dictionary
 from sae.measuring import metrics
 from tests.test_layers import loaded_by
@@ -43,7 +44,13 @@ def test_pca_equals_scikit_learn(x_BD: torch.Tensor) -> None:
 
 
 def test_ica_equals_scikit_learn(x_BD: torch.Tensor) -> None:
-    model = FastICA(whiten="unit-variance", whiten_solver="eigh", max_iter=ica.ICA_ITERATIONS, tol=1e-3, random_state=5)
+    model = FastICA(
+        whiten="unit-variance",
+        whiten_solver="eigh",
+        max_iter=ica.ICA_ITERATIONS,
+        tol=1e-3,
+        random_state=derive_seed(5, "ica", bits=32),
+    )
     reference = model.fit_transform(x_BD.double().numpy())
     torch.testing.assert_close(ica.ica(x_BD, 5).encode(x_BD), halves(reference), atol=1e-3, rtol=1e-3)
 
@@ -83,7 +90,7 @@ def test_nmf_equals_scikit_learn(made_of_parts_BD: torch.Tensor) -> None:
     x_BD = made_of_parts_BD + torch.rand(2000, 18, generator=torch.Generator().manual_seed(0))
     fitted = nmf.nmf(x_BD, 3, components=8)
     shift_D = x_BD.numpy().min(0).clip(max=0)
-    model = NMF(8, init="nndsvd", max_iter=nmf.NMF_ITERATIONS, random_state=3)
+    model = NMF(8, init="nndsvd", max_iter=nmf.NMF_ITERATIONS, random_state=derive_seed(3, "nmf", bits=32))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x_BD.numpy() - shift_D)

@@ -12,7 +12,7 @@ from sae import formats
 from sae.common.errors import UserError
 from sae.common.progress import Silent
 from sae.data.blocks import Blocks
-from sae.data.split import recorded, recut, same_corpus
+from sae.data.split import VERSION, recorded, recut, same_corpus
 from sae.measuring.eval_paths import Request, eval_paths
 from sae.measuring.eval_text import Source, source_of
 from sae.models.cache import ArtifactCache
@@ -23,6 +23,7 @@ from sae.training.inputs import prepare
 from sae.training.ranks import Ranks
 from tests.sae.training.small import finish, of_planted
 
+OF_NOW = {"split_version": VERSION}
 SAID: dict[str, Any] = {"source": "x.jsonl", "context": 32, "max_tokens": 1000, "held_out_tokens": 100}
 
 
@@ -38,7 +39,7 @@ def training(planted: Path, folder: Path, **changes: Any) -> TrainConfig:
 def metadata_of(chosen: TrainConfig) -> dict[str, Any]:
     """As it comes back from a file."""
     said: dict[str, Any] = json.loads(
-        json.dumps({"corpus": chosen.corpus.model_dump(mode="json"), "seed": chosen.seed})
+        json.dumps({"corpus": chosen.corpus.model_dump(mode="json"), "seed": chosen.seed, "split_version": VERSION})
     )
     return said
 
@@ -83,7 +84,13 @@ def test_the_whole_corpus_where_it_is_another_or_none_is_named(planted: Path, tm
 
 @pytest.mark.parametrize(
     "said",
-    [{}, {"corpus": "x.jsonl", "seed": 0}, {"corpus": SAID}, {"corpus": SAID | {"context": None}, "seed": 0}],
+    [
+        {},
+        {"corpus": "x.jsonl", "seed": 0},
+        {"corpus": SAID},
+        {"corpus": SAID | {"context": None}, "seed": 0, "split_version": VERSION},
+        {"corpus": SAID, "seed": 0},
+    ],
 )
 def test_an_account_that_does_not_suffice_is_none(said: dict[str, Any]) -> None:
     """Other programs write what they like under these names."""
@@ -92,7 +99,8 @@ def test_an_account_that_does_not_suffice_is_none(said: dict[str, Any]) -> None:
 
 def test_hub_datasets_were_streamed_unless_they_say_otherwise() -> None:
     for source, streamed, expected in [("hf:a/b", None, True), ("hf:a/b", False, False), ("x.jsonl", None, False)]:
-        found = recorded({"corpus": SAID | {"source": source, "streamed": streamed}, "seed": 0})
+        corpus = SAID | {"source": source, "streamed": streamed}
+        found = recorded({"corpus": corpus, "seed": 0} | OF_NOW)
         assert found is not None
         assert found.streamed == expected
 
@@ -110,7 +118,7 @@ def test_specs_of_one_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_blocks_of_another_length_are_the_same_documents() -> None:
     """Two documents of 5 and 3 tokens, number 4 and 9 of their corpus."""
     ids_NC = np.array([[1, 2, 3, 4], [5, 0, 0, 0], [6, 7, 8, 0]], np.int32)
-    blocks = Blocks(ids_NC, np.array([4, 1, 3], np.int32), np.array([4, 4, 9], np.int32))
+    blocks = Blocks(ids_NC, np.array([4, 1, 3], np.int32), np.array([4, 4, 9], np.int32), np.array([4, 4, 9], np.int32))
     found = recut(blocks, 3)
     assert found.ids_NC.tolist() == [[1, 2, 3], [4, 5, 0], [6, 7, 8]]
     assert found.length_N.tolist() == [3, 2, 3]

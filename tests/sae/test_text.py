@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from sae.common.errors import UserError
-from sae.data import corpus, token_source
-from sae.data.blocks import to_blocks
+from sae.data import corpus
+from sae.data.blocks import ENCODED_AT_ONCE, to_blocks
 from sae.data.corpus import Document
-from sae.data.token_source import Shuffled, Streamed, TextSource, hold_out
+from sae.data.split import hold_out
+from sae.data.token_source import Shuffled, Streamed, TextSource
 from tests.sae.numbers import C, blocks_of, epochs, full_blocks, ids_of, numbers, ordered, streamed
 
 Counted = dict[str, int]
@@ -79,10 +80,10 @@ def test_a_streamed_corpus_is_read_only_as_far_as_needed(monkeypatch: pytest.Mon
     source = Streamed("endless", ids_of, C)
     for number, (ids_NC, _) in enumerate(islice(source.chunks(100), 20), start=1):
         assert ids_NC[:, 0].tolist() == list(range(100 * (number - 1), 100 * number))
-        assert read["documents"] <= 100 * number + 1 + token_source.ENCODED_AT_ONCE
+        assert read["documents"] <= 100 * number + 1 + ENCODED_AT_ONCE
     read["documents"] = 0
     next(source.chunks(10, {"epoch": 0, "document": 10**9, "block": 0}))
-    assert read["documents"] <= 2 * token_source.ENCODED_AT_ONCE
+    assert read["documents"] <= 2 * ENCODED_AT_ONCE
 
 
 def test_going_on_tokenises_no_document_again(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_datasets_are_streamed_and_skipped_by_the_library(monkeypatch: pytest.Mo
     again_NC, _ = next(source.chunks(501, position))
     assert position == {"epoch": 0, "document": 501, "block": 0}
     assert torch.equal(again_NC, expected_NC)
-    assert made["rows"] < 251 + 2 * token_source.ENCODED_AT_ONCE
+    assert made["rows"] < 251 + 2 * ENCODED_AT_ONCE
 
 
 def test_the_real_datasets_library_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sae.common.errors import UserError
+from sae.common.seeds import torch_generator
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +164,7 @@ class Autoencoder(ABC):
     def _random_rows(self) -> Tensor:
         import torch
 
-        generator = torch.Generator().manual_seed(self.recipe.seed)
+        generator = torch_generator(self.recipe.seed, "initial weights")
         rows_FD = torch.randn((self.n_features, self.workspace.d_in), generator=generator)
         return self.workspace.ranks.own_features(rows_FD / rows_FD.norm(dim=1, keepdim=True))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import autointerp, make_once
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 
 KEY = "sk-test-0123456789abcdef"
 EXPLAINER, SIMULATOR = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
@@ -37,18 +37,24 @@ def sampled(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 
 @pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with JudgeServer(script="tests.autointerp.llm.judge", key=KEY) as running:
+def server() -> Iterator[FakeApis]:
+    with FakeApis(script="tests.autointerp.llm.judge", key=KEY) as running:
         yield running
 
 
 class Bench:
     """Runs of one config against one server, each from the sampled records, in its own folder and cache."""
 
-    def __init__(self, server: JudgeServer, sampled: Path, folder: Path) -> None:
+    def __init__(self, server: FakeApis, sampled: Path, folder: Path) -> None:
         self.server, self._sampled, self.folder = server, sampled, folder
 
     def environment(self, cache: str) -> dict[str, str]:
+        """Return this process's with the server's addresses and a cache without answers, but with the toy subject."""
+        for made in ("dictionaries", "subjects", "tokens"):
+            link = self.folder / cache / made
+            if not link.exists():
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(Path(os.environ["AUTOINTERP_CACHE"], made))
         return os.environ | {
             "ANTHROPIC_BASE_URL": self.server.url, "OPENAI_BASE_URL": self.server.openai_url,
             "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY, "AUTOINTERP_CACHE": str(self.folder / cache),
@@ -84,5 +90,5 @@ class Bench:
 
 
 @pytest.fixture
-def bench(server: JudgeServer, sampled: Path, tmp_path: Path) -> Bench:
+def bench(server: FakeApis, sampled: Path, tmp_path: Path) -> Bench:
     return Bench(server, sampled, tmp_path)

@@ -23,7 +23,7 @@ from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Message, 
 from sae.common.errors import UserError
 from tests.autointerp.llm.test_client import CLAUDE, GPT, requests, right, said
 from tests.autointerp.llm.test_client import Run as Live
-from tests.fakes import JudgeServer, script
+from tests.fakes import FakeApis, script
 
 PATHS = {CLAUDE: "/v1/messages/batches", GPT: "/v1/batches"}
 APIS: dict[str, Any] = {CLAUDE: AnthropicBatches, GPT: OpenAIBatches}
@@ -32,8 +32,8 @@ both = pytest.mark.parametrize("model", [CLAUDE, GPT])
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
-    with JudgeServer() as server:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
+    with FakeApis() as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
         for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
@@ -56,7 +56,7 @@ class Run(Live):
         return [found[question] for question in questions]
 
 
-def created(fake: JudgeServer, model: str) -> int:
+def created(fake: FakeApis, model: str) -> int:
     """Batches made so far."""
     return sum(call["path"] == PATHS[model] and call["body"] is not None for call in fake.calls())
 
@@ -66,7 +66,7 @@ def ledger(folder: Path) -> list[Path]:
 
 
 @both
-def test_batches_say_what_live_calls_say_at_half_price(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_batches_say_what_live_calls_say_at_half_price(model: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_seconds=0.1)
     asked = requests(model, 20, schema=SCHEMA)
     live = Live(tmp_path / "live")(*asked)
@@ -95,7 +95,7 @@ def two_rounds(number: int) -> LLMTask[list[str]]:
     return [heard.text, *(answer.text for answer in answers if isinstance(answer, Completion))]
 
 
-def test_tasks_are_driven_in_step_a_batch_per_judge_and_round(fake: JudgeServer, tmp_path: Path) -> None:
+def test_tasks_are_driven_in_step_a_batch_per_judge_and_round(fake: FakeApis, tmp_path: Path) -> None:
     run, done = Run(tmp_path), dict[int, list[str]]()
     tasks = [two_rounds(number) for number in range(5)]
     run.do(drive_in_batches(tasks, done.__setitem__, run.client, run.judge, 0.02))
@@ -107,7 +107,7 @@ def test_tasks_are_driven_in_step_a_batch_per_judge_and_round(fake: JudgeServer,
 
 @both
 @pytest.mark.parametrize("fault", ["errored", "expired"])
-def test_what_a_batch_did_not_do_is_submitted_again(model: str, fault: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_what_a_batch_did_not_do_is_submitted_again(model: str, fault: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_faults={fault: 0.4}, max_faults_per_request=SUBMISSIONS - 1)
     asked = requests(model, 20)
     assert said(Run(tmp_path)(*asked)) == right(asked)
@@ -116,9 +116,7 @@ def test_what_a_batch_did_not_do_is_submitted_again(model: str, fault: str, fake
 
 
 @both
-def test_after_three_submissions_it_is_a_failure_that_is_not_kept(
-    model: str, fake: JudgeServer, tmp_path: Path
-) -> None:
+def test_after_three_submissions_it_is_a_failure_that_is_not_kept(model: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_faults={"errored": 1})
     answers = Run(tmp_path)(*requests(model))
     assert all(isinstance(answer, Failure) and model in answer.reason for answer in answers)
@@ -128,7 +126,7 @@ def test_after_three_submissions_it_is_a_failure_that_is_not_kept(
 
 
 @both
-def test_what_is_invalid_is_rejected_at_once(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_what_is_invalid_is_rejected_at_once(model: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_faults={"invalid": 0.5})
     asked = requests(model, 20)
     answers = Run(tmp_path)(*asked)
@@ -142,7 +140,7 @@ def test_what_is_invalid_is_rejected_at_once(model: str, fake: JudgeServer, tmp_
 
 
 @both
-def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_seconds=0.6)
     asked, run = requests(model), Run(tmp_path)
 
@@ -174,7 +172,7 @@ class Killed(BaseException):
 
 @both
 def test_a_batch_whose_id_was_lost_is_found_again(
-    model: str, fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the provider's answer and its writing down; meanwhile somebody else submits as well."""
     write = batches.Ledger.write
@@ -198,7 +196,7 @@ def test_a_batch_whose_id_was_lost_is_found_again(
 @both
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_submission_that_failed_half_way_is_looked_up_before_it_is_repeated(
-    model: str, arrived: bool, fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, arrived: bool, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest, tried = APIS[model].submit, itertools.count()
 
@@ -215,7 +213,7 @@ def test_a_submission_that_failed_half_way_is_looked_up_before_it_is_repeated(
 
 
 @both
-def test_faults_of_the_calls_about_batches_change_nothing(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_faults_of_the_calls_about_batches_change_nothing(model: str, fake: FakeApis, tmp_path: Path) -> None:
     for number, fault in enumerate(("500", "429", "drop", "half", "garbage")):
         fake.configure(faults={fault: 0.25}, faults_on="everything", batch_seconds=0.05, seed=3)
         asked = requests(model, 5 + number)
@@ -223,7 +221,7 @@ def test_faults_of_the_calls_about_batches_change_nothing(model: str, fake: Judg
         assert ledger(tmp_path / fault) == []
 
 
-def test_slots_and_servers_without_batches_are_asked_live(fake: JudgeServer, tmp_path: Path) -> None:
+def test_slots_and_servers_without_batches_are_asked_live(fake: FakeApis, tmp_path: Path) -> None:
     own = f"{fake.openai_url}#m"
     slots = Request(GPT, (Message("user", "the\tunknown\n"),), 1, top_logprobs=5, slots=(4,))
     found = Run(tmp_path)(*requests(own), slots, *requests(GPT))
@@ -234,7 +232,7 @@ def test_slots_and_servers_without_batches_are_asked_live(fake: JudgeServer, tmp
 
 
 @both
-def test_a_budget_splits_a_stage_into_batches_that_it_bears(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_budget_splits_a_stage_into_batches_that_it_bears(model: str, fake: FakeApis, tmp_path: Path) -> None:
     asked = requests(model, 12)
     bound = load_prices().bound(asked[0], batch=True)
     assert bound is not None
@@ -249,7 +247,7 @@ def test_a_budget_splits_a_stage_into_batches_that_it_bears(model: str, fake: Ju
 
 
 def test_what_no_request_can_mend_is_not_paid_three_times(
-    fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, honest = requests(GPT, top_logprobs=5), chat.parameters
     silent = {"logprobs": False, "top_logprobs": None}
@@ -259,7 +257,7 @@ def test_what_no_request_can_mend_is_not_paid_three_times(
     assert (created(fake, GPT), ledger(tmp_path)) == (1, [])
 
 
-def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: FakeApis, tmp_path: Path) -> None:
     """Such as one beyond the account's limit of enqueued tokens: waiting for it again would never end."""
 
     def mixed(model: str, name: str, request: Request) -> dict[str, Any]:
@@ -273,7 +271,7 @@ def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: JudgeServer,
 
 
 @both
-def test_a_batch_that_is_gone_is_submitted_anew(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_batch_that_is_gone_is_submitted_anew(model: str, fake: FakeApis, tmp_path: Path) -> None:
     """Deleted, or another account's."""
     asked, run = requests(model), Run(tmp_path)
     run.rounds._ledger.write(batches.Entry(model, "tag", tuple(map(run.rounds._key, asked)), 0.0, "batch_gone"))
@@ -282,7 +280,7 @@ def test_a_batch_that_is_gone_is_submitted_anew(model: str, fake: JudgeServer, t
 
 
 def test_results_with_unusual_line_breaks_are_read(
-    fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """U+2028 and U+0085 may stand in JSON as they are; they end no line of JSONL."""
     text = "a\u2028b\x85c"

@@ -21,7 +21,7 @@ from autointerp.llm.pricing import load_prices
 from autointerp.llm.resolver import LiveResolver, make_provider
 from autointerp.llm.types import Completion, Failure, Message, Question, Request
 from sae.common.errors import UserError
-from tests.fakes import JudgeServer, script, usage
+from tests.fakes import FakeApis, script, usage
 from tests.fakes.anthropic_api import conversation
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ TOKEN_USD = {CLAUDE: (1e-6, 5e-6), GPT: (0.15e-6, 0.6e-6)}
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
-    with JudgeServer() as server:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
+    with FakeApis() as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
@@ -92,7 +92,7 @@ def right(asked: Sequence[Request]) -> list[str]:
     return [script.answer([{"role": "user", "content": one.messages[-1].content}], {}) for one in asked]
 
 
-def test_identical_questions_at_once_are_one_call_and_later_none(fake: JudgeServer, tmp_path: Path) -> None:
+def test_identical_questions_at_once_are_one_call_and_later_none(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(latency=0.05)
     asked = [*requests(CLAUDE, 5), *requests(GPT, 5)]
     run = Run(tmp_path)
@@ -109,7 +109,7 @@ def test_identical_questions_at_once_are_one_call_and_later_none(fake: JudgeServ
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "529", "429", "drop", "half", "garbage"])
-def test_passing_faults_are_tried_again(fault: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_passing_faults_are_tried_again(fault: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={fault: 1}, max_faults_per_request=3)
     asked = [*requests(CLAUDE, 3), *requests(GPT, 3)]
     run = Run(tmp_path, tries=4)
@@ -117,7 +117,7 @@ def test_passing_faults_are_tried_again(fault: str, fake: JudgeServer, tmp_path:
     assert (run.client.tally.calls, run.client.tally.retries) == (24, 18)
 
 
-def test_patience_ends_in_a_failure_that_is_not_kept(fake: JudgeServer, tmp_path: Path) -> None:
+def test_patience_ends_in_a_failure_that_is_not_kept(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={"503": 1})
     asked = [*requests(CLAUDE, 2), *requests(GPT, 2)]
     run = Run(tmp_path, tries=3)
@@ -128,7 +128,7 @@ def test_patience_ends_in_a_failure_that_is_not_kept(fake: JudgeServer, tmp_path
     assert said(Run(tmp_path)(*asked)) == right(asked)
 
 
-def test_a_call_that_hangs_ends_with_its_patience(fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_call_that_hangs_ends_with_its_patience(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={"timeout": 1})
     (answer,) = Run(tmp_path, attempt_seconds=0.1, call_seconds=0.25)(*requests(GPT, 1))
     assert isinstance(answer, Failure)
@@ -136,7 +136,7 @@ def test_a_call_that_hangs_ends_with_its_patience(fake: JudgeServer, tmp_path: P
     assert 1 <= len(fake.calls()) <= 3
 
 
-def test_a_long_queue_is_no_reason_to_give_up(fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_long_queue_is_no_reason_to_give_up(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(max_in_flight=3, latency=0.05)
     asked = requests(GPT, 100)
     run = Run(tmp_path, call_seconds=1.0, tries=50)
@@ -145,7 +145,7 @@ def test_a_long_queue_is_no_reason_to_give_up(fake: JudgeServer, tmp_path: Path)
     assert max(took) - min(took) > 1.3, "the queue was too short to tell anything"
 
 
-def test_a_rejected_question_is_asked_once(fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_rejected_question_is_asked_once(fake: FakeApis, tmp_path: Path) -> None:
     bad = Request(GPT, (), 10)
     answers = Run(tmp_path)(bad, *requests(GPT, 1))
     assert isinstance(answers[0], Failure)
@@ -153,7 +153,7 @@ def test_a_rejected_question_is_asked_once(fake: JudgeServer, tmp_path: Path) ->
     assert len(fake.calls()) == 2
 
 
-def test_what_the_user_must_mend_stops_all(fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_must_mend_stops_all(fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "old-key")
     fake.configure(latency=0.01)
     answers = Run(tmp_path, concurrency=4)(*requests(GPT, 40))
@@ -163,7 +163,7 @@ def test_what_the_user_must_mend_stops_all(fake: JudgeServer, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("fault", ["refusal", "length"])
-def test_what_is_not_whole_is_paid_but_not_kept(fault: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_what_is_not_whole_is_paid_but_not_kept(fault: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={fault: 1})
     asked = [*requests(CLAUDE, 1), *requests(GPT, 1)]
     for number in (1, 2):
@@ -174,7 +174,7 @@ def test_what_is_not_whole_is_paid_but_not_kept(fault: str, fake: JudgeServer, t
         assert len(fake.calls()) == 2 * number
 
 
-def test_a_whole_text_is_kept_however_odd(fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_whole_text_is_kept_however_odd(fake: FakeApis, tmp_path: Path) -> None:
     """It was paid for, and would be said again."""
     fake.configure(faults={"shape": 1})
     asked = requests(GPT, 1)
@@ -214,7 +214,7 @@ class Clock:
 
 
 def test_waits_are_at_least_what_the_server_asks(
-    fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.configure(faults={"429-after": 1}, max_faults_per_request=3, retry_after=20)
     clock = Clock(monkeypatch)
@@ -228,7 +228,7 @@ def test_waits_are_at_least_what_the_server_asks(
     assert clock.now < 1060 + 600
 
 
-def test_waits_double_with_jitter(fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_double_with_jitter(fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.configure(faults={"500": 1})
     clock = Clock(monkeypatch)
     drawn: list[float] = []
@@ -244,7 +244,7 @@ def test_waits_double_with_jitter(fake: JudgeServer, tmp_path: Path, monkeypatch
     assert drawn[:8] == [2, 4, 8, 16, 32, 64, 120, 120]
 
 
-def test_concurrency_settles_near_what_the_server_bears(fake: JudgeServer, tmp_path: Path) -> None:
+def test_concurrency_settles_near_what_the_server_bears(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(max_in_flight=8, latency=0.04)
     asked = requests(GPT, 300)
     run = Run(tmp_path)
@@ -258,13 +258,13 @@ def test_concurrency_settles_near_what_the_server_bears(fake: JudgeServer, tmp_p
     assert sum(call["status"] == 429 for call in calls) < 0.2 * len(calls)
 
 
-def test_concurrency_grows_to_its_setting_where_nothing_objects(fake: JudgeServer, tmp_path: Path) -> None:
+def test_concurrency_grows_to_its_setting_where_nothing_objects(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(latency=0.2)
     Run(tmp_path, concurrency=40)(*requests(GPT, 180))
     assert 32 < max(call["in_flight"] for call in fake.calls()) <= 40
 
 
-def paid(fake: JudgeServer, model: str) -> float:
+def paid(fake: FakeApis, model: str) -> float:
     """What the fake was asked and has said, counted by its rule of four characters a token, in USD."""
     bodies, total = fake.bodies(), 0.0
     for call in fake.calls():
@@ -276,7 +276,7 @@ def paid(fake: JudgeServer, model: str) -> float:
 
 
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
-def test_a_budget_is_never_passed_and_nothing_is_paid_twice(model: str, fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_budget_is_never_passed_and_nothing_is_paid_twice(model: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(latency=0.002, faults={"500": 0.1, "429": 0.1})
     asked = requests(model, 120)
     whole = 120 * (3 * TOKEN_USD[model][0] + 4 * TOKEN_USD[model][1])

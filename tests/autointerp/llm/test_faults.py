@@ -16,7 +16,7 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Message, Request
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 
 KEY = "sk-0123456789abcdefghijklmnop"
 LONGEST = 450
@@ -147,7 +147,7 @@ def test_a_key_that_the_server_repeats_is_not_shown(provider: str, monkeypatch: 
             await judge.close()
 
     variable = PROVIDERS.get(provider).key_variable or ""
-    with JudgeServer(echo_key=True) as server:
+    with FakeApis(echo_key=True) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
         monkeypatch.setenv(variable, KEY)

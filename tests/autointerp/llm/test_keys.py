@@ -17,7 +17,7 @@ from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request
 from sae.common.errors import UserError
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 
 VARIABLES = {name: known.key_variable for name, known in PROVIDERS.all().items() if known.key_variable}
 KEY = "sk-company-0123456789"
@@ -32,8 +32,8 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[JudgeServer]:
-    with JudgeServer() as server:
+def fake() -> Iterator[FakeApis]:
+    with FakeApis() as server:
         yield server
 
 
@@ -69,7 +69,7 @@ def test_the_environment_comes_before_the_dotenv_file(provider: str, monkeypatch
     assert keys.find(spec).get_secret_value() == "from environment"
 
 
-def test_a_server_of_ones_own_gets_no_companys_key(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_of_ones_own_gets_no_companys_key(fake: FakeApis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake lets in exactly one key, so an answer tells which one arrived."""
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.setenv(name, KEY)
@@ -89,7 +89,7 @@ def test_a_server_of_ones_own_gets_no_companys_key(fake: JudgeServer, monkeypatc
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
-def test_a_company_gets_its_own_key(provider: str, fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_company_gets_its_own_key(provider: str, fake: FakeApis, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, variable in VARIABLES.items():
         monkeypatch.setenv(variable, f"key-of-{name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url + "/")

@@ -10,7 +10,7 @@ import autointerp as package
 from sae.common.errors import UserError
 from sae.common.progress import Silent
 from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 
 SMALL = {
     "sampling.features": 2, "sampling.explain.inactive": 3, "sampling.score.inactive": 5, "sampling.score.quantile": 4,
@@ -36,7 +36,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def judged(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> JudgeServer:
+def judged(server: FakeApis, monkeypatch: pytest.MonkeyPatch) -> FakeApis:
     for variable, value in (("ANTHROPIC_BASE_URL", server.url), ("OPENAI_BASE_URL", server.openai_url)):
         monkeypatch.setenv(variable, value)
     for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
@@ -49,7 +49,7 @@ def run(changes: dict[str, Any], out: Path) -> package.Run:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_ends_without_an_error(method: str, judged: JudgeServer, tmp_path: Path) -> None:
+def test_every_method_ends_without_an_error(method: str, judged: FakeApis, tmp_path: Path) -> None:
     changes = METHODS[method] | {"simulator": METHODS[method]["simulator"].format(url=judged.openai_url)}
     done = run(changes, tmp_path / "run")
     results = done.results
@@ -60,27 +60,27 @@ def test_every_method_ends_without_an_error(method: str, judged: JudgeServer, tm
     assert (results.status == "ok").any()
 
 
-def test_explanation_free_scores_do_not_depend_on_the_explainer(judged: JudgeServer, tmp_path: Path) -> None:
+def test_explanation_free_scores_do_not_depend_on_the_explainer(judged: FakeApis, tmp_path: Path) -> None:
     changes = {"simulator": EXPLAINER, "scorers": ["simulation", "intruder"], "intruder.texts": 3}
     two = run(changes | {"explainers": [EXPLAINER, SIMULATOR]}, tmp_path / "two").leaderboard()
     assert set(two[two.scorer == "intruder"].explainer) == {EXPLAINER}
     assert set(two[two.scorer == "simulation/top"].explainer) == {EXPLAINER, SIMULATOR}
 
 
-def test_rules_explain_and_a_language_model_simulates(judged: JudgeServer, tmp_path: Path) -> None:
+def test_rules_explain_and_a_language_model_simulates(judged: FakeApis, tmp_path: Path) -> None:
     done = run({"explainers": ["rules-5"], "simulator": SIMULATOR}, tmp_path / "run")
     assert set(done.results.status) <= {"ok", "undefined"}
     assert {call["path"] for call in judged.calls()} == {"/v1/chat/completions"}
 
 
-def test_a_notebook_that_runs_a_loop_of_its_own(judged: JudgeServer, tmp_path: Path) -> None:
+def test_a_notebook_that_runs_a_loop_of_its_own(judged: FakeApis, tmp_path: Path) -> None:
     async def cell() -> package.Run:
         return run({"simulator": SIMULATOR}, tmp_path / "run")
 
     assert len(asyncio.run(cell()).results) == 4
 
 
-def test_batches_give_the_same_results_at_half_the_price(judged: JudgeServer, tmp_path: Path) -> None:
+def test_batches_give_the_same_results_at_half_the_price(judged: FakeApis, tmp_path: Path) -> None:
     changes = {"simulator": SIMULATOR, "scorers": ["simulation", "detection"], "runtime.poll_seconds": 0.05}
     judged.configure(batch_seconds=0.2)
     batch = run(changes | {"runtime.batch": True}, tmp_path / "batch")
@@ -93,7 +93,7 @@ def test_batches_give_the_same_results_at_half_the_price(judged: JudgeServer, tm
     assert batch.results.cost_usd.sum() == pytest.approx(direct.results.cost_usd.sum() / 2)
 
 
-def test_an_unknown_embedder_is_one_line(judged: JudgeServer, tmp_path: Path) -> None:
+def test_an_unknown_embedder_is_one_line(judged: FakeApis, tmp_path: Path) -> None:
     changes = {"simulator": SIMULATOR, "scorers": ["embedding"], "embedding.model": str(tmp_path / "absent")}
     with pytest.raises(UserError) as caught:
         run(changes, tmp_path / "run")

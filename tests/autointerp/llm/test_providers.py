@@ -15,7 +15,7 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.providers.openai import chat
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request
-from tests.fakes import JudgeServer, script
+from tests.fakes import FakeApis, script
 from tests.fakes.settings import Fault
 
 HELLO = "echo 2cf24dba"
@@ -36,13 +36,13 @@ OUTCOMES: dict[str, str] = {
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[JudgeServer]:
-    with JudgeServer(prompt_cache="real", retry_after=2.5) as server:
+def fake() -> Iterator[FakeApis]:
+    with FakeApis(prompt_cache="real", retry_after=2.5) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def environment(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(fake: FakeApis, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.configure(faults={}, credit=None, models=None, latency=0)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url)
     monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
@@ -51,7 +51,7 @@ def environment(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["anthropic", "openai", "compatible"])
-def model(request: pytest.FixtureRequest, fake: JudgeServer) -> str:
+def model(request: pytest.FixtureRequest, fake: FakeApis) -> str:
     return f"{fake.openai_url}#m" if request.param == "compatible" else f"{request.param}/m"
 
 
@@ -78,7 +78,7 @@ def refused(request: Request, **more: float) -> CallError:
     return caught.value
 
 
-def sent(fake: JudgeServer) -> Any:
+def sent(fake: FakeApis) -> Any:
     """The last call's body."""
     return fake.bodies()[fake.calls()[-1]["body"]]
 
@@ -88,7 +88,7 @@ def hello(model: str, **more: Any) -> Request:
 
 
 @pytest.mark.parametrize("fault", get_args(Fault))
-def test_every_fault_becomes_what_it_is(fault: str, model: str, fake: JudgeServer) -> None:
+def test_every_fault_becomes_what_it_is(fault: str, model: str, fake: FakeApis) -> None:
     fake.configure(faults={fault: 1}, latency=0.001)
     wanted = OUTCOMES[fault]
     if wanted in ("transient", "rate_limit"):
@@ -101,7 +101,7 @@ def test_every_fault_becomes_what_it_is(fault: str, model: str, fake: JudgeServe
     assert (completion.text == HELLO) == (fault == "slow")
 
 
-def test_what_no_waiting_mends_is_fatal(model: str, fake: JudgeServer) -> None:
+def test_what_no_waiting_mends_is_fatal(model: str, fake: FakeApis) -> None:
     for settings in ({"credit": 0, "credit_style": "400"}, {"credit": 0, "credit_style": "402"}, {"models": ["other"]}):
         fake.configure(**{"credit": None, "models": None} | settings)
         assert refused(hello(model)).kind == "fatal"
@@ -113,7 +113,7 @@ def test_a_request_that_is_wrong_is_rejected(model: str) -> None:
     assert refused(Request(model, (), 100)).kind == "rejected"
 
 
-def test_what_anthropic_is_sent(fake: JudgeServer) -> None:
+def test_what_anthropic_is_sent(fake: FakeApis) -> None:
     completion = ask(Request("anthropic/m", TURNS, 50, schema=SCHEMA, static=3))
     assert sent(fake) == {
         "model": "m",
@@ -137,7 +137,7 @@ def test_what_anthropic_is_sent(fake: JudgeServer) -> None:
 
 
 @pytest.mark.parametrize(("provider", "limit"), [("openai", "max_completion_tokens"), ("compatible", "max_tokens")])
-def test_what_openai_and_others_are_sent(provider: str, limit: str, fake: JudgeServer) -> None:
+def test_what_openai_and_others_are_sent(provider: str, limit: str, fake: FakeApis) -> None:
     model = "openai/m" if provider == "openai" else f"{fake.openai_url}#m"
     ask(Request(model, TURNS, 50, static=3))
     plain = {
@@ -156,7 +156,7 @@ def test_what_openai_and_others_are_sent(provider: str, limit: str, fake: JudgeS
     }
 
 
-def test_what_anthropic_does_not_offer_is_fatal_without_a_call(fake: JudgeServer) -> None:
+def test_what_anthropic_does_not_offer_is_fatal_without_a_call(fake: FakeApis) -> None:
     before = len(fake.calls())
     for more, advice in (
         ({"top_logprobs": 5}, "simulation.method=text"),
@@ -182,7 +182,7 @@ def test_tokens_from_the_prompt_cache_are_counted_once() -> None:
     assert (second.tokens_in, second.cache_read) == (2100, 2100 // 128 * 128)
 
 
-def test_logprobs_of_the_answer_are_read_back(fake: JudgeServer) -> None:
+def test_logprobs_of_the_answer_are_read_back(fake: FakeApis) -> None:
     for model in ("openai/m", f"{fake.openai_url}#m"):
         completion = ask(hello(model, top_logprobs=5))
         assert completion.text == HELLO == "".join(item.token for item in completion.logprobs)
@@ -199,7 +199,7 @@ PROMPT = "Einführung 日本:\nthe\tunknown\nstone\tunknown\n"
 SLOTS = tuple(place for place in range(len(PROMPT)) if PROMPT.startswith("unknown", place))
 
 
-def test_logprobs_at_the_slots_of_a_prompt_are_read_back(fake: JudgeServer) -> None:
+def test_logprobs_at_the_slots_of_a_prompt_are_read_back(fake: FakeApis) -> None:
     request = Request(f"{fake.openai_url}#m", (Message("user", PROMPT),), 1, top_logprobs=11, slots=SLOTS)
     completion = ask(request)
     assert (completion.text, completion.stop, completion.logprobs) == ("", "stop", ())
@@ -213,7 +213,7 @@ def test_logprobs_at_the_slots_of_a_prompt_are_read_back(fake: JudgeServer) -> N
     assert f"offset {SLOTS[1] + 1}" in str(inside)
 
 
-def test_a_server_that_does_not_echo_is_refused(fake: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_echo_is_refused(fake: FakeApis, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = chat.echo_parameters
     request = Request(f"{fake.openai_url}#m", (Message("user", PROMPT),), 1, top_logprobs=5, slots=SLOTS)
     for lost in ("echo", "logprobs"):
@@ -242,7 +242,7 @@ WHOLE: dict[str, Any] = {
         WHOLE | {"choices": [None], "usage": []},
     ],
 )  # fmt: skip
-def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: JudgeServer) -> None:
+def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: FakeApis) -> None:
     """Proxies send such."""
     claude: Any = make_provider("anthropic/m", Runtime(), Limits(100))
     gpt: Any = make_provider("openai/m", Runtime(), Limits(100))
@@ -255,7 +255,7 @@ def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: JudgeServer) ->
     asyncio.run(gpt.close())
 
 
-def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: JudgeServer) -> None:
+def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: FakeApis) -> None:
     judge: Any = make_provider("openai/m", Runtime(), Limits(100))
     usage = WHOLE["usage"]
     with pytest.raises(CallError, match=r"method=text") as caught:

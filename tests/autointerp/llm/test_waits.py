@@ -14,14 +14,14 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import Completion, Message, Request
 from autointerp.llm.waits import BatchState, Waits, duration
-from tests.fakes import JudgeServer
+from tests.fakes import FakeApis
 
 MODEL = "openai/gpt-4o-mini"
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
-    with JudgeServer(max_faults_per_request=1, retry_after=0.9) as server:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
+    with FakeApis(max_faults_per_request=1, retry_after=0.9) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
         monkeypatch.setenv("OPENAI_API_KEY", "test-key")
         yield server
@@ -39,16 +39,14 @@ def notes(runtime: Runtime, folder: Path) -> list[str]:
     return [note.rpartition("tokens")[2].removeprefix(", ") for note in said]
 
 
-def test_a_rate_limit_says_for_how_long_no_call_may_start(fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_rate_limit_says_for_how_long_no_call_may_start(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={"429-after": 1})
     found = notes(Runtime(first_wait=0.0), tmp_path)
     assert [note for note in found if re.fullmatch(r"rate limit: no call may start for [01] s more", note)]
     assert found[-1] == "", "nothing is waited for at the end"
 
 
-def test_retries_say_when_the_next_one_is_due(
-    fake: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retries_say_when_the_next_one_is_due(fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     fake.configure(faults={"500": 1})
     found = notes(Runtime(first_wait=0.5), tmp_path)
@@ -57,7 +55,7 @@ def test_retries_say_when_the_next_one_is_due(
     assert found[-1] == ""
 
 
-def test_a_batch_says_how_far_and_how_old_it_is(fake: JudgeServer, tmp_path: Path) -> None:
+def test_a_batch_says_how_far_and_how_old_it_is(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_seconds=0.8)
     found = notes(Runtime(batch=True, poll_seconds=0.1), tmp_path)
     said = r"waiting for batch \S+: 0 of 3 done, submitted [01] s ago"
@@ -65,7 +63,7 @@ def test_a_batch_says_how_far_and_how_old_it_is(fake: JudgeServer, tmp_path: Pat
     assert found[-1] == ""
 
 
-def test_nothing_is_said_while_a_call_is_in_flight(fake: JudgeServer, tmp_path: Path) -> None:
+def test_nothing_is_said_while_a_call_is_in_flight(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(latency=0.6)
     assert set(notes(Runtime(), tmp_path)) == {""}
 

@@ -183,7 +183,7 @@ def test_what_cannot_be_measured_is_refused(world: World) -> None:
         measured(world, replace(world.words, W_enc_DF=world.words.W_enc_DF * torch.nan))
     with pytest.raises(UserError, match=r"words holds weights that are not finite \(threshold_F\)"):
         measured(world, replace(world.words, activation=JumpReLU(torch.full((8,), torch.nan))))
-    single = Blocks(np.zeros((3, 4), np.int32), np.ones(3, np.int32), np.arange(3, dtype=np.int32))
+    single = Blocks(np.zeros((3, 4), np.int32), np.ones(3, np.int32), *[np.arange(3, dtype=np.int32)] * 2)
     with pytest.raises(UserError, match="no two tokens in a row"):
         evaluate.evaluate_all([world.words], world.subject, HOOK, single, Silent)
 

@@ -51,6 +51,7 @@ def test_reconstruction_is_good_and_sparse(architecture: str) -> None:
     assert float((f_BF > 0).sum(1).double().mean()) < 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["relu", "topk"])
 def test_bfloat16_products_do_as_well(architecture: str) -> None:
     assert recovered(of(architecture, torch.bfloat16).dictionary("hook", "model", {}).W_dec_FD) >= 0.9

@@ -119,6 +119,7 @@ def test_ctrl_c_and_the_same_command_again(undisturbed: Path, tmp_path: Path) ->
     assert_same(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_and_the_same_command_again(undisturbed: Path, tmp_path: Path) -> None:
     config, out = written(tmp_path), tmp_path / "out"
     process = started(config, out)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autointerp.llm.types import StopReason
+from sae.common.seeds import torch_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,9 +43,7 @@ class Draft:
     stop: StopReason | None = None
 
     def __post_init__(self) -> None:
-        import torch
-
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator = torch_generator(self.seed, "tokens of the model in this process")
 
     def take(self, logits_V: "Tensor") -> int:
         """Choose the next token, or stop; returns the token."""

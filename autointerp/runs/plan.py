@@ -1,0 +1,198 @@
+"""Plans a run: everything that is known before a model is loaded, computed once and handed to every stage.
+
+Mistakes of the user (paths, formats, settings that contradict each other) are raised here, before anything slow starts.
+Needs no torch.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from autointerp.config import Config
+from autointerp.evaluate import Method
+from autointerp.runs import identity
+from sae.baselines.registry import BASELINES, base_and_k
+from sae.common.errors import UserError
+from sae.common.files import sha256_of_path
+from sae.data.corpus import Text
+from sae.data.split import TrainingText, recorded, same_corpus
+from sae.formats import peek, recognise
+from sae.formats.header import Header
+
+TOY = "toy"
+STDLIB = "stdlib"
+"""The corpus where neither the user nor a dictionary names one."""
+
+
+@dataclass(frozen=True)
+class PlannedDictionary:
+    """A dictionary that the user gives, before its weights are read."""
+
+    path: str
+    header: Header
+    content: str
+    """The hash of its files."""
+    reads: tuple[str, ...]
+    """The hook points it reads in this run."""
+
+    @cached_property
+    def training(self) -> TrainingText | None:
+        """The text that `sae train` trained it on; None where it does not say."""
+        return recorded(self.header.metadata)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as it will be done: the resolved config, what it starts from, and its identity."""
+
+    config: Config
+    """Nothing is left to the dictionaries any more: model, hook points, BOS token and corpus are filled in."""
+    method: Method
+    dictionaries: tuple[PlannedDictionary, ...]
+    """Those of `dictionaries.load`, in that order."""
+    text: Text
+    """The corpus, read once."""
+    contents: dict[str, Any]
+    """What every CONTENT field of the config stands for: hashes of files, recipes, hub names."""
+    processing: dict[str, Any]
+    """The weight processing of the model under which the dictionaries were trained."""
+    identity: str
+    """The hash of all that changes the run's results."""
+
+    @property
+    def trainings(self) -> tuple[TrainingText, ...]:
+        """The trainings on this corpus, whose held-out text is what may be sampled."""
+        known = [planned.training for planned in self.dictionaries]
+        return tuple(t for t in known if t and same_corpus(t.source, self.text.source))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the dictionaries, a line each."""
+        notes = [f"{planned.header.name}: {note}" for planned in self.dictionaries for note in planned.header.notes]
+        silent = [planned.header.name for planned in self.dictionaries if planned.training is None]
+        if silent:
+            names = ", ".join(silent)
+            notes.append(f"{names}: the text that it was trained on is not known, so sampled text may be among it")
+        return tuple(notes)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What run.json says of the run before anything is sampled."""
+        return identity.describe(self.config, self.method, self.contents, self.identity) | {"notes": list(self.notes)}
+
+
+def make_plan(config: Config) -> Plan:
+    """Resolve a config, read the dictionaries' headers and the corpus once each, and hash what the results depend on.
+
+    Raises UserError for an unknown scorer, model spec or path, for dictionaries that cannot share a run, and for a
+    setting that the dictionaries do not supply.
+    """
+    method = Method.of(config)
+    headers = [peek(path) for path in config.dictionaries.load]
+    config = _resolved(config, headers)
+    dictionaries = tuple(
+        _planned(path, header, config) for path, header in zip(config.dictionaries.load, headers, strict=True)
+    )
+    config = _with_hook_points(config, dictionaries)
+    _check_names(config, headers)
+    text = Text(str(config.corpus.source), config.corpus.context, config.corpus.max_tokens)
+    processing = dict(_agreed(headers, "processing", None) or {})
+    contents = {
+        "corpus": text.hash,
+        "model": _model_content(config),
+        "hook_points": list(config.subject.hook_points),
+        "dictionaries": [[planned.header.name, planned.content, list(planned.reads)] for planned in dictionaries],
+        "processing": processing,
+    } | identity.contents_of_models(method)
+    return Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
+
+
+def _resolved(config: Config, headers: Sequence[Header]) -> Config:
+    """Fill in the model, BOS token and corpus that the config leaves to the dictionaries."""
+    subject, corpus = config.subject, config.corpus
+    bos = subject.prepend_bos if subject.prepend_bos is not None else _agreed(headers, "prepend_bos", None)
+    model = subject.model or _agreed(headers, "model", "--model NAME|DIR")
+    return config.model_copy(
+        update={
+            "subject": subject.model_copy(update={"model": model, "prepend_bos": bos}),
+            "corpus": corpus.model_copy(update={"source": corpus.source or _training_corpus(headers) or STDLIB}),
+        }
+    )
+
+
+def _training_corpus(headers: Sequence[Header]) -> str | None:
+    """The corpus that all dictionaries of `sae train` were trained on. Raises UserError if there are several."""
+    trainings = [(header.name, training) for header in headers if (training := recorded(header.metadata))]
+    for name, training in trainings[1:]:
+        if not same_corpus(training.source, trainings[0][1].source):
+            raise UserError(
+                f"{trainings[0][0]} was trained on corpus {trainings[0][1].source}, {name} on {training.source}; give "
+                "--corpus SPEC"
+            )
+    return trainings[0][1].source if trainings else None
+
+
+def _planned(path: str, header: Header, config: Config) -> PlannedDictionary:
+    given = config.subject.hook_points
+    reads = given if len(given) == 1 and len(header.reads) <= 1 else header.reads
+    if not reads:
+        raise UserError(f"dictionary {header.name} does not name its hook point; give one: --hook NAME")
+    return PlannedDictionary(path, header, sha256_of_path(recognise(path)[0]), reads)
+
+
+def _with_hook_points(config: Config, dictionaries: Sequence[PlannedDictionary]) -> Config:
+    """Fill in where baselines are made: the hook points given, else those that the dictionaries read."""
+    read = [planned.reads[0] for planned in dictionaries if len(planned.reads) == 1]
+    hook_points = tuple(dict.fromkeys(config.subject.hook_points or read))
+    if not hook_points and (config.dictionaries.baselines or config.dictionaries.train):
+        raise UserError("no hook point is named, and baselines need one; give --hook NAME, or --baselines none")
+    subject = config.subject.model_copy(update={"hook_points": hook_points})
+    if subject.model == TOY:
+        layers = max([subject.toy.n_layers, *(layer_of(hook_point) + 1 for hook_point in hook_points)])
+        subject = subject.model_copy(update={"toy": subject.toy.model_copy(update={"n_layers": layers})})
+    return config.model_copy(update={"subject": subject})
+
+
+def layer_of(hook_point: str) -> int:
+    """Return the layer that a hook point such as `blocks.3.mlp.hook_post` belongs to; 0 if it belongs to none."""
+    match = re.match(r"blocks\.(\d+)\.", hook_point)
+    return int(match[1]) if match else 0
+
+
+def _model_content(config: Config) -> Any:
+    """The toy's recipe, the hash of a local directory, or a hub name."""
+    model = str(config.subject.model)
+    if model == TOY:
+        return config.subject.toy.model_dump()
+    folder = Path(model).expanduser()
+    return sha256_of_path(folder) if folder.is_dir() else model
+
+
+def _agreed(headers: Sequence[Header], name: str, flag: str | None) -> Any:
+    """The one value that all headers give. Raises UserError if they differ or, with a `flag`, if none gives any."""
+    given = [(header.name, getattr(header, name)) for header in headers if getattr(header, name) is not None]
+    values = [value for _, value in given]
+    if any(value != values[0] for value in values):
+        listed = ", ".join(f"{dictionary}: {value}" for dictionary, value in given)
+        raise UserError(
+            f"the dictionaries disagree on {name} ({listed}); run them apart and merge with autointerp leaderboard"
+        )
+    if not values and flag:
+        raise UserError(f"no dictionary names its {name}; give {flag}")
+    return values[0] if values else None
+
+
+def _check_names(config: Config, headers: Sequence[Header]) -> None:
+    names = [header.name for header in headers] + [recipe.label for recipe in config.dictionaries.train]
+    taken = [*names, *config.dictionaries.baselines]
+    twice = sorted({name for name in taken if taken.count(name) > 1})
+    if twice:
+        raise UserError(f"two dictionaries are called {twice[0]!r}; rename one's folder, or leave that baseline out")
+    matched = [name for name in config.dictionaries.baselines if BASELINES.get(base_and_k(name)[0]).matched]
+    if matched and not names:
+        raise UserError(f"{matched[0]} needs a dictionary to match; give --dictionary PATH, or leave it out")
+    if not names and not config.dictionaries.baselines:
+        raise UserError("nothing to measure: no dictionary and no baseline; give --dictionary PATH")

@@ -1,0 +1,126 @@
+"""Groups near-duplicate documents, so that no split of the text separates them. Needs no torch.
+
+Two documents are near-duplicates if they share more than a quarter of either one's 16-grams of tokens: copied files,
+licence headers with little below them, generated tables. Near-duplicates of near-duplicates are in one group.
+
+Shape suffixes: T token positions of all documents, D documents, P occurrences (a 16-gram in a document), Q pairs.
+"""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae.data.blocks import Blocks
+
+GRAM = 16
+"""Tokens that two texts must share in a row to be counted as sharing anything."""
+SHARED = 0.25
+"""Share of a document's distinct 16-grams above which another one that has them too is its near-duplicate."""
+MOST_PAIRED = 64
+"""A 16-gram that more documents have than this is counted between neighbours only (in the documents' order), which
+still joins a family of copies, so that the time does not grow with the square of the family's size."""
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+Hashes = NDArray[np.uint64]
+Integers = NDArray[np.int64]
+
+
+def group_near_duplicates(blocks: Blocks) -> Blocks:
+    """Return the same blocks with `group_N` set: one number for all documents that are near-duplicates of each other.
+
+    A group is called by the smallest number of its documents.
+    """
+    if not len(blocks.document_N):
+        return blocks
+    n_documents = int(blocks.document_N.max()) + 1
+    hash_P, document_P = _occurrences(blocks)
+    n_grams_D = np.bincount(document_P, minlength=n_documents)
+    first_Q, second_Q, shared_Q = _shared_grams(hash_P, document_P, n_documents)
+    linked_Q = shared_Q > SHARED * np.minimum(n_grams_D[first_Q], n_grams_D[second_Q])
+    group_D = _components(first_Q[linked_Q], second_Q[linked_Q], n_documents)
+    return replace(blocks, group_N=group_D[blocks.document_N].astype(np.int32))
+
+
+def shared_with(text: Blocks, other: Blocks) -> float:
+    """Return the share of the tokens of `text` that lie in a 16-gram which also stands in `other`."""
+    known = np.unique(_grams(other)[0])
+    hash_T, start_T = _grams(text)
+    copied_T = np.zeros(text.n_tokens, np.bool_)
+    starts = start_T[np.isin(hash_T, known)]
+    for offset in range(GRAM):
+        copied_T[starts + offset] = True
+    return float(copied_T.mean()) if len(copied_T) else 0.0
+
+
+def _grams(blocks: Blocks) -> tuple[Hashes, Integers]:
+    """Hashes of all 16-grams that lie in one document, and where they start in the documents' joined tokens."""
+    real_NC = np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]
+    token_T = blocks.ids_NC[real_NC].astype(np.uint64) + np.uint64(1)
+    document_T = np.repeat(blocks.document_N, blocks.length_N)
+    n = len(token_T) - GRAM + 1
+    if n <= 0:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    hash_T = np.zeros(n, np.uint64)
+    for offset in range(GRAM):  # a polynomial modulo 2^64
+        hash_T *= _BASE
+        hash_T += token_T[offset : offset + n]
+    hash_T ^= hash_T >> np.uint64(29)
+    inside_T = document_T[:n] == document_T[GRAM - 1 :]
+    return hash_T[inside_T], np.flatnonzero(inside_T)
+
+
+def _occurrences(blocks: Blocks) -> tuple[Hashes, Integers]:
+    """Each document's distinct 16-grams, sorted by hash, then document. A shorter document is one gram by itself."""
+    hash_T, start_T = _grams(blocks)
+    document_T = np.repeat(blocks.document_N, blocks.length_N).astype(np.int64)
+    short_hash, short_document = _short_documents(blocks)
+    hash_P = np.concatenate([hash_T, short_hash])
+    document_P = np.concatenate([document_T[start_T], short_document])
+    order_P = np.lexsort((document_P, hash_P))
+    hash_P, document_P = hash_P[order_P], document_P[order_P]
+    is_new_P = np.ones(len(hash_P), np.bool_)
+    is_new_P[1:] = (hash_P[1:] != hash_P[:-1]) | (document_P[1:] != document_P[:-1])
+    return hash_P[is_new_P], document_P[is_new_P]
+
+
+def _short_documents(blocks: Blocks) -> tuple[Hashes, Integers]:
+    """A hash of the whole text of every document of fewer than 16 tokens."""
+    tokens_D = np.bincount(blocks.document_N, weights=blocks.length_N)
+    token_T = blocks.ids_NC[np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]]
+    end_D = np.cumsum(tokens_D).astype(np.int64)  # a document's blocks are consecutive and in order
+    short = np.flatnonzero((tokens_D > 0) & (tokens_D < GRAM))
+    texts = [token_T[end_D[d] - int(tokens_D[d]) : end_D[d]].tobytes() for d in short]
+    hashes = [int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") for text in texts]
+    return np.array(hashes, np.uint64), short.astype(np.int64)
+
+
+def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int) -> tuple[Integers, Integers, Integers]:
+    """Pairs of documents and how many distinct 16-grams they share."""
+    starts = np.flatnonzero(np.r_[True, hash_P[1:] != hash_P[:-1]]) if len(hash_P) else np.zeros(0, np.int64)
+    length_P = np.repeat(np.diff(np.r_[starts, len(hash_P)]), np.diff(np.r_[starts, len(hash_P)]))
+    several_P = length_P > 1
+    hash_P, document_P, length_P = hash_P[several_P], document_P[several_P], length_P[several_P]
+    codes, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for step in range(1, MOST_PAIRED):
+        same = (hash_P[step:] == hash_P[:-step]) & ((step == 1) | (length_P[step:] <= MOST_PAIRED))
+        if not same.any():
+            break
+        pairs = document_P[:-step][same] * n_documents + document_P[step:][same]
+        found, number = np.unique(pairs, return_counts=True)
+        codes, index = np.unique(np.concatenate([codes, found]), return_inverse=True)
+        counts = np.bincount(index, np.concatenate([counts, number])).astype(np.int64)
+    first_Q, second_Q = np.divmod(codes, n_documents)
+    return first_Q, second_Q, counts
+
+
+def _components(first_Q: Integers, second_Q: Integers, n_documents: int) -> Integers:
+    """The smallest document number of each document's connected component, [D]."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(first_Q), np.int8), (first_Q, second_Q)), shape=(n_documents, n_documents))
+    _, component_D = connected_components(graph, directed=False)
+    _, first_D, index_D = np.unique(component_D, return_index=True, return_inverse=True)
+    smallest_D: Integers = first_D[index_D].astype(np.int64)
+    return smallest_D
