@@ -37,7 +37,7 @@ from sae.training.inputs import Inputs, prepare
 from sae.training.interrupt import Stop, interrupted
 from sae.training.loop import Learner, Tell, enrol, train
 from sae.training.ranks import Ranks, join
-from sae.training.sinks import JsonLines, Sink, WandB, to_all
+from sae.training.sinks import Sink, json_lines, to_all, weights_and_biases
 
 ABOUT, METRICS, CHECKPOINTS = "train.json", "metrics.jsonl", "checkpoint"
 VERSION = 1
@@ -188,11 +188,11 @@ class Session:
     def _sinks(self) -> list[Sink]:
         if not self.ranks.first:
             return []
-        sinks: list[Sink] = [JsonLines(self.folder / METRICS, self.checkpoints.step or 0)]
+        sinks: list[Sink] = [json_lines(self.folder / METRICS, self.checkpoints.step or 0)]
         if self.config.runtime.wandb:
             config = self.config.model_dump(mode="json")
             run = f"{self.folder.name}-{digest([str(self.folder.resolve()), self.config.identity()])}"
-            sinks.append(WandB(self.config.runtime.wandb, self.folder.name, run, config))
+            sinks.append(weights_and_biases(self.config.runtime.wandb, self.folder.name, run, config))
         return sinks
 
     def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:

@@ -204,11 +204,11 @@ def test_another_trainings_folder_is_refused(undisturbed: Path, tmp_path: Path) 
         config, "--out", undisturbed, "--set", "dictionaries=[{architecture: topk, k: 3}]"
     )
     assert invoked(config, "--out", undisturbed, "--set", "runtime.measure_every=7").exit_code == 0
-    assert "no training's" in refused(config, "--out", tmp_path)
-    assert "no training's" in refused(config, "--out", config)
+    assert "holds no training" in refused(config, "--out", tmp_path)
+    assert "holds no training" in refused(config, "--out", config)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "train.json").write_text('{"epochs": 3}')
-    assert "no training's" in refused(config, "--out", tmp_path / "other")
+    assert "holds no training" in refused(config, "--out", tmp_path / "other")
 
 
 def test_a_mistake_before_training_does_not_bar_its_folder(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_other_hook_points(planted: Path, tmp_path: Path, hook_point: str) -> No
 
 def test_what_cannot_be_trained(planted: Path, tmp_path: Path) -> None:
     given = [written(tmp_path), "--model", planted / "model", "--corpus", planted / "corpus.jsonl"]
-    assert "subject.hook_point is needed" in refused(*given, "--out", tmp_path / "z")
+    assert "subject.hook_point is required" in refused(*given, "--out", tmp_path / "z")
     given += ["--hook", "blocks.0.mlp.hook_post"]
     assert "has no hook point" in refused(*given, "--hook", "blocks.0.mlp.hook_pots", "--out", tmp_path / "a")
     assert "corpus.context=32" in refused(*given, "--set", "corpus.context=64", "--out", tmp_path / "b")
