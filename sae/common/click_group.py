@@ -1,4 +1,4 @@
-"""What the command lines have in common: how they end. Knows no command, and imports nothing heavy."""
+"""Ends every command line in the same way: errors, interrupts, exit codes. Imports nothing heavy."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ from sae.common.errors import UserError
 
 
 class Resumable(click.Command):
-    """A command that keeps what it has done: stopped and called again, it goes on from there."""
+    """Marks a command that keeps finished work: called again after an interruption, it continues."""
 
 
 class Commands(click.Group):
-    """A program, called by the group's name.
+    """Runs the commands of a program, which is called like the group.
 
-    Prints a user's mistake in one line with its status (2); Ctrl-C ends with 130; a bug keeps its traceback.
+    A UserError is printed in one line and ends with status 2; Ctrl-C ends with 130; a bug keeps its traceback.
     """
 
     def invoke(self, context: click.Context) -> Any:
@@ -27,7 +27,7 @@ class Commands(click.Group):
             raise SystemExit(error.status) from error
         except KeyboardInterrupt:
             stopped = self.get_command(context, context.invoked_subcommand or "")
-            onward = "; the same command goes on from here" if isinstance(stopped, Resumable) else ""
+            onward = "; the same command continues from here" if isinstance(stopped, Resumable) else ""
             click.echo(f"\n{self.name}: stopped{onward}", err=True)
             sys.stdout.flush()
             # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries

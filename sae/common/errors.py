@@ -1,4 +1,4 @@
-"""The two kinds of failure: the user's, told in one line, and ours, told by a traceback. Imports nothing."""
+"""Defines the error that is the user's to fix; every other exception is a bug. Imports nothing heavy."""
 
 
 class UserError(Exception):
@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 def near(word: str, known: list[str]) -> str:
-    """`"; did you mean a, b?"` for the closest known words, else the known ones."""
+    """Return the end of a message: `; did you mean a or b?` for the closest known words, else the known ones."""
     import difflib
 
     close = difflib.get_close_matches(word, known, n=4, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""Types of numbers that several configs have fields of."""
+"""Defines types of numbers that the fields of several configs have."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, synced, then renamed. Knows nothing of their content."""
+"""Writes files that are complete or absent: into a temporary folder beside them, synced, then renamed."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from sae.common.errors import UserError
 
 TEMPORARY = ".tmp-"
-"""How the names of scratch folders begin; one that outlives its process was left by a kill."""
+"""How the names of temporary folders begin; one is left behind when a process is killed while writing."""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -24,7 +24,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_atomic_with(path: Path, write: Callable[[Path], object]) -> None:
-    """As `write_atomic`, for libraries that want a path to write to."""
+    """Do the same as `write_atomic` with libraries that write to a path."""
     with _temporary_beside(path) as folder:
         temporary = folder / path.name
         write(temporary)
@@ -54,7 +54,7 @@ def make_folder_atomic(path: Path, fill: Callable[[Path], object]) -> None:
 
 @contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
-    """A scratch folder on the same file system as `path`, gone afterwards whatever happens."""
+    """Yield a temporary folder on the same file system as `path`; it is removed afterwards."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
@@ -70,15 +70,15 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def alone(path: Path, locks: Path) -> Iterator[None]:
-    """Be the only process that works on `path`, by a lock in the folder `locks` that ends with the process.
+    """Lock `path` against other processes inside the block; the lock, a file in `locks`, ends with the process.
 
-    Raises UserError if another one does.
+    Raises UserError if another process works on it.
     """
     import filelock
 
-    place = locks / f"{sha256_of([str(path.resolve()).encode()])[:16]}.lock"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(place)
+    file = locks / f"{sha256_of([str(path.resolve()).encode()])[:16]}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(file)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
@@ -99,7 +99,7 @@ def _sync(path: Path) -> None:
 
 
 def sha256_of(parts: Iterable[bytes]) -> str:
-    """Hex sha256 of a sequence of byte strings, each framed by its length so that boundaries count."""
+    """Return the hex sha256 of a sequence of byte strings, each framed by its length so that boundaries count."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
@@ -108,7 +108,7 @@ def sha256_of(parts: Iterable[bytes]) -> str:
 
 
 def sha256_of_path(path: Path) -> str:
-    """Hex sha256 of a file, or of all files below a folder with their relative names."""
+    """Return the hex sha256 of a file, or of all files below a folder with their relative names."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256()
     for file in files:

@@ -1,7 +1,4 @@
-"""Finds prompts and configs: an explicit path, the working directory's folder of that name, then the shipped ones.
-
-Knows nothing of what they say.
-"""
+"""Finds prompts and configs: an explicit path, the working directory's folder of that name, then the shipped ones."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,15 +9,15 @@ Folder = Literal["prompts", "eval_configs"]
 
 
 def find(folder: Folder, name: str, suffix: str, room: str = "") -> Path:
-    """The file called `name`, in the folder's `room` (such as `train/`).
+    """Return the file called `name`, in the folder's `room` (such as `train/`).
 
     Raises UserError with the near names if there is none.
     """
     explicit = Path(name).expanduser()
     if explicit.is_file():
         return explicit
-    for place in (Path.cwd() / folder, shipped_folder(folder)):
-        candidate = place / f"{room}{name}{suffix}"
+    for parent in (Path.cwd() / folder, shipped_folder(folder)):
+        candidate = parent / f"{room}{name}{suffix}"
         if candidate.is_file():
             return candidate
     inside = shipped_folder(folder) / room

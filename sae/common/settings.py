@@ -1,7 +1,4 @@
-"""Reads a YAML file of settings into a pydantic model: found by name, changed field by field, refused in one line.
-
-Knows nothing of what the settings mean, nor of who uses them.
-"""
+"""Reads a YAML file of settings into a pydantic model; fields can be changed, and errors are one line."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
 def read(name_or_path: str, room: str = "") -> tuple[Path, dict[str, Any]]:
-    """The file of a config and what it says, not yet checked.
+    """Return the file of a config and its values, not yet checked.
 
     Args:
         name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one.
@@ -125,7 +122,7 @@ def leaf_names(section: type[BaseModel], prefix: str = "") -> list[str]:
 
 @dataclass(frozen=True)
 class _Slot:
-    """What may stand at one place of a config: a section, or several told apart by a field; none: a plain value."""
+    """The sections that one field of a config can hold, told apart by `discriminator`; none: a plain value."""
 
     sections: list[type[BaseModel]]
     discriminator: str | None = None
@@ -147,8 +144,8 @@ def _discriminator(annotation: Any) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a mistake is: its dotted name, the part of it below `root`, and what may stand there.
+class _Location:
+    """Where an error is: its dotted name, the part of it below `root`, and what the field can hold.
 
     root: the innermost section that is an item of a list or a choice of a union, else the whole config.
     """
@@ -159,13 +156,13 @@ class _Place:
     slot: _Slot
 
 
-def _place_of(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place:
+def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> _Location:
     """Follow pydantic's location, whose parts are fields, numbers of items, and tags of unions (no part of a name)."""
     slot, root, names, start = _Slot([model]), model, list[str](), 0
     for part in location:
         if isinstance(part, str) and len(slot.sections) > 1:
-            chosen = slot.tags().get(part)
-            slot = _Slot([chosen] if chosen else [])
+            section = slot.tags().get(part)
+            slot = _Slot([section] if section else [])
         else:
             names.append(str(part))
             if isinstance(part, str):
@@ -174,26 +171,26 @@ def _place_of(model: type[BaseModel], location: tuple[int | str, ...]) -> _Place
                 continue
         if len(slot.sections) == 1:
             root, start = slot.sections[0], len(names)
-    return _Place(".".join(names), ".".join(names[start:]), root, slot)
+    return _Location(".".join(names), ".".join(names[start:]), root, slot)
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     problem = error.errors()[0]
-    place, about = _place_of(model, problem["loc"]), problem.get("ctx", {})
-    before = f"{place.name}: " if place.name else ""
+    location, about = _locate(model, problem["loc"]), problem.get("ctx", {})
+    before = f"{location.name}: " if location.name else ""
     if problem["type"] == "extra_forbidden":
-        known = leaf_names(place.root)
+        known = leaf_names(location.root)
         tops = dict.fromkeys(name.split(".")[0] for name in known)
-        return f"unknown key {place.name!r}{near(place.below, [*dict.fromkeys([*known, *tops])])}"
+        return f"unknown key {location.name!r}{near(location.below, [*dict.fromkeys([*known, *tops])])}"
     if problem["type"] == "union_tag_invalid":
         tag = about["tag"]
-        return f"{place.name}.{place.slot.discriminator}: unknown {tag!r}{near(tag, list(place.slot.tags()))}"
+        return f"{location.name}.{location.slot.discriminator}: unknown {tag!r}{near(tag, list(location.slot.tags()))}"
     if problem["type"] == "union_tag_not_found":
-        return f"{place.name}.{place.slot.discriminator}: field required{near('', list(place.slot.tags()))}"
+        return f"{location.name}.{location.slot.discriminator}: field required{near('', list(location.slot.tags()))}"
     if problem["type"] == "value_error":
         return f"{before}{about['error']}"
     if problem["type"] == "missing":
-        return f"{place.name} is needed here"
+        return f"{location.name} is required"
     return f"{before}{problem['msg'].lower()} (got {_short(problem['input'])})"
 
 

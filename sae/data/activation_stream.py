@@ -1,4 +1,4 @@
-"""A stream of shuffled activation vectors, regenerated from text as they are needed. Knows nothing about dictionaries.
+"""Makes a stream of shuffled activation vectors, computed from text again whenever they are needed.
 
 The vectors stay on the subject's device, in one buffer that is filled again and again; a stream can be left at any
 batch and taken up there later.
@@ -122,25 +122,25 @@ class Batches(Iterator[Tensor]):
     def _run(self) -> Iterator[Tensor]:
         """Batches are consecutive rows of all fills, each fill shuffled by itself; a rest goes before the next fill."""
         size, fill, row, before = self._size, self.position["fill"], self.position["row"], self.position["source"]
-        place = -row % size  # the rest that once stood before this fill: batches lie where they lay in memory
-        start = place + row
+        offset = -row % size  # the rest that once stood before this fill: batches lie where they lay in memory
+        start = offset + row
         for ids_NC, after in self._stream.source.chunks(self._stream.fill_blocks, before):
-            self._write(ids_NC, fill, place)
-            end = place + ids_NC.numel()
+            self._write(ids_NC, fill, offset)
+            end = offset + ids_NC.numel()
             while start + size <= end:
                 start += size
-                self.position = {"fill": fill, "row": start - place, "source": before}
+                self.position = {"fill": fill, "row": start - offset, "source": before}
                 if start == end:
                     self.position = {"fill": fill + 1, "row": 0, "source": after}
                 yield self._buffer_RD[start - size : start]
-            place = end - start
-            self._buffer_RD[:place] = self._buffer_RD[start:end].clone()  # a copy, as the two may overlap
+            offset = end - start
+            self._buffer_RD[:offset] = self._buffer_RD[start:end].clone()  # a copy, as the two may overlap
             start, fill, before = 0, fill + 1, after
 
-    def _write(self, ids_NC: Tensor, fill: int, place: int) -> None:
-        """Each forward pass' vectors go straight to their shuffled rows, counted from `place`."""
+    def _write(self, ids_NC: Tensor, fill: int, offset: int) -> None:
+        """Each forward pass' vectors go straight to their shuffled rows, counted from `offset`."""
         for acts_BD, rows_B in self._stream.scattered(ids_NC, fill):
             if not len(self._buffer_RD):  # the width is known from here on
                 n_rows = self._stream.fill_blocks * ids_NC.shape[1] + self._size
                 self._buffer_RD = acts_BD.new_empty((n_rows, acts_BD.shape[1]))
-            self._buffer_RD.index_copy_(0, rows_B + place, acts_BD)
+            self._buffer_RD.index_copy_(0, rows_B + offset, acts_BD)

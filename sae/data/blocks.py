@@ -37,6 +37,7 @@ class Blocks:
     sides of a split."""
 
     def take(self, rows_N: NDArray[np.bool_] | NDArray[np.int64]) -> "Blocks":
+        """Return some of the blocks, by index or by mask."""
         return Blocks(*(values_N[rows_N] for values_N in (self.ids_NC, self.length_N, self.document_N, self.group_N)))
 
     def full(self) -> "Blocks":
@@ -75,7 +76,7 @@ def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens
 def token_ids(
     documents: Iterable[str], encode_batch: Callable[[list[str]], Iterable[Sequence[int]]]
 ) -> Iterator[Sequence[int]]:
-    """Token ids of each document, a batch of documents at a time, so that a long corpus can be stopped early."""
+    """Yield the token ids of each document, a batch of documents at a time, so that reading can stop early."""
     stream = iter(documents)
     while batch := list(islice(stream, 64)):
         yield from encode_batch(batch)

@@ -42,17 +42,17 @@ def read_documents(spec: str, max_characters: int | None = None) -> list[Documen
     Reading stops after the document with which `max_characters` are reached. Raises UserError if the spec names
     nothing readable or there is no text.
     """
-    found: list[Document] = []
+    kept: list[Document] = []
     total = 0
     for document in documents(spec):
         if document.text.strip():
-            found.append(document)
+            kept.append(document)
             total += len(document.text)
         if max_characters is not None and total >= max_characters:
             break
-    if not found:
+    if not kept:
         raise UserError(f"corpus {spec} has no text; give a file or folder with text in it")
-    return found
+    return kept
 
 
 def documents(spec: str, start: int = 0) -> Iterator[Document]:

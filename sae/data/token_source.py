@@ -1,4 +1,4 @@
-"""Text as an endless flow of token blocks: a corpus held in memory, or read as a stream. Knows nothing about models.
+"""Turns text into an endless flow of token blocks: from a corpus held in memory, or read as a stream.
 
 A position says how far a flow was read; continuing from it gives the same blocks as not having stopped.
 

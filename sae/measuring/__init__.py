@@ -1,1 +1,1 @@
-"""Measuring dictionaries: on text, against each other, and by their weights alone. Knows nothing about training."""
+"""Measures dictionaries: on text, against each other, and by their weights alone."""

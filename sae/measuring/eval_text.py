@@ -1,4 +1,4 @@
-"""Which text a dictionary is measured on, and that text as blocks of tokens. Knows nothing about measuring."""
+"""Chooses the text that a dictionary is measured on, and cuts it into blocks of tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject
 
 CONTEXT = 128
-"""Tokens of a block unless asked for or trained with, or fewer where a model sees fewer."""
+"""Tokens of a block where neither the user nor the training says otherwise; fewer where a model sees fewer."""
 STDLIB = "stdlib"
 """The corpus for dictionaries that name none."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus; where a training of it is named, only what that held out."""
+    """A corpus, or, if a training on it is named, the part that the training held out."""
 
     corpus: str
     training: TrainingText | None
@@ -28,35 +28,35 @@ class Source:
     def part(self) -> str:
         return "held out of its training" if self.training else "whole corpus"
 
-    def context_for(self, wanted: int | None, subjects: Sequence[Subject]) -> int:
-        """Tokens of a block. Raises UserError if some model sees fewer than asked for."""
+    def context_for(self, context: int | None, subjects: Sequence[Subject]) -> int:
+        """Return the tokens of a block. Raises UserError if a model sees fewer than asked for."""
         narrowest = min(subjects, key=lambda subject: subject.max_context)
-        if wanted and wanted > narrowest.max_context:
+        if context and context > narrowest.max_context:
             raise UserError(
-                f"--context is {wanted}, but {narrowest.name} sees at most {narrowest.max_context} tokens; give fewer"
+                f"--context is {context}, but {narrowest.name} sees at most {narrowest.max_context} tokens; give fewer"
             )
         usual = self.training.context if self.training else CONTEXT
-        return wanted or min(usual, narrowest.max_context)
+        return context or min(usual, narrowest.max_context)
 
     def read(self, subject: Subject, artifacts: ArtifactCache, tokens: int, context: int) -> Blocks:
-        """The first blocks, until they have so many tokens. Raises UserError if there is no text."""
+        """Return the first blocks, until they have so many tokens. Raises UserError if there is no text."""
         if self.training is None:
             return read_blocks(subject, self.corpus, tokens, context)
         held_out = self.training.held_out(subject.token_ids, lambda text: artifacts.tokens(subject, text))
         return _first(recut(held_out, context), tokens)
 
 
-def source_of(metadata: Mapping[str, Any], wanted: str | None) -> Source:
-    """For a dictionary with such metadata: the wanted corpus, or else the one it was trained on, or else stdlib."""
+def source_of(metadata: Mapping[str, Any], corpus_given: str | None) -> Source:
+    """Return the text for a dictionary: the given corpus, else the one that its metadata name, else stdlib."""
     training = recorded(metadata)
-    spec = wanted or (training.source if training else STDLIB)
+    spec = corpus_given or (training.source if training else STDLIB)
     if training and same_corpus(spec, training.source):
         return Source(spec, replace(training, source=spec))
     return Source(spec, None)
 
 
 def read_blocks(subject: Subject, spec: str, tokens: int, context: int) -> Blocks:
-    """The first blocks of a corpus in a subject's tokens, until they have so many.
+    """Return the first blocks of a corpus in a subject's tokens, until they have so many.
 
     Raises UserError if it has no text.
     """

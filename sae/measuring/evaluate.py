@@ -1,6 +1,5 @@
 """Measures dictionaries on a stretch of text, all those of one hook point in one pass of the language model.
 
-Knows nothing about files, command lines or explanations: it is given a subject, blocks of tokens and dictionaries.
 Whether the dictionaries were trained on that text is the caller's affair.
 
 Shape suffixes: N blocks, C tokens of context, B activation vectors, D their width, F features.
@@ -144,7 +143,7 @@ def evaluate_all(
             or reconstructions that are not finite.
     """
     here = [placed(dictionary, subject, hook_point) for dictionary in dictionaries]
-    chosen = _loss_blocks(blocks, loss_blocks, seed)
+    loss_text = _loss_blocks(blocks, loss_blocks, seed)
     spread, fidelities = Spread(), [Fidelity(dictionary) for dictionary in here]
     with report(f"measuring tokens at {hook_point}") as progress:
         for batch in batches_of(blocks, subject.device):
@@ -154,9 +153,9 @@ def evaluate_all(
                 fidelity.add(x_BD)
             progress.update(spread.tokens, blocks.n_tokens)
     _refuse_overflow(spread, fidelities, hook_point)
-    losses = _losses(here, subject, hook_point, chosen, spread.mean_D, report)
+    losses = _losses(here, subject, hook_point, loss_text, spread.mean_D, report)
     return [
-        _evaluation(fidelity, spread, loss, len(chosen.ids_NC), hook_point, directions(one, cosines, report))
+        _evaluation(fidelity, spread, loss, len(loss_text.ids_NC), hook_point, directions(one, cosines, report))
         for one, fidelity, loss in zip(here, fidelities, losses, strict=True)
     ]
 
@@ -178,17 +177,17 @@ def placed(dictionary: Dictionary, subject: Subject, *hook_points: str) -> Dicti
 
 
 def batches_of(blocks: Blocks, device: str) -> Iterator[Batch]:
-    """All blocks in their order, a few at a time."""
-    places_C = torch.arange(blocks.ids_NC.shape[1], device=device)
+    """Yield all blocks in their order, a few at a time."""
+    positions_C = torch.arange(blocks.ids_NC.shape[1], device=device)
     size = metrics.blocks_at_once(blocks.ids_NC.shape[1])
     for start in range(0, len(blocks.ids_NC), size):
         rows = slice(start, start + size)
         length_N = torch.from_numpy(blocks.length_N[rows]).to(device)
-        yield Batch(torch.from_numpy(blocks.ids_NC[rows]).long().to(device), places_C < length_N[:, None])
+        yield Batch(torch.from_numpy(blocks.ids_NC[rows]).long().to(device), positions_C < length_N[:, None])
 
 
 def directions(dictionary: Dictionary, cosines: bool = True, report: Report = Silent) -> Directions:
-    """Norms and cosines of a dictionary's weights; `cosines` compares every decoder direction with every other."""
+    """Return norms and cosines of the weights; `cosines` compares every decoder direction with every other."""
     return Directions(
         norm_F=dictionary.W_dec_FD.norm(dim=1),
         nearest=similarity.max_cosine_within(dictionary.W_dec_FD, report=report) if cosines else None,
@@ -196,12 +195,12 @@ def directions(dictionary: Dictionary, cosines: bool = True, report: Report = Si
     )
 
 
-def _loss_blocks(blocks: Blocks, wanted: int, seed: int) -> Blocks:
-    """Some blocks that have a token to predict, in the text's order. Raises UserError if none has."""
+def _loss_blocks(blocks: Blocks, n: int, seed: int) -> Blocks:
+    """Return n blocks that have a token to predict, in the text's order. Raises UserError if none has."""
     usable = np.flatnonzero(blocks.length_N > 1)
     if not len(usable):
         raise UserError("the corpus has no two tokens in a row, so there is no loss to measure; give more text")
-    drawn = numpy_generator(seed, "blocks of the loss").choice(usable, min(wanted, len(usable)), replace=False)
+    drawn = numpy_generator(seed, "blocks of the loss").choice(usable, min(n, len(usable)), replace=False)
     return blocks.take(np.sort(drawn))
 
 
@@ -213,15 +212,15 @@ def _losses(
     mean_D: Tensor,
     report: Report,
 ) -> list[CrossEntropy]:
-    """Of each dictionary; the untouched and the ablated losses are measured once."""
+    """Return each dictionary's cross-entropy; the untouched and the ablated losses are measured once."""
     ids_NC = torch.from_numpy(blocks.ids_NC).long().to(subject.device)
-    found = []
+    losses = []
     with report(f"cross-entropy on {len(ids_NC)} blocks") as progress:
         against = metrics.ablations(subject, hook_point, ids_NC, mean_D, torch.from_numpy(blocks.length_N))
         for number, dictionary in enumerate(dictionaries, start=1):
-            found.append(metrics.cross_entropy(dictionary, against))
+            losses.append(metrics.cross_entropy(dictionary, against))
             progress.update(number, len(dictionaries))
-    return found
+    return losses
 
 
 def _evaluation(
@@ -232,16 +231,16 @@ def _evaluation(
     hook_point: str,
     directions: Directions,
 ) -> Evaluation:
-    dictionary, found = fidelity.dictionary, fidelity.reconstruction(spread)
+    dictionary, reconstruction = fidelity.dictionary, fidelity.reconstruction(spread)
     return Evaluation(
         name=dictionary.name,
         kind=dictionary.kind,
         hook_point=hook_point,
         d_in=dictionary.d_in,
         n_features=dictionary.n_features,
-        tokens=found.tokens,
-        l0=found.l0,
-        fvu=found.fvu,
+        tokens=reconstruction.tokens,
+        l0=reconstruction.l0,
+        fvu=reconstruction.fvu,
         squared_norms=SquaredNorms(spread.mean_square, fidelity.mean_square, fidelity.mean_squared_error),
         losses=losses,
         loss_blocks=loss_blocks,
@@ -251,7 +250,7 @@ def _evaluation(
 
 
 def _refuse_overflow(spread: Spread, fidelities: Sequence[Fidelity], hook_point: str) -> None:
-    """NaN and infinity would spread through every figure, and JSON has no word for them."""
+    """Raise UserError for NaN and infinity: they would spread through every figure, and JSON cannot hold them."""
     if not np.isfinite(spread.variation):
         raise UserError(f"the activations at {hook_point} are not all finite; is the model damaged?")
     for fidelity in fidelities:

@@ -1,4 +1,4 @@
-"""On which share of the tokens features are active: counted batch by batch, summarised. Knows nothing of dictionaries.
+"""Counts, batch by batch, on which share of the tokens features are active, and summarises it.
 
 Shape suffixes: B activation vectors, F features.
 """

@@ -1,7 +1,4 @@
-"""How sparse a dictionary is, and how much of the activations and of the model's prediction it keeps.
-
-Knows nothing about explanations.
-"""
+"""Measures how sparse a dictionary is, and how much of the activations and of the model's prediction it keeps."""
 
 from dataclasses import dataclass
 

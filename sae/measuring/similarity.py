@@ -1,6 +1,4 @@
-"""How alike features are: those of two dictionaries, by direction or by activation, and those of one among themselves.
-
-Sees matrices of directions and batches of activations; knows nothing about dictionaries, files or language models.
+"""Computes how alike features are: of two dictionaries, by direction or by activation, or of one dictionary.
 
 Similarities are computed in tiles of `chunk` x `chunk`, each once, on the device of what is compared. Correlations are
 in double precision; directions are normalised in it and multiplied in single, which leaves six digits of a cosine. What
@@ -81,7 +79,7 @@ class Similarity:
 def joined(parts: Sequence[Similarity]) -> Similarity:
     """The whole of consecutive slices of A's features, each compared with all of B's."""
     sizes = [len(part.a_to_b.match_F) for part in parts]
-    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    starts = [sum(sizes[:part]) for part in range(len(sizes))]
     similarity_GT = torch.stack([part.b_to_a.similarity_F for part in parts], 1)
     match_GT = torch.stack([_moved(part.b_to_a.match_F, by) for part, by in zip(parts, starts, strict=True)], 1)
     best = similarity_GT.nan_to_num(-torch.inf).max(1)
@@ -236,10 +234,10 @@ class _Best:
 
     def add(self, rows: slice, columns: slice, tile: Tensor) -> None:
         """Similarities of a slice of the features with a slice of the others."""
-        found = tile.max(1)
-        better = found.values > self._similarity_F[rows]
-        self._similarity_F[rows] = torch.where(better, found.values, self._similarity_F[rows])
-        self._match_F[rows] = torch.where(better, found.indices + columns.start, self._match_F[rows])
+        largest = tile.max(1)
+        better = largest.values > self._similarity_F[rows]
+        self._similarity_F[rows] = torch.where(better, largest.values, self._similarity_F[rows])
+        self._match_F[rows] = torch.where(better, largest.indices + columns.start, self._match_F[rows])
 
     def nearest(self) -> Nearest:
         similarity_F = self._similarity_F.double()

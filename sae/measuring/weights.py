@@ -1,4 +1,4 @@
-"""A dictionary's tensors as one thing: are they all finite, and what tells them from any others."""
+"""Checks that all tensors of a dictionary are finite, and hashes them."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ ROWS = 2048
 
 
 def tensors_of(dictionary: Dictionary) -> Iterator[tuple[str, Tensor]]:
-    """All that `encode` and `decode` compute with, by name: weights, biases, the activation's parameters."""
+    """Yield every tensor that `encode` and `decode` use, with its name: weights, biases, activation parameters."""
     for owner in (dictionary, dictionary.activation):
         for name, value in sorted(vars(owner).items()):
             if isinstance(value, Tensor):
@@ -23,7 +23,7 @@ def tensors_of(dictionary: Dictionary) -> Iterator[tuple[str, Tensor]]:
 
 
 def refuse_non_finite(dictionary: Dictionary) -> None:
-    """Raises UserError for a weight, bias or threshold that is NaN or infinite."""
+    """Raise UserError for a weight, bias or threshold that is NaN or infinite."""
     for name, tensor in tensors_of(dictionary):
         if not all(bool(part.isfinite().all()) for part in tensor.split(ROWS)):
             raise UserError(
@@ -32,7 +32,7 @@ def refuse_non_finite(dictionary: Dictionary) -> None:
 
 
 def weights_hash(dictionary: Dictionary) -> str:
-    """The same only for dictionaries that encode and decode alike, whatever their name and device."""
+    """Return a hash that is equal only for dictionaries that encode and decode alike; name and device do not count."""
     activation = dictionary.activation
     about = [
         activation.name, getattr(activation, "k", None), dictionary.subtract_b_dec, dictionary.normalisation,

@@ -1,6 +1,6 @@
-"""The language model under study, booted through TransformerLens: hook points, activations, losses.
+"""Loads the language model under study through TransformerLens: hook points, activations, losses.
 
-Knows nothing about dictionaries. A block's forward pass stops right after the hook point that is read.
+A block's forward pass stops right after the hook point that is read.
 
 Shape suffixes: N blocks, C tokens of context, D the hook point's width, V vocabulary.
 """
@@ -27,7 +27,7 @@ Replace = Callable[[Tensor], Tensor]
 
 
 class _HookReached(Exception):
-    """Ends a forward pass whose wanted activation has been read."""
+    """Ends a forward pass as soon as the activations at the hook point were read."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ class Subject:
         return int(self.bridge.cfg.d_vocab)
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text, without special tokens."""
+        """Return the token ids of each text, without special tokens."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "sequence longer than the model's maximum": blocks are cut later
             encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         return encoded
 
     def token_strings(self) -> list[str]:
-        """The text of every id of the vocabulary by itself; an undecodable piece of a character holds U+FFFD."""
+        """Return the text of every token of the vocabulary; an undecodable piece of a character holds U+FFFD."""
         return list(self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))]))
 
     @torch.no_grad()
     def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
-        """Activations [N, C, D] at a hook point; heads are flattened, a prepended token is dropped.
+        """Return activations [N, C, D] at a hook point; heads are flattened, a prepended token is dropped.
 
         Raises UserError if the model never passes the hook point.
         """
@@ -99,7 +99,7 @@ class Subject:
 
     @torch.no_grad()
     def losses(self, ids_NC: Tensor, hook_point: str | None = None, replace: Replace | None = None) -> Tensor:
-        """Cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before.
+        """Return cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before.
 
         With `replace`, the activations [N, C, D] at `hook_point` are replaced by its result on the way.
         """
@@ -116,7 +116,7 @@ class Subject:
         return torch.stack([cross_entropy(each[:-1].float(), ids_C[1:], reduction="none") for each, ids_C in pairs])
 
     def width(self, hook_point: str) -> int:
-        """The hook point's width (heads flattened).
+        """Return the hook point's width (heads flattened).
 
         Raises UserError, with the near names, if there is none such, or if it does not hold one vector per token.
         """
@@ -135,7 +135,7 @@ class Subject:
         """What adding directions at a hook point adds to the logits [F, V]: by the block's output weights, then the
         unembedding, as if nothing came between (the final layer norm is left out). None where no fixed map leads there.
         """
-        kind, layer = _place(hook_point)
+        kind, layer = _kind_and_layer(hook_point)
         if kind == "mlp.hook_post":
             written_FR = directions_FD @ self.bridge.W_out[layer].to(directions_FD)
         elif kind == "attn.hook_z":
@@ -157,7 +157,7 @@ class Subject:
         return values[:, 1:] if self.prepend_bos else values
 
 
-def _place(hook_point: str) -> tuple[str, int]:
+def _kind_and_layer(hook_point: str) -> tuple[str, int]:
     """`blocks.3.mlp.hook_post` is mlp.hook_post of layer 3."""
     parts = hook_point.split(".")
     if parts[0] == "blocks" and len(parts) > 2 and parts[1].isdigit():
@@ -167,31 +167,32 @@ def _place(hook_point: str) -> tuple[str, int]:
 
 def share_basis(one: str, other: str) -> bool:
     """Whether two hook points of one model hold vectors of one basis: the same point, or both the residual stream's."""
-    return one == other or (_place(one)[0] in RESIDUAL and _place(other)[0] in RESIDUAL)
+    return one == other or (_kind_and_layer(one)[0] in RESIDUAL and _kind_and_layer(other)[0] in RESIDUAL)
 
 
-def choose_device(wanted: str = "auto") -> tuple[str, str]:
-    """The device to use and why."""
-    if wanted != "auto":
-        return wanted, "as asked"
+def choose_device(device: str = "auto") -> tuple[str, str]:
+    """Return the device to use, and the reason in words."""
+    if device != "auto":
+        return device, "as asked"
     if torch.cuda.is_available():
         return "cuda", f"found {torch.cuda.get_device_name()}"
     return "cpu", "no CUDA device found"
 
 
-def device_with_doubles(wanted: str, work: str, remedy: str) -> tuple[str, str]:
-    """`choose_device`. Raises UserError for one that is not here, or cannot sum in double precision (mps).
+def device_with_doubles(device: str, work: str, remedy: str) -> tuple[str, str]:
+    """Choose a device as `choose_device` does. Raises UserError if it is missing or lacks double precision (mps).
 
     Args:
-        work: what is to be done there, for the message. remedy: its last words.
+        work: what is to be done there, for the message.
+        remedy: the end of the message: what to do instead.
     """
-    chosen, reason = choose_device(wanted)
+    device, reason = choose_device(device)
     try:
-        torch.zeros(1, dtype=torch.float64, device=chosen)
+        torch.zeros(1, dtype=torch.float64, device=device)
     except (RuntimeError, TypeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"cannot {work} on device {chosen}: {said}; {remedy}") from error
-    return chosen, reason
+        why = str(error).splitlines()[0]
+        raise UserError(f"cannot {work} on device {device}: {why}; {remedy}") from error
+    return device, reason
 
 
 def boot(
@@ -228,7 +229,7 @@ def boot(
 
 
 def hub_name(model: str) -> str:
-    """The hub's name for one of TransformerLens' own, which dictionaries' metadata use (gpt2-small); else unchanged."""
+    """Return the hub's name for a name of TransformerLens (gpt2-small), which metadata often use; others unchanged."""
     if Path(model).expanduser().is_dir():
         return str(Path(model).expanduser())
     with quiet_libraries():
@@ -241,13 +242,13 @@ def hub_name(model: str) -> str:
 
 
 def one_name(model: str) -> str:
-    """The same for all names of one model: an alias and the hub's name, a relative and an absolute path."""
+    """Return one name for all names of a model: an alias and the hub's name, a relative and an absolute path."""
     folder = Path(model).expanduser()
     return str(folder.resolve()) if folder.is_dir() else hub_name(model)
 
 
 def batches(ids_NC: Tensor, size: int) -> Iterator[Tensor]:
-    """Consecutive slices of at most `size` blocks."""
+    """Yield consecutive slices of at most `size` blocks."""
     for start in range(0, len(ids_NC), size):
         yield ids_NC[start : start + size]
 

@@ -1,7 +1,7 @@
-"""The embedded subject: a one-layer transformer with a ReLU MLP, trained from scratch on a corpus.
+"""Trains the toy subject: a one-layer transformer with a ReLU MLP, trained from scratch on a corpus.
 
 The subject of Towards Monosemanticity (Anthropic 2023) at any size. It is saved as an ordinary Hugging Face GPT-2
-directory (model and tokenizer), so that it is booted like any other model. Knows nothing about dictionaries.
+directory (model and tokenizer), so that it is booted like any other model.
 """
 
 import json
@@ -25,7 +25,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """A byte-level BPE tokenizer as a `tokenizers.Tokenizer`; every text round-trips."""
+    """Train a byte-level BPE tokenizer and return it as a `tokenizers.Tokenizer`; every text round-trips."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -65,7 +65,7 @@ def train_toy(blocks: Blocks, recipe: Toy, report: Report, device: str = "cpu") 
 
 
 def loss(model: Any, ids_BC: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of tokens 1..C-1 of each block given those before."""
+    """Return the mean cross-entropy in nats of tokens 1..C-1 of each block given those before."""
     hidden_BCD = model.transformer(ids_BC).last_hidden_state
     logits_BCV = model.lm_head(hidden_BCD[:, :-1])  # slicing before the head saves a copy of all logits
     return cross_entropy(logits_BCV.flatten(0, 1), ids_BC[:, 1:].flatten())

@@ -16,7 +16,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 
 T = TypeVar("T")
 WARM_UP = 3
@@ -40,9 +40,9 @@ class Captured(Generic[T]):
     A batch of another shape is warmed up for and recorded by itself.
     """
 
-    def __init__(self, step: Callable[[Tensor], T], place: Place) -> None:
-        self._step, self._device = step, place.device
-        self._possible = place.experimental and place.device.startswith("cuda") and place.ranks.world == 1
+    def __init__(self, step: Callable[[Tensor], T], workspace: Workspace) -> None:
+        self._step, self._device = step, workspace.device
+        self._possible = workspace.experimental and workspace.device.startswith("cuda") and workspace.ranks.world == 1
         self._warmed: dict[Any, list[T]] = {}
         """Results of the warm-up steps by the batch's shape and type."""
         self._recordings: dict[Any, Recording[T]] = {}

@@ -1,4 +1,4 @@
-"""Where a training stands, on disk: whole or absent, the newest only. Knows nothing about what is trained.
+"""Saves the state of a training to disk: complete or absent, the newest only.
 
 Every process writes its own part, `STEP.RANK.safetensors`; when all are there, the first one writes `latest.json`,
 which names the step, and removes all else. So what `latest.json` names is complete.
@@ -38,7 +38,7 @@ class Checkpoints:
             return int(json.loads(latest.read_text("utf-8"))["step"]) if latest.is_file() else None
 
     def save(self, step: int, learners: Sequence[Learner], position: Any) -> None:
-        """Put down all that the rest of the training depends on; `position` is the next batch's."""
+        """Save everything that the rest of the training depends on; `position` is the next batch's."""
         tensors = {
             f"{number}.{name}": tensor.detach().cpu()
             for number, learner in enumerate(learners if self._holder == self.ranks.rank else ())
@@ -59,7 +59,7 @@ class Checkpoints:
             self._remove_all_but(step)
 
     def _remove_all_but(self, step: int) -> None:
-        """Older parts, parts that never were complete, and what a kill in the midst of writing left."""
+        """Remove older parts, incomplete parts, and what was left behind when the process was killed while writing."""
         for old in self.folder.iterdir():
             if old.is_dir():
                 shutil.rmtree(old, ignore_errors=True)
@@ -117,7 +117,7 @@ class Checkpoints:
             yield
         except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"checkpoint {path} is damaged ({reason}); remove {self.folder} to begin anew") from error
+            raise UserError(f"checkpoint {path} is damaged ({reason}); remove {self.folder} to start over") from error
 
     def _part(self, step: int, rank: int) -> Path:
         return self.folder / f"{step}.{rank}.safetensors"

@@ -1,7 +1,8 @@
-"""One YAML file is one training: a subject, a text, and any number of dictionaries. Needs no torch.
+"""Reads the config of one training from a YAML file: a subject, a text, and any number of dictionaries.
 
-An item of `dictionaries` may have a `sweep`, a mapping of settings to lists: it stands for one dictionary each. Its
-`name`, if it has one, then says which in braces: `{name: "x_lr={lr}", sweep: {lr: [1.0e-3, 1.0e-4]}}`.
+An item of `dictionaries` can have a `sweep`, a mapping of settings to lists of values: it then stands for one
+dictionary with each combination of values. If it has a `name`, the swept settings are inserted where they stand in
+braces: `{name: "x_lr={lr}", sweep: {lr: [1.0e-3, 1.0e-4]}}`. Needs no torch.
 """
 
 from collections.abc import Mapping
@@ -19,40 +20,47 @@ from sae.training.recipes import AnyRecipe
 
 TOY_HOOK_POINT = "blocks.0.mlp.hook_post"
 PRESETS = "train/"
-"""Where in `eval_configs` the presets lie."""
+"""The folder of the presets in `eval_configs`."""
 RUNTIME = {"runtime", "name"}
-"""What may be changed while a stopped training is gone on with."""
+"""Sections and fields that may change before a stopped training is continued."""
 
 
 TAKEN = {"subject", "checkpoint", "train.json", "metrics.jsonl"}
-"""What else lies in a training's folder."""
+"""Names of the other files and folders in a training's folder, which no dictionary can have."""
 
 
 class Corpus(Section):
+    """The text that is trained on."""
+
     source: str = "stdlib"
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
     context: Annotated[int, Field(ge=8)] = 128
-    """Tokens the model sees at once (a BOS token, if any, comes on top)."""
+    """Tokens that the model reads at once; a BOS token, if there is one, is added to these."""
     max_tokens: Count = 20_000_000
-    """Of a corpus that is kept in memory: it is read until it has so many."""
+    """Largest number of tokens to read of a corpus that is kept in memory."""
     streamed: bool | None = None
-    """Read it as it is trained on, whatever its size, in its own order; null: hub datasets are, files are not."""
+    """Read the corpus while training, whatever its size, in its own order, instead of keeping it in memory. Null: true
+    for hub datasets, false for files."""
     held_out_tokens: Count = 200_000
-    """By document, for the metrics at the end; at most half of a corpus in memory."""
+    """Tokens, in whole documents, that are kept for the metrics at the end; at most half of a corpus in memory."""
 
     @property
     def is_streamed(self) -> bool:
+        """Whether the corpus is read while training."""
         return self.source.startswith("hf:") if self.streamed is None else self.streamed
 
 
 class Subject(Section):
+    """The language model whose activations are read."""
+
     model: str = "toy"
-    """`toy` (trained here), a hub name, or a Hugging Face directory."""
+    """`toy` (trained here), a name on the Hugging Face hub, or a local directory."""
     hook_point: str
-    """TransformerLens name; attention heads are flattened. The toy's default is its MLP."""
+    """TransformerLens' name of the hook point; attention heads are flattened. Default for the toy: its MLP."""
     prepend_bos: bool | None = None
-    """Null: as the model is used to."""
+    """Put a BOS token before each block; null: the model's default."""
     toy: Toy = Toy()
+    """Size and training of the toy model."""
 
     @model_validator(mode="before")
     @classmethod
@@ -63,42 +71,48 @@ class Subject(Section):
 
 
 class Runtime(Section):
-    """What changes speed and place, not what is learnt (but for rounding)."""
+    """Settings that change speed and output folder, but not what is learnt (except by rounding)."""
 
     device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` and so on."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the dictionaries' products, their results and the activations; weights and the optimiser are float32, the
-    language model too (TF32 on a GPU). auto: bfloat16 on a GPU that has it."""
+    """Number type of the activations and of the dictionaries' products. Weights, the optimiser and the language model
+    are float32 in any case (the model's products TF32 on a GPU). `auto`: bfloat16 on a GPU that has it."""
     split: Literal["data", "features"] = "data"
-    """What several processes (`torchrun`) share: each batch, or the features where they do not fit one GPU."""
+    """What several processes (`torchrun`) divide among them: each batch, or the features if they do not fit into one
+    GPU."""
     forward_blocks: Count = 32
-    """Blocks the language model runs at once."""
+    """Blocks that the language model reads at once."""
     measure_every: Count = 50
-    """Steps between two rows of metrics; measuring waits for the device."""
+    """Steps between two rows of metrics; measuring waits for the device to finish."""
     checkpoint_every: Count = 1000
-    """Steps; also on Ctrl-C."""
+    """Steps between two checkpoints; Ctrl-C also writes one."""
     experimental: bool = False
     """Use code that was tested on a CPU but has never run on a GPU: a step recorded as a CUDA graph (one GPU), and
     several processes with a GPU each (NCCL), which are refused otherwise."""
     wandb: str | None = None
-    """A project of Weights & Biases to report to (`pip install wandb`)."""
+    """Project of Weights & Biases to send metrics to (needs `pip install wandb`); null: none."""
     out: str | None = None
-    """Null: trained/NAME here."""
+    """Folder for the results; null: trained/NAME in the working directory."""
 
 
 class TrainConfig(Section):
+    """Everything about one training."""
+
     name: str = "dictionaries"
+    """Names the default folder for the results; by default the config file's name."""
     seed: int = 0
-    """Of the text's split and the activations' order."""
+    """Seed of the text's split and of the activations' order."""
     corpus: Corpus = Corpus()
     subject: Subject = Subject(hook_point=TOY_HOOK_POINT)
     steps: Count = 2000
+    """Number of training steps."""
     batch: Count = 4096
-    """Activation vectors a step, of all processes together."""
+    """Activation vectors in one step, of all processes together."""
     buffer: Count = 131_072
-    """Vectors that are shuffled together, on the device."""
+    """Activation vectors that are kept on the device and shuffled together."""
     dictionaries: Annotated[tuple[AnyRecipe, ...], Field(min_length=1)]
-    """All are trained at once, on the same batches."""
+    """The recipes of the dictionaries. All are trained at once, on the same batches."""
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")
@@ -109,11 +123,13 @@ class TrainConfig(Section):
             raise ValueError(f"two dictionaries are called {twice[0]!r}; give one a name (in a sweep, as x_lr={{lr}})")
         taken = [label for label in labels if label in TAKEN or not label.strip(".")]
         if taken:
-            raise ValueError(f"a dictionary cannot be called {taken[0]!r}: its folder lies beside what is called so")
+            raise ValueError(
+                f"a dictionary cannot be called {taken[0]!r}: the training's folder has a file or folder of that name"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:
-        """All that decides what is learnt."""
+        """Return every setting that decides what is learnt."""
         return self.model_dump(mode="json", exclude=RUNTIME)
 
 
@@ -137,12 +153,12 @@ def _expanded(items: Any, where: str) -> Any:
 
 
 def _swept(item: Any, where: str) -> list[Any]:
-    """An item without its `sweep`, once for every combination of the values there."""
+    """Return an item once for every combination of the values in its `sweep`."""
     if not isinstance(item, dict) or "sweep" not in item:
         return [item]
     sweep, rest = item["sweep"], {key: value for key, value in item.items() if key != "sweep"}
     if not isinstance(sweep, dict) or not all(isinstance(values, list) for values in sweep.values()):
-        raise UserError(f"{where}: sweep wants a list of values for each setting, for example sweep: {{k: [16, 32]}}")
+        raise UserError(f"{where}: sweep needs a list of values for each setting, for example sweep: {{k: [16, 32]}}")
     combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
     return [rest | values | _named(rest.get("name"), values, where) for values in combinations]
 
@@ -153,4 +169,6 @@ def _named(name: Any, values: dict[str, Any], where: str) -> dict[str, str]:
     try:
         return {"name": name.format(**values)}
     except (LookupError, ValueError) as error:
-        raise UserError(f"{where}: name {name!r} can have {{{'}, {'.join(values)}}} in it, nothing else") from error
+        raise UserError(
+            f"{where}: name {name!r} can have only the swept settings in braces: {{{'}, {'.join(values)}}}"
+        ) from error

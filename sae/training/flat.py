@@ -1,4 +1,4 @@
-"""Named tensors that lie one after another in one buffer. Knows nothing about what they are for.
+"""Keeps named tensors one after another in one buffer.
 
 The optimiser, the gradient's norm and the exchange between processes then see one vector instead of many tensors.
 """
@@ -21,9 +21,9 @@ class Flat:
     ) -> None:
         sizes = [-(-prod(shape) // ALIGNMENT) * ALIGNMENT for shape in shapes.values()]
         self.buffer = torch.zeros(sum(sizes), device=device, dtype=dtype)
-        places = self.buffer.split(sizes)
-        named = zip(shapes.items(), places, strict=True)
-        self.parts: dict[str, Tensor] = {name: place[: prod(shape)].view(shape) for (name, shape), place in named}
+        slices = self.buffer.split(sizes)
+        named = zip(shapes.items(), slices, strict=True)
+        self.parts: dict[str, Tensor] = {name: piece[: prod(shape)].view(shape) for (name, shape), piece in named}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.parts[name]

@@ -1,7 +1,4 @@
-"""What a training reads: the subject, booted or trained, the text to train on, the text held out, the stream of both.
-
-Knows nothing about dictionaries.
-"""
+"""Prepares what a training reads: the subject, booted or trained, the text to train on, and the text held out."""
 
 import shutil
 from dataclasses import dataclass
@@ -72,47 +69,47 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
 
 
 def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks: Ranks) -> Subject:
-    wanted = config.subject
-    if wanted.model != "toy":
-        given = Path(wanted.model).expanduser()
-        model = str(given.resolve()) if given.is_dir() else wanted.model  # the dictionaries say where it lies
-        return boot(model, artifacts.device, wanted.prepend_bos)
-    place = folder / "subject"
-    if ranks.first and not place.is_dir():
+    subject = config.subject
+    if subject.model != "toy":
+        given = Path(subject.model).expanduser()
+        model = str(given.resolve()) if given.is_dir() else subject.model  # the dictionaries say where it lies
+        return boot(model, artifacts.device, subject.prepend_bos)
+    subject_folder = folder / "subject"
+    if ranks.first and not subject_folder.is_dir():
         split_by = [SPLIT_VERSION, config.corpus.held_out_tokens, config.seed]
         text = _training_text(config)
-        made = artifacts.toy(wanted.toy, text.text(), text.split, split_by)
-        make_folder_atomic(place, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
+        made = artifacts.toy(subject.toy, text.text(), text.split, split_by)
+        make_folder_atomic(subject_folder, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
     ranks.barrier()
-    return boot(str(place.resolve()), artifacts.device, False)
+    return boot(str(subject_folder.resolve()), artifacts.device, False)
 
 
 def _text(
     config: TrainConfig, subject: Subject, artifacts: ArtifactCache, text: Text | None, share: tuple[int, int]
 ) -> tuple[TextSource, Blocks]:
-    """What is trained on, and what is held out; without a `text` in memory both are streamed."""
-    wanted = config.corpus
+    """Return what is trained on and what is held out; without a `text` in memory both are streamed."""
+    corpus = config.corpus
     if text is None:
         held = _training_text(config).first_documents(subject.token_ids)
-        return Streamed(wanted.source, subject.token_ids, wanted.context, held.n_documents, share), held.blocks
+        return Streamed(corpus.source, subject.token_ids, corpus.context, held.n_documents, share), held.blocks
     split = _training_text(config).split(artifacts.tokens(subject, text))
     return Shuffled(split.train, config.seed, share), split.held_out
 
 
 def _repeated(config: TrainConfig, source: TextSource) -> str | None:
-    """What is said of a text in memory that is shorter than the training."""
-    wanted = config.steps * config.batch
-    usable = source.n_tokens if isinstance(source, Shuffled) else wanted
-    if wanted <= usable:
+    """Return a notice if a text in memory is shorter than the training; None if it is not."""
+    vectors = config.steps * config.batch
+    usable = source.n_tokens if isinstance(source, Shuffled) else vectors
+    if vectors <= usable:
         return None
     return (
-        f"the text has {usable:,} tokens in whole blocks for {wanted:,} vectors: each is trained on "
-        f"{wanted / usable:.1f} times; corpus.streamed=true reads a corpus of any size"
+        f"the text has {usable:,} tokens in whole blocks for {vectors:,} vectors: each is trained on "
+        f"{vectors / usable:.1f} times; corpus.streamed=true reads a corpus of any size"
     )
 
 
 def _training_text(config: TrainConfig) -> TrainingText:
-    wanted = config.corpus
+    corpus = config.corpus
     return TrainingText(
-        wanted.source, wanted.context, wanted.max_tokens, wanted.held_out_tokens, wanted.is_streamed, config.seed
+        corpus.source, corpus.context, corpus.max_tokens, corpus.held_out_tokens, corpus.is_streamed, config.seed
     )

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question instead of an end, so that what is under way can be finished; knows nothing about that."""
+"""Turns Ctrl-C and SIGTERM into a request to stop, so that the current step can be finished."""
 
 import signal
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Stop:
-    """Whether somebody asked for an end."""
+    """Whether a stop was requested."""
 
     asked: bool = False
 
 
 @contextmanager
 def interrupted() -> Iterator[Stop]:
-    """The first Ctrl-C or SIGTERM is noted only; a second one acts as it did before."""
+    """Only note the first Ctrl-C or SIGTERM inside the block; a second one acts as it did before."""
     stop = Stop()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 

@@ -1,4 +1,4 @@
-"""Several dictionaries trained at once on one stream of activations. Knows nothing about language models or files.
+"""Trains several dictionaries at once on one stream of activations.
 
 Shape suffixes: B activation vectors, D their width.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.common.progress import Progress, Report
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 from sae.training.architectures.recipe import Recipe
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
@@ -32,7 +32,7 @@ DIVERGED = 1e6
 
 @dataclass
 class Learner:
-    """A trainer in the loop: how long it took, and what is wrong with it."""
+    """A trainer in the loop, the time it took, and what went wrong with it."""
 
     trainer: Trainer
     seconds: float = 0.0
@@ -55,10 +55,10 @@ class Learner:
         return self.seconds / max(1, self.timed_steps)
 
 
-def enrol(recipes: Sequence[Recipe], steps: int, first_BD: Tensor, place: Place) -> list[Learner]:
-    """A learner for each recipe; all begin from the same batch, the first process's."""
-    first_BD = place.ranks.same(first_BD)
-    return [Learner(Trainer(recipe, steps, first_BD, place)) for recipe in recipes]
+def enrol(recipes: Sequence[Recipe], steps: int, first_BD: Tensor, workspace: Workspace) -> list[Learner]:
+    """Return a learner for each recipe; all begin from the same batch, the first process's."""
+    first_BD = workspace.ranks.same(first_BD)
+    return [Learner(Trainer(recipe, steps, first_BD, workspace)) for recipe in recipes]
 
 
 def learn(
@@ -66,14 +66,14 @@ def learn(
 ) -> list[Learner]:
     """Train recipes in this process, in single precision, from the beginning to the end."""
     first_BD = next(batches)
-    place = Place(first_BD.shape[1], device, torch.float32, Scratch(device), Ranks())
-    learners = enrol(recipes, steps, first_BD, place)
+    workspace = Workspace(first_BD.shape[1], device, torch.float32, Scratch(device), Ranks())
+    learners = enrol(recipes, steps, first_BD, workspace)
     train(learners, chain([first_BD], batches), report)
     return learners
 
 
 def finished(learner: Learner) -> Trainer:
-    """Its trainer. Raises UserError if the training went wrong."""
+    """Return its trainer. Raises UserError if the training went wrong."""
     if learner.problem:
         raise UserError(f"dictionary {learner.name} was not finished: {learner.problem}")
     return learner.trainer
@@ -108,7 +108,7 @@ def train(
             for learner in running:
                 _step(learner, x_BD, measured, loud)
             _resample([learner for learner in running if learner.running], batches, loud)
-            vectors = (step - first) * len(x_BD) * running[0].trainer.place.ranks.parts
+            vectors = (step - first) * len(x_BD) * running[0].trainer.workspace.ranks.parts
             rate = vectors / (time.perf_counter() - started)
             progress.update(step - first, total - first, _note(running, rate) if measured else None)
             after_step(step)
@@ -121,9 +121,9 @@ def _title(learners: Sequence[Learner]) -> str:
 
 def _tell_and_say(tell: Tell, progress: Progress, row: dict[str, Any]) -> None:
     tell(row)
-    said = f"{row['features']} dead features begin anew" if row["status"] == "resampled" else row.get("problem")
-    if said:
-        progress.say(f"{row['dictionary']}, step {row['step']}: {said}")
+    line = f"{row['features']} dead features start over" if row["status"] == "resampled" else row.get("problem")
+    if line:
+        progress.say(f"{row['dictionary']}, step {row['step']}: {line}")
 
 
 def _step(learner: Learner, x_BD: Tensor, measured: bool, tell: Tell) -> None:
@@ -144,21 +144,23 @@ def _now(x_BD: Tensor) -> float:
     return time.perf_counter()
 
 
-def _look(learner: Learner, found: Measured, tell: Tell) -> None:
-    """Tell what was measured, and notice what has gone wrong."""
-    trainer, learner.last = learner.trainer, found
+def _look(learner: Learner, measured: Measured, tell: Tell) -> None:
+    """Report what was measured, and notice what has gone wrong."""
+    trainer, learner.last = learner.trainer, measured
     row = {"dictionary": learner.name, "step": trainer.steps_done, "vectors": trainer.vectors}
-    if not math.isfinite(found.loss) or found.fvu > DIVERGED:
-        learner.problem = f"its loss is {found.loss:.3g} at step {trainer.steps_done}: lower lr, or clip the gradient"
+    if not math.isfinite(measured.loss) or measured.fvu > DIVERGED:
+        learner.problem = (
+            f"its loss is {measured.loss:.3g} at step {trainer.steps_done}: lower lr, or clip the gradient"
+        )
         tell(row | {"status": "error", "problem": learner.problem})
         return
-    tell(row | {"status": "ok"} | vars(found) | _spent(learner))
-    if found.l0 == 0:
+    tell(row | {"status": "ok"} | vars(measured) | _spent(learner))
+    if measured.l0 == 0:
         penalised = trainer.recipe.sparsity != "k"
         remedy = "the sparsity penalty is too strong for this loss scaling" if penalised else "lower lr"
         _warn(learner, "inactive", f"no feature is active: {remedy}", tell)
-    elif found.dead > MOSTLY_DEAD:
-        _warn(learner, "dead", f"{found.dead:.0%} of its features are dead", tell)
+    elif measured.dead > MOSTLY_DEAD:
+        _warn(learner, "dead", f"{measured.dead:.0%} of its features are dead", tell)
 
 
 def _spent(learner: Learner) -> dict[str, Any]:
@@ -190,10 +192,10 @@ def _resample(running: Sequence[Learner], batches: Iterator[Tensor], tell: Tell)
 
 
 def _note(running: Sequence[Learner], rate: float) -> str:
-    """For the progress line: rate, and of the first dictionaries FVU, L0 and dead share."""
-    said = [
-        f"{found.name} FVU {measured.fvu:.3f} L0 {measured.l0:.1f} dead {measured.dead:.0%}"
-        for found in running[:2]
-        if (measured := found.last) is not None
+    """Return the progress line's note: the rate, and FVU, L0 and dead share of the first two dictionaries."""
+    figures = [
+        f"{learner.name} FVU {measured.fvu:.3f} L0 {measured.l0:.1f} dead {measured.dead:.0%}"
+        for learner in running[:2]
+        if (measured := learner.last) is not None
     ]
-    return f"{rate:,.0f} vectors/s; " + ", ".join(said)
+    return f"{rate:,.0f} vectors/s; " + ", ".join(figures)

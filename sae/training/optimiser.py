@@ -1,4 +1,4 @@
-"""Adam on a flat buffer, its rate by a schedule, the gradient clipped. Knows nothing about what is learnt."""
+"""Runs Adam on a flat buffer, with a schedule for its rate and gradient clipping."""
 
 import math
 
@@ -57,6 +57,6 @@ class Adam:
         )  # fmt: skip
 
     def forget(self, name: str, rows_S: Tensor) -> None:
-        """Begin anew for some rows of a parameter."""
+        """Forget the moments of some rows of a parameter."""
         for moment in (self.first, self.second):
             moment[name][rows_S] = 0

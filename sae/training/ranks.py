@@ -1,8 +1,7 @@
-"""Several processes that train one dictionary: by data (a part of the batch each) or by features (a part of them each).
+"""Lets several processes train one dictionary: by data (a part of the batch each) or by features (a part of them each).
 
 Without `torchrun` there is one process and every exchange is nothing. All processes must make the same exchanges in the
-same order: whoever decides by something that differs between them (a clock, Ctrl-C) asks `any` first. Knows nothing
-about losses.
+same order: whoever decides by something that differs between them (a clock, Ctrl-C) asks `any` first.
 """
 
 import os
@@ -17,7 +16,7 @@ from sae.common.errors import UserError
 from sae.training.flat import Flat
 
 Split = Literal["data", "features"]
-PATIENCE = timedelta(hours=6)
+TIMEOUT = timedelta(hours=6)
 """How long a process waits for another: the first one may train a subject meanwhile. `torchrun` notices who dies."""
 HINT = "start the processes with `torchrun --nproc_per_node N`, or unset WORLD_SIZE for one process"
 
@@ -244,7 +243,7 @@ def _take_gpu() -> None:
 
 def _meet(backend: str) -> None:
     try:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
     except (dist.DistError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0]

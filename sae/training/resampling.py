@@ -1,4 +1,4 @@
-"""Resampling of dead features, as the appendix of Towards Monosemanticity has it. Knows nothing about the stream.
+"""Resamples dead features, as the appendix of Towards Monosemanticity describes it.
 
 1. Which features were active on none of the last `silent_steps` steps. 2. The loss on many inputs. 3. For each dead
 feature one of them, with a probability in proportion to its loss squared. 4. Its decoder row becomes that input at unit
@@ -41,14 +41,14 @@ class Resampler:
         self._trainer, self._recipe, self._autoencoder = trainer, recipe, autoencoder
         batch = trainer.vectors / trainer.steps_done
         self.batches_wanted = ceil(recipe.resampling.inputs / batch)
-        ranks = self._ranks = trainer.place.ranks
+        ranks = self._ranks = trainer.workspace.ranks
         self._dead_F = ranks.gather_features(trainer.silent_F) >= recipe.resampling.silent_steps * batch
         """Of the whole dictionary."""
         self.dead_S = ranks.own_features(self._dead_F).nonzero()[:, 0]
         self._places_S = ranks.own_features(self._dead_F.cumsum(0) - 1)[self.dead_S]
         """Which of all dead features they are."""
         self._generator = torch_generator(recipe.seed, "resampling", trainer.steps_done)
-        self._chosen_SD = autoencoder.params.buffer.new_zeros((len(self.dead_S), trainer.place.d_in))
+        self._chosen_SD = autoencoder.params.buffer.new_zeros((len(self.dead_S), trainer.workspace.d_in))
         self._total = 0.0
 
     def add(self, x_BD: Tensor) -> None:

@@ -1,8 +1,7 @@
-"""What `sae train` does: a config becomes dictionaries in a folder, and a stopped training is gone on with.
+"""Does what `sae train` does: trains a config's dictionaries into a folder, or continues a stopped training.
 
 The folder: `train.json` (config, status, versions), `metrics.jsonl`, `checkpoint/`, the toy's `subject/` if there is
-one, and for every dictionary a folder in our format. Knows nothing about printing.
-"""
+one, and for every dictionary a folder in our format."""
 
 import importlib.metadata
 import json
@@ -30,7 +29,7 @@ from sae.dictionary import Dictionary
 from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.models.cache import digest
 from sae.models.subject import device_with_doubles
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 from sae.training.checkpoint import LATEST, Checkpoints
 from sae.training.config import TrainConfig
 from sae.training.flat import Scratch
@@ -38,7 +37,7 @@ from sae.training.inputs import Inputs, prepare
 from sae.training.interrupt import Stop, interrupted
 from sae.training.loop import Learner, Tell, enrol, train
 from sae.training.ranks import Ranks, join
-from sae.training.sinks import JsonLines, Sink, WandB, to_all
+from sae.training.sinks import Sink, json_lines, to_all, weights_and_biases
 
 ABOUT, METRICS, CHECKPOINTS = "train.json", "metrics.jsonl", "checkpoint"
 VERSION = 1
@@ -52,7 +51,7 @@ PACKAGES = ("torch", "transformer-lens", "transformers", "safetensors")
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training: its folder, and what train.json says (nothing but in the first of several processes)."""
+    """A finished training: its folder, and the content of train.json (empty in all but the first process)."""
 
     folder: Path
     about: dict[str, Any]
@@ -82,7 +81,7 @@ def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
     about: Any = json.loads(path.read_text("utf-8")) if path.is_file() else None
     if not isinstance(about, dict) or about.get("version") != VERSION:
         if folder.exists() and (not folder.is_dir() or any(not _left_behind(inside) for inside in folder.iterdir())):
-            raise UserError(f"{folder} is there and no training's; choose another place with --out")
+            raise UserError(f"{folder} already exists and holds no training; choose another folder with --out")
         return {}
     differing = list(differences(about["config"], config.identity()))
     if differing and (about["status"] == "complete" or (folder / CHECKPOINTS / LATEST).is_file()):
@@ -91,7 +90,7 @@ def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
 
 
 def _left_behind(path: Path) -> bool:
-    """By a kill in the midst of writing."""
+    """Whether it was left behind when the process was killed while writing."""
     return path.name.startswith(TEMPORARY)
 
 
@@ -114,12 +113,12 @@ class Session:
         if config.batch % ranks.parts:
             raise UserError(f"batch {config.batch} cannot be shared evenly by {ranks.parts} processes")
         self.config, self.folder, self.ranks, self.report = config, folder, ranks, report
-        wanted = config.runtime.device
-        self.device, self.reason = device_with_doubles(wanted, "train", "set runtime.device=cpu")
+        device = config.runtime.device
+        self.device, self.reason = device_with_doubles(device, "train", "set runtime.device=cpu")
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, ranks)
 
     def finish(self) -> Trained:
-        """Train to the end, measure on held-out text, save."""
+        """Train to the end, measure on held-out text, and save."""
         if self.checkpoints.step is None:
             self._begin()
         self._tidy()
@@ -145,15 +144,17 @@ class Session:
         size = self.config.batch // self.ranks.parts
         batches = inputs.stream.batches(size, self._position(inputs))
         first_BD = next(batches)
-        experimental = self.config.runtime.experimental
-        place = Place(first_BD.shape[1], self.device, self._precision, Scratch(self.device), self.ranks, experimental)
-        learners = enrol(self.config.dictionaries, self.config.steps, first_BD, place)
+        learners = enrol(self.config.dictionaries, self.config.steps, first_BD, self._workspace(first_BD.shape[1]))
         self.checkpoints.restore(learners)
         with interrupted() as stop:
             after_step = self._after_step(learners, inputs, batches, stop)
             every = self.config.runtime.measure_every
             train(learners, chain([first_BD], batches), self.report, every, tell, after_step)
         return self._saved(learners, inputs)
+
+    def _workspace(self, d_in: int) -> Workspace:
+        experimental = self.config.runtime.experimental
+        return Workspace(d_in, self.device, self._precision, Scratch(self.device), self.ranks, experimental)
 
     def _position(self, inputs: Inputs) -> Any:
         """Where the stream is gone on with. Raises UserError if the text is not what it was."""
@@ -165,7 +166,7 @@ class Session:
     def _after_step(
         self, learners: Sequence[Learner], inputs: Inputs, batches: Batches, stop: Stop
     ) -> Callable[[int], None]:
-        """Puts the training down now and then, at its end, and before an end that was asked for."""
+        """Return what saves a checkpoint from time to time, at the end, and before a stop that was asked for."""
 
         def after_step(done: int) -> None:
             stopping = done % (ASK_EVERY if self.ranks.world > 1 else 1) == 0 and self.ranks.any(stop.asked)
@@ -179,19 +180,19 @@ class Session:
 
     @property
     def _precision(self) -> torch.dtype:
-        wanted = self.config.runtime.precision
+        precision = self.config.runtime.precision
         able = self.device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
         automatic = "bfloat16" if able else "float32"
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[automatic if wanted == "auto" else wanted]
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[automatic if precision == "auto" else precision]
 
     def _sinks(self) -> list[Sink]:
         if not self.ranks.first:
             return []
-        sinks: list[Sink] = [JsonLines(self.folder / METRICS, self.checkpoints.step or 0)]
+        sinks: list[Sink] = [json_lines(self.folder / METRICS, self.checkpoints.step or 0)]
         if self.config.runtime.wandb:
             config = self.config.model_dump(mode="json")
             run = f"{self.folder.name}-{digest([str(self.folder.resolve()), self.config.identity()])}"
-            sinks.append(WandB(self.config.runtime.wandb, self.folder.name, run, config))
+            sinks.append(weights_and_biases(self.config.runtime.wandb, self.folder.name, run, config))
         return sinks
 
     def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:
@@ -201,13 +202,13 @@ class Session:
         made = [one.trainer.dictionary(hook_point, name, self._facts(one, inputs)) for one in sound]
         if not self.ranks.first:
             return Trained(self.folder, {})
-        found = self._evaluations(made, inputs) if made else []
-        for dictionary, evaluation in zip(made, found, strict=True):
+        evaluations = self._evaluations(made, inputs) if made else []
+        for dictionary, evaluation in zip(made, evaluations, strict=True):
             measured = replace(dictionary, metadata={**dictionary.metadata, "metrics": evaluation.to_json()})
             shutil.rmtree(self.folder / dictionary.name, ignore_errors=True)  # of an end that was cut short
             formats.save(measured, self.folder / dictionary.name)
         problems = {learner.name: learner.problem for learner in learners if learner.problem}
-        about = self._write_about("complete", {"dictionaries": _summary(sound, found), "problems": problems})
+        about = self._write_about("complete", {"dictionaries": _summary(sound, evaluations), "problems": problems})
         shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
         return Trained(self.folder, about)
 
@@ -216,12 +217,12 @@ class Session:
         return evaluate_all(made, inputs.subject, hook_point, self._measured(inputs), self.report, cosines=cosines)
 
     def _measured(self, inputs: Inputs) -> Blocks:
-        """Held-out text, no more than was asked for."""
+        """Return held-out text, no more than the config asks for."""
         n_blocks = -(-self.config.corpus.held_out_tokens // self.config.corpus.context)
         return inputs.held_out.take(np.arange(min(n_blocks, len(inputs.held_out.ids_NC))))
 
     def _facts(self, learner: Learner, inputs: Inputs) -> dict[str, Any]:
-        """What goes into a dictionary's metadata beside its recipe."""
+        """Return what goes into a dictionary's metadata beside its recipe."""
         return {
             "prepend_bos": inputs.subject.prepend_bos,
             "processing": {},
@@ -261,8 +262,8 @@ def _fast_products(device: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _summary(learners: Sequence[Learner], found: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """A row per dictionary, for the table at the end."""
+def _summary(learners: Sequence[Learner], evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Return a row for each dictionary, for the table at the end."""
     return [
         {
             "name": learner.name,
@@ -274,5 +275,5 @@ def _summary(learners: Sequence[Learner], found: Sequence[Evaluation]) -> list[d
             "ms_per_step": 1000 * learner.seconds_per_step,
             "megabytes": learner.trainer.bytes / 2**20,
         }
-        for learner, evaluation in zip(learners, found, strict=True)
+        for learner, evaluation in zip(learners, evaluations, strict=True)
     ]

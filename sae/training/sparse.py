@@ -1,4 +1,4 @@
-"""Few active features among many: which they are, and products with only those. Knows nothing about losses.
+"""Selects the few active features among many, and multiplies with only those.
 
 A batch's active features are a list sorted by row (a CSR matrix). Products with it read and write the rows of the few
 active features only: 2 N D operations for N entries, where the dense product takes 2 B D F.
@@ -31,24 +31,24 @@ class Entries:
 
 
 def top_k(pre_BF: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and indices [B, k] of each row's k largest, in no order; which of several equal ones is undefined.
+    """Return values and indices [B, k] of each row's k largest, in no order; which of several equal ones is undefined.
 
     In two stages: the k largest lie in the k groups with the largest maxima, so only those groups are searched.
     """
     b, n_features = pre_BF.shape
     if n_features % GROUP or 2 * k * GROUP > n_features:
-        found = pre_BF.topk(k, dim=1, sorted=False)
-        return found.values, found.indices
+        largest = pre_BF.topk(k, dim=1, sorted=False)
+        return largest.values, largest.indices
     stride = n_features // GROUP  # a group's members lie apart, so that the maxima are taken over whole cache lines
     groups_BK = pre_BF.view(b, GROUP, stride).amax(1).topk(k, dim=1, sorted=False).indices
     members_G = torch.arange(0, n_features, stride, device=pre_BF.device)
     candidates_BC = (groups_BK[:, :, None] + members_G).flatten(1)
-    values_BK, places_BK = pre_BF.gather(1, candidates_BC).topk(k, dim=1, sorted=False)
-    return values_BK, candidates_BC.gather(1, places_BK)
+    values_BK, indices_BK = pre_BF.gather(1, candidates_BC).topk(k, dim=1, sorted=False)
+    return values_BK, candidates_BC.gather(1, indices_BK)
 
 
 def batch_top_k(pre_BF: Tensor, n: int, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and flat places [n] of the whole batch's n largest, sorted by place.
+    """Return values and flat indices [n] of the whole batch's n largest, sorted by index.
 
     Only what exceeds `floor`, a guess somewhat below the n-th largest, is searched. On a CPU a guess that is too high
     costs a full search. On a GPU, where to look would be to wait for it, at most 3n are searched, and a wrong guess
@@ -56,20 +56,20 @@ def batch_top_k(pre_BF: Tensor, n: int, floor: Tensor) -> tuple[Tensor, Tensor]:
     """
     flat = pre_BF.flatten()
     if pre_BF.is_cuda:
-        places_C = torch.nonzero_static(flat > floor, size=3 * n, fill_value=-1)[:, 0]
-        values_C = flat[places_C].masked_fill_(places_C < 0, -torch.inf)
+        indices_C = torch.nonzero_static(flat > floor, size=3 * n, fill_value=-1)[:, 0]
+        values_C = flat[indices_C].masked_fill_(indices_C < 0, -torch.inf)
     else:
-        places_C = _promising(pre_BF, floor)
-        values_C = flat[places_C]
+        indices_C = _promising(pre_BF, floor)
+        values_C = flat[indices_C]
         if int((values_C > floor).count_nonzero()) < n:
-            values_C, places_C = flat.topk(n, sorted=False)
-    found = values_C.topk(n, sorted=False)
-    places_N, order_N = places_C[found.indices].clamp_min(0).sort()
-    return found.values[order_N], places_N
+            values_C, indices_C = flat.topk(n, sorted=False)
+    largest = values_C.topk(n, sorted=False)
+    indices_N, order_N = indices_C[largest.indices].clamp_min(0).sort()
+    return largest.values[order_N], indices_N
 
 
 def _promising(pre_BF: Tensor, floor: Tensor) -> Tensor:
-    """Flat places of all members of the groups whose maximum exceeds `floor`."""
+    """Return flat indices of all members of the groups whose maximum exceeds `floor`."""
     b, n_features = pre_BF.shape
     group = GROUP if n_features % GROUP == 0 else 1
     stride = n_features // group
@@ -79,15 +79,15 @@ def _promising(pre_BF: Tensor, floor: Tensor) -> Tensor:
 
 
 def by_row(values_BK: Tensor, features_BK: Tensor) -> Entries:
-    """Entries of k features per vector."""
+    """Return entries of k features per vector."""
     b, k = values_BK.shape
     offsets_R = torch.arange(0, b * k, k, device=values_BK.device)
     rows_N = torch.arange(b, device=values_BK.device).repeat_interleave(k, output_size=b * k)
     return Entries(values_BK.flatten(), features_BK.flatten(), rows_N, offsets_R)
 
 
-def by_place(values_N: Tensor, rows_N: Tensor, features_N: Tensor, n_rows: int) -> Entries:
-    """Entries given in any order."""
+def by_index(values_N: Tensor, rows_N: Tensor, features_N: Tensor, n_rows: int) -> Entries:
+    """Return entries that are given in any order."""
     sorted_N, order_N = rows_N.sort(stable=True)
     return Entries(values_N[order_N], features_N[order_N], sorted_N, _starts(sorted_N, n_rows))
 
@@ -139,5 +139,5 @@ class Transposed:
 
 
 def _starts(sorted_N: Tensor, n: int) -> Tensor:
-    """Where each of 0..n-1 begins in a sorted list."""
+    """Return where each of 0..n-1 begins in a sorted list."""
     return torch.searchsorted(sorted_N, torch.arange(n, device=sorted_N.device, dtype=sorted_N.dtype))

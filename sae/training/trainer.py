@@ -1,7 +1,6 @@
-"""One dictionary being trained: a step from activations to changed weights, and what is known of it so far.
+"""Trains one dictionary: a step changes its weights by a batch of activations, and measures it on the way.
 
-Knows nothing about where activations come from, files, or the other dictionaries on the same stream. A step waits for
-no result of the device.
+A step waits for no result of the device.
 
 Shape suffixes: B activation vectors, D their width, F features, S dead features.
 """
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
-from sae.training.architectures.base import Losses, Place
+from sae.training.architectures.base import Losses, Workspace
 from sae.training.architectures.recipe import Recipe
 from sae.training.architectures.registry import build
 from sae.training.capture import Captured
@@ -45,19 +44,19 @@ class Trainer:
             same in all processes.
     """
 
-    def __init__(self, recipe: Recipe, steps: int, first_BD: Tensor, place: Place) -> None:
-        self.recipe, self.steps, self.place = recipe, steps, place
+    def __init__(self, recipe: Recipe, steps: int, first_BD: Tensor, workspace: Workspace) -> None:
+        self.recipe, self.steps, self.workspace = recipe, steps, workspace
         self.scale = float(first_BD.float().square().mean().sqrt()) if recipe.normalise else 1.0
-        self.autoencoder = build(recipe, place)
+        self.autoencoder = build(recipe, workspace)
         scaled_BD = first_BD.float() / self.scale
         self.autoencoder.initialise(scaled_BD, geometric_median(scaled_BD))
         self.autoencoder.refresh()
         self.adam = Adam(recipe, self.autoencoder.params, self.autoencoder.grads, self.autoencoder.n_features)
-        self.silent_F = torch.zeros(self.autoencoder.n_local, dtype=torch.long, device=place.device)
-        self.dead_F = torch.zeros(self.autoencoder.n_local, dtype=torch.bool, device=place.device)
+        self.silent_F = torch.zeros(self.autoencoder.n_local, dtype=torch.long, device=workspace.device)
+        self.dead_F = torch.zeros(self.autoencoder.n_local, dtype=torch.bool, device=workspace.device)
         self.steps_done = self.vectors = 0
         self.losses: Losses | None = None
-        self._update = Captured(self._eager, place)
+        self._update = Captured(self._eager, workspace)
 
     @property
     def done(self) -> bool:
@@ -70,12 +69,12 @@ class Trainer:
         self.autoencoder.progress.fill_(done)
         self.losses = self._update(x_BD, replay=self.autoencoder.dead_S is None)
         self.steps_done += 1
-        self.vectors += len(x_BD) * self.place.ranks.parts
+        self.vectors += len(x_BD) * self.workspace.ranks.parts
         if self.steps_done % LOOK_EVERY == 0:
             self._look_for_dead()
 
     def _eager(self, x_BD: Tensor) -> Losses:
-        autoencoder, ranks = self.autoencoder, self.place.ranks
+        autoencoder, ranks = self.autoencoder, self.workspace.ranks
         losses = autoencoder.gradients(self.scaled(x_BD))
         ranks.average_over_parts(autoencoder.grads.buffer)
         autoencoder.project()
@@ -89,23 +88,23 @@ class Trainer:
         return losses
 
     def scaled(self, x_BD: Tensor) -> Tensor:
-        """In the units and the precision trained in."""
-        if self.scale == 1 and x_BD.dtype == self.place.compute:
+        """Return vectors in the units and the precision trained in."""
+        if self.scale == 1 and x_BD.dtype == self.workspace.compute:
             return x_BD
-        scaled_BD = self.place.scratch("x", tuple(x_BD.shape), self.place.compute)
+        scaled_BD = self.workspace.scratch("x", tuple(x_BD.shape), self.workspace.compute)
         return torch.mul(x_BD, 1 / self.scale, out=scaled_BD)
 
     def measure(self, x_BD: Tensor) -> Measured:
-        """Of the last step, whose batch (this process's part) is given. Waits for the device.
+        """Measure the last step, whose batch (this process's part) is given. Waits for the device.
 
         All processes measure together and get the same: the whole batch's and the whole dictionary's.
         """
         assert self.losses is not None, "nothing was trained yet"
-        ranks, losses = self.place.ranks, self.losses
+        ranks, losses = self.workspace.ranks, self.losses
         own = torch.stack([losses.penalty, losses.active.to(losses.penalty.dtype) / len(x_BD)])
         penalty, active = ranks.sum_over_features(own)
-        found = [losses.error + penalty, active, losses.squared_error, self._variation(x_BD)]
-        loss, l0, squared, variation = ranks.average_over_parts(torch.stack(found)).tolist()
+        sums = [losses.error + penalty, active, losses.squared_error, self._variation(x_BD)]
+        loss, l0, squared, variation = ranks.average_over_parts(torch.stack(sums)).tolist()
         silent_F = ranks.gather_features(self.silent_F)
         dead = float((silent_F >= min(self.recipe.dead_after, self.vectors)).double().mean())
         return Measured(loss, l0, squared / variation if variation > 0 else math.nan, dead)
@@ -113,10 +112,10 @@ class Trainer:
     def _variation(self, x_BD: Tensor) -> Tensor:
         """Squared distances of these vectors to the whole batch's mean, summed, in the units trained in."""
         x_BD = x_BD.to(self.autoencoder.master) / self.scale
-        return (x_BD - self.place.ranks.average_over_parts(x_BD.mean(0))).square().sum()
+        return (x_BD - self.workspace.ranks.average_over_parts(x_BD.mean(0))).square().sum()
 
     def dictionary(self, hook_point: str, model: str, metadata: dict[str, Any]) -> Dictionary:
-        """The autoencoder in the activations' own scale."""
+        """Return the autoencoder in the activations' own scale."""
         weights = self.autoencoder.weights()
         return Dictionary(
             name=self.recipe.label,
@@ -134,12 +133,12 @@ class Trainer:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors that training goes on from, by name."""
+        """Return the tensors that a continued training needs, by name."""
         own = {"params": self.autoencoder.params.buffer, "silent": self.silent_F, "dead": self.dead_F}
         return own | self.adam.state() | dict(self.autoencoder.state())
 
     def facts(self) -> dict[str, Any]:
-        """What else that is, as plain values."""
+        """Return what else it needs, as plain values."""
         return {
             "steps_done": self.steps_done,
             "vectors": self.vectors,
@@ -148,7 +147,7 @@ class Trainer:
         }
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Go on from what `tensors` and `facts` gave."""
+        """Continue from what `tensors` and `facts` returned."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         self.steps_done, self.vectors, self.scale = facts["steps_done"], facts["vectors"], facts["scale"]
@@ -170,7 +169,7 @@ class Trainer:
         """Give dead features to a loss that has a part for them; if any process has some, all take part."""
         if self.autoencoder.teaches_dead:
             dead_S = self.dead_F.nonzero()[:, 0]
-            self.autoencoder.dead_S = dead_S if self.place.ranks.any(len(dead_S) > 0) else None
+            self.autoencoder.dead_S = dead_S if self.workspace.ranks.any(len(dead_S) > 0) else None
 
 
 def geometric_median(x_BD: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
 from sae.training.trainer import Trainer
@@ -86,8 +86,8 @@ def our_step(wanted: Sequence[recipes.Recipe], first_BD: Tensor) -> Step:
     """A step of all of them on the same batch, as `sae.training.loop` drives them; bf16 products on a GPU."""
     device = first_BD.device.type
     compute = torch.bfloat16 if device == "cuda" else torch.float32
-    place = Place(first_BD.shape[1], device, compute, Scratch(device), Ranks(), experimental=True)
-    trainers = [Trainer(recipe, STEPS, first_BD, place) for recipe in wanted]
+    workspace = Workspace(first_BD.shape[1], device, compute, Scratch(device), Ranks(), experimental=True)
+    trainers = [Trainer(recipe, STEPS, first_BD, workspace) for recipe in wanted]
 
     @torch.no_grad()
     def step(x_BD: Tensor) -> None:

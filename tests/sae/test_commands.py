@@ -22,7 +22,7 @@ def test_a_mistake_is_told_under_the_programs_name_with_its_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("Resumable", "stopped; the same command goes on from here"), ("click.Command", "stopped")]
+    ("kind", "said"), [("Resumable", "stopped; the same command continues from here"), ("click.Command", "stopped")]
 )
 def test_only_what_keeps_its_work_says_that_it_goes_on(kind: str, said: str) -> None:
     code = (

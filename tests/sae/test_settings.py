@@ -95,7 +95,7 @@ def test_items_of_lists_are_changed_by_number_and_nothing_else_is() -> None:
         ({"sizes.0.k": 3}, "sizes.0: input should be a valid integer"),
         ({"main": {"architecture": "tpk"}}, "main.architecture: unknown 'tpk'; did you mean topk?"),
         ({"main": {"architecture": "topk", "kk": 3}}, "unknown key 'main.kk'; did you mean k?"),
-        ({"alone": {}}, "alone.expansion is needed here"),
+        ({"alone": {}}, "alone.expansion is required"),
         ({"alone.expansion": 0.5}, "here: alone: a K in upper case, SAE"),
         ({"name": ["x" * 999]}, r"name: input should be a valid string (got ['xxxxx"),
     ],

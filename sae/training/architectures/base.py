@@ -1,4 +1,4 @@
-"""What every architecture has: parameters, a written gradient of its loss, a dictionary. Knows no optimiser, no data.
+"""Defines what every architecture has: parameters, a hand-written gradient of its loss, and weights to save.
 
 Encoder and decoder are both kept with a row per feature, [F, D], so that a few features' weights lie together.
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where and how an autoencoder is trained: its width, device, precision of products, memory, processes."""
+class Workspace:
+    """What an autoencoder is trained with: its width, device, precision of products, memory and processes."""
 
     d_in: int
     device: str
@@ -79,21 +79,21 @@ class Autoencoder(ABC):
     unit_rows: ClassVar[str] = "W_dec"
     """The matrix whose rows are kept at unit norm."""
 
-    def __init__(self, recipe: Recipe, place: Place) -> None:
+    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
         import torch
 
         from sae.training.flat import Flat
 
-        self.recipe, self.place = recipe, place
-        self.n_features = int(recipe.expansion * place.d_in)
-        self.n_local = place.ranks.features_here(self.n_features)
-        self.master = torch.float64 if place.compute == torch.float64 else torch.float32
+        self.recipe, self.workspace = recipe, workspace
+        self.n_features = int(recipe.expansion * workspace.d_in)
+        self.n_local = workspace.ranks.features_here(self.n_features)
+        self.master = torch.float64 if workspace.compute == torch.float64 else torch.float32
         """Precision of the weights, their gradients and all sums over vectors."""
-        self.params = Flat(self.shapes(), place.device, self.master)
+        self.params = Flat(self.shapes(), workspace.device, self.master)
         self.grads = self.params.like()
-        self.low = self.params if place.compute == self.master else self.params.like(place.compute)
-        self.fired_F = torch.zeros(self.n_local, dtype=torch.bool, device=place.device)
-        self.progress = torch.zeros((), device=place.device, dtype=self.master)
+        self.low = self.params if workspace.compute == self.master else self.params.like(workspace.compute)
+        self.fired_F = torch.zeros(self.n_local, dtype=torch.bool, device=workspace.device)
+        self.progress = torch.zeros((), device=workspace.device, dtype=self.master)
         """Share of the steps done, for penalties that rise."""
         self.error_weight = 1.0
         self.dead_S: Tensor | None = None
@@ -105,7 +105,7 @@ class Autoencoder(ABC):
         return False
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        d, f = self.place.d_in, self.n_local
+        d, f = self.workspace.d_in, self.n_local
         return {"W_enc": (f, d), "W_dec": (f, d), "b_enc": (f,), "b_dec": (d,)}
 
     def state(self) -> Mapping[str, Tensor]:
@@ -134,7 +134,7 @@ class Autoencoder(ABC):
 
     def whole(self, name: str) -> Tensor:
         """A parameter of all features, on the CPU: where features are shared they may not fit one device."""
-        return self.place.ranks.gather_features(self.params[name].cpu())
+        return self.workspace.ranks.gather_features(self.params[name].cpu())
 
     def refresh(self) -> None:
         """Bring the copy that products read up to date."""
@@ -146,7 +146,7 @@ class Autoencoder(ABC):
         import torch
 
         W_FD, grad_FD = self.params[self.unit_rows], self.grads[self.unit_rows]
-        product_FD = self.place.scratch("project", tuple(W_FD.shape), self.master)
+        product_FD = self.workspace.scratch("project", tuple(W_FD.shape), self.master)
         along_F1 = torch.mul(W_FD, grad_FD, out=product_FD).sum(1, keepdim=True)
         grad_FD.addcmul_(W_FD, along_F1, value=-1)
 
@@ -165,8 +165,8 @@ class Autoencoder(ABC):
         import torch
 
         generator = torch_generator(self.recipe.seed, "initial weights")
-        rows_FD = torch.randn((self.n_features, self.place.d_in), generator=generator)
-        return self.place.ranks.own_features(rows_FD / rows_FD.norm(dim=1, keepdim=True))
+        rows_FD = torch.randn((self.n_features, self.workspace.d_in), generator=generator)
+        return self.workspace.ranks.own_features(rows_FD / rows_FD.norm(dim=1, keepdim=True))
 
     def _set_error_weight(self, x_BD: Tensor) -> None:
         variance = float((x_BD - x_BD.mean(0)).double().square().sum() / len(x_BD))
@@ -193,12 +193,12 @@ class Autoencoder(ABC):
         """
         import torch
 
-        through_encoder_D = self.place.ranks.sum_over_features(pre_grad_F @ self.params["W_enc"])
+        through_encoder_D = self.workspace.ranks.sum_over_features(pre_grad_F @ self.params["W_enc"])
         torch.sub(grad_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
 
     def _rows(self, name: str, x_BD: Tensor, columns: int) -> Tensor:
         """Working memory [B, columns]."""
-        return self.place.scratch(name, (len(x_BD), columns), x_BD.dtype)
+        return self.workspace.scratch(name, (len(x_BD), columns), x_BD.dtype)
 
 
 def positive(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae.dictionary import Activation
-    from sae.training.architectures.base import Place
+    from sae.training.architectures.base import Workspace
     from sae.training.sparse import Entries
 
 MEMORY, SHARE = 100, 0.1
@@ -41,11 +41,11 @@ class BatchTopKAutoencoder(TopKAutoencoder):
     in is smaller. The threshold follows the mean of the parts' smallest kept activations and is the same everywhere.
     """
 
-    def __init__(self, recipe: Sparse, place: Place) -> None:
+    def __init__(self, recipe: Sparse, workspace: Workspace) -> None:
         import torch
 
-        super().__init__(recipe, place)
-        self.threshold = torch.full((), -1.0, device=place.device, dtype=self.master)
+        super().__init__(recipe, workspace)
+        self.threshold = torch.full((), -1.0, device=workspace.device, dtype=self.master)
         """Running mean of the smallest kept activation."""
         self.floor, self.seen = torch.zeros_like(self.threshold), torch.zeros_like(self.threshold)
 
@@ -69,21 +69,21 @@ class BatchTopKAutoencoder(TopKAutoencoder):
         from sae.training.sparse import batch_top_k
 
         b, n = len(pre_BF), min(self.recipe.k * len(pre_BF), pre_BF.numel())
-        values_N, places_N = batch_top_k(pre_BF, n, self.floor)
-        values_N = self.place.ranks.kept(values_N.relu(), self.recipe.k * b)
+        values_N, indices_N = batch_top_k(pre_BF, n, self.floor)
+        values_N = self.workspace.ranks.kept(values_N.relu(), self.recipe.k * b)
         self._note(values_N)
-        return self._listed(values_N, places_N // self.n_local, places_N % self.n_local, b)
+        return self._listed(values_N, indices_N // self.n_local, indices_N % self.n_local, b)
 
     def _listed(self, values_N: Tensor, rows_N: Tensor, features_N: Tensor, b: int) -> Entries:
-        from sae.training.sparse import by_place
+        from sae.training.sparse import by_index
 
-        return by_place(values_N, rows_N, features_N, b)
+        return by_index(values_N, rows_N, features_N, b)
 
     def _note(self, values_N: Tensor) -> None:
         """Follow the smallest kept activation, all processes alike."""
         import torch
 
-        ranks, smallest = self.place.ranks, torch.where(values_N > 0, values_N, torch.inf).amin().to(self.master)
+        ranks, smallest = self.workspace.ranks, torch.where(values_N > 0, values_N, torch.inf).amin().to(self.master)
         smallest = ranks.least_over_features(smallest)
         smallest = ranks.average_over_parts(torch.where(smallest.isinf(), 0.0, smallest))
         self.seen.add_(1)

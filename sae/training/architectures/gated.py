@@ -33,7 +33,7 @@ class GatedAutoencoder(Autoencoder):
     recipe: Gated
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        f, d = self.n_local, self.place.d_in
+        f, d = self.n_local, self.workspace.d_in
         return {"W_enc": (f, d), "W_dec": (f, d), "b_gate": (f,), "r_mag": (f,), "b_mag": (f,), "b_dec": (d,)}
 
     def gradients(self, x_BD: Tensor) -> Losses:
@@ -65,7 +65,7 @@ class GatedAutoencoder(Autoencoder):
         return Weights(W_enc_FD, W_enc_FD.new_zeros(len(W_enc_FD)), self.whole("W_dec"), self.params["b_dec"].cpu())
 
     def _error(self, f_BF: Tensor, z_BD: Tensor) -> Tensor:
-        return self.place.ranks.sum_over_features(f_BF @ self.low["W_dec"]).sub_(z_BD)
+        return self.workspace.ranks.sum_over_features(f_BF @ self.low["W_dec"]).sub_(z_BD)
 
     def _l1(self) -> Tensor:
         return self.recipe.l1 * rising(self.recipe.l1_warmup, self.progress)

@@ -33,11 +33,12 @@ class JumpReLU(Recipe):
     l0: Annotated[float, Field(ge=0)]
     """Coefficient of the number of active features."""
     l0_warmup: Share = 0.1
+    """Share of the steps, at the start, over which the penalty rises linearly."""
     bandwidth: Positive = 0.03
     """Width of the rectangle around a threshold, in the units trained in. The paper's 0.001 is for vectors of norm 1;
     `normalise` gives them norm sqrt(d), in which it is 0.001 sqrt(d): 0.03 at d = 900."""
     threshold: Positive = 0.03
-    """Where all thresholds begin, in the same units; in a short training they cannot rise far."""
+    """First value of all thresholds, in the same units; in a short training they cannot rise far."""
 
 
 class JumpReLUAutoencoder(Autoencoder):
@@ -61,7 +62,7 @@ class JumpReLUAutoencoder(Autoencoder):
         pre_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("pre", x_BD, self.n_local))
         f_BF = torch.sub(pre_BF, threshold_F, out=self._rows("f", x_BD, self.n_local)).relu_()
         f_BF = rectified(pre_BF.clone(), f_BF)
-        error_BD = self.place.ranks.sum_over_features(f_BF @ p["W_dec"]).sub_(z_BD)
+        error_BD = self.workspace.ranks.sum_over_features(f_BF @ p["W_dec"]).sub_(z_BD)
         losses = self._losses(f_BF, error_BD)
         error_BD.mul_(2 * self.error_weight / b)
         self._product(f_BF.T, error_BD, "W_dec")
@@ -90,9 +91,7 @@ class JumpReLUAutoencoder(Autoencoder):
 
     def _threshold(self, pre_BF: Tensor, grad_BF: Tensor, threshold_F: Tensor) -> None:
         """Of log t: -(t / bandwidth) * sum over vectors within half a bandwidth of (t * gradient at f + l0 / B)."""
-        near_BF = (
-            pre_BF.sub_(threshold_F).abs_().lt_(self.recipe.bandwidth / 2)
-        )  # 1 or 0, in the pre-activations' place
+        near_BF = pre_BF.sub_(threshold_F).abs_().lt_(self.recipe.bandwidth / 2)  # 1 or 0, overwrites pre_BF
         counted_F = near_BF.sum(0, dtype=self.master) * (self._l0() / len(pre_BF))
         felt_F = near_BF.mul_(grad_BF).sum(0, dtype=self.master)
         slope_F = (threshold_F * felt_F + counted_F) / -self.recipe.bandwidth

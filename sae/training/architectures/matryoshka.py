@@ -18,7 +18,7 @@ from sae.training.architectures.registry import ARCHITECTURES, Architecture
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sae.training.architectures.base import Place
+    from sae.training.architectures.base import Workspace
     from sae.training.sparse import Entries
 
 
@@ -39,26 +39,26 @@ class Matryoshka(Sparse):
 class MatryoshkaAutoencoder(BatchTopKAutoencoder):
     """BatchTopK whose loss is the mean over prefixes of the features, each reconstructing by itself."""
 
-    def __init__(self, recipe: Matryoshka, place: Place) -> None:
+    def __init__(self, recipe: Matryoshka, workspace: Workspace) -> None:
         import torch
 
-        super().__init__(recipe, place)
-        if place.ranks.features_here(self.n_features) != self.n_features:
+        super().__init__(recipe, workspace)
+        if workspace.ranks.features_here(self.n_features) != self.n_features:
             raise UserError(f"dictionary {recipe.label}: matryoshka's features cannot be shared; set split: data")
         ends = [round(share * self.n_features) for share in recipe.prefixes]
         if 0 in ends or len(set(ends)) < len(ends):
             raise UserError(
                 f"dictionary {recipe.label}: two prefixes of {self.n_features} features are alike; take fewer"
             )
-        self.ends_G = torch.tensor(ends, device=place.device)
+        self.ends_G = torch.tensor(ends, device=workspace.device)
 
     def _listed(self, values_N: Tensor, rows_N: Tensor, features_N: Tensor, b: int) -> Entries:
         import torch
 
-        from sae.training.sparse import by_place
+        from sae.training.sparse import by_index
 
         group_N = torch.searchsorted(self.ends_G, features_N, right=True)
-        return by_place(values_N, rows_N + b * group_N, features_N, b * len(self.ends_G))
+        return by_index(values_N, rows_N + b * group_N, features_N, b * len(self.ends_G))
 
 
 ARCHITECTURES.register("matryoshka", Architecture("matryoshka", "#a44a3f", Matryoshka, MatryoshkaAutoencoder))

@@ -20,31 +20,35 @@ from sae.common.settings import Section
 
 
 class Recipe(Section):
-    """What all architectures share."""
+    """Settings that all architectures have."""
 
     architecture: str
+    """Name of the architecture."""
     name: Annotated[str, Field(pattern=r"^[\w.=+-]+$")] | None = None
-    """Names the dictionary's folder; null: the architecture, expansion, sparsity, and a seed other than 0."""
+    """Name of the dictionary and its folder; null: made of architecture, expansion, sparsity and seed."""
     expansion: Positive = 8
-    """Features per dimension of the hook point."""
+    """Number of features divided by the hook point's width."""
     seed: int = 0
-    """Of the initial weights."""
+    """Seed of the initial weights."""
     squared_error: Literal["mean", "sum", "variance"] = "variance"
+    """What the squared error is multiplied by: `mean` 1 / width, `sum` 1, `variance` 1 / the activations' variance.
+    Coefficients of sparsity are relative to this."""
     normalise: bool = True
-    """Train on activations divided by the root of their mean square; the factor is folded in when saved."""
+    """Train on activations divided by the root of their mean square; saved weights are for activations as they are."""
     lr: Positive | None = None
-    """Adam's rate at its peak; null: 2e-4 * sqrt(2^14 / features)."""
+    """Peak of Adam's learning rate; null: 2e-4 * sqrt(2^14 / features)."""
     betas: tuple[Share, Share] = (0.9, 0.999)
+    """Adam's decay rates."""
     eps: Positive = 1e-8
-    """Adam's; features whose gradients are not far above it learn more slowly."""
+    """Adam's epsilon; features whose gradients are not far above it learn more slowly."""
     warmup: Share = 0.05
-    """Share of the steps over which the rate rises linearly."""
+    """Share of the steps, at the start, over which the learning rate rises linearly."""
     decay: Share = 0.2
-    """Share of the steps, the last ones, over which it falls linearly to 0."""
+    """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
     clip: Positive | None = None
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; null: no limit."""
     dead_after: Count = 10_000_000
-    """A feature is dead when it was active on none of so many vectors in a row."""
+    """A feature counts as dead when it was active on none of this many vectors in a row."""
     sparsity: ClassVar[str] = "k"
     """The setting that decides how sparse the features are."""
 
@@ -61,16 +65,17 @@ class L1(Recipe):
 
     sparsity: ClassVar[str] = "l1"
     l1: Annotated[float, Field(ge=0)]
+    """Coefficient of the penalty."""
     l1_warmup: Share = 0.0
-    """Share of the steps over which the penalty rises linearly."""
+    """Share of the steps, at the start, over which the penalty rises linearly."""
 
 
 class Sparse(Recipe):
-    """What the TopK family shares (Gao et al. 2024); weights begin as each other's transposes."""
+    """Settings of the TopK family (Gao et al. 2024)."""
 
     k: Count = 32
     """Active features per vector."""
     aux: Annotated[float, Field(ge=0)] = 1 / 32
-    """Coefficient of the auxiliary loss: the share of the error's variance that the best dead features leave."""
+    """Coefficient of the auxiliary loss, in which dead features reconstruct the error; 0: none."""
     k_aux: Count | None = None
-    """So many dead features take part; null: half the hook point's width."""
+    """Number of dead features in the auxiliary loss; null: half of the hook point's width."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sae.common.registry import Registry
 
 if TYPE_CHECKING:
-    from sae.training.architectures.base import Autoencoder, Place
+    from sae.training.architectures.base import Autoencoder, Workspace
     from sae.training.architectures.recipe import Recipe
 
 
@@ -26,7 +26,7 @@ class Architecture:
     recipe: type[Recipe]
     """Its settings."""
     autoencoder: type[Autoencoder]
-    """Its parameters and the gradients of its loss; made with a recipe and a place."""
+    """Its parameters and the gradients of its loss; made from a recipe and a workspace."""
 
 
 ARCHITECTURES: Registry[Architecture] = Registry(
@@ -38,6 +38,6 @@ ARCHITECTURES: Registry[Architecture] = Registry(
 )
 
 
-def build(recipe: Recipe, place: Place) -> Autoencoder:
+def build(recipe: Recipe, workspace: Workspace) -> Autoencoder:
     """Return an autoencoder of the recipe's architecture, its weights still zero."""
-    return ARCHITECTURES.get(recipe.architecture).autoencoder(recipe, place)
+    return ARCHITECTURES.get(recipe.architecture).autoencoder(recipe, workspace)

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 class Resampling(Section):
-    """Dead features begin anew on badly explained inputs (Towards Monosemanticity, appendix on resampling).
+    """Dead features start over on badly reconstructed inputs (Towards Monosemanticity, appendix on resampling).
 
-    The inputs are taken from the stream, so whatever is trained beside it goes on with later ones.
+    The inputs are taken from the stream; dictionaries that are trained at the same time continue with later ones.
     """
 
     steps: tuple[Count, ...] = ()
-    """The steps after which it is done."""
+    """Steps after which dead features are resampled."""
     silent_steps: Count = 12_500
-    """Active in none of so many steps is dead."""
+    """A feature that was active in none of this many steps is resampled."""
     inputs: Count = 819_200
-    """Vectors whose losses are looked at."""
+    """Number of activation vectors to draw the new directions from."""
     encoder_norm: Positive = 0.2
-    """Norm of a new encoder row, as a share of the living ones' mean norm."""
+    """Norm of a new encoder row, divided by the mean norm of the other features' rows."""
 
 
 class ReLU(L1):
@@ -42,6 +42,7 @@ class ReLU(L1):
 
     architecture: Literal["relu"] = "relu"
     resampling: Resampling = Resampling()
+    """When and how dead features start over; by default never."""
 
 
 class ReLUAutoencoder(Autoencoder):
@@ -73,7 +74,7 @@ class ReLUAutoencoder(Autoencoder):
         import torch
 
         made_BD = torch.mm(f_BF, self.low["W_dec"], out=self._rows("error", z_BD, z_BD.shape[1]))
-        return self.place.ranks.sum_over_features(made_BD).sub_(z_BD)
+        return self.workspace.ranks.sum_over_features(made_BD).sub_(z_BD)
 
     def _losses(self, f_BF: Tensor, error_BD: Tensor) -> Losses:
         import torch

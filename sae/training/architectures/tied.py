@@ -29,7 +29,7 @@ class TiedAutoencoder(ReLUAutoencoder):
     recipe: Tied  # type: ignore[assignment]
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {"W_dec": (self.n_local, self.place.d_in), "b_enc": (self.n_local,)}
+        return {"W_dec": (self.n_local, self.workspace.d_in), "b_enc": (self.n_local,)}
 
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
         self.params["W_dec"].copy_(self._random_rows())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae.dictionary import Activation
-    from sae.training.architectures.base import Place
+    from sae.training.architectures.base import Workspace
     from sae.training.sparse import Entries
 
 
@@ -37,8 +37,8 @@ class TopKAutoencoder(Autoencoder):
 
     recipe: Sparse
 
-    def __init__(self, recipe: Sparse, place: Place) -> None:
-        super().__init__(recipe, place)
+    def __init__(self, recipe: Sparse, workspace: Workspace) -> None:
+        super().__init__(recipe, workspace)
         if recipe.k > self.n_features:
             raise UserError(f"dictionary {recipe.label}: k = {recipe.k} of {self.n_features} features; lower k")
 
@@ -76,14 +76,14 @@ class TopKAutoencoder(Autoencoder):
         from sae.training.sparse import by_row, top_k
 
         values_BK, features_BK = top_k(pre_BF, min(self.recipe.k, self.n_local))
-        return by_row(self.place.ranks.kept(values_BK.relu_(), self.recipe.k), features_BK)
+        return by_row(self.workspace.ranks.kept(values_BK.relu_(), self.recipe.k), features_BK)
 
     def _errors(self, made_RD: Tensor, z_BD: Tensor) -> Tensor:
         """x_hat - x of every prefix, the whole dictionary last: [G, B, D]."""
         made_GBD = made_RD.view(-1, *z_BD.shape)
         for shorter_BD, longer_BD in pairwise(made_GBD):
             longer_BD.add_(shorter_BD)
-        return self.place.ranks.sum_over_features(made_GBD).sub_(z_BD)
+        return self.workspace.ranks.sum_over_features(made_GBD).sub_(z_BD)
 
     def _to_entries(self, error_GBD: Tensor) -> Tensor:
         """The gradient at each group's own sum: a group takes part in its prefix and in all longer ones."""
@@ -116,9 +116,9 @@ class TopKAutoencoder(Autoencoder):
         if self.dead_S is None:
             return error_BD.new_zeros(())
         dead_S, W_dec_SD = self.dead_S, self.low["W_dec"][self.dead_S]
-        k = self.recipe.k_aux or self.place.d_in // 2
-        f_BS = self.place.ranks.kept(largest(pre_BF[:, dead_S], k), k)
-        left_BD = self.place.ranks.sum_over_features(f_BS @ W_dec_SD).add_(error_BD)
+        k = self.recipe.k_aux or self.workspace.d_in // 2
+        f_BS = self.workspace.ranks.kept(largest(pre_BF[:, dead_S], k), k)
+        left_BD = self.workspace.ranks.sum_over_features(f_BS @ W_dec_SD).add_(error_BD)
         weight = self.recipe.aux / self._variation(error_BD)
         grad_BD = left_BD * (2 * weight).to(left_BD.dtype)
         grad_BS = torch.where(f_BS > 0, grad_BD @ W_dec_SD.T, 0)
@@ -128,7 +128,7 @@ class TopKAutoencoder(Autoencoder):
 
     def _variation(self, error_BD: Tensor) -> Tensor:
         """Squared distances of the errors to their mean, summed over a part of the batch, the same for all parts."""
-        ranks, error_BD = self.place.ranks, error_BD.to(self.master)
+        ranks, error_BD = self.workspace.ranks, error_BD.to(self.master)
         mean_D = ranks.average_over_parts(error_BD.mean(0))
         return ranks.average_over_parts(square_sum(error_BD - mean_D, self.master)).clamp_min(1e-12)
 
@@ -139,8 +139,8 @@ def largest(pre_BS: Tensor, k: int) -> Tensor:
 
     if k >= pre_BS.shape[1]:
         return pre_BS.relu()
-    values_BK, places_BK = pre_BS.topk(k, dim=1, sorted=False)
-    return torch.zeros_like(pre_BS).scatter_(1, places_BK, values_BK.relu())
+    values_BK, indices_BK = pre_BS.topk(k, dim=1, sorted=False)
+    return torch.zeros_like(pre_BS).scatter_(1, indices_BK, values_BK.relu())
 
 
 ARCHITECTURES.register("topk", Architecture("topk", "#d1495b", TopK, TopKAutoencoder))

@@ -18,7 +18,7 @@ from torch import Tensor
 from sae.common.progress import Silent
 from sae.dictionary import Dictionary
 from sae.training import trainer
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 from sae.training.flat import Scratch
 from sae.training.loop import Learner, enrol, train
 from sae.training.ranks import Ranks, join
@@ -49,7 +49,7 @@ def run(ranks: Ranks) -> dict[str, Tensor]:
     """Train every recipe on one stream; the batch is given whole to each process and shared here."""
     stream = batches(3, BATCH)
     first_BD = next(stream)
-    learners = enrol(RECIPES, STEPS, first_BD, Place(D, "cpu", torch.float64, Scratch("cpu"), ranks))
+    learners = enrol(RECIPES, STEPS, first_BD, Workspace(D, "cpu", torch.float64, Scratch("cpu"), ranks))
     for learner in learners:
         _silence(learner, ranks)
     rows: list[dict[str, Any]] = []

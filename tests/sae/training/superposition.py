@@ -1,4 +1,4 @@
-"""What the tests of training share: a toy model of superposition, a place to train in, a short way to train."""
+"""What the tests of training share: a toy model of superposition, a workspace to train in, a short way to train."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -6,7 +6,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 from sae.training.architectures.recipe import Recipe
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
@@ -15,9 +15,9 @@ from sae.training.trainer import Trainer
 D, TRUE, ACTIVE = 24, 48, 2
 
 
-def place(d_in: int = D, compute: torch.dtype = torch.float32) -> Place:
+def workspace(d_in: int = D, compute: torch.dtype = torch.float32) -> Workspace:
     """A CPU and one process."""
-    return Place(d_in, "cpu", compute, Scratch("cpu"), Ranks())
+    return Workspace(d_in, "cpu", compute, Scratch("cpu"), Ranks())
 
 
 def directions_FD() -> Tensor:
@@ -35,10 +35,10 @@ def batches(seed: int, size: int = 1024, constant: float = 0.5) -> Iterator[Tens
         yield (true_FD[chosen_BK] * strength_BK[..., None]).sum(1) + constant
 
 
-def trained(recipe: Recipe, steps: int, x: Iterator[Tensor], where: Place | None = None) -> Trainer:
+def trained(recipe: Recipe, steps: int, x: Iterator[Tensor], where: Workspace | None = None) -> Trainer:
     """A trainer after its steps; the first batch sets it up and is trained on too."""
     first_BD = next(x)
-    trainer = Trainer(recipe, steps, first_BD, where or place(first_BD.shape[1]))
+    trainer = Trainer(recipe, steps, first_BD, where or workspace(first_BD.shape[1]))
     with torch.no_grad():
         trainer.step(first_BD)
         for x_BD in islice(x, steps - 1):

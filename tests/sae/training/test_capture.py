@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from sae.training import capture, trainer
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 from sae.training.capture import WARM_UP, Captured
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
 from tests.sae.training import recipes
-from tests.sae.training.superposition import batches, place
+from tests.sae.training.superposition import batches, workspace
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Step:
         return Result(x_BD.sum())
 
 
-def on_gpu(ranks: Ranks | None = None) -> Place:
-    return Place(3, "cuda", torch.float32, Scratch("cuda"), ranks or Ranks(), experimental=True)
+def on_gpu(ranks: Ranks | None = None) -> Workspace:
+    return Workspace(3, "cuda", torch.float32, Scratch("cuda"), ranks or Ranks(), experimental=True)
 
 
 def batch(value: float, b: int = 2) -> Tensor:
@@ -110,7 +110,7 @@ def batch(value: float, b: int = 2) -> Tensor:
 
 def test_elsewhere_every_step_runs() -> None:
     step = Step()
-    captured: Captured[Result] = Captured(step, place())
+    captured: Captured[Result] = Captured(step, workspace())
     sums = [float(captured(batch(n), replay=True).total) for n in range(10)]
     assert sums == [6.0 * n for n in range(10)]
     assert len(step.calls) == 10
@@ -204,7 +204,7 @@ def test_a_recorded_step_does_the_same(make: Callable[[], recipes.Recipe], monke
     for warm_up in (WARM_UP, 1000):
         monkeypatch.setattr(capture, "WARM_UP", warm_up)
         steps = [x_BD.cuda() for x_BD in islice(batches(0, 256), 12)]
-        where = replace(place(), device="cuda", scratch=Scratch("cuda"), experimental=True)
+        where = replace(workspace(), device="cuda", scratch=Scratch("cuda"), experimental=True)
         learner = trainer.Trainer(make(), len(steps), steps[0], where)
         for x_BD in steps:
             learner.step(x_BD)

@@ -14,7 +14,7 @@ from sae.training.ranks import Ranks
 from sae.training.session import run
 from tests.sae.training import recipes
 from tests.sae.training.small import KilledError, Silent, cut_short, finish, killed, of_planted, struck_by_ctrl_c
-from tests.sae.training.superposition import batches, place
+from tests.sae.training.superposition import batches, workspace
 
 ALL: list[recipes.Recipe] = [
     recipes.ReLU(l1=100.0, expansion=2, lr=3e-2),
@@ -31,7 +31,7 @@ class Two(Ranks):
 
 
 def begun() -> list[Learner]:
-    return enrol(ALL, 100, next(batches(0, 64)), place())
+    return enrol(ALL, 100, next(batches(0, 64)), workspace())
 
 
 def trained(steps: int) -> list[Learner]:
@@ -154,7 +154,7 @@ def test_damage_is_one_line(planted: Path, tmp_path: Path, damage: str) -> None:
         finish(chosen)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"checkpoint {folder / 'latest.json' if damage == 'latest' else part} is damaged (")
-    assert line.endswith(f"remove {folder} to begin anew")
+    assert line.endswith(f"remove {folder} to start over")
     for path in folder.iterdir():
         path.unlink()
     assert finish(chosen).about["status"] == "complete"

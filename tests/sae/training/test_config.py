@@ -11,7 +11,7 @@ import torch
 from sae.common.errors import UserError
 from sae.common.resources import shipped_folder
 from sae.training import config
-from sae.training.architectures.base import Place
+from sae.training.architectures.base import Workspace
 from sae.training.config import RUNTIME, TrainConfig
 from sae.training.flat import Scratch
 from sae.training.ranks import Ranks
@@ -52,7 +52,9 @@ def test_a_sweep_stands_for_every_combination(tmp_path: Path) -> None:
 def test_a_swept_name_says_which(tmp_path: Path) -> None:
     named = '- {architecture: topk, name: "a_{lr}_{k}", sweep: {lr: [0.1, 1.0e-4], k: [4]}}'
     assert labels(tmp_path, named) == ["a_0.1_4", "a_0.0001_4"]
-    assert "can have {lr} in it" in refused(tmp_path, '- {architecture: topk, name: "{k}", sweep: {lr: [0.1]}}')
+    assert "only the swept settings in braces: {lr}" in refused(
+        tmp_path, '- {architecture: topk, name: "{k}", sweep: {lr: [0.1]}}'
+    )
 
 
 def test_changes_are_of_the_dictionaries_after_the_sweep(tmp_path: Path) -> None:
@@ -112,10 +114,10 @@ def test_every_preset_loads_and_its_trainers_can_be_built(name: str) -> None:
     assert preset.runtime.out is None
     device = "cpu"
     first_BD = torch.randn(32, 24)
-    place = Place(24, device, torch.float32, Scratch(device), Ranks())
+    workspace = Workspace(24, device, torch.float32, Scratch(device), Ranks())
     for recipe in preset.dictionaries:
         smaller = recipe.model_copy(update={"k": 4, "expansion": 2} if hasattr(recipe, "k") else {"expansion": 2})
-        trainer = Trainer(smaller, preset.steps, first_BD, place)
+        trainer = Trainer(smaller, preset.steps, first_BD, workspace)
         trainer.step(first_BD)
         assert trainer.measure(first_BD).l0 >= 0
 

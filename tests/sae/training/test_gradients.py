@@ -11,7 +11,7 @@ from sae.training.architectures.base import Autoencoder
 from sae.training.architectures.registry import build
 from sae.training.architectures.topk import TopKAutoencoder
 from tests.sae.training import recipes
-from tests.sae.training.superposition import place
+from tests.sae.training.superposition import workspace
 
 D, B, F = 16, 64, 64
 DEAD = (1, 5, 9, 30, 31)
@@ -130,7 +130,7 @@ def setting(recipe: recipes.Recipe) -> tuple[Autoencoder, Tensor]:
     """Weights and biases that no longer are what they begin with, and a batch."""
     generator = torch.Generator().manual_seed(0)
     x_BD = torch.randn(B, D, generator=generator, dtype=torch.float64)
-    autoencoder = build(recipe, place(D, torch.float64))
+    autoencoder = build(recipe, workspace(D, torch.float64))
     autoencoder.initialise(x_BD, 0.1 * torch.randn(D, generator=generator, dtype=torch.float64))
     for part in autoencoder.params.parts.values():
         part.add_(0.1 * torch.randn(part.shape, generator=generator, dtype=torch.float64))

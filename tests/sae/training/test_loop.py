@@ -8,7 +8,7 @@ import torch
 from sae.common.progress import Silent
 from sae.training.loop import Learner, enrol, train
 from tests.sae.training import recipes
-from tests.sae.training.superposition import D, batches, place
+from tests.sae.training.superposition import D, batches, workspace
 
 ALL: list[recipes.Recipe] = [
     recipes.ReLU(l1=0.1, expansion=2, lr=1e-2),
@@ -25,7 +25,7 @@ ALL: list[recipes.Recipe] = [
 def run(chosen: list[recipes.Recipe], steps: int, every: int = 10) -> tuple[list[Learner], list[dict[str, Any]]]:
     """Trained on one stream, and what was told."""
     stream, rows = batches(0, 64), []
-    learners = enrol(chosen, steps, next(stream), place())
+    learners = enrol(chosen, steps, next(stream), workspace())
     train(learners, stream, Silent, every=every, tell=rows.append)
     return learners, rows
 
@@ -72,7 +72,7 @@ def test_training_ends_when_nobody_is_left() -> None:
     """No batch is asked for in vain."""
     stream, taken = batches(0, 64), []
     wild = recipes.ReLU(name="wild", l1=0.1, expansion=2, lr=1e30)
-    learners = enrol([wild], 1000, next(stream), place())
+    learners = enrol([wild], 1000, next(stream), workspace())
     train(learners, (taken.append(1) or x_BD for x_BD in stream), Silent, every=10)
     assert len(taken) == 10
 
@@ -88,11 +88,11 @@ def test_no_feature_active_is_warned_of_once() -> None:
 
 
 def test_resampling_at_its_steps_is_told_and_takes_its_own_inputs() -> None:
-    """160 inputs of 64 a batch are three batches more at each of two times; dead features begin anew."""
+    """160 inputs of 64 a batch are three batches more at each of two times; dead features start over."""
     resampling = recipes.Resampling(steps=(20, 40), silent_steps=5, inputs=160)
     recipe = recipes.ReLU(l1=0.1, expansion=2, lr=1e-2, resampling=resampling)
     stream, taken, rows = batches(0, 64), [], []
-    learners = enrol([recipe], 60, next(stream), place())
+    learners = enrol([recipe], 60, next(stream), workspace())
     learners[0].trainer.autoencoder.params["b_enc"][:9] = -100.0
     train(learners, (taken.append(1) or x_BD for x_BD in stream), Silent, every=10, tell=rows.append)
     assert [(row["step"], row["features"]) for row in of(rows, "resampled")] == [(20, 9), (40, 0)]

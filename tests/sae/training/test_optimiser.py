@@ -11,7 +11,7 @@ from sae.training.flat import Flat
 from sae.training.optimiser import Adam, peak_rate, schedule
 from sae.training.trainer import Trainer
 from tests.sae.training import recipes
-from tests.sae.training.superposition import D, batches, place, trained
+from tests.sae.training.superposition import D, batches, trained, workspace
 
 SHAPES = {"W": (5, 7), "b": (3,), "single": ()}
 ALL: list[recipes.Recipe] = [
@@ -59,7 +59,7 @@ def test_clip_is_torchs(clip: float) -> None:
     for parameter, part in zip(theirs, grads.parts.values(), strict=True):
         parameter.grad = part.clone()
     norm = torch.nn.utils.clip_grad_norm_(theirs, clip)
-    square = place().ranks.square_norm(grads)
+    square = workspace().ranks.square_norm(grads)
     torch.testing.assert_close(square.sqrt(), norm)
     Adam(recipes.ReLU(l1=0, clip=clip), grads.like(), grads, 8).clip(square)
     for parameter, part in zip(theirs, grads.parts.values(), strict=True):
@@ -69,7 +69,7 @@ def test_clip_is_torchs(clip: float) -> None:
 def test_no_clip() -> None:
     grads = filled(0, Flat(SHAPES, "cpu"))
     before = grads.buffer.clone()
-    Adam(recipes.ReLU(l1=0), grads.like(), grads, 8).clip(place().ranks.square_norm(grads))
+    Adam(recipes.ReLU(l1=0), grads.like(), grads, 8).clip(workspace().ranks.square_norm(grads))
     assert torch.equal(grads.buffer, before)
 
 
@@ -100,7 +100,7 @@ def test_rate_falls_with_the_root_of_the_width() -> None:
 @pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: recipe.architecture)
 def test_projected_gradient_is_orthogonal_to_the_rows(recipe: Any) -> None:
     """What is taken away lies along the row, and all else stays."""
-    x_BD, architecture = next(batches(0, 64)), build(recipe, place())
+    x_BD, architecture = next(batches(0, 64)), build(recipe, workspace())
     architecture.initialise(x_BD, x_BD.mean(0))
     architecture.gradients(x_BD)
     before = {name: part.clone() for name, part in architecture.grads.parts.items()}
@@ -125,7 +125,7 @@ def test_a_step_is_project_clip_adam_normalise() -> None:
     """A trainer's steps against the same written with torch's optimiser, on the gradients it found."""
     recipe = recipes.ReLU(l1=0.1, expansion=2, lr=1e-2, clip=0.05, squared_error="sum", normalise=False)
     stream = batches(1, 64)
-    trainer = Trainer(recipe, 5, next(stream), place())
+    trainer = Trainer(recipe, 5, next(stream), workspace())
     theirs = {name: part.clone().requires_grad_() for name, part in trainer.autoencoder.params.parts.items()}
     reference = torch.optim.Adam(theirs.values(), lr=1e-2)
     for step in range(5):

@@ -9,7 +9,7 @@ from sae.training.architectures.registry import build
 from sae.training.architectures.topk import TopKAutoencoder
 from sae.training.trainer import Trainer
 from tests.sae.training import recipes
-from tests.sae.training.superposition import batches, place
+from tests.sae.training.superposition import batches, workspace
 
 ALL: list[recipes.Recipe] = [
     recipes.ReLU(l1=0.1, expansion=4, lr=3e-3),
@@ -27,7 +27,7 @@ def test_gradient_is_nearly_that_of_fp32(recipe: Any) -> None:
     """Of the whole, within 5%; of every part, within 10%: bfloat16's 8 bits, and here and there another choice of k."""
     x_BD, found = next(batches(0, 512)), {}
     for compute in (torch.float32, torch.bfloat16):
-        autoencoder = build(recipe, place(compute=compute))
+        autoencoder = build(recipe, workspace(compute=compute))
         autoencoder.initialise(x_BD, x_BD.mean(0))
         autoencoder.progress.fill_(0.5)
         if isinstance(autoencoder, TopKAutoencoder):
@@ -48,7 +48,7 @@ def test_gradient_is_nearly_that_of_fp32(recipe: Any) -> None:
 def test_trains(recipe: Any) -> None:
     """Through the times at which features are found dead; the loss falls, and little updates are not rounded away."""
     stream = batches(0, 256)
-    trainer = Trainer(recipe, 150, next(stream), place(compute=torch.bfloat16))
+    trainer = Trainer(recipe, 150, next(stream), workspace(compute=torch.bfloat16))
     fvu = []
     for _ in range(150):
         x_BD = next(stream)

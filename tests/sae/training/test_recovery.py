@@ -13,7 +13,7 @@ import torch
 from sae.baselines import pca, random
 from sae.training.trainer import Trainer
 from tests.sae.training import recipes
-from tests.sae.training.superposition import D, batches, place, recovered, trained
+from tests.sae.training.superposition import D, batches, recovered, trained, workspace
 
 STEPS, BATCH = 800, 512
 RECIPES: dict[str, recipes.Recipe] = {
@@ -32,7 +32,7 @@ def of(architecture: str, compute: torch.dtype = torch.float32) -> Trainer:
     """Trained once for all tests of this file."""
     tied = architecture == "tied"
     steps, size, constant = (2400, 256, 0.0) if tied else (STEPS, BATCH, 0.5)
-    return trained(RECIPES[architecture], steps, batches(0, size, constant), place(compute=compute))
+    return trained(RECIPES[architecture], steps, batches(0, size, constant), workspace(compute=compute))
 
 
 @pytest.mark.parametrize("architecture", RECIPES)
@@ -60,7 +60,7 @@ def test_bfloat16_products_do_as_well(architecture: str) -> None:
 def test_beginnings_do_not_have_them() -> None:
     """What the recovery is measured against: the same number of rows, untrained."""
     for recipe in RECIPES.values():
-        W_FD = Trainer(recipe, STEPS, next(batches(0)), place()).autoencoder.params["W_dec"]
+        W_FD = Trainer(recipe, STEPS, next(batches(0)), workspace()).autoencoder.params["W_dec"]
         assert len(W_FD) == 4 * D
         assert recovered(W_FD) < 0.1
 

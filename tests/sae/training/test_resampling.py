@@ -10,7 +10,7 @@ from torch import Tensor
 from sae.training.resampling import Resampler, due
 from sae.training.trainer import Trainer
 from tests.sae.training import recipes
-from tests.sae.training.superposition import batches, place
+from tests.sae.training.superposition import batches, workspace
 
 BATCH = 64
 Array = NDArray[np.float64]
@@ -24,7 +24,7 @@ def recipe(expansion: float = 2, inputs: int = 4 * BATCH, **more: object) -> rec
 def at_step(made: recipes.ReLU, steps: int = 6, dead: slice = slice(0, 10)) -> Trainer:
     """A trainer some of whose features cannot become active any more, from the third step on."""
     stream = batches(0, BATCH)
-    trainer = Trainer(made, 12, next(stream), place())
+    trainer = Trainer(made, 12, next(stream), workspace())
     with torch.no_grad():
         for step in range(steps):
             if step == 2:
@@ -48,13 +48,13 @@ def losses(trainer: Trainer, x_BD: Tensor) -> Array:
 
 def test_due_at_its_steps_only() -> None:
     assert [due(at_step(recipe(), steps)) for steps in (5, 6, 7, 9)] == [False, True, False, True]
-    assert not due(Trainer(recipes.Tied(l1=0.1), 6, next(batches(0, BATCH)), place()))
+    assert not due(Trainer(recipes.Tied(l1=0.1), 6, next(batches(0, BATCH)), workspace()))
 
 
 def test_dead_is_silent_for_so_many_steps() -> None:
     """Counted here from the features themselves, step by step."""
     made, stream = recipe(), batches(0, BATCH)
-    trainer, active = Trainer(made, 12, next(stream), place()), []
+    trainer, active = Trainer(made, 12, next(stream), workspace()), []
     for step in range(6):
         if step == 2:
             trainer.autoencoder.params["b_enc"][:10] = -100.0
@@ -160,7 +160,7 @@ def test_the_same_again_from_the_same_seed() -> None:
 def test_copy_in_low_precision_is_renewed() -> None:
     """What products read is what was resampled."""
     stream = batches(0, BATCH)
-    trainer = Trainer(recipe(), 12, next(stream), place(compute=torch.bfloat16))
+    trainer = Trainer(recipe(), 12, next(stream), workspace(compute=torch.bfloat16))
     trainer.autoencoder.params["b_enc"][:10] = -100.0
     trainer.autoencoder.refresh()
     for _ in range(6):

@@ -10,7 +10,7 @@ from sae.dictionary import JumpReLU, TopK
 from sae.training.architectures.registry import build
 from sae.training.trainer import Trainer
 from tests.sae.training import recipes
-from tests.sae.training.superposition import D, batches, place, trained
+from tests.sae.training.superposition import D, batches, trained, workspace
 
 F = 2 * D
 ALL: list[recipes.Recipe] = [
@@ -89,7 +89,7 @@ def test_topk_keeps_k() -> None:
 def test_a_batch_keeps_k_on_average(recipe: Any) -> None:
     """In training, where one vector may have more than k and another fewer."""
     stream = batches(0, 256)
-    trainer = Trainer(recipe.model_copy(update={"expansion": 2, "lr": 1e-2}), 20, next(stream), place())
+    trainer = Trainer(recipe.model_copy(update={"expansion": 2, "lr": 1e-2}), 20, next(stream), workspace())
     for _ in range(20):
         x_BD = next(stream)
         trainer.step(x_BD)
@@ -100,7 +100,7 @@ def test_a_batch_keeps_k_on_average(recipe: Any) -> None:
 def test_threshold_repeats_a_batchs_selection(recipe: Any) -> None:
     """The first batch's threshold is its smallest kept activation, and what exceeds that passes, as elsewhere."""
     x_BD = next(batches(0, 256))
-    architecture = build(recipe.model_copy(update={"expansion": 2}), place())
+    architecture = build(recipe.model_copy(update={"expansion": 2}), workspace())
     architecture.initialise(x_BD, x_BD.mean(0))
     p = {name: part.clone() for name, part in architecture.params.parts.items()}
     architecture.gradients(x_BD)
@@ -118,7 +118,7 @@ def test_threshold_repeats_a_batchs_selection(recipe: Any) -> None:
 def test_threshold_is_the_running_mean_of_the_smallest_kept() -> None:
     """Over the last tenth of the batches, and never more than a hundred; in the first ten it is the last one."""
     stream, expected = batches(0, 8), 0.0
-    trainer = Trainer(recipes.BatchTopK(k=5, expansion=2, lr=1e-2), 1200, next(stream), place())
+    trainer = Trainer(recipes.BatchTopK(k=5, expansion=2, lr=1e-2), 1200, next(stream), workspace())
     for step in range(1, 1201):
         x_BD, p = next(stream), trainer.autoencoder.params
         pre_BF = (x_BD / trainer.scale - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]

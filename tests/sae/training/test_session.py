@@ -70,7 +70,7 @@ def test_a_user_trains(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert list(table) == list(NAMES)
     assert table[NAMES[0]][:2] == ["128", "4"]
     assert shown.splitlines()[-1] == f"next: sae eval {' '.join(f'{out}/{name}' for name in NAMES)}"
-    assert "dead features begin anew" in told
+    assert "dead features start over" in told
     # again: everything is there, so nothing is trained or written
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     monkeypatch.setattr("sae.training.session.Session", None)
@@ -112,7 +112,7 @@ def test_ctrl_c_and_the_same_command_again(undisturbed: Path, tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert told.splitlines()[-1] == "sae: stopped; the same command goes on from here"
+    assert told.splitlines()[-1] == "sae: stopped; the same command continues from here"
     assert "Traceback" not in told
     assert not list(out.glob("*/dictionary.json"))
     assert invoked(config, "--out", out).exit_code == 0
@@ -204,11 +204,11 @@ def test_another_trainings_folder_is_refused(undisturbed: Path, tmp_path: Path) 
         config, "--out", undisturbed, "--set", "dictionaries=[{architecture: topk, k: 3}]"
     )
     assert invoked(config, "--out", undisturbed, "--set", "runtime.measure_every=7").exit_code == 0
-    assert "no training's" in refused(config, "--out", tmp_path)
-    assert "no training's" in refused(config, "--out", config)
+    assert "holds no training" in refused(config, "--out", tmp_path)
+    assert "holds no training" in refused(config, "--out", config)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "train.json").write_text('{"epochs": 3}')
-    assert "no training's" in refused(config, "--out", tmp_path / "other")
+    assert "holds no training" in refused(config, "--out", tmp_path / "other")
 
 
 def test_a_mistake_before_training_does_not_bar_its_folder(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_other_hook_points(planted: Path, tmp_path: Path, hook_point: str) -> No
 
 def test_what_cannot_be_trained(planted: Path, tmp_path: Path) -> None:
     given = [written(tmp_path), "--model", planted / "model", "--corpus", planted / "corpus.jsonl"]
-    assert "subject.hook_point is needed" in refused(*given, "--out", tmp_path / "z")
+    assert "subject.hook_point is required" in refused(*given, "--out", tmp_path / "z")
     given += ["--hook", "blocks.0.mlp.hook_post"]
     assert "has no hook point" in refused(*given, "--hook", "blocks.0.mlp.hook_pots", "--out", tmp_path / "a")
     assert "corpus.context=32" in refused(*given, "--set", "corpus.context=64", "--out", tmp_path / "b")

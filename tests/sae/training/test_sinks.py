@@ -11,7 +11,7 @@ import pytest
 
 from sae.common.errors import UserError
 from sae.training.session import run
-from sae.training.sinks import JsonLines, WandB, to_all
+from sae.training.sinks import json_lines, to_all, weights_and_biases
 from tests.sae.training.small import cut_short, finish, of_planted, rows, struck_by_ctrl_c
 
 
@@ -50,28 +50,27 @@ def lines(path: Path) -> list[int]:
 
 def test_rows_after_the_checkpoint_and_torn_lines_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    sink = JsonLines(path, 0)
-    for step in (10, 20, 20, 30):
-        sink({"step": step})
+    with json_lines(path, 0) as write:
+        for step in (10, 20, 20, 30):
+            write({"step": step})
     with path.open("a") as stream:
         stream.write('{"step": 40')
-    again = JsonLines(path, 20)
-    assert lines(path) == [10, 20, 20]
-    again({"step": 30})
-    again.close()
+    with json_lines(path, 20) as write:
+        assert lines(path) == [10, 20, 20]
+        write({"step": 30})
     assert lines(path) == [10, 20, 20, 30]
-    JsonLines(path, 0)
-    assert lines(path) == []
+    with json_lines(path, 0):
+        assert lines(path) == []
 
 
 def test_a_row_is_there_as_soon_as_it_is_told(tmp_path: Path) -> None:
-    sink = JsonLines(tmp_path / "metrics.jsonl", 0)
-    sink({"step": 1, "loss": float("inf")})
-    assert lines(tmp_path / "metrics.jsonl") == [1]
+    with json_lines(tmp_path / "metrics.jsonl", 0) as write:
+        write({"step": 1, "loss": float("inf")})
+        assert lines(tmp_path / "metrics.jsonl") == [1]
 
 
 def test_all_are_told_and_closed_whatever_happens(tmp_path: Path, wandb: Wandb) -> None:
-    sinks = [JsonLines(tmp_path / "a", 0), WandB("project", "name", "id", {"steps": 3})]
+    sinks = [json_lines(tmp_path / "a", 0), weights_and_biases("project", "name", "id", {"steps": 3})]
     with contextlib.suppress(KeyboardInterrupt), to_all(sinks) as tell:
         tell({"dictionary": "x", "step": 5, "status": "ok", "loss": 0.5, "l0": 3})
         raise KeyboardInterrupt
@@ -101,7 +100,7 @@ def test_without_it_one_line_says_what_to_install(
 ) -> None:
     """Before anything is trained."""
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"pip install 'autointerp\[wandb\]'"):
+    with pytest.raises(UserError, match=r"pip install wandb$"):
         run(of_planted(planted, tmp_path / "out", runtime__wandb="features"), cut_short(1))
 
 
@@ -110,5 +109,6 @@ def test_what_it_refuses_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch, w
         raise wandb.Error("api_key not configured\n(no-tty)")
 
     monkeypatch.setattr(wandb, "init", refused)
-    with pytest.raises(UserError, match=r"Weights & Biases: api_key not configured \(no-tty\)"):
-        WandB("project", "name", "id", {})
+    refusal = pytest.raises(UserError, match=r"Weights & Biases: api_key not configured \(no-tty\)")
+    with refusal, weights_and_biases("project", "name", "id", {}):
+        pass

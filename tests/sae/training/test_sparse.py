@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.training.sparse import Product, Transposed, batch_top_k, by_place, by_row, top_k
+from sae.training.sparse import Product, Transposed, batch_top_k, by_index, by_row, top_k
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -37,31 +37,31 @@ def test_batch_top_k(quantile: float | None) -> None:
     pre_BF = random(40, 50)
     n = 100  # of 2,000: 5%
     floor = torch.tensor(1e9).double() if quantile is None else pre_BF.quantile(quantile)
-    values_N, places_N = batch_top_k(pre_BF, n, floor)
+    values_N, indices_N = batch_top_k(pre_BF, n, floor)
     expected = pre_BF.flatten().topk(n)
     assert torch.equal(values_N.sort(descending=True).values, expected.values)
-    assert torch.equal(places_N, expected.indices.sort().values)
-    assert torch.equal(pre_BF.flatten()[places_N], values_N)
+    assert torch.equal(indices_N, expected.indices.sort().values)
+    assert torch.equal(pre_BF.flatten()[indices_N], values_N)
 
 
 def test_batch_top_k_of_everything() -> None:
     pre_BF = random(3, 4)
-    values_N, places_N = batch_top_k(pre_BF, 12, torch.zeros(()))
-    assert torch.equal(places_N, torch.arange(12))
+    values_N, indices_N = batch_top_k(pre_BF, 12, torch.zeros(()))
+    assert torch.equal(indices_N, torch.arange(12))
     assert torch.equal(values_N, pre_BF.flatten())
 
 
 def listing() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(values, rows, features) in no order, and the same as a matrix [7, 9]; rows 0, 3, 6 and features 0, 8 empty."""
-    places_N = torch.tensor([(5, 2), (1, 7), (2, 1), (5, 1), (1, 1), (4, 3), (2, 7), (5, 6)])
+    indices_N = torch.tensor([(5, 2), (1, 7), (2, 1), (5, 1), (1, 1), (4, 3), (2, 7), (5, 6)])
     values_N, dense_RF = random(8).abs(), torch.zeros(7, 9, dtype=torch.float64)
-    dense_RF[places_N[:, 0], places_N[:, 1]] = values_N
-    return values_N, places_N[:, 0], places_N[:, 1], dense_RF
+    dense_RF[indices_N[:, 0], indices_N[:, 1]] = values_N
+    return values_N, indices_N[:, 0], indices_N[:, 1], dense_RF
 
 
-def test_by_place_sorts_by_row() -> None:
+def test_by_index_sorts_by_row() -> None:
     values_N, rows_N, features_N, dense_RF = listing()
-    entries = by_place(values_N, rows_N, features_N, 7)
+    entries = by_index(values_N, rows_N, features_N, 7)
     assert entries.rows_N.tolist() == sorted(rows_N.tolist())
     assert torch.equal(dense_RF[entries.rows_N, entries.features_N], entries.values_N)
     assert entries.offsets_R.tolist() == [int((rows_N < row).sum()) for row in range(7)]
@@ -79,7 +79,7 @@ def test_by_row() -> None:
 
 def test_product_and_its_way_back() -> None:
     values_N, rows_N, features_N, dense_RF = listing()
-    entries, W_FD, grad_RD = by_place(values_N, rows_N, features_N, 7), random(9, 5, seed=1), random(7, 5, seed=2)
+    entries, W_FD, grad_RD = by_index(values_N, rows_N, features_N, 7), random(9, 5, seed=1), random(7, 5, seed=2)
     product = Product.of(entries, W_FD)
     assert not product.made_RD.requires_grad
     torch.testing.assert_close(product.made_RD, dense_RF @ W_FD)
@@ -90,7 +90,7 @@ def test_product_and_its_way_back() -> None:
 def test_transposed_product() -> None:
     """Features in no row get zeros."""
     values_N, rows_N, features_N, dense_RF = listing()
-    entries, x_RD = by_place(values_N, rows_N, features_N, 7), random(7, 5, seed=3)
+    entries, x_RD = by_index(values_N, rows_N, features_N, 7), random(7, 5, seed=3)
     made_FD = Transposed.of(entries, 9).times(entries.values_N, x_RD)
     torch.testing.assert_close(made_FD, dense_RF.T @ x_RD)
     assert not made_FD[[0, 8]].any()
@@ -99,13 +99,13 @@ def test_transposed_product() -> None:
 def test_transposed_product_with_repeated_vectors() -> None:
     """A list with two groups of four rows, for four vectors: row r is vector r mod 4."""
     values_N, rows_N, features_N, dense_RF = listing()
-    entries, x_BD = by_place(values_N, rows_N, features_N, 8), random(4, 5, seed=4)
+    entries, x_BD = by_index(values_N, rows_N, features_N, 8), random(4, 5, seed=4)
     made_FD = Transposed.of(entries, 9).times(entries.values_N, x_BD)
     torch.testing.assert_close(made_FD, dense_RF.T @ torch.cat([x_BD, x_BD[:3]]))
 
 
 def test_nothing_listed() -> None:
     none = torch.zeros(0, dtype=torch.long)
-    entries = by_place(torch.zeros(0, dtype=torch.float64), none, none, 3)
+    entries = by_index(torch.zeros(0, dtype=torch.float64), none, none, 3)
     assert not Product.of(entries, random(9, 5)).made_RD.any()
     assert not Transposed.of(entries, 9).times(entries.values_N, random(3, 5)).any()

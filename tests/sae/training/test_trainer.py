@@ -12,7 +12,7 @@ from sae.training.architectures.topk import TopKAutoencoder
 from sae.training.resampling import Resampler, due
 from sae.training.trainer import LOOK_EVERY, Trainer, geometric_median
 from tests.sae.training import recipes
-from tests.sae.training.superposition import D, batches, place, trained
+from tests.sae.training.superposition import D, batches, trained, workspace
 
 RESAMPLING = recipes.Resampling(steps=(40, 110), silent_steps=5, inputs=300)
 ALL: dict[str, recipes.Recipe] = {
@@ -66,7 +66,7 @@ def test_scale_matters_where_it_is_left() -> None:
 def test_bias_begins_at_the_geometric_median() -> None:
     first_BD = next(batches(0, 256, constant=3.0))
     first_BD[0] = 1e4
-    trainer = Trainer(ALL["relu"], 5, first_BD, place())
+    trainer = Trainer(ALL["relu"], 5, first_BD, workspace())
     raw_D = trainer.scale * trainer.autoencoder.params["b_dec"]
     assert float((raw_D - first_BD[1:].mean(0)).norm()) < 0.3 < float((raw_D - first_BD.mean(0)).norm())
 
@@ -86,7 +86,7 @@ def test_measured_is_of_the_batch_before_its_update() -> None:
 def test_penalty_rises_with_the_share_of_steps_done() -> None:
     """Linearly over the first half of 20 steps: before the first step none of them is done."""
     stream = batches(0, 128)
-    trainer = Trainer(ALL["relu"], 20, next(stream), place())
+    trainer = Trainer(ALL["relu"], 20, next(stream), workspace())
     for step in range(20):
         x_BD, before = next(stream), trainer.dictionary("hook", "model", {})
         trainer.step(x_BD)
@@ -98,7 +98,7 @@ def test_penalty_rises_with_the_share_of_steps_done() -> None:
 
 def test_dead_are_those_long_silent() -> None:
     """Of 48 features 12 never fire; they count as dead once `dead_after` vectors, or all since the start, were seen."""
-    trainer = Trainer(ALL["relu"].model_copy(update={"dead_after": 384}), 20, next(batches(0, 128)), place())
+    trainer = Trainer(ALL["relu"].model_copy(update={"dead_after": 384}), 20, next(batches(0, 128)), workspace())
     trainer.autoencoder.params["b_enc"][:12] = -100.0
     stream = batches(1, 128)
     for step in range(1, 6):
@@ -117,7 +117,7 @@ def test_auxiliary_loss_revives_dead_features(name: str) -> None:
     for aux in (0.5, 0.0):
         settings = {"aux": aux, "k_aux": 16, "dead_after": 1024, "lr": 3e-3, "expansion": 4}
         stream = batches(0, 256)
-        trainer = Trainer(ALL[name].model_copy(update=settings), 320, next(stream), place())
+        trainer = Trainer(ALL[name].model_copy(update=settings), 320, next(stream), workspace())
         trainer.autoencoder.params["W_enc"][8:] *= 0.05
         active_F = torch.zeros(4 * D, dtype=torch.bool)
         for step in range(320):
@@ -145,7 +145,7 @@ def test_dead_features_are_told_to_the_auxiliary_loss_now_and_then() -> None:
 def test_restored_training_goes_on_bitwise(recipe: Any, stop: int) -> None:
     """Into a trainer that began with another batch; through dead features, the auxiliary loss and resampling."""
     stream, steps = batches(0, 64), 150
-    whole = Trainer(recipe, steps, next(stream), place())
+    whole = Trainer(recipe, steps, next(stream), workspace())
     whole.autoencoder.params["b_enc" if "b_enc" in whole.autoencoder.params.parts else "b_gate"][:5] = -100.0
     go(whole, stream, stop)
     tensors = {name: tensor.clone() for name, tensor in whole.tensors().items()}
@@ -154,7 +154,7 @@ def test_restored_training_goes_on_bitwise(recipe: Any, stop: int) -> None:
         assert whole.autoencoder.dead_S is not None
     rest = [next(stream) for _ in range(steps - stop + 20)]
     go(whole, iter(rest), steps)
-    resumed = Trainer(recipe, steps, 3 * next(batches(9, 64)), place())
+    resumed = Trainer(recipe, steps, 3 * next(batches(9, 64)), workspace())
     resumed.restore(tensors, facts)
     assert torch.equal(resumed.silent_F, silent_F)
     for name, tensor in resumed.tensors().items():
@@ -171,7 +171,7 @@ def test_restored_training_goes_on_bitwise(recipe: Any, stop: int) -> None:
 def test_other_seeds_begin_elsewhere(recipe: Any) -> None:
     first_BD = next(batches(0, 64))
     rows = [
-        Trainer(recipe.model_copy(update={"seed": seed}), 5, first_BD, place()).autoencoder.params["W_dec"]
+        Trainer(recipe.model_copy(update={"seed": seed}), 5, first_BD, workspace()).autoencoder.params["W_dec"]
         for seed in (0, 0, 1)
     ]
     assert torch.equal(rows[0], rows[1])
@@ -180,12 +180,12 @@ def test_other_seeds_begin_elsewhere(recipe: Any) -> None:
 
 def test_activations_that_do_not_vary_are_refused() -> None:
     with pytest.raises(UserError, match="do not vary"):
-        Trainer(ALL["relu"], 5, torch.ones(8, D), place())
+        Trainer(ALL["relu"], 5, torch.ones(8, D), workspace())
 
 
 def test_k_beyond_the_features_is_refused() -> None:
     with pytest.raises(UserError, match="k = 49 of 48"):
-        Trainer(recipes.TopK(k=49, expansion=2), 5, next(batches(0, 8)), place())
+        Trainer(recipes.TopK(k=49, expansion=2), 5, next(batches(0, 8)), workspace())
 
 
 def test_geometric_median_of_a_line_is_its_median() -> None:
