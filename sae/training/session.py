@@ -187,12 +187,13 @@ class Session:
     def _sinks(self) -> list[Sink]:
         if not self.ranks.first:
             return []
-        sinks: list[Sink] = [JsonLines(self.folder / METRICS, self.checkpoints.step or 0)]
+        sinks: list[Sink] = []
         if self.config.runtime.wandb:
             config = self.config.model_dump(mode="json")
             run = f"{self.folder.name}-{digest([str(self.folder.resolve()), self.config.identity()])}"
             sinks.append(WandB(self.config.runtime.wandb, self.folder.name, run, config))
-        return sinks
+        # After Weights & Biases, which may refuse: nothing is left open then.
+        return [*sinks, JsonLines(self.folder / METRICS, self.checkpoints.step or 0)]
 
     def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:
         """Every dictionary whose loss stayed finite, with its metrics; then train.json says that all is there."""

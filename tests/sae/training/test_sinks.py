@@ -53,6 +53,7 @@ def test_rows_after_the_checkpoint_and_torn_lines_are_dropped(tmp_path: Path) ->
     sink = JsonLines(path, 0)
     for step in (10, 20, 20, 30):
         sink({"step": step})
+    sink.close()
     with path.open("a") as stream:
         stream.write('{"step": 40')
     again = JsonLines(path, 20)
@@ -60,7 +61,7 @@ def test_rows_after_the_checkpoint_and_torn_lines_are_dropped(tmp_path: Path) ->
     again({"step": 30})
     again.close()
     assert lines(path) == [10, 20, 20, 30]
-    JsonLines(path, 0)
+    JsonLines(path, 0).close()
     assert lines(path) == []
 
 
@@ -68,6 +69,7 @@ def test_a_row_is_there_as_soon_as_it_is_told(tmp_path: Path) -> None:
     sink = JsonLines(tmp_path / "metrics.jsonl", 0)
     sink({"step": 1, "loss": float("inf")})
     assert lines(tmp_path / "metrics.jsonl") == [1]
+    sink.close()
 
 
 def test_all_are_told_and_closed_whatever_happens(tmp_path: Path, wandb: Wandb) -> None:
@@ -101,7 +103,7 @@ def test_without_it_one_line_says_what_to_install(
 ) -> None:
     """Before anything is trained."""
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"pip install 'autointerp\[wandb\]'"):
+    with pytest.raises(UserError, match="pip install wandb"):
         run(of_planted(planted, tmp_path / "out", runtime__wandb="features"), cut_short(1))
 
 
