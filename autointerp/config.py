@@ -97,7 +97,7 @@ class Records(Section):
 
     @property
     def n_active(self) -> int:
-        """How many are chosen for being active."""
+        """How many are taken because the feature is active on them."""
         return self.top + self.quantile + self.importance
 
 
@@ -223,14 +223,14 @@ def field_roles(section: type[BaseModel], prefix: str = "") -> dict[str, Role]:
     roles: dict[str, Role] = {}
     for name, info in section.model_fields.items():
         inner = sections_in(info.annotation)
-        found = [item for item in info.metadata if isinstance(item, Role)]
-        if inner and not found:
+        own_roles = [item for item in info.metadata if isinstance(item, Role)]
+        if inner and not own_roles:
             for choice in inner:
                 roles |= field_roles(choice, f"{prefix}{name}.")
             continue
-        if len(found) != 1:
-            raise TypeError(f"config field {prefix}{name} has {len(found)} roles; give it one of I, C, R")
-        roles[prefix + name] = found[0]
+        if len(own_roles) != 1:
+            raise TypeError(f"config field {prefix}{name} has {len(own_roles)} roles; give it one of I, C, R")
+        roles[prefix + name] = own_roles[0]
     return roles
 
 

@@ -59,11 +59,6 @@ class Method:
         return tuple(scorer for scorer in self.scorers if scorer.needs.explanation or main)
 
 
-def models_of(config: Config) -> list[str]:
-    """Return the specs of the models that a run calls. Raises UserError for settings that cannot work."""
-    return Method.of(config).models
-
-
 @dataclass(frozen=True)
 class Explained:
     """Holds a feature's explanation, or why there is none, and what it cost."""

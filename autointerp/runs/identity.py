@@ -1,4 +1,4 @@
-"""What a run is: the hash of everything that changes its results, and where it came from. Runs nothing itself."""
+"""Identifies a run: the hash of everything that changes its results, and what run.json says of its origin."""
 
 import json
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
-from autointerp.evaluate import Method, models_of
+from autointerp.evaluate import Method
 from autointerp.llm import specs
 from sae.common.files import sha256_of, sha256_of_path
 
@@ -54,13 +54,13 @@ def describe(config: Config, method: Method, contents: dict[str, Any], identity:
     }
 
 
-def contents_of_models(config: Config) -> dict[str, Any]:
+def contents_of_models(method: Method) -> dict[str, Any]:
     """Return the language models that a run asks, each with the hash of its files if it is a local folder."""
-    return {"judges": [_judge_content(spec) for spec in models_of(config)]}
+    return {"judges": [_judge_content(spec) for spec in method.models]}
 
 
 def _judge_content(spec: str) -> list[str]:
-    """A judge's spec, and the hash of its files if it is a local folder."""
+    """A model spec, and the hash of its files if it is a local folder."""
     folder = specs.parse(spec).folder
     return [spec, sha256_of_path(folder)] if folder else [spec]
 

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autointerp import evaluate
 from autointerp.config import Config
 from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult
@@ -69,12 +68,11 @@ def estimate(config: Config, report: Report) -> Estimator:
 
 def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
     """Open the language models of a run; missing keys and unknown prices are refused here, before anything slow."""
-    models = evaluate.models_of(plan.config)
-    if not models:
+    if not plan.method.models:
         return nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
 
-    return LiveResolver(models, plan.config.runtime, cache_folder("autointerp"))
+    return LiveResolver(plan.method.models, plan.config.runtime, cache_folder("autointerp"))
 
 
 def folder_of(plan: Plan) -> RunFolder:
@@ -119,12 +117,12 @@ def score(
 
 
 def without_errors(folder: RunFolder) -> list[FeatureResult]:
-    """Results without an error."""
+    """Return the results that hold no error."""
     return [result for result in folder.results() if not result.errors and not result.control_errors]
 
 
 def totals(results: Iterable[FeatureResult]) -> dict[str, Any]:
-    """Counts by status, and the usage of all answers."""
+    """Count results by status, and sum the usage of all LLM calls behind them."""
     counts = {"ok": 0, "undefined": 0, "error": 0}
     usage = Usage()
     for result in results:

@@ -14,6 +14,7 @@ from typing import Any
 from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.runs import identity
+from sae.baselines.registry import BASELINES, base_and_k
 from sae.common.errors import UserError
 from sae.common.files import sha256_of_path
 from sae.data.corpus import Text
@@ -105,7 +106,7 @@ def make_plan(config: Config) -> Plan:
         "hook_points": list(config.subject.hook_points),
         "dictionaries": [[planned.header.name, planned.content, list(planned.reads)] for planned in dictionaries],
         "processing": processing,
-    } | identity.contents_of_models(config)
+    } | identity.contents_of_models(method)
     return Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
 
 
@@ -190,7 +191,8 @@ def _check_names(config: Config, headers: Sequence[Header]) -> None:
     twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
         raise UserError(f"two dictionaries are called {twice[0]!r}; rename one's folder, or leave that baseline out")
-    if not names and "random_matched" in config.dictionaries.baselines:
-        raise UserError("random_matched needs a dictionary to match; give --dictionary PATH, or leave it out")
+    matched = [name for name in config.dictionaries.baselines if BASELINES.get(base_and_k(name)[0]).matched]
+    if matched and not names:
+        raise UserError(f"{matched[0]} needs a dictionary to match; give --dictionary PATH, or leave it out")
     if not names and not config.dictionaries.baselines:
         raise UserError("nothing to measure: no dictionary and no baseline; give --dictionary PATH")

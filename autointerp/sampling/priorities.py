@@ -75,7 +75,7 @@ KEYS: dict[Source, Callable[[Tensor, Tensor], Tensor]] = {
     "random": key_random,
     "inactive": key_inactive,
 }
-"""In the order in which records are chosen: a fragment chosen by one source is not chosen again by a later one."""
+"""In the order in which records are selected: a fragment that one source has taken, a later one does not take."""
 
 
 class StreamingTop:

@@ -1,4 +1,4 @@
-"""Pass two: only the blocks that hold chosen fragments are run again, and their activations become records.
+"""Pass two: only the blocks that hold selected fragments are run again, and their activations become records.
 
 Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a batch, S features.
 """
@@ -16,7 +16,7 @@ from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, F
 from autointerp.sampling import Sample
 from autointerp.sampling.fragments import Fragments
 from autointerp.sampling.prepare import Prepared
-from autointerp.sampling.select import Chosen, Selection, joined
+from autointerp.sampling.select import SelectedDictionary, Selection, joined
 from autointerp.sampling.tally import Picked
 from sae.common.progress import Report
 from sae.dictionary import Dictionary
@@ -35,15 +35,15 @@ class _Picks:
 
 
 def replay(prepared: Prepared, selection: Selection, config: Config, report: Report) -> Sample:
-    """Read the activations of every chosen fragment and build the feature records."""
-    picks = [_picks(chosen) for chosen in selection.dictionaries]
+    """Read the activations of every selected fragment and build the feature records."""
+    picks = [_picks(selected) for selected in selection.dictionaries]
     values = _activations(prepared, selection, picks, config, report)
     tokens = prepared.subject.token_strings()
     features: list[FeatureRecord] = []
     spoiled = 0
-    for chosen, values_PL in zip(selection.dictionaries, values, strict=True):
+    for selected, values_PL in zip(selection.dictionaries, values, strict=True):
         rows = iter(values_PL)
-        for record in _feature_records(chosen, rows, prepared, selection.fragments, tokens):
+        for record in _feature_records(selected, rows, prepared, selection.fragments, tokens):
             kept = _verified(record)
             spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
             features.append(kept)
@@ -51,14 +51,14 @@ def replay(prepared: Prepared, selection: Selection, config: Config, report: Rep
     return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), facts)
 
 
-def _picks(chosen: Chosen) -> _Picks:
+def _picks(selected: SelectedDictionary) -> _Picks:
     pairs = [
         (picked.fragment, slot)
-        for slot, feature in enumerate(chosen.features)
+        for slot, feature in enumerate(selected.features)
         for picked in feature.explain + feature.score
     ]
     array = np.array(pairs, np.int64).reshape(-1, 2)
-    features_S = torch.tensor([feature.index for feature in chosen.features], dtype=torch.long)
+    features_S = torch.tensor([feature.index for feature in selected.features], dtype=torch.long)
     return _Picks(features_S, array[:, 0], array[:, 1])
 
 
@@ -70,8 +70,8 @@ def _activations(
     device, fragments = prepared.subject.device, selection.fragments
     values = [np.zeros((len(pick.fragment_P), fragments.length), np.float32) for pick in picks]
     encoders = [
-        chosen.measured.dictionary.encoder(pick.features_S.to(device))
-        for chosen, pick in zip(selection.dictionaries, picks, strict=True)
+        selected.measured.dictionary.encoder(pick.features_S.to(device))
+        for selected, pick in zip(selection.dictionaries, picks, strict=True)
     ]
     needed_N = np.unique(np.concatenate([pick.fragment_P for pick in picks]) // fragments.per_block)
     with report("reading records (blocks)") as progress:
@@ -82,8 +82,8 @@ def _activations(
                 name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
                 for name, acts_NCD in prepared.subject.activations_at(ids_NC, prepared.hook_points).items()
             }
-            for chosen, pick, encode, values_PL in zip(selection.dictionaries, picks, encoders, values, strict=True):
-                acts_MLD = joined(acts, chosen.measured.dictionary)
+            for selected, pick, encode, values_PL in zip(selection.dictionaries, picks, encoders, values, strict=True):
+                acts_MLD = joined(acts, selected.measured.dictionary)
                 _read(pick, encode, acts_MLD, batch_N, fragments.per_block, values_PL)
             progress.update(start + len(batch_N), len(needed_N))
     return values
@@ -99,18 +99,22 @@ def _read(
 ) -> None:
     """Fill the rows of `values_PL` whose fragments lie in this batch of blocks."""
     block_P, offset_P = np.divmod(pick.fragment_P, per_block)
-    place_P = np.searchsorted(batch_N, block_P)
-    here = np.flatnonzero((place_P < len(batch_N)) & (batch_N[np.minimum(place_P, len(batch_N) - 1)] == block_P))
+    row_P = np.searchsorted(batch_N, block_P)
+    here = np.flatnonzero((row_P < len(batch_N)) & (batch_N[np.minimum(row_P, len(batch_N) - 1)] == block_P))
     if not len(here):
         return
-    row, inverse = np.unique(place_P[here] * per_block + offset_P[here], return_inverse=True)
-    chosen_MLD = acts_MLD[torch.from_numpy(row).to(acts_MLD.device)]
-    acts_MLS = encode(chosen_MLD.flatten(0, 1)).unflatten(0, chosen_MLD.shape[:2])  # type: ignore[operator]
+    row, inverse = np.unique(row_P[here] * per_block + offset_P[here], return_inverse=True)
+    selected_MLD = acts_MLD[torch.from_numpy(row).to(acts_MLD.device)]
+    acts_MLS = encode(selected_MLD.flatten(0, 1)).unflatten(0, selected_MLD.shape[:2])  # type: ignore[operator]
     values_PL[here] = acts_MLS.cpu().numpy()[inverse, :, pick.slot_P[here]]
 
 
 def _feature_records(
-    chosen: Chosen, rows: Iterator[NDArray[np.float32]], prepared: Prepared, fragments: Fragments, tokens: list[str]
+    selected: SelectedDictionary,
+    rows: Iterator[NDArray[np.float32]],
+    prepared: Prepared,
+    fragments: Fragments,
+    tokens: list[str],
 ) -> Iterator[FeatureRecord]:
     ids_ML = prepared.text.ids_NC.reshape(-1, fragments.length)
 
@@ -122,12 +126,12 @@ def _feature_records(
             source=picked.source,
         )
 
-    indices = [feature.index for feature in chosen.features]
-    norms, cosines = _decoder_statistics(chosen.measured.dictionary, indices)
-    promoted = _promoted(chosen.measured.dictionary, indices, prepared, tokens)
-    for feature, norm, cosine, raised in zip(chosen.features, norms, cosines, promoted, strict=True):
+    indices = [feature.index for feature in selected.features]
+    norms, cosines = _decoder_statistics(selected.measured.dictionary, indices)
+    promoted = _promoted(selected.measured.dictionary, indices, prepared, tokens)
+    for feature, norm, cosine, raised in zip(selected.features, norms, cosines, promoted, strict=True):
         yield FeatureRecord(
-            id=FeatureId(chosen.measured.dictionary.name, feature.index),
+            id=FeatureId(selected.measured.dictionary.name, feature.index),
             explain=tuple(map(record, feature.explain)),
             score=tuple(map(record, feature.score)),
             density=feature.density,
@@ -140,7 +144,7 @@ def _feature_records(
 
 
 def _verified(feature: FeatureRecord) -> FeatureRecord:
-    """Without records labelled inactive that the second reading found active (rounding at the edge of a threshold)."""
+    """Drop records labelled inactive that are active when read again (rounding at the edge of a threshold)."""
 
     def clean(records: tuple[ActivationRecord, ...]) -> tuple[ActivationRecord, ...]:
         return tuple(record for record in records if record.source != "inactive" or max(record.activations) == 0)
@@ -160,7 +164,7 @@ def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[li
 def _promoted(
     dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
 ) -> list[tuple[str, ...]]:
-    """The tokens whose logits each feature's decoder direction raises most; nothing where that cannot be said."""
+    """Return the tokens whose logits each feature's decoder raises most; none where no fixed map leads there."""
     if len(dictionary.writes) != 1:
         return [()] * len(features)
     logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
@@ -170,18 +174,18 @@ def _promoted(
     return [tuple(tokens[index] for index in ids_T) for ids_T in ids_ST]
 
 
-def _summary(chosen: Chosen, prepared: Prepared) -> DictionarySummary:
-    dictionary, metrics = chosen.measured.dictionary, chosen.measured.metrics
+def _summary(selected: SelectedDictionary, prepared: Prepared) -> DictionarySummary:
+    dictionary, metrics = selected.measured.dictionary, selected.measured.metrics
     return DictionarySummary(
         name=dictionary.name,
         kind=dictionary.kind,
         hook_point=str(dictionary.hook_point),
         d_in=dictionary.d_in,
         n_features=dictionary.n_features,
-        n_sampled=len(chosen.features),
-        n_candidates=chosen.n_candidates,
-        n_dead=chosen.n_dead,
-        n_rare=chosen.n_rare,
+        n_sampled=len(selected.features),
+        n_candidates=selected.n_candidates,
+        n_dead=selected.n_dead,
+        n_rare=selected.n_rare,
         l0=metrics["l0"],
         fvu=metrics["fvu"],
         dead=metrics["dead"],

@@ -1,4 +1,4 @@
-"""Pass one: the text goes once through the model and through all dictionaries; features and fragments are chosen.
+"""Pass one: the text goes once through the model and through all dictionaries; features and fragments are selected.
 
 Imports torch. Shape suffixes: N blocks, C tokens of context, D the hook point's width, M fragments of a batch, L tokens
 of a fragment, S candidate features.
@@ -21,12 +21,12 @@ from sae.common.seeds import torch_generator
 from sae.dictionary import Dictionary
 
 OVERSAMPLE = 2
-"""Candidates per wanted feature that are followed at once."""
+"""Candidates that are followed at once, per feature that is to be sampled."""
 
 
 @dataclass(frozen=True)
-class ChosenFeature:
-    """A feature with its statistics over the whole pass and its chosen fragments of each side."""
+class SelectedFeature:
+    """A feature with its statistics over the whole pass, and the fragments selected for each side."""
 
     index: int
     density: float
@@ -37,11 +37,11 @@ class ChosenFeature:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A dictionary's chosen features, and how many candidates were passed over."""
+class SelectedDictionary:
+    """A dictionary's selected features, and how many candidates were passed over."""
 
     measured: Measured
-    features: tuple[ChosenFeature, ...]
+    features: tuple[SelectedFeature, ...]
     n_candidates: int
     n_dead: int
     n_rare: int
@@ -50,7 +50,7 @@ class Chosen:
 @dataclass(frozen=True)
 class Selection:
     fragments: Fragments
-    dictionaries: tuple[Chosen, ...]
+    dictionaries: tuple[SelectedDictionary, ...]
 
 
 def select(prepared: Prepared, config: Config, report: Report) -> Selection:
@@ -61,25 +61,25 @@ def select(prepared: Prepared, config: Config, report: Report) -> Selection:
     """
     fragments = make_fragments(prepared, config)
     queues = [_order(measured, config.seed) for measured in prepared.dictionaries]
-    found: list[list[ChosenFeature]] = [[] for _ in queues]
+    taken: list[list[SelectedFeature]] = [[] for _ in queues]
     passed = [[0, 0, 0] for _ in queues]
-    while pending := [i for i, queue in enumerate(queues) if len(queue) and len(found[i]) < config.sampling.features]:
-        wanted = OVERSAMPLE * config.sampling.features
-        candidates = {i: queues[i][:wanted] for i in pending}
+    while pending := [i for i, queue in enumerate(queues) if len(queue) and len(taken[i]) < config.sampling.features]:
+        at_once = OVERSAMPLE * config.sampling.features
+        candidates = {i: queues[i][:at_once] for i in pending}
         tallies = stream(prepared, fragments, candidates, config, report)
         for i in pending:
-            queues[i] = queues[i][wanted:]
-            _take(found[i], passed[i], tallies[i], config)
-    if not any(found):
+            queues[i] = queues[i][at_once:]
+            _take(taken[i], passed[i], tallies[i], config)
+    if not any(taken):
         raise UserError(
             f"the sampled text ({prepared.text.n_tokens:,} tokens) activates no feature often enough; "
             "give more text or ask for fewer records (sampling.explain, sampling.score)"
         )
-    chosen = [
-        Chosen(measured, tuple(sorted(features, key=lambda feature: feature.index)), *counts)
-        for measured, features, counts in zip(prepared.dictionaries, found, passed, strict=True)
+    selected = [
+        SelectedDictionary(measured, tuple(sorted(features, key=lambda feature: feature.index)), *counts)
+        for measured, features, counts in zip(prepared.dictionaries, taken, passed, strict=True)
     ]
-    return Selection(fragments, tuple(chosen))
+    return Selection(fragments, tuple(selected))
 
 
 def _order(measured: Measured, seed: int) -> Tensor:
@@ -120,24 +120,24 @@ def stream(
     return tallies
 
 
-def _take(found: list[ChosenFeature], passed: list[int], tally: Tally, config: Config) -> None:
+def _take(taken: list[SelectedFeature], passed: list[int], tally: Tally, config: Config) -> None:
     """Append features in the queue's order until there are enough; count candidates, dead and rare ones."""
     needs = [active_needed(getattr(config.sampling, side)) for side in SIDES]
     active_S2 = tally.active_fragments_S2.tolist()
     for row, index in enumerate(tally.features_S.tolist()):
-        if len(found) == config.sampling.features:
+        if len(taken) == config.sampling.features:
             return
         passed[0] += 1
         passed[1] += sum(active_S2[row]) == 0
         rare = any(active < needed for active, needed in zip(active_S2[row], needs, strict=True))
         passed[2] += rare and sum(active_S2[row]) > 0
         if not rare:
-            found.append(_chosen(tally, row, index, config))
+            taken.append(_selected(tally, row, index, config))
 
 
-def _chosen(tally: Tally, row: int, index: int, config: Config) -> ChosenFeature:
+def _selected(tally: Tally, row: int, index: int, config: Config) -> SelectedFeature:
     picks = [pick(tally, row, side, getattr(config.sampling, name)) for side, name in enumerate(SIDES)]
-    return ChosenFeature(
+    return SelectedFeature(
         index=index,
         density=float(tally.active_tokens_S[row]) / tally.n_tokens,
         max_activation=float(tally.max_S[row]),

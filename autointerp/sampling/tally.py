@@ -1,6 +1,6 @@
-"""What one pass over the text keeps of a dictionary's features, and how their records are picked from it.
+"""Keeps what one pass over the text needs of a dictionary's features, and picks their records from it.
 
-Memory does not grow with the text. Imports torch; knows nothing about models or dictionaries.
+Memory does not grow with the text. Imports torch.
 
 Shape suffixes: M fragments of a batch, N those of one side, L tokens of a fragment, S features, H histogram bins.
 """
@@ -20,12 +20,12 @@ TOP_STRIDE = 2
 use two of them (ranks 0, 4, 8, 12, 16 explain, 2, 6, 10, 14, 18 score); with halved documents these are every second
 fragment of each half's top 10, from the first on for explaining, from the second on for scoring."""
 RESERVOIR = 8
-"""Active fragments kept per quantile record that is wanted."""
+"""Active fragments kept per quantile record."""
 
 
 @dataclass(frozen=True)
 class Picked:
-    """A chosen fragment and why."""
+    """A selected fragment and why."""
 
     fragment: int
     source: Source
@@ -79,11 +79,11 @@ class Tally:
 
 
 def kept_per_source(records: Records) -> dict[Source, int]:
-    """How many fragments to keep for each wanted source, with spares for those an earlier source has taken."""
-    wanted: dict[Source, int] = {source: getattr(records, source) for source in KEYS if getattr(records, source)}
+    """How many fragments to keep for each source, with spares for those an earlier source has taken."""
+    counts: dict[Source, int] = {source: getattr(records, source) for source in KEYS if getattr(records, source)}
     keep: dict[Source, int] = {}
     taken = 0
-    for source, n in wanted.items():
+    for source, n in counts.items():
         each = {"top": TOP_STRIDE * n, "quantile": RESERVOIR * n}.get(source, n)
         keep[source] = each + taken
         taken += n
@@ -113,6 +113,6 @@ def _choose(kept: list[tuple[int, float]], source: Source, n: int, side: int) ->
         return [fragment for fragment, _ in kept[side : TOP_STRIDE * n : TOP_STRIDE]]
     if source == "quantile":
         ascending = sorted(kept, key=lambda item: (item[1], item[0]))
-        places = [(2 * i + 1) * len(ascending) // (2 * n) for i in range(n)] if len(ascending) >= n else []
-        return [ascending[place][0] for place in places]
+        positions = [(2 * i + 1) * len(ascending) // (2 * n) for i in range(n)] if len(ascending) >= n else []
+        return [ascending[position][0] for position in positions]
     return [fragment for fragment, _ in kept[:n]]

@@ -1,7 +1,7 @@
 """Splits text into what is trained on and what is held out, for training, measuring and sampling alike.
 
 The split is by document, and near-duplicate documents stay on one side. A dictionary of `sae train` records what its
-split depends on, so that whoever measures or samples it later finds the text that it has not seen.
+split depends on, so that a later measurement or run finds the text that it has not seen.
 """
 
 import json

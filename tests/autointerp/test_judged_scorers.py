@@ -15,7 +15,7 @@ from sklearn import metrics
 
 from autointerp import config, scorers
 from autointerp.config import Records, Sampling
-from autointerp.evaluate import models_of
+from autointerp.evaluate import Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
@@ -322,7 +322,7 @@ def test_what_a_judge_cannot_do_is_refused_before_anything_is_asked(changes: dic
 
 def test_a_run_calls_each_model_once_and_none_that_no_part_needs() -> None:
     chosen = both(explainers=["rules-5"], simulator="openai/s", judge="openai/j", scorers=["detection", "fuzzing"])
-    assert models_of(chosen) == ["openai/j"]
+    assert Method.of(chosen).models == ["openai/j"]
     everything = ["detection", "simulation", "embedding", "example_embedding"]
     chosen = both(explainers=["openai/e", "rules-1"], simulator="openai/s", judge="openai/e", scorers=everything)
-    assert models_of(chosen) == ["openai/e", "openai/s", f"embedding/{chosen.embedding.model}"]
+    assert Method.of(chosen).models == ["openai/e", "openai/s", f"embedding/{chosen.embedding.model}"]
