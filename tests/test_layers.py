@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LIGHT = {
     "sae.common.errors", "sae.common.files", "sae.common.progress", "sae.common.settings", "sae.common.resources",
-    "sae.common.click_group", "sae.common.registry", "sae.common.tables", "sae.data.corpus", "sae.baselines.registry",
-    "sae.formats", "sae.training.recipes", "sae.models.toy_recipe",
+    "sae.common.click_group", "sae.common.registry", "sae.common.seeds", "sae.common.tables", "sae.data.corpus",
+    "sae.baselines.registry", "sae.formats", "sae.training.recipes", "sae.models.toy_recipe",
 }  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"

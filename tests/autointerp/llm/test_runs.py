@@ -21,15 +21,14 @@ FAULTS = {
     "timeout": 0.005, "slow": 0.005, "refusal": 0.01, "length": 0.01,
 }  # fmt: skip
 """30% of all answers. Not `shape`: nobody can tell that a whole explanation lacks its last word."""
-FEATURES = 15
-"""Of each dictionary: more than 2,000 calls."""
 VALUES = ("explanation", "simulations", "scores", "judgements")
 
 
-def test_faults_change_no_value(bench: Bench) -> None:
-    clean = bench.run("clean", "--features", FEATURES, cache="a")
+@pytest.mark.parametrize(("features", "at_least"), [(6, 400), pytest.param(30, 2000, marks=pytest.mark.slow)])
+def test_faults_change_no_value(bench: Bench, features: int, at_least: int) -> None:
+    clean = bench.run("clean", "--features", features, cache="a")
     assert clean.returncode == 0, clean.stderr
-    assert len(bench.server.calls()) >= 2000
+    assert len(bench.server.calls()) >= at_least
     before = len(bench.server.calls())
     bench.server.configure(faults=FAULTS, latency=0.01, retry_after=0.05, hang=30)
     shutil.copytree(bench.folder / "clean", bench.folder / "faulty")
@@ -38,7 +37,7 @@ def test_faults_change_no_value(bench: Bench) -> None:
     about = json.loads((bench.folder / "faulty" / "run.json").read_text())
     (bench.folder / "faulty" / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
     retry_policy = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=1.5")
-    done = bench.run("faulty", "--features", FEATURES, *retry_policy, cache="b")
+    done = bench.run("faulty", "--features", features, *retry_policy, cache="b")
     assert done.returncode == 0, done.stderr
     calls = bench.server.calls()[before:]
     assert sum(call["fault"] is not None for call in calls) / len(calls) > 0.2
@@ -97,7 +96,7 @@ def test_kill_and_resume_pays_for_nothing_twice(bench: Bench) -> None:
             bench.command("killed"), cwd=bench.folder, env=bench.environment("b"),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        target = len(bench.server.calls()) + rng.randrange(60, 150)
+        target = len(bench.server.calls()) + rng.randrange(30, 70)
         while len(bench.server.calls()) < target and process.poll() is None:
             time.sleep(0.02)
         kills.append(time.time())
@@ -158,14 +157,14 @@ def test_missing_keys_are_one_line_before_anything_slow(bench: Bench) -> None:
 
 
 def test_credit_exhausted_in_the_middle_stops_at_once_and_resumes(bench: Bench) -> None:
-    bench.server.configure(credit=150, latency=0.01)
+    bench.server.configure(credit=80, latency=0.01)
     stopped = bench.run("out", "--set", "runtime.concurrency=20")
     assert stopped.returncode == 2
     assert "no credit is left: top it up, then run the same command" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     calls = bench.server.calls()
-    assert sum(call["completed"] for call in calls) == 150
-    assert len(calls) < 150 + 2 * 20
+    assert sum(call["completed"] for call in calls) == 80
+    assert len(calls) < 80 + 2 * 20
     bench.server.configure(credit=None)
     assert bench.run("out").returncode == 0
     completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
@@ -176,9 +175,9 @@ def test_a_hopeless_run_is_stopped_with_everything_kept(bench: Bench) -> None:
     bench.server.configure(faults={"shape": 1.0})
     stopped = bench.run("out", "--fail-on-error", 0.1)
     assert stopped.returncode == 1
-    assert "2 of 18 results are errors, more than --fail-on-error 0.1 allows" in stopped.stderr
+    assert "1 of 9 results are errors, more than --fail-on-error 0.1 allows" in stopped.stderr
     assert "everything is kept" in stopped.stderr
-    assert len(bench.results("out")) >= 2
+    assert len(bench.results("out")) >= 1
     bench.server.configure(faults={})
     other = bench.run("out", cache="fresh")
     assert other.returncode == 0, other.stderr
@@ -187,13 +186,13 @@ def test_a_hopeless_run_is_stopped_with_everything_kept(bench: Bench) -> None:
 
 def test_the_budget_is_never_passed_and_a_new_one_goes_on(bench: Bench) -> None:
     spent: list[float] = []
-    while (stopped := bench.run("out", "--max-cost", "0.02")).returncode and len(spent) < 9:
+    while (stopped := bench.run("out", "--max-cost", "0.01")).returncode and len(spent) < 9:
         assert stopped.returncode == 1, stopped.stderr
-        assert "stopped before a call that could pass --max-cost 0.02" in stopped.stderr
-        spent.append(float(stopped.stderr.split("--max-cost 0.02: $")[1].split(" ")[0]))
+        assert "stopped before a call that could pass --max-cost 0.01" in stopped.stderr
+        spent.append(float(stopped.stderr.split("--max-cost 0.01: $")[1].split(" ")[0]))
     assert stopped.returncode == 0, stopped.stderr
     assert len(spent) > 1
-    assert all(0.01 < amount <= 0.02 for amount in spent)
+    assert all(0.005 < amount <= 0.01 for amount in spent)
     completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
     assert set(completed.values()) == {1}
     totals = json.loads((bench.folder / "out" / "run.json").read_text())["totals"]
@@ -213,7 +212,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(bench: Bench) -> None
         bench.command("out"), cwd=bench.folder, env=bench.environment("cache"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
-    while len(bench.server.calls()) < 120:
+    while len(bench.server.calls()) < 60:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
