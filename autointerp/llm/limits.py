@@ -18,7 +18,7 @@ class Permits:
     """A semaphore whose number of permits changes; none is given out before `closed_until`.
 
     `anyio.CapacityLimiter` does not fit: it hands a permit over when another is given back, before its new holder runs,
-    so that a limit that is lowered in between is exceeded. Here whoever wakes up looks at the limit again.
+    so that a limit that is lowered in between is exceeded. Here a task that wakes up looks at the limit again.
     """
 
     def __init__(self, total: Callable[[], int]) -> None:

@@ -17,7 +17,7 @@ LIVE_INTERVAL = 0.2
 """Seconds between two states of a terminal's live line."""
 TICK = 1.0
 """Seconds after which a line is brought up to date although nobody called `update`."""
-PATIENCE = 10.0
+STILL_AFTER = 10.0
 """Seconds without a finished piece after which the line says how long it has waited, instead of a rate."""
 
 
@@ -81,7 +81,7 @@ class Progress:
         """Return how much is done, and the rate, or how long nothing was finished."""
         count = [f"{self._done:,}/{self._total:,}"] if self._total else []
         waited = now - self._changed
-        if not self._done or waited >= PATIENCE:
+        if not self._done or waited >= STILL_AFTER:
             return [*count, f"waiting for {duration(waited)}"]
         rate = self._done / max(now - self._started, 1e-9)
         speed = f"{rate:,.0f}/s" if rate >= 1 else f"{duration(1 / rate)} each"

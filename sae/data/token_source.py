@@ -86,7 +86,7 @@ class Streamed:
     """A corpus of any size, read in its own order and never held whole.
 
     A block holds tokens of one document; what a document has beyond its last full block is dropped, as are documents
-    shorter than a block. Blocks come in the documents' order: only the buffer of whoever reads shuffles, so a corpus
+    shorter than a block. Blocks come in the documents' order: only the reader's buffer shuffles, so a corpus
     sorted by topic wants a large one. With `share=(rank, world)` a process reads all documents but tokenises and gives
     only every `world`-th. A position is the document, counted from 0 over the whole corpus, at which to go on and the
     blocks of it already taken; to go on, documents before it are read past without being tokenised.

@@ -178,7 +178,7 @@ def _metadata(dictionary: Dictionary, folder: Path) -> dict[str, Any]:
     stored = to_stored(dictionary.model, folder)  # the library itself reads only names and absolute paths
     near = {"model": stored} if stored and is_relative(stored) else {}
     needed: dict[str, Any] = {"sae_lens_training_version": None, KWARGS: {}}
-    layout = {"sae_lens_version": VERSION}  # of the files, whoever trained it
+    layout = {"sae_lens_version": VERSION}  # of the files, not of the training
     return needed | origin | current | layout | {OURS: {"kind": dictionary.kind} | near | ours}
 
 

@@ -1,7 +1,7 @@
 """Lets several processes train one dictionary: by data (a part of the batch each) or by features (a part of them each).
 
 Without `torchrun` there is one process and every exchange is nothing. All processes must make the same exchanges in the
-same order: whoever decides by something that differs between them (a clock, Ctrl-C) asks `any` first.
+same order: a decision that may differ between them (a clock, Ctrl-C) goes through `any` first.
 """
 
 import os

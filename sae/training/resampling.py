@@ -81,7 +81,7 @@ class Resampler:
         return self._autoencoder.error_weight * error_BD.float().square().sum(1) + self._recipe.l1 * penalty_B
 
     def finish(self) -> int:
-        """Begin anew; returns how many features were dead."""
+        """Start the dead features over; returns how many there were."""
         n = int(self._dead_F.sum())
         if n and 0 < self._total < inf:
             self._begin_anew(self._ranks.sum_over_parts(self._chosen_SD))

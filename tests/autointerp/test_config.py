@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from autointerp import config
 from autointerp.config import Config, Role, field_roles
@@ -13,7 +14,8 @@ from autointerp.reference import settings_yaml
 from autointerp.scorers import SCORERS
 from sae.common.errors import UserError
 from sae.common.resources import shipped_folder
-from sae.common.settings import Section
+from sae.common.settings import Section, sections_in
+from sae.training.config import TrainConfig
 
 OTHER: dict[str, Any] = {
     "seed": 1, "corpus.held_out": 0.5, "corpus.context": 64, "corpus.max_tokens": 5, "subject.prepend_bos": True,
