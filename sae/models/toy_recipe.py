@@ -24,7 +24,7 @@ class Toy(Section):
     n_heads: Count = 4
     """Attention heads of each layer."""
     n_layers: Count = 1
-    """Layers; `autointerp run` makes as many as the hook points need, if that is more."""
+    """Number of layers; a run whose hook points need more makes more."""
     steps: Count = 1100
     """Number of training steps."""
     batch: Count = 16

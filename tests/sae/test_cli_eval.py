@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sae import formats
+from sae.data.split import VERSION
 from sae.measuring import eval_paths, feature_table
 from tests.sae.command_line import invoked, refused, saved
 
@@ -118,7 +119,7 @@ def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch
 def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, here: Path) -> None:
     """By default on the corpus it names."""
     said = {"source": str(planted / "corpus.jsonl"), "context": 16, "max_tokens": 50_000, "held_out_tokens": 960}
-    trained = saved(planted, here / "trained", metadata={"corpus": said, "seed": 3})
+    trained = saved(planted, here / "trained", metadata={"corpus": said, "seed": 3, "split_version": VERSION})
     done = invoked("eval", trained)
     assert done.exit_code == 0, done.output
     assert f"corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in done.stdout
