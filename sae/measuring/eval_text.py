@@ -47,8 +47,17 @@ class Source:
 
 
 def source_of(metadata: Mapping[str, Any], corpus_given: str | None) -> Source:
-    """Return the text for a dictionary: the given corpus, else the one that its metadata name, else stdlib."""
+    """Return the text for a dictionary: the given corpus, else the one that its metadata name, else stdlib.
+
+    Raises UserError if none is given and another version of `sae train` made the dictionary: then the text that it has
+    not seen is not known.
+    """
     training = recorded(metadata)
+    if training is None and corpus_given is None and {"corpus", "text"} <= metadata.keys():
+        raise UserError(
+            "another version of sae trained this dictionary, so what its training held out is not known; give --corpus "
+            "SPEC to measure on all of a text"
+        )
     spec = corpus_given or (training.source if training else STDLIB)
     if training and same_corpus(spec, training.source):
         return Source(spec, replace(training, source=spec))
