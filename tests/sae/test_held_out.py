@@ -100,7 +100,7 @@ def test_an_account_that_does_not_suffice_is_none(said: dict[str, Any]) -> None:
 def test_a_dictionary_of_another_version_needs_a_corpus() -> None:
     """What its training held out is not known: a silent whole corpus would be measured on training text."""
     metadata = {"corpus": SAID, "text": ["hash", 32, 1000], "seed": 0}
-    with pytest.raises(UserError, match="another version of sae trained this dictionary.*give --corpus SPEC"):
+    with pytest.raises(UserError, match=r"another version of sae trained this dictionary.*give --corpus SPEC"):
         source_of(metadata, None)
     assert source_of(metadata, "x.jsonl") == Source("x.jsonl", None)
 
