@@ -52,8 +52,12 @@ def account(about: Mapping[str, Any]) -> list[str]:
     source = about["config"]["corpus"]["source"]
     lines = [
         f"device {facts['device']}",
-        f"corpus {source}: {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out by document, "
-        f"{facts['sampled_tokens']:,} of them sampled",
+        f"corpus {source}: {facts['corpus_tokens']:,} tokens, {facts['held_out_tokens']:,} held out by "
+        f"{facts['held_out_by']}, {facts['usable_tokens']:,} of them in fragments that records are drawn from",
+        f"near-duplicates: {facts['near_duplicate_documents']:,} documents stay on the side of another that has more "
+        f"than a quarter of their 16-grams; {facts['score_tokens_in_explain_16_grams']:.1%} of the tokens to score lie "
+        "in a 16-gram of the text to explain",
+        *(f"note: {note}" for note in about["notes"]),
     ]
     if "cross_entropy" in facts:
         lines.append(

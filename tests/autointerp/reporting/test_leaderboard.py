@@ -62,7 +62,7 @@ def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free() -> None
     [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE), ({"simulator": "rules"}, None)],
 )
 def test_a_row_names_the_models_that_its_scorer_asks(config: dict[str, Any], judge: str | None) -> None:
-    scores = ("simulation/top", "detection/f1", "intruder", "embedding", "plugin")
+    scores = ("simulation/top", "detection/f1", "intruder", "embedding")
     made = rows(about(**config), [result(0, dict.fromkeys(scores, 0.5))], *scores)
     simulator = config.get("simulator", SIMULATOR)
     models = {name: (row["simulator"], row["judge"]) for name, row in made.items()}
@@ -71,7 +71,6 @@ def test_a_row_names_the_models_that_its_scorer_asks(config: dict[str, Any], jud
         "detection/f1": (None, judge),
         "intruder": (None, judge),
         "embedding": (None, None),
-        "plugin": (simulator, judge),
     }
 
 

@@ -15,14 +15,19 @@ SUMMARY = {
     "name": "d", "n_features": 2048, "l0": None, "fvu": 0.25, "ce_recovered": None, "dead": None, "n_sampled": 9,
     "n_candidates": 12, "n_dead": 1, "n_rare": 2, "converged": False,
 }  # fmt: skip
-SAMPLED = {"device": "cpu", "corpus_tokens": 1_000_000, "held_out_tokens": 2000, "sampled_tokens": 1500}
+SAMPLED = {
+    "device": "cpu", "corpus_tokens": 1_000_000, "held_out_tokens": 2000, "held_out_by": "this run",
+    "usable_tokens": 1500, "near_duplicate_documents": 7, "score_tokens_in_explain_16_grams": 0.004,
+}  # fmt: skip
 
 
 def finished(path: Path, **totals: Any) -> RunFolder:
     folder = RunFolder(path / "run")
     known = {"calls": 0, "tokens_in": 0, "tokens_out": 0, "cost_usd": 0.0, "error": 0}
     config = {"corpus": {"source": "stdlib"}}
-    folder.begin({"status": "complete", "sampling": SAMPLED, "dictionaries": [SUMMARY], "totals": known | totals})
+    folder.begin(
+        {"status": "complete", "notes": [], "sampling": SAMPLED, "dictionaries": [SUMMARY], "totals": known | totals}
+    )
     folder.update(config=config)
     folder.write_json("leaderboard.json", simulated("d"))
     return folder
@@ -32,7 +37,10 @@ def test_the_outcome_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     terminal.print_outcome(finished(tmp_path))
     printed = capsys.readouterr().out
     for part in (
-        "corpus stdlib: 1,000,000 tokens, 2,000 held out by document, 1,500 of them sampled",
+        "corpus stdlib: 1,000,000 tokens, 2,000 held out by this run, 1,500 of them in fragments that records are drawn "
+        "from",
+        "near-duplicates: 7 documents stay on the side of another that has more than a quarter of their 16-grams; 0.4% of "
+        "the tokens to score lie in a 16-gram of the text to explain",
         "d: 2,048 features, L0 -, FVU 0.250, CE recovered -, dead -; sampled 9 of 12 candidates (1 dead, 2 too rare); "
         "stopped before it converged",
         "d           0.50 [0.40, 0.60]",
@@ -52,14 +60,14 @@ def test_the_outcome_of_a_paid_run_with_errors(tmp_path: Path, capsys: pytest.Ca
 
 
 def stage(name: str, usd: float | None, most: float | None) -> dict[str, Any]:
-    return {"stage": name, "judge": "openai/m", "calls": 1200, "in cache": 0, "usd": usd, "most usd": most}
+    return {"stage": name, "model": "openai/m", "calls": 1200, "in cache": 0, "usd": usd, "most usd": most}
 
 
 def test_an_estimate_adds_up_its_stages(capsys: pytest.CaptureFixture[str]) -> None:
     prices = Prices({}, 0.5, "2026-01-01")
     terminal.print_estimate([stage("explain", 0.5, 2.0), stage("simulate", 1.0, 3.0)], prices)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["stage", "judge", "calls", "in", "cache", "usd", "most", "usd"]
+    assert lines[0].split() == ["stage", "model", "calls", "in", "cache", "usd", "most", "usd"]
     assert lines[2].split() == ["explain", "openai/m", "1,200", "0", "0.5000", "2.0000"]
     assert "about $1.50; at most $5.00" in lines[-2]
     assert "prices as of 2026-01-01" in lines[-2]
