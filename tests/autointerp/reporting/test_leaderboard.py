@@ -7,9 +7,11 @@ from typing import Any
 import pandas
 import pytest
 
-from autointerp.records import Explanation, FeatureId, FeatureResult
+from autointerp.llm.types import LLMTask
+from autointerp.records import Explanation, FeatureId, FeatureRecord, FeatureResult
 from autointerp.reporting import leaderboard, tables
 from autointerp.reporting.leaderboard import COLUMNS, MERGED_COLUMNS
+from autointerp.scorers import SCORERS, Scored, Scorer
 from autointerp.store import RunFolder
 from sae.common.errors import UserError
 from tests.autointerp.reporting.rows import simulated
@@ -46,7 +48,17 @@ def test_a_row_has_the_contracts_columns_and_counts() -> None:
     assert (row["control_mean"], row["density_median"], row["cost_usd"], row["tokens_in"]) == (0.5, 0.2, 0.25, 3)
 
 
-def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free() -> None:
+class Plugin(Scorer):
+    """A scorer whose range is not known."""
+
+    name = "plugin"
+
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
+        raise AssertionError("its scores are made up below")
+
+
+def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCORERS._parts, "plugin", Plugin)
     results = [
         result(index, dict.fromkeys(("simulation/top", "intruder", "plugin"), value))
         for index, value in enumerate((0.99, 0.1))
@@ -59,7 +71,7 @@ def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free() -> None
 
 @pytest.mark.parametrize(
     ("config", "judge"),
-    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE), ({"simulator": "rules"}, None)],
+    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE)],
 )
 def test_a_row_names_the_models_that_its_scorer_asks(config: dict[str, Any], judge: str | None) -> None:
     scores = ("simulation/top", "detection/f1", "intruder", "embedding")

@@ -37,10 +37,9 @@ def test_the_outcome_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     terminal.print_outcome(finished(tmp_path))
     printed = capsys.readouterr().out
     for part in (
-        "corpus stdlib: 1,000,000 tokens, 2,000 held out by this run, 1,500 of them in fragments that records are drawn "
-        "from",
-        "near-duplicates: 7 documents stay on the side of another that has more than a quarter of their 16-grams; 0.4% of "
-        "the tokens to score lie in a 16-gram of the text to explain",
+        "2,000 held out by this run, 1,500 of them in fragments that records are drawn from",
+        "near-duplicates: 7 documents stay on the side of another that has more than a quarter of their 16-grams",
+        "0.4% of the tokens to score lie in a 16-gram of the text to explain",
         "d: 2,048 features, L0 -, FVU 0.250, CE recovered -, dead -; sampled 9 of 12 candidates (1 dead, 2 too rare); "
         "stopped before it converged",
         "d           0.50 [0.40, 0.60]",
