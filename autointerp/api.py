@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """Reads a run folder, finished or not, as tables."""
+    """Reads a run folder, finished or not, as tables.
+
+    >>> run = autointerp.open_run("run")
+    >>> run.about["status"]
+    'complete'
+    >>> sorted(run.leaderboard()["dictionary"].unique())
+    ['ica', 'neurons', 'pca', 'random', 'random_matched[topk_2x]', 'topk_2x']
+    >>> len(run.features) * 4 == len(run.results)  # a row per feature and explainer, of which `smoke` has four
+    True
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -74,7 +83,13 @@ def run(
     out: str | Path | None = None,
     report: Report | None = None,
 ) -> Run:
-    """Run an experiment, or go on where it stopped.
+    """Run an experiment, or continue it where it stopped.
+
+    >>> run = autointerp.run("smoke", {"sampling.features": 2}, out="small", report=Silent)
+    >>> run.leaderboard()[["dictionary", "scorer"]].iloc[0].tolist()
+    ['topk_2x', 'simulation/top_and_random']
+    >>> run.features[0].id.dictionary
+    'topk_2x'
 
     Args:
         config: a name (`demo`), a path to a YAML file, or a Config.
@@ -85,25 +100,40 @@ def run(
     Raises:
         sae.common.errors.UserError: a wrong path, name or setting, in one line.
     """
-    from autointerp import config as configs
     from autointerp.runs import pipeline
     from sae.common.progress import Progress
+
+    return Run(pipeline.run(_changed(config, changes, out), report or Progress))
+
+
+def estimate(
+    config: str | Config = "demo",
+    changes: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    report: Report | None = None,
+) -> Estimator:
+    """Estimate what a run would still ask of language models, without calls: `stages` hold calls, tokens and cost.
+
+    Takes the arguments of `run` and raises what it raises. Records are drawn and kept: the run continues from them.
+
+    >>> changes = {"explainers": ["openai/gpt-4o-mini"], "simulator": "openai/gpt-4o-mini", "sampling.features": 1}
+    >>> estimator = autointerp.estimate("smoke", changes, out="dry", report=Silent)
+    >>> [(stage.stage, stage.usage.cost_usd > 0) for stage in estimator.stages]
+    [('explain', True), ('simulate', True)]
+    """
+    from autointerp.runs import pipeline
+    from sae.common.progress import Progress
+
+    return pipeline.estimate(_changed(config, changes, out), report or Progress)
+
+
+def _changed(config: str | Config, changes: Mapping[str, Any] | None, out: str | Path | None) -> Config:
+    """Load a config by name or path, with some settings changed. Raises UserError."""
+    from autointerp import config as configs
 
     base = configs.load(config) if isinstance(config, str) else config
     settings = dict(changes or {}) | ({"runtime.out": str(out)} if out is not None else {})
-    if settings:
-        base = configs.build(base.model_dump(), settings, "changes")
-    return Run(pipeline.run(base, report or Progress))
-
-
-def estimate(config: str | Config, report: Report | None = None) -> Estimator:
-    """Estimate what a run would still ask of language models, without calls: `stages` hold calls, tokens and cost."""
-    from autointerp import config as configs
-    from autointerp.runs import pipeline
-    from sae.common.progress import Progress
-
-    settings = configs.load(config) if isinstance(config, str) else config
-    return pipeline.estimate(settings, report or Progress)
+    return configs.build(base.model_dump(), settings, "changes") if settings else base
 
 
 def answers() -> AnswerCache:
@@ -115,7 +145,11 @@ def answers() -> AnswerCache:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder. Raises UserError if it is not one."""
+    """Open a run folder. Raises UserError if it is not one, or one of another schema version.
+
+    >>> autointerp.open_run("run")
+    Run('run', complete)
+    """
     from autointerp.store import RunFolder
 
     opened = Run(RunFolder(Path(path)))

@@ -278,7 +278,8 @@ def test_results_say_what_was_asked_and_what_it_cost(bench: Bench) -> None:
     assert about["inputs"]["judges"] == [[EXPLAINER], [SIMULATOR]]
     board = json.loads((bench.folder / "out" / "leaderboard.json").read_text())
     assert {row["explainer"] for row in board} == {EXPLAINER}
-    assert {row["simulator"] for row in board} == {SIMULATOR}
+    models = {row["scorer"].split("/")[0]: (row["simulator"], row["judge"]) for row in board}
+    assert models == {"simulation": (SIMULATOR, None), "detection": (None, SIMULATOR)}
     assert {row["scorer"]: row["chance"] for row in board}["detection"] == 0.5
     for row in bench.results("out").values():
         assert row["usage"]["cost_usd"] > 0

@@ -1,0 +1,22 @@
+"""What `import autointerp` offers: the example in each name's docstring is true."""
+
+import doctest
+import shutil
+from pathlib import Path
+
+import pytest
+
+import autointerp
+from sae.common.progress import Silent
+
+
+@pytest.mark.parametrize("name", autointerp.__all__)
+def test_the_example_of_each_name_is_true(
+    name: str, smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(smoke, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    names = {"autointerp": autointerp, "Silent": Silent}
+    found = doctest.DocTestFinder(recurse=False).find(getattr(autointerp, name), name, globs=names)
+    assert [bool(test.examples) for test in found] == [True]
+    assert doctest.DocTestRunner().run(found[0]).failed == 0
