@@ -187,13 +187,13 @@ def test_a_hopeless_run_is_stopped_with_everything_kept(bench: Bench) -> None:
 
 def test_the_budget_is_never_passed_and_a_new_one_goes_on(bench: Bench) -> None:
     spent: list[float] = []
-    while (stopped := bench.run("out", "--max-cost", "0.01")).returncode and len(spent) < 9:
+    while (stopped := bench.run("out", "--max-cost", "0.012")).returncode and len(spent) < 9:
         assert stopped.returncode == 1, stopped.stderr
-        assert "stopped before a call that could pass --max-cost 0.01" in stopped.stderr
-        spent.append(float(stopped.stderr.split("--max-cost 0.01: $")[1].split(" ")[0]))
+        assert "stopped before a call that could pass --max-cost 0.012" in stopped.stderr
+        spent.append(float(stopped.stderr.split("--max-cost 0.012: $")[1].split(" ")[0]))
     assert stopped.returncode == 0, stopped.stderr
     assert len(spent) > 1
-    assert all(0.005 < amount <= 0.01 for amount in spent)
+    assert all(0.002 < amount <= 0.012 for amount in spent), spent  # a call's bound is about 0.01
     completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
     assert set(completed.values()) == {1}
     totals = json.loads((bench.folder / "out" / "run.json").read_text())["totals"]

@@ -214,7 +214,7 @@ def test_universality_is_scipys_in_however_many_passes(
     passes = -(-8 // max(1, pairs // 32))
     assert sum(read) == passes * len(world.blocks.ids_NC) + 2
     x_BD = torch.from_numpy(world.x).float()
-    a, b = world.words.encode(x_BD).numpy(), directions.encode(x_BD).numpy()
+    a, b = (each.encode(x_BD).double().numpy() for each in (world.words, directions))  # scipy keeps single precision
     expected = np.array([[pearsonr(one, other).statistic for other in b.T] for one in a.T])
     assert found.universality.a_to_b.similarity_F.numpy() == pytest.approx(expected.max(1), abs=1e-6)
     assert found.universality.b_to_a.similarity_F.numpy() == pytest.approx(expected.max(0), abs=1e-6)
