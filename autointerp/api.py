@@ -68,7 +68,9 @@ class Run:
         return pandas.DataFrame(rows)
 
     def leaderboard(self) -> pandas.DataFrame:
-        """A row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not finished."""
+        """Return a row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not
+        finished.
+        """
         import pandas
 
         return pandas.DataFrame(self._folder.read_leaderboard())

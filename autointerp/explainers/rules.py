@@ -142,11 +142,11 @@ class Candidates:
         return sums
 
     def positions(self, rule: int) -> Integers:
-        """Where a rule holds."""
+        """Return where a rule holds."""
         return self.position_P[self._start_R[rule] : self._start_R[rule] + self.length_R[rule]]
 
     def rules(self, chosen: Sequence[int] | Integers) -> tuple[Rule, ...]:
-        """The candidates of these numbers as rules."""
+        """Return the candidates of these numbers as rules."""
         return tuple(self._rule(int(self.code_R[i]), float(self.strength_R[i])) for i in chosen)
 
     def _rule(self, code: int, strength: float) -> Rule:
@@ -176,7 +176,7 @@ def _conditions(
 
 
 def _near(token_T: Integers, place_T: Integers, size: int) -> tuple[Integers, Integers]:
-    """Every token up to NEAR_WINDOW before each position, once however often it recurs there."""
+    """Return every token up to NEAR_WINDOW before each position, once however often it recurs there."""
     pairs = []
     for distance in range(1, NEAR_WINDOW + 1):
         where = np.flatnonzero(place_T >= distance)

@@ -39,7 +39,7 @@ class Budget:
         return amount
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """A call is over: it did cost `cost`; 0 if it brought no answer."""
+        """Settle a reservation: the call cost `cost`; 0 if it brought no answer."""
         left = self._reserved - reserved
         self._reserved = left if left > 1e-12 else 0.0  # no residue of rounding: `reserve` tests for nothing reserved
         self.spent += cost or 0.0

@@ -91,7 +91,9 @@ def _range_of(score: str) -> intervals.Bounds | None:
 
 
 def _models(config: Row, scorer: str) -> Row:
-    """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the simulator."""
+    """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the
+    simulator.
+    """
     needs = SCORERS.get(scorer.split("/")[0]).needs
     judge = config.get("judge") or config["simulator"]
     return {

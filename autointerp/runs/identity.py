@@ -60,7 +60,7 @@ def contents_of_models(method: Method) -> dict[str, Any]:
 
 
 def _judge_content(spec: str) -> list[str]:
-    """A model spec, and the hash of its files if it is a local folder."""
+    """Return a model spec, and the hash of its files if it is a local folder."""
     folder = specs.parse(spec).folder
     return [spec, sha256_of_path(folder)] if folder else [spec]
 
@@ -73,7 +73,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The checkout's commit, if this package is run from one."""
+    """Return the checkout's commit, if this package is run from one."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

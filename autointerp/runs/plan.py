@@ -124,7 +124,7 @@ def _resolved(config: Config, headers: Sequence[Header]) -> Config:
 
 
 def _training_corpus(headers: Sequence[Header]) -> str | None:
-    """The corpus that all dictionaries of `sae train` were trained on. Raises UserError if there are several."""
+    """Return the corpus that all dictionaries of `sae train` were trained on. Raises UserError if there are several."""
     trainings = [(header.name, training) for header in headers if (training := recorded(header.metadata))]
     for name, training in trainings[1:]:
         if not same_corpus(training.source, trainings[0][1].source):
@@ -163,7 +163,7 @@ def layer_of(hook_point: str) -> int:
 
 
 def _model_content(config: Config) -> Any:
-    """The toy's recipe, the hash of a local directory, or a hub name."""
+    """Return the toy's recipe, the hash of a local directory, or a hub name."""
     model = str(config.subject.model)
     if model == TOY:
         return config.subject.toy.model_dump()
@@ -172,7 +172,7 @@ def _model_content(config: Config) -> Any:
 
 
 def _agreed(headers: Sequence[Header], name: str, flag: str | None) -> Any:
-    """The one value that all headers give. Raises UserError if they differ or, with a `flag`, if none gives any."""
+    """Return the one value that all headers give. Raises UserError if they differ or, with a `flag`, if none has it."""
     given = [(header.name, getattr(header, name)) for header in headers if getattr(header, name) is not None]
     values = [value for _, value in given]
     if any(value != values[0] for value in values):

@@ -87,7 +87,7 @@ class DictionaryBuilder:
         return Measured(dictionary, json.loads(stored.read_text("utf-8")), dictionary.name)
 
     def _trained(self, hook_point: str) -> list[Measured]:
-        """All autoencoders of the config; those not in the cache are trained together on one stream."""
+        """Return all autoencoders of the config; those not in the cache are trained together on one stream."""
         settings, seed = self._config.dictionaries, self._config.seed
         recipes = [one.model_copy(update={"name": one.label, "seed": seed + one.seed}) for one in settings.train]
         schedule = [settings.steps, settings.batch]
@@ -112,7 +112,7 @@ class DictionaryBuilder:
         return made
 
     def _fitted(self, baseline: str, hook_point: str) -> Measured:
-        """A baseline from the cache, or fitted; a top-k version is made of its base, which is fitted once."""
+        """Return a baseline from the cache, or fitted; a top-k version is made of its base, which is fitted once."""
         base, k = base_and_k(baseline)
         recipe = [hook_point, baseline, self._config.dictionaries.fit_vectors]
         if k:
@@ -184,7 +184,7 @@ class _ActivationsOf:
         self._ablations: dict[str, metrics.Ablations] = {}
 
     def training(self, hook_point: str) -> ActivationStream:
-        """The endless stream that autoencoders are trained on."""
+        """Return the endless stream that autoencoders are trained on."""
         return self._stream(self._split.train, "training activations", hook_point)
 
     def fit_BD(self, hook_point: str) -> Tensor:

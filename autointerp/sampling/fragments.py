@@ -82,7 +82,7 @@ def describe_sides(text: Blocks, fragments: Fragments, corpus: Text) -> dict[str
 
 
 def _names(blocks: Blocks, corpus: Text) -> list[str | int]:
-    """The documents' names, or their numbers in a hub dataset, which is not read again for that."""
+    """Return the documents' names, or their numbers in a hub dataset, which is not read again for that."""
     numbers: list[int] = np.unique(blocks.document_N).tolist()
     if corpus.source.startswith("hf:"):
         return list(numbers)
@@ -90,6 +90,6 @@ def _names(blocks: Blocks, corpus: Text) -> list[str | int]:
 
 
 def _block_rank(blocks: Blocks) -> np.ndarray:
-    """Each block's number within its document; blocks of a document are consecutive."""
+    """Return each block's number within its document; blocks of a document are consecutive."""
     _, first, counts = np.unique(blocks.document_N, return_index=True, return_counts=True)
     return np.arange(len(blocks.document_N)) - np.repeat(first, counts)

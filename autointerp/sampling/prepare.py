@@ -77,7 +77,7 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
 
 
 def _toy_folder(plan: Plan, artifacts: ArtifactCache) -> Path:
-    """The toy's Hugging Face directory, trained on the text that is not held out."""
+    """Return the toy's Hugging Face directory, trained on the text that is not held out."""
     config = plan.config
     recipe = config.subject.toy.model_copy(update={"seed": config.seed + config.subject.toy.seed})
     split_by = [SPLIT_VERSION, config.corpus.held_out, config.seed]
@@ -98,7 +98,7 @@ def _own_split(blocks: Blocks, config: Config) -> Split:
 
 
 def _sampled(held_out: Blocks, config: Config) -> Blocks:
-    """The held-out documents that records are drawn from."""
+    """Return the held-out documents that records are drawn from."""
     tokens_G = tokens_per_group(held_out)
     if config.sampling.tokens is None or config.sampling.tokens >= tokens_G.sum():
         return held_out
@@ -108,7 +108,7 @@ def _sampled(held_out: Blocks, config: Config) -> Blocks:
 
 
 def _near_duplicates(blocks: Blocks) -> int:
-    """How many documents have a near-duplicate, so that a split must keep them together."""
+    """Return how many documents have a near-duplicate, so that a split must keep them together."""
     group_of = dict(zip(blocks.document_N.tolist(), blocks.group_N.tolist(), strict=True))
     sizes = Counter(group_of.values())
     return sum(sizes[group] > 1 for group in group_of.values())
@@ -127,7 +127,7 @@ def _check_context(config: Config, subject: Subject) -> None:
 
 
 def _key(plan: Plan) -> str:
-    """The hash of everything that a fitted dictionary depends on, except its recipe and hook point."""
+    """Return the hash of everything that a fitted dictionary depends on, except its recipe and hook point."""
     config = plan.config
     subject = [plan.contents["model"], plan.processing, config.subject.prepend_bos]
     text = [plan.text.content, config.corpus.held_out, SPLIT_VERSION, [repr(training) for training in plan.trainings]]

@@ -19,7 +19,7 @@ _LARGEST_RANK = 2**_RANK_BITS - 1
 
 
 def mix(x: Tensor) -> Tensor:
-    """The splitmix64 finaliser on int64 (Steele et al. 2014): a bijection whose every output bit looks random."""
+    """Apply the splitmix64 finaliser to int64 (Steele et al. 2014): a bijection whose every output bit looks random."""
     x = (x ^ _shift(x, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
     x = (x ^ _shift(x, 27)) * (0x94D049BB133111EB - 2**64)
     return x ^ _shift(x, 31)
@@ -31,40 +31,40 @@ def _shift(x: Tensor, bits: int) -> Tensor:
 
 
 def fragment_hash(seed: int, document_N: Tensor, position_N: Tensor) -> Tensor:
-    """A hash of seed, document and position in it, int64 [N]."""
+    """Return a hash of seed, document and position in it, int64 [N]."""
     start = torch.tensor(derive_seed(seed, "fragments"), dtype=torch.int64, device=document_N.device)
     return mix(mix(start ^ document_N.long()) ^ position_N.long())
 
 
 def uniform(hash_N: Tensor, feature_S: Tensor, salt: int) -> Tensor:
-    """Numbers in (0, 1], float32 [S, N], independent between features, fragments and salts."""
+    """Return numbers in (0, 1], float32 [S, N], independent between features, fragments and salts."""
     mixed_SN = mix(hash_N[None, :] ^ mix(feature_S.long() * 16 + salt + 1)[:, None])
     return (_shift(mixed_SN, 40) + 1).float() / 2**24
 
 
 def key_top(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
-    """The largest maxima."""
+    """Return the largest maxima."""
     return max_SN
 
 
 def key_active(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
-    """A uniform sample of the active fragments: the reservoir that quantiles are cut from."""
+    """Return a uniform sample of the active fragments: the reservoir that quantiles are cut from."""
     return uniform_SN * (max_SN > 0)
 
 
 def key_importance(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
-    """A sample without replacement, weights the squared maxima (Efraimidis & Spirakis 2006)."""
+    """Return a sample without replacement, weights the squared maxima (Efraimidis & Spirakis 2006)."""
     exponential_SN = (-uniform_SN.double().log()).clamp_min(1e-9)
     return (max_SN.double().square() / exponential_SN).float()
 
 
 def key_random(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
-    """A uniform sample of all fragments, active or not."""
+    """Return a uniform sample of all fragments, active or not."""
     return uniform_SN
 
 
 def key_inactive(max_SN: Tensor, uniform_SN: Tensor) -> Tensor:
-    """A uniform sample of the fragments on which the feature is silent at every token."""
+    """Return a uniform sample of the fragments on which the feature is silent at every token."""
     return uniform_SN * (max_SN == 0)
 
 

@@ -98,7 +98,7 @@ def joined(acts: Mapping[str, Tensor], dictionary: Dictionary) -> Tensor:
 def stream(
     prepared: Prepared, fragments: Fragments, candidates: dict[int, Tensor], config: Config, report: Report
 ) -> dict[int, Tally]:
-    """One pass of the model over all blocks, feeding every dictionary in `candidates`; a tally for each."""
+    """Run the model once over all blocks, feeding every dictionary in `candidates`; return a tally for each."""
     device = prepared.subject.device
     hook_points = prepared.hook_points
     tallies = {i: Tally(features_S, config, device) for i, features_S in candidates.items()}

@@ -79,7 +79,7 @@ class Tally:
 
 
 def kept_per_source(records: Records) -> dict[Source, int]:
-    """How many fragments to keep for each source, with spares for those an earlier source has taken."""
+    """Return how many fragments to keep for each source, with spares for those an earlier source has taken."""
     counts: dict[Source, int] = {source: getattr(records, source) for source in KEYS if getattr(records, source)}
     keep: dict[Source, int] = {}
     taken = 0
@@ -96,7 +96,7 @@ def active_needed(records: Records) -> int:
 
 
 def pick(tally: Tally, row: int, side: int, records: Records) -> tuple[Picked, ...]:
-    """The records of one side of one feature, source by source, no fragment twice."""
+    """Return the records of one side of one feature, source by source, no fragment twice."""
     taken: list[Picked] = []
     for source in KEYS:
         n = getattr(records, source)

@@ -105,14 +105,14 @@ def _changed(values: Any, path: list[str], depth: int, value: Any) -> Any:
 
 
 def sections_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a field's type mentions: itself, a list's items, the choices of a union."""
+    """Return the models that a field's type mentions: itself, a list's items, the choices of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [section for argument in get_args(annotation) for section in sections_in(argument)]
 
 
 def leaf_names(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """All fields below a section that hold no sections themselves, by dotted name (lists without their numbers)."""
+    """Return the dotted names of all fields below a section that hold no sections (lists without their numbers)."""
     names: list[str] = []
     for name, info in section.model_fields.items():
         inner = sections_in(info.annotation)
@@ -132,13 +132,13 @@ class _Slot:
         return cls(sections_in(field.annotation), _discriminator(field) or _discriminator(field.annotation))
 
     def tags(self) -> dict[str, type[BaseModel]]:
-        """What the discriminator may say, and the section it then means."""
+        """Return what the discriminator may say, and the section it then means."""
         fields = [(section.model_fields.get(self.discriminator or ""), section) for section in self.sections]
         return {str(tag): section for field, section in fields if field for tag in get_args(field.annotation)}
 
 
 def _discriminator(annotation: Any) -> str | None:
-    """The field that tells a union's sections apart, wherever in a type it is noted."""
+    """Return the field that tells a union's sections apart, wherever in a type it is noted."""
     own = getattr(annotation, "discriminator", None)
     return own if isinstance(own, str) else next(filter(None, map(_discriminator, get_args(annotation))), None)
 

@@ -68,7 +68,7 @@ class ActivationStream:
         return Batches(self, size, position)
 
     def sample(self, size: int) -> Tensor:
-        """The first `size` vectors of the stream, [size, D], the caller's own; fewer if an epoch has fewer."""
+        """Return the first `size` vectors of the stream, [size, D], the caller's own; fewer if an epoch has fewer."""
         parts: list[Tensor] = []
         missing = size
         for fill, (ids_NC, after) in enumerate(self.source.chunks(self.fill_blocks)):

@@ -41,7 +41,7 @@ class Blocks:
         return Blocks(*(values_N[rows_N] for values_N in (self.ids_NC, self.length_N, self.document_N, self.group_N)))
 
     def full(self) -> "Blocks":
-        """Only the blocks without padding."""
+        """Return only the blocks without padding."""
         return self.take(self.length_N == self.ids_NC.shape[1])
 
     @property

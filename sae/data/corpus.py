@@ -37,7 +37,7 @@ class Document:
 
 
 def read_documents(spec: str, max_characters: int | None = None) -> list[Document]:
-    """The non-empty documents of a corpus, in an order that depends only on its content.
+    """Return the non-empty documents of a corpus, in an order that depends only on its content.
 
     Reading stops after the document with which `max_characters` are reached. Raises UserError if the spec names
     nothing readable or there is no text.
@@ -56,7 +56,8 @@ def read_documents(spec: str, max_characters: int | None = None) -> list[Documen
 
 
 def documents(spec: str, start: int = 0) -> Iterator[Document]:
-    """All documents of a corpus from number `start` on, blank ones too, read one after the other as they are asked for.
+    """Return all documents of a corpus from number `start` on, blank ones too, read one after the other as they are
+    asked for.
 
     Only a text file is read whole: a corpus larger than memory is a `.jsonl`, a `.parquet`, a dataset or a folder.
     Raises UserError if the spec names nothing readable, at the latest when the unreadable document is reached.
@@ -93,7 +94,7 @@ def _stdlib() -> Iterator[Document]:
 
 
 def _folder(root: Path) -> Iterator[Document]:
-    """Every file below a folder that is text; hidden and binary files are passed over."""
+    """Yield every file below a folder that is text; hidden and binary files are passed over."""
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
@@ -103,7 +104,7 @@ def _folder(root: Path) -> Iterator[Document]:
 
 
 def _sections(path: Path) -> Iterator[Document]:
-    """A text file: cut at <|endoftext|> where it has that, else at blank lines into sections of a few pages."""
+    """Yield a text file: cut at <|endoftext|> where it has that, else at blank lines into sections of a few pages."""
     text = _read_text(path)
     marked = "<|endoftext|>" in text
     for number, piece in enumerate(text.split("<|endoftext|>") if marked else _grouped(re.split(r"\n\s*\n", text))):
@@ -184,7 +185,7 @@ def _parquet(path: Path, column: str) -> Iterator[Document]:
 
 
 def _hugging_face(spec: str, start: int) -> Iterator[Document]:
-    """The rows of a dataset's `train` split, streamed. What lies before `start` is read past, not kept."""
+    """Yield the rows of a dataset's `train` split, streamed. What lies before `start` is read past, not kept."""
     address, _, column = spec.removeprefix("hf:").partition("#")
     name, _, configuration = address.partition("@")
     column = column or "text"

@@ -71,7 +71,9 @@ def _grams(blocks: Blocks) -> tuple[Hashes, Integers]:
 
 
 def _occurrences(blocks: Blocks) -> tuple[Hashes, Integers]:
-    """Each document's distinct 16-grams, sorted by hash, then document. A shorter document is one gram by itself."""
+    """Return each document's distinct 16-grams, sorted by hash, then document. A shorter document is one gram by
+    itself.
+    """
     hash_T, start_T = _grams(blocks)
     document_T = np.repeat(blocks.document_N, blocks.length_N).astype(np.int64)
     short_hash, short_document = _short_documents(blocks)
@@ -85,7 +87,7 @@ def _occurrences(blocks: Blocks) -> tuple[Hashes, Integers]:
 
 
 def _short_documents(blocks: Blocks) -> tuple[Hashes, Integers]:
-    """A hash of the whole text of every document of fewer than 16 tokens."""
+    """Return a hash of the whole text of every document of fewer than 16 tokens."""
     tokens_D = np.bincount(blocks.document_N, weights=blocks.length_N)
     token_T = blocks.ids_NC[np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]]
     end_D = np.cumsum(tokens_D).astype(np.int64)  # a document's blocks are consecutive and in order
@@ -115,7 +117,7 @@ def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int) -> tup
 
 
 def _components(first_Q: Integers, second_Q: Integers, n_documents: int) -> Integers:
-    """The smallest document number of each document's connected component, [D]."""
+    """Return the smallest document number of each document's connected component, [D]."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -77,7 +77,7 @@ class HeldOut:
 
 
 def hold_out(spec: str, token_ids: TokenIds, context: int, n_blocks: int) -> HeldOut:
-    """The first documents of a corpus, until they have `n_blocks` full blocks: for Streamed to skip.
+    """Return the first documents of a corpus, until they have `n_blocks` full blocks: for Streamed to skip.
 
     Raises UserError if the whole corpus has fewer.
     """

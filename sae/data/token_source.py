@@ -71,7 +71,7 @@ class Shuffled:
                 yield torch.from_numpy(self.blocks.ids_NC[rows_N[start:stop]]).long(), at
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Rows of this share's blocks in an epoch; the corpus is not copied for it."""
+        """Return rows of this share's blocks in an epoch; the corpus is not copied for it."""
         rank, world = self.share
         full_N = np.flatnonzero(self.blocks.length_N == self.context)
         order_N = torch.randperm(len(full_N), generator=torch_generator(self.seed, "order of blocks", epoch)).numpy()

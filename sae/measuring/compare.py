@@ -38,7 +38,7 @@ class Studied:
         return Studied(placed(self.dictionary, self.subject, self.hook_point), self.subject, self.hook_point)
 
     def shares_activations(self, other: "Studied") -> bool:
-        """Whether the other one reads the same activations of the same model."""
+        """Tell whether the other one reads the same activations of the same model."""
         return self.subject is other.subject and self.hook_point == other.hook_point
 
     def to_json(self) -> dict[str, Any]:

@@ -147,17 +147,17 @@ class Fidelity:
 
 
 def rows_at_once(n_features: int) -> int:
-    """How many tokens' features fit into what may be held at once."""
+    """Return how many tokens' features fit into what may be held at once."""
     return max(1, min(4096, ELEMENTS // n_features))
 
 
 def blocks_at_once(context: int) -> int:
-    """How many blocks of so many tokens the model reads together."""
+    """Return how many blocks of so many tokens the model reads together."""
     return max(1, min(BLOCKS_AT_ONCE, TOKENS // context))
 
 
 def loss_blocks_at_once(context: int, vocabulary: int) -> int:
-    """The same where every token has logits."""
+    """Return how many blocks the model reads together where every token has logits."""
     return max(1, min(blocks_at_once(context), LOGITS // (context * vocabulary)))
 
 

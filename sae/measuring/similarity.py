@@ -77,7 +77,7 @@ class Similarity:
 
 
 def joined(parts: Sequence[Similarity]) -> Similarity:
-    """The whole of consecutive slices of A's features, each compared with all of B's."""
+    """Return the whole of consecutive slices of A's features, each compared with all of B's."""
     sizes = [len(part.a_to_b.match_F) for part in parts]
     starts = [sum(sizes[:part]) for part in range(len(sizes))]
     similarity_GT = torch.stack([part.b_to_a.similarity_F for part in parts], 1)
@@ -245,7 +245,7 @@ class _Best:
 
 
 def _both(tile: Tile, like_F: Tensor, n_b: int, chunk: int, progress: Progress) -> Similarity:
-    """Each side's nearest, of a matrix [n_a, n_b] that exists one tile at a time, in the precision of `like_F`."""
+    """Return each side's nearest of a matrix [n_a, n_b] that exists one tile at a time, in `like_F`'s precision."""
     n_a = len(like_F)
     if not n_a or not n_b:
         raise ValueError(f"nothing to compare: {n_a} features with {n_b}")

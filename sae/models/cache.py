@@ -37,7 +37,7 @@ class ArtifactCache:
     device: str
 
     def tokens(self, subject: Subject, text: Text) -> Blocks:
-        """The corpus as blocks, tokenised once per corpus and tokenizer."""
+        """Return the corpus as blocks, tokenised once per corpus and tokenizer."""
         vocabulary = json.dumps(subject.tokenizer.get_vocab(), sort_keys=True)
         path = self.folder / "tokens" / f"{digest([VERSION, vocabulary, *text.content])}.safetensors"
         if not path.is_file():
@@ -49,7 +49,7 @@ class ArtifactCache:
         return Blocks(**arrays)
 
     def toy(self, recipe: Toy, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
-        """A toy subject's Hugging Face directory, trained if it is not there yet.
+        """Return a toy subject's Hugging Face directory, trained if it is not there yet.
 
         Args:
             split: what is learnt from, and what its losses (in `toy.json`) are measured on.
@@ -77,5 +77,5 @@ def losses(model: Any, split: Split, device: str) -> dict[str, float]:
 
 
 def digest(content: list[Any]) -> str:
-    """A short name for what can be written as JSON."""
+    """Return a short name for what can be written as JSON."""
     return sha256_of([json.dumps(content, sort_keys=True).encode()])[:16]

@@ -132,8 +132,9 @@ class Subject:
 
     @torch.no_grad()
     def logits_of(self, hook_point: str, directions_FD: Tensor) -> Tensor | None:
-        """What adding directions at a hook point adds to the logits [F, V]: by the block's output weights, then the
-        unembedding, as if nothing came between (the final layer norm is left out). None where no fixed map leads there.
+        """Return what adding directions at a hook point adds to the logits [F, V]: by the block's output weights, then
+        the unembedding, as if nothing came between (the final layer norm is left out). None where no fixed map leads
+        there.
         """
         kind, layer = _kind_and_layer(hook_point)
         if kind == "mlp.hook_post":
@@ -166,7 +167,9 @@ def _kind_and_layer(hook_point: str) -> tuple[str, int]:
 
 
 def share_basis(one: str, other: str) -> bool:
-    """Whether two hook points of one model hold vectors of one basis: the same point, or both the residual stream's."""
+    """Tell whether two hook points of one model hold vectors of one basis: the same point, or both the residual
+    stream's.
+    """
     return one == other or (_kind_and_layer(one)[0] in RESIDUAL and _kind_and_layer(other)[0] in RESIDUAL)
 
 

@@ -64,7 +64,9 @@ class Captured(Generic[T]):
         return recording.result
 
     def _beside(self, x_BD: Tensor) -> T:
-        """The step on the stream that it will be recorded on: what libraries keep per stream is made before, then."""
+        """Run the step on the stream that it will be recorded on: what libraries keep per stream is made before,
+        then.
+        """
         here, side = torch.cuda.current_stream(self._device), side_stream(self._device)
         side.wait_stream(here)
         with torch.cuda.stream(side):
@@ -91,5 +93,5 @@ class Captured(Generic[T]):
 
 @cache
 def side_stream(device: str) -> torch.cuda.Stream:
-    """The stream of all warm-ups and recordings on a device."""
+    """Return the stream of all warm-ups and recordings on a device."""
     return torch.cuda.Stream(device)

@@ -67,7 +67,7 @@ class Checkpoints:
                 old.unlink()
 
     def position(self) -> Any:
-        """The next batch's position at the newest one; None if there is none.
+        """Return the next batch's position at the newest one; None if there is none.
 
         Raises UserError if it was made by another number of processes, or by as many that shared something else.
         """

@@ -18,7 +18,7 @@ class Stop:
 
 @contextmanager
 def interrupted() -> Iterator[Stop]:
-    """Only note the first Ctrl-C or SIGTERM inside the block; a second one acts as it did before."""
+    """Note only the first Ctrl-C or SIGTERM inside the block; a second one acts as it did before."""
     stop = Stop()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 

@@ -11,7 +11,7 @@ from sae.training.flat import Flat
 
 
 def peak_rate(recipe: Recipe, n_features: int) -> float:
-    """The recipe's rate, or the one that falls with the root of the number of features (Gao et al. 2024)."""
+    """Return the recipe's rate, or the one that falls with the root of the number of features (Gao et al. 2024)."""
     return recipe.lr or 2e-4 * math.sqrt(2**14 / n_features)
 
 

@@ -34,31 +34,31 @@ class Ranks:
         return self.rank == 0
 
     def features_here(self, n_features: int) -> int:
-        """How many of the features this process has."""
+        """Return how many of the features this process has."""
         return n_features
 
     def own_features(self, whole_F: Tensor) -> Tensor:
-        """This process's rows of a tensor that has one per feature."""
+        """Return this process's rows of a tensor that has one per feature."""
         return whole_F
 
     def gather_features(self, own_F: Tensor) -> Tensor:
-        """The rows of all features, from those of this process's."""
+        """Return the rows of all features, from those of this process's."""
         return own_F
 
     def sum_over_features(self, partial: Tensor) -> Tensor:
-        """The sum of every process's share of what is computed feature by feature, in place."""
+        """Return the sum of every process's share of what is computed feature by feature, in place."""
         return partial
 
     def least_over_features(self, least: Tensor) -> Tensor:
-        """The least of what each process found among its features, in place."""
+        """Return the least of what each process found among its features, in place."""
         return least
 
     def gather_parts(self, own_B: Tensor) -> Tensor:
-        """The rows of the whole batch, from those of this process's part."""
+        """Return the rows of the whole batch, from those of this process's part."""
         return own_B
 
     def sum_over_parts(self, partial: Tensor) -> Tensor:
-        """The sum over the parts of the batch, in place."""
+        """Return the sum over the parts of the batch, in place."""
         return partial
 
     def average_over_parts(self, partial: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Ranks:
         return partial if self.parts == 1 else self.sum_over_parts(partial).div_(self.parts)
 
     def any_fired(self, fired_F: Tensor) -> None:
-        """Which features were active in any process's part of the batch, in place."""
+        """Combine which features were active in any process's part of the batch, in place."""
 
     def square_norm(self, flat: Flat) -> Tensor:
         """Of a gradient that is complete, whichever process has which part."""
@@ -82,11 +82,11 @@ class Ranks:
         return values
 
     def any(self, here: bool) -> bool:
-        """Whether it holds in any process."""
+        """Tell whether it holds in any process."""
         return here
 
     def same(self, value: Tensor) -> Tensor:
-        """The first process's value."""
+        """Return the first process's value."""
         return value
 
     def barrier(self) -> None:
@@ -120,7 +120,7 @@ class _Several(Ranks):
             dist.destroy_process_group()
 
     def _gathered(self, own: Tensor) -> list[Tensor]:
-        """Every process's tensor, all of one shape."""
+        """Return every process's tensor, all of one shape."""
         own = own.contiguous()
         every = [torch.empty_like(own) for _ in range(self.world)]
         dist.all_gather(every, own)
@@ -170,7 +170,7 @@ class FeatureParallel(_Several):
         return least
 
     def square_norm(self, flat: Flat) -> Tensor:
-        """The decoder bias is in every process and counts once."""
+        """Return the squared norm, in which the decoder bias, which every process has, counts once."""
         whole = torch.dot(flat["b_dec"], flat["b_dec"]) if "b_dec" in flat.parts else flat.buffer.new_zeros(())
         return self.sum_over_features(super().square_norm(flat) - whole) + whole
 

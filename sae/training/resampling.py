@@ -21,7 +21,7 @@ from sae.training.trainer import Trainer
 
 
 def due(trainer: Trainer) -> bool:
-    """Whether it is time, before the next step."""
+    """Tell whether it is time, before the next step."""
     recipe = trainer.recipe
     return isinstance(recipe, ReLU) and trainer.steps_done in recipe.resampling.steps
 
@@ -72,7 +72,7 @@ class Resampler:
         self._chosen_SD[found_S] = x_BD[here_S[found_S]].to(self._chosen_SD.dtype)
 
     def losses(self, x_BD: Tensor) -> Tensor:
-        """The loss of each vector by itself, [B], in the scale trained in."""
+        """Return the loss of each vector by itself, [B], in the scale trained in."""
         p, ranks = self._autoencoder.low, self._ranks
         z_BD = x_BD - p["b_dec"]
         f_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T).relu_()

@@ -90,12 +90,12 @@ def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
 
 
 def _left_behind(path: Path) -> bool:
-    """Whether it was left behind when the process was killed while writing."""
+    """Tell whether it was left behind when the process was killed while writing."""
     return path.name.startswith(TEMPORARY)
 
 
 def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
-    """The dotted names of the settings of `after` that were others before, as deep as both go."""
+    """Yield the dotted names of the settings of `after` that were others before, as deep as both go."""
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         before, after = dict(enumerate(before)), dict(enumerate(after))
     if not isinstance(before, dict) or not isinstance(after, dict):
@@ -157,7 +157,7 @@ class Session:
         return Workspace(d_in, self.device, self._precision, Scratch(self.device), self.ranks, experimental)
 
     def _position(self, inputs: Inputs) -> Any:
-        """Where the stream is gone on with. Raises UserError if the text is not what it was."""
+        """Return where the stream is gone on with. Raises UserError if the text is not what it was."""
         before = self.checkpoints.position()
         if before and before["text"] != inputs.content:
             raise UserError(f"the text of {self.config.corpus.source} has changed since {self.folder} was stopped")
@@ -196,7 +196,7 @@ class Session:
         return sinks
 
     def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:
-        """Every dictionary whose loss stayed finite, with its metrics; then train.json says that all is there."""
+        """Save every dictionary whose loss stayed finite, with its metrics; then train.json says that all is there."""
         sound = [learner for learner in learners if learner.problem is None]
         hook_point, name = self.config.subject.hook_point, inputs.subject.name
         made = [one.trainer.dictionary(hook_point, name, self._facts(one, inputs)) for one in sound]

@@ -129,7 +129,7 @@ class Transposed:
         return cls(order_N, entries.rows_N[order_N], _starts(features_N, n_features), len(entries.offsets_R))
 
     def times(self, values_N: Tensor, rows_RD: Tensor) -> Tensor:
-        """The transposed list, with these values, times rows: [F, D].
+        """Return the transposed list, with these values, times rows: [F, D].
 
         Where the list has several rows per vector, `rows_RD` may also be the vectors, which are then repeated.
         """

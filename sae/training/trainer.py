@@ -63,7 +63,7 @@ class Trainer:
         return self.steps_done >= self.steps
 
     def step(self, x_BD: Tensor) -> None:
-        """One update on activation vectors [B, D], this process's part of the batch."""
+        """Update the parameters on activation vectors [B, D], this process's part of the batch."""
         done = self.steps_done / self.steps
         self.adam.set_rate(done)
         self.autoencoder.progress.fill_(done)
@@ -173,7 +173,7 @@ class Trainer:
 
 
 def geometric_median(x_BD: Tensor) -> Tensor:
-    """The point with the least sum of distances to the vectors, by Weiszfeld's iteration, [D]."""
+    """Return the point with the least sum of distances to the vectors, by Weiszfeld's iteration, [D]."""
     median_D = x_BD.mean(0)
     for _ in range(MEDIAN_ITERATIONS):
         weight_B1 = 1 / (x_BD - median_D).norm(dim=1, keepdim=True).clamp_min(1e-8)

@@ -109,7 +109,7 @@ class Autoencoder(ABC):
         return {"W_enc": (f, d), "W_dec": (f, d), "b_enc": (f,), "b_dec": (d,)}
 
     def state(self) -> Mapping[str, Tensor]:
-        """What must be kept besides the parameters to go on exactly."""
+        """Return what must be kept besides the parameters to go on exactly."""
         return {}
 
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
@@ -126,14 +126,14 @@ class Autoencoder(ABC):
 
     @abstractmethod
     def activation(self, scale: float) -> Activation:
-        """The activation function for activations `scale` times those trained on."""
+        """Return the activation function for activations `scale` times those trained on."""
 
     def weights(self) -> Weights:
         """Weights of all features, on the CPU."""
         return Weights(self.whole("W_enc"), self.whole("b_enc"), self.whole("W_dec"), self.params["b_dec"].cpu())
 
     def whole(self, name: str) -> Tensor:
-        """A parameter of all features, on the CPU: where features are shared they may not fit one device."""
+        """Return a parameter of all features, on the CPU: where features are shared they may not fit one device."""
         return self.workspace.ranks.gather_features(self.params[name].cpu())
 
     def refresh(self) -> None:
@@ -202,7 +202,7 @@ class Autoencoder(ABC):
 
 
 def positive(values: Tensor) -> Tensor:
-    """How many are above 0 (counting booleans is several times faster than counting numbers)."""
+    """Return how many are above 0 (counting booleans is several times faster than counting numbers)."""
     return (values > 0).count_nonzero()
 
 
@@ -222,7 +222,7 @@ def rising(share: float, progress: Tensor) -> Tensor:
 
 
 def rectified(grad_BF: Tensor, f_BF: Tensor, penalty: Tensor | None = None) -> Tensor:
-    """The gradient before a ReLU that gave `f_BF`, from the one after it and each active feature's penalty.
+    """Return the gradient before a ReLU that gave `f_BF`, from the one after it and each active feature's penalty.
 
     In place.
     """

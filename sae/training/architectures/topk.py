@@ -86,7 +86,7 @@ class TopKAutoencoder(Autoencoder):
         return self.workspace.ranks.sum_over_features(made_GBD).sub_(z_BD)
 
     def _to_entries(self, error_GBD: Tensor) -> Tensor:
-        """The gradient at each group's own sum: a group takes part in its prefix and in all longer ones."""
+        """Return the gradient at each group's own sum: a group takes part in its prefix and in all longer ones."""
         grad_GBD = error_GBD * (2 * self.error_weight / (error_GBD.shape[1] * len(error_GBD)))
         for longer_BD, shorter_BD in pairwise(reversed(grad_GBD.unbind())):
             shorter_BD.add_(longer_BD)
@@ -134,7 +134,7 @@ class TopKAutoencoder(Autoencoder):
 
 
 def largest(pre_BS: Tensor, k: int) -> Tensor:
-    """The k largest of each row, rectified, the others zero."""
+    """Return the k largest of each row, rectified, the others zero."""
     import torch
 
     if k >= pre_BS.shape[1]:

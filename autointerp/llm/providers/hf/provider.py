@@ -55,7 +55,7 @@ class LocalProvider(Provider):
         self._waiting: list[_Call] = []
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt. Raises CallError for a prompt that does not fit the model or the memory.
+        """Make one attempt. Raises CallError for a prompt that does not fit the model or the memory.
 
         Two steps in the worker: all calls that are there by now have joined the queue when the first is answered.
         """
