@@ -26,7 +26,9 @@ def settings_yaml(config: BaseModel, section: str = "") -> str:
     if not _leads_somewhere(config, path):
         leaves = leaf_names(type(config))
         known = dict.fromkeys(name.rsplit(".", depth)[0] for name in leaves for depth in (1, 2, 0))
-        raise UserError(f"the config has no section {section!r}{near(section, list(known))}")
+        raise UserError(
+            f"the config has no section {section!r}{near(section, sorted(known, key=lambda name: name.count('.')))}"
+        )
     return "\n".join(_settings(config, path, 0)) + "\n"
 
 

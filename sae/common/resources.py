@@ -21,7 +21,9 @@ def find(folder: Folder, name: str, suffix: str, room: str = "") -> Path:
         if candidate.is_file():
             return candidate
     inside = shipped_folder(folder) / room
-    known = [path.relative_to(inside).with_suffix("").as_posix() for path in sorted(inside.rglob(f"*{suffix}"))]
+    # Prompts are named with their folder; configs in a folder of `eval_configs` are another command's.
+    paths = inside.rglob(f"*{suffix}") if folder == "prompts" else inside.glob(f"*{suffix}")
+    known = [path.relative_to(inside).with_suffix("").as_posix() for path in sorted(paths)]
     raise UserError(f"{name}: no such file, nor one of that name in {folder}{near(name, known)}")
 
 
