@@ -6,46 +6,70 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
+from collections import Counter
 from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_once
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_wheel_carries_prompts_and_configs_and_runs(smoke: Path, tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "dist", ROOT]
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment into which the wheel is installed."""
+    return make_once(tmp_path_factory, "installed", install) / "env" / "bin" / "python"
+
+
+def install(folder: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", ROOT]
     subprocess.run(build, check=True)
-    (wheel,) = (tmp_path / "dist").glob("autointerp-*.whl")
-    python = make_environment(tmp_path / "env")
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel]
-    subprocess.run(install, check=True)
-    where = "import autointerp, sae; print(autointerp.__file__, sae.__file__)"
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    printed = subprocess.run([python, "-c", where], cwd=elsewhere, env=environment, capture_output=True, text=True)
-    assert str(ROOT) not in printed.stdout
-    assert printed.stdout.count(str(tmp_path / "env")) == 2, printed
-    script = python.parent / "autointerp"
-    done = subprocess.run(
-        [script, "run", "smoke", "--out", "r"], cwd=elsewhere, env=environment, capture_output=True, text=True
-    )
+    (wheel,) = (folder / "dist").glob("autointerp-*.whl")
+    make_environment(folder / "env")
+    pip = [sys.executable, "-m", "pip", "--python", folder / "env" / "bin" / "python", "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", wheel], check=True)
+
+
+def call(python: Path, folder: Path, *arguments: object) -> str:
+    """Return what an installed program prints, called in a folder outside the checkout."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    program, *rest = map(str, arguments)
+    command = [python.parent / program, *rest]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    judged = [script, "run", "smoke", "--explainer", "anthropic/claude-haiku-4-5", "--simulator", "openai/gpt-4o-mini"]
-    dry = subprocess.run(
-        [*judged, "--features", "1", "--dry-run"], cwd=elsewhere, env=environment, capture_output=True, text=True
-    )
-    assert dry.returncode == 0, dry.stderr
-    assert re.search(r"simulate +openai/gpt-4o-mini", dry.stdout), "the wheel lacks prices or prompts"
+    return done.stdout
+
+
+def test_the_wheel_runs_from_any_folder(python: Path, smoke: Path, tmp_path: Path) -> None:
+    printed = call(python, tmp_path, "python", "-c", "import autointerp, sae; print(autointerp.__file__, sae.__file__)")
+    assert str(ROOT) not in printed
+    assert printed.count(str(python.parents[1])) == 2, printed
+    call(python, tmp_path, "autointerp", "run", "smoke", "--out", "r")
+    for name in ("leaderboard.json", "results.jsonl", "records.parquet"):
+        assert (tmp_path / "r" / name).read_bytes() == (smoke / name).read_bytes()
+
+
+def test_the_wheel_carries_prompts_configs_and_prices(python: Path) -> None:
+    (wheel,) = (python.parents[2] / "dist").glob("autointerp-*.whl")
+    carried = Counter(Path(name).name for name in zipfile.ZipFile(wheel).namelist())
+    data = [
+        path for folder in ("prompts", "eval_configs", "autointerp", "sae") for path in (ROOT / folder).rglob("*.yaml")
+    ]
+    assert len(data) > 20
+    assert not Counter(path.name for path in data) - carried
+
+
+@pytest.mark.slow
+def test_the_wheel_estimates_and_trains(python: Path, tmp_path: Path) -> None:
+    judged = ("--explainer", "anthropic/claude-haiku-4-5", "--simulator", "openai/gpt-4o-mini")
+    printed = call(python, tmp_path, "autointerp", "run", "smoke", *judged, "--features", 1, "--dry-run")
+    assert re.search(r"simulate +openai/gpt-4o-mini", printed), "the wheel lacks prices or prompts"
     small = ["subject.toy.steps=20", "subject.toy.d_mlp=16", "subject.toy.vocabulary=300", "corpus.max_tokens=200_000"]
     settings = [word for setting in (*small, "batch=512", "buffer=8192") for word in ("--set", setting)]
-    trained = subprocess.run(
-        [python.parent / "sae", "train", "toy", "--steps", "5", *settings],
-        cwd=elsewhere, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert trained.returncode == 0, trained.stderr
-    assert (elsewhere / "trained" / "toy" / "topk_4x_k8" / "dictionary.safetensors").is_file()
-    for name in ("leaderboard.json", "results.jsonl", "records.parquet"):
-        assert (elsewhere / "r" / name).read_bytes() == (smoke / name).read_bytes()
+    call(python, tmp_path, "sae", "train", "toy", "--steps", 5, *settings)
+    assert (tmp_path / "trained" / "toy" / "topk_4x_k8" / "dictionary.safetensors").is_file()
 
 
 def make_environment(folder: Path) -> Path:

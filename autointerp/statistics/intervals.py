@@ -65,7 +65,7 @@ def compare(a: Sequence[float], b: Sequence[float], bounds: Bounds | None = None
         b: one score per feature of the second group.
         bounds: the score's range; the interval of the difference is cut off at its width.
     """
-    from scipy import stats
+    from scipy import special
 
     if len(a) < 2 or len(b) < 2:
         return None
@@ -78,7 +78,7 @@ def compare(a: Sequence[float], b: Sequence[float], bounds: Bounds | None = None
     difference, error = float(np.mean(a) - np.mean(b)), math.sqrt(squared_error)
     width = bounds and bounds[1] - bounds[0]
     low, high = _cut(difference, _t_quantile(freedom) * error, None if width is None else (-width, width))
-    return Difference(difference, low, high, 2 * float(stats.t.sf(abs(difference) / error, freedom)))
+    return Difference(difference, low, high, 2 * float(special.stdtr(freedom, -abs(difference) / error)))
 
 
 def _squared_error(values: Sequence[float], scale: float) -> float:
@@ -87,9 +87,9 @@ def _squared_error(values: Sequence[float], scale: float) -> float:
 
 
 def _t_quantile(freedom: float) -> float:
-    from scipy import stats
+    from scipy import special  # imported in a tenth of the time that scipy.stats takes
 
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
+    return float(special.stdtrit(freedom, 0.5 + CONFIDENCE / 2))
 
 
 def _cut(centre: float, reach: float, bounds: Bounds | None) -> tuple[float, float]:

@@ -5,6 +5,7 @@
 writes FOLDER/RANK.safetensors: of every dictionary its weights, what training goes on from, and what was measured.
 """
 
+import os
 import sys
 from dataclasses import fields
 from itertools import islice
@@ -92,14 +93,18 @@ def _measured(name: str, rows: list[dict[str, Any]]) -> Tensor:
     return torch.tensor([[row[key] for key in ("loss", "l0", "fvu", "dead")] for row in own], dtype=torch.float64)
 
 
-def main(split: Any, folder: str) -> None:
+def main(folder: str, *ports: str) -> None:
+    """Train by data, then by features, in the same processes: importing torch costs more than either."""
     trainer.LOOK_EVERY = LOOK_EVERY
-    ranks = join(split, "cpu")
-    try:
-        save_file(run(ranks), Path(folder) / f"{ranks.rank}.safetensors")
-        ranks.barrier()
-    finally:
-        ranks.leave()
+    splits: tuple[Any, ...] = ("data", "features")
+    for split, port in zip(splits, ports, strict=True):
+        os.environ["MASTER_PORT"] = port
+        ranks = join(split, "cpu")
+        try:
+            save_file(run(ranks), Path(folder) / f"{split}-{ranks.rank}.safetensors")
+            ranks.barrier()
+        finally:
+            ranks.leave()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Two processes learn what one does, by data and by features; who may join; what is measured is of the whole."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from sae.common.errors import UserError
 from sae.training import trainer
 from sae.training.flat import Flat
 from sae.training.ranks import Ranks, join
+from tests.conftest import make_once
 from tests.sae.training import ranks_worker as worker
 
 ROOT = Path(__file__).parents[3]
@@ -23,13 +25,10 @@ Found = dict[str, Tensor]
 NAMES = [recipe.label for recipe in worker.RECIPES]
 
 
-def together(split: str, folder: Path) -> list[Found]:
-    """What two processes found, started as `torchrun --nproc_per_node 2` does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.sae.training.ranks_worker", split, str(folder)]
+def together(folder: Path) -> None:
+    """Let two processes write what they found, started as `torchrun --nproc_per_node 2` does."""
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.sae.training.ranks_worker", str(folder), *free_ports(2)]
     started = [
         subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -43,7 +42,14 @@ def together(split: str, folder: Path) -> list[Found]:
         for process in started:
             process.kill()
     assert [process.returncode for process in started] == [0, 0], "\n".join(said)
-    return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
+
+
+def free_ports(count: int) -> list[str]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [str(free.getsockname()[1]) for free in sockets]
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +59,19 @@ def alone() -> Found:
         return worker.run(Ranks())
 
 
-@pytest.fixture(scope="module")
-def by_data(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
-    return together("data", tmp_path_factory.mktemp("data"))
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_once(tmp_path_factory, "ranks", together)
 
 
 @pytest.fixture(scope="module")
-def by_features(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
-    return together("features", tmp_path_factory.mktemp("features"))
+def by_data(pair: Path) -> list[Found]:
+    return [load_file(pair / f"data-{rank}.safetensors") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def by_features(pair: Path) -> list[Found]:
+    return [load_file(pair / f"features-{rank}.safetensors") for rank in range(2)]
 
 
 def assert_close(found: Found, wanted: Found, prefix: str) -> None:
