@@ -25,7 +25,7 @@ from sae.training.recipes import AnyRecipe
 
 
 class Corpus(Section):
-    """The text, and how much of it is held out."""
+    """Chooses the text, and how much of it is held out."""
 
     source: Annotated[str | None, C] = None
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`; null: what
@@ -40,7 +40,7 @@ class Corpus(Section):
 
 
 class Subject(Section):
-    """The language model that is studied."""
+    """Names the language model that is studied."""
 
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
@@ -65,7 +65,7 @@ Baseline = Annotated[str, AfterValidator(_known_baseline)]
 
 
 class Dictionaries(Section):
-    """The dictionaries that are compared: loaded, trained here, and baselines."""
+    """Lists the dictionaries that are compared: loaded, trained here, and baselines."""
 
     load: Annotated[tuple[str, ...], C] = ()
     """Trained dictionaries, in any known format."""
@@ -82,7 +82,7 @@ class Dictionaries(Section):
 
 
 class Records(Section):
-    """How many records of each source are drawn for one side of a feature."""
+    """Says how many records of each source are drawn for one side of a feature."""
 
     top: Annotated[int, I, Field(ge=0)] = 0
     """Those with the largest maximum activations."""
@@ -102,7 +102,7 @@ class Records(Section):
 
 
 class Sampling(Section):
-    """Which features and which fragments of text are used."""
+    """Decides which features and which fragments of text are used."""
 
     features: Annotated[int, I, Field(gt=0)] = 100
     """Features of each dictionary, drawn from those that are active often enough."""
@@ -130,7 +130,7 @@ def _language_model(spec: str) -> str:
 
 
 class Runtime(Section):
-    """What changes no result: speed, limits, money, and where files lie."""
+    """Sets what changes no result: speed, limits, money, and where files lie."""
 
     device: Annotated[str, R] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
@@ -161,7 +161,7 @@ class Runtime(Section):
 
 
 class Config(Section):
-    """One experiment."""
+    """Describes one experiment."""
 
     name: Annotated[str, R] = "run"
     """The run folder's name begins with it; by default the config file's name."""
@@ -211,7 +211,7 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
 
 
 def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Config:
-    """Validate. Raises UserError in one line."""
+    """Build a config from changed values and validate it. Raises UserError in one line."""
     return build_section(Config, values, changes, where)
 
 

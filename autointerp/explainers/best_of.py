@@ -1,4 +1,4 @@
-"""Best of n: of several explanations of a feature, takes the one that best predicts explain records held out from it.
+"""Takes, of several explanations of a feature, the one that best predicts explain records held out from it.
 
 The score records are not touched: choosing on them would make the score an optimum instead of a test.
 """

@@ -1,4 +1,4 @@
-"""The offline explainer: no language model, rules learnt greedily from the explain records alone.
+"""Explains offline: learns rules greedily from the explain records alone, without a language model.
 
 A rule's strength is the mean activation where it holds. Rules are added one at a time, each the one that most lowers
 the squared error of predicting every token by the strongest rule that holds there; N is the explanation's length.
@@ -159,7 +159,7 @@ class Candidates:
 def _conditions(
     records: tuple[ActivationRecord, ...], names: tuple[str, ...], kinds: Sequence[RuleKind]
 ) -> tuple[Integers, Integers]:
-    """Codes of the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names."""
+    """Return the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names."""
     number = {name: i for i, name in enumerate(names)}
     token_T = np.array([number[token] for record in records for token in record.tokens], np.int64)
     place_T = np.concatenate([np.arange(len(record.tokens)) for record in records] or [np.zeros(0, np.int64)])

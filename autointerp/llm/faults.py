@@ -15,7 +15,7 @@ CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
 
 
 class CallError(Exception):
-    """An attempt that brought no answer."""
+    """Says why an attempt brought no answer."""
 
     def __init__(self, kind: CallErrorKind, message: str, retry_after: float | None = None) -> None:
         """Make an error.

@@ -8,7 +8,7 @@ from autointerp.llm.limits import Limits
 
 @dataclass(frozen=True)
 class BatchState:
-    """How far a provider's batch is."""
+    """Tells how far a provider's batch is."""
 
     done: int
     total: int
@@ -23,7 +23,7 @@ class BatchState:
 
 @dataclass
 class Waits:
-    """The provider batches and the retries that a run waits for."""
+    """Lists the provider batches and the retries that a run waits for."""
 
     batches: dict[str, BatchState] = field(default_factory=dict)
     """By the batch's id."""

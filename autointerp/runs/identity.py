@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spare spaces: the form that is hashed."""
+    """Write JSON with sorted keys and no spare spaces: the form that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

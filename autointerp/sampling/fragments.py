@@ -28,7 +28,7 @@ SIDES = ("explain", "score")
 
 @dataclass(frozen=True)
 class Fragments:
-    """All fragments of the held-out blocks: number m is fragment m % per_block of block m // per_block."""
+    """Lists all fragments of the held-out blocks: number m is fragment m % per_block of block m // per_block."""
 
     length: int
     per_block: int

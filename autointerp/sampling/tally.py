@@ -25,14 +25,14 @@ RESERVOIR = 8
 
 @dataclass(frozen=True)
 class Picked:
-    """A selected fragment and why."""
+    """Names a selected fragment and the source it was selected for."""
 
     fragment: int
     source: Source
 
 
 class Tally:
-    """What one pass keeps of one dictionary's candidate features."""
+    """Keeps what one pass needs of one dictionary's candidate features."""
 
     def __init__(self, features_S: Tensor, config: Config, device: str) -> None:
         self.features_S = features_S.to(device)

@@ -1,4 +1,4 @@
-"""Intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does the feature not belong to?
+"""Scores by intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does not belong?
 
 The judge sees n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text
 marked where some active text is active. No explanation is involved: the score is the feature's, not a sentence's.
@@ -31,7 +31,7 @@ STREAM = "intruders"
 
 
 class IntruderSettings(Section):
-    """How many intruder questions are asked, of how many texts."""
+    """Sets how many intruder questions are asked, of how many texts."""
 
     questions: Annotated[int, I, Field(gt=0)] = 5
     """Questions per feature, spread evenly over the quantiles of the activations."""
@@ -40,7 +40,7 @@ class IntruderSettings(Section):
 
 
 class Intruder(Scorer):
-    """The share of questions in which the judge names the intruder."""
+    """Scores the share of questions in which the judge names the intruder."""
 
     name, colour, bounds = "intruder", "#d1495b", (0.0, 1.0)
     settings: ClassVar = {"intruder": IntruderSettings, "judgement": JudgementSettings}

@@ -43,7 +43,7 @@ SCHEMA = json.dumps(
 
 
 class JudgementSettings(Section):
-    """How the judge of detection, fuzzing and intruder is asked."""
+    """Sets how the judge of detection, fuzzing and intruder is asked."""
 
     reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
     """Tokens added to the answer's limit, for models that think before they answer."""
@@ -52,7 +52,7 @@ class JudgementSettings(Section):
 
 
 class TextsSettings(Section):
-    """How texts are put to the judge."""
+    """Sets how texts are put to the judge."""
 
     texts: Annotated[int, I, Field(gt=0)] = 5
     """Texts per question."""

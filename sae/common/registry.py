@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The parts of one room.
+    """Holds the parts of one package by name.
 
     Args:
         kind: what one part is, for messages: "scorer".

@@ -32,7 +32,7 @@ DIVERGED = 1e6
 
 @dataclass
 class Learner:
-    """A trainer in the loop, the time it took, and what went wrong with it."""
+    """Holds a trainer in the loop, the time it took, and what went wrong with it."""
 
     trainer: Trainer
     seconds: float = 0.0
@@ -127,7 +127,7 @@ def _tell_and_say(tell: Tell, progress: Progress, row: dict[str, Any]) -> None:
 
 
 def _step(learner: Learner, x_BD: Tensor, measured: bool, tell: Tell) -> None:
-    """On a GPU, where waiting for it would cost, only measured steps are timed."""
+    """Run one step. On a GPU, where waiting for it would cost, only measured steps are timed."""
     timed = measured or not x_BD.is_cuda
     started = _now(x_BD) if timed else 0.0
     learner.trainer.step(x_BD)
@@ -172,7 +172,7 @@ def _spent(learner: Learner) -> dict[str, Any]:
 
 
 def _warn(learner: Learner, kind: str, text: str, tell: Tell) -> None:
-    """Once for each kind of trouble."""
+    """Warn once for each kind of trouble."""
     if kind not in learner.warned:
         learner.warned.add(kind)
         tell({"dictionary": learner.name, "step": learner.trainer.steps_done, "status": "warning", "problem": text})

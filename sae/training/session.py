@@ -51,14 +51,14 @@ PACKAGES = ("torch", "transformer-lens", "transformers", "safetensors")
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its folder, and the content of train.json (empty in all but the first process)."""
+    """Holds a finished training: its folder, and the content of train.json (empty in all but the first process)."""
 
     folder: Path
     about: dict[str, Any]
 
 
 def run(config: TrainConfig, report: Report) -> Trained:
-    """Train a config's dictionaries into its folder, or go on where that folder stands; a complete one is only read.
+    """Train a config's dictionaries into its folder, or continue a training there; a complete one is only read.
 
     Raises UserError: a folder of another config, an unknown model or hook point, too little text, a training whose
     loss stopped being finite (after the others are finished). KeyboardInterrupt after a checkpoint was written.
@@ -76,7 +76,7 @@ def run(config: TrainConfig, report: Report) -> Trained:
 
 
 def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
-    """train.json, if there is one. Raises UserError if something was trained there by another config."""
+    """Read train.json, if there is one. Raises UserError if something was trained there by another config."""
     path = folder / ABOUT
     about: Any = json.loads(path.read_text("utf-8")) if path.is_file() else None
     if not isinstance(about, dict) or about.get("version") != VERSION:
@@ -107,7 +107,7 @@ def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
 
 
 class Session:
-    """One process's part of a training."""
+    """Runs one process's part of a training."""
 
     def __init__(self, config: TrainConfig, folder: Path, ranks: Ranks, report: Report) -> None:
         if config.batch % ranks.parts:
@@ -126,7 +126,7 @@ class Session:
             return self._finish(tell)
 
     def _begin(self) -> None:
-        """Nothing is trained yet: a subject that a start with other settings left, say with a mistake, is of no use."""
+        """Record the start; remove a subject that an earlier start with other settings left: nothing is trained yet."""
         before = self.folder / ABOUT
         if self.ranks.first and before.is_file():
             settings = json.loads(before.read_text("utf-8"))["config"]

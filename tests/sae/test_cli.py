@@ -151,7 +151,7 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 130
-    assert done.stderr == "\nsae: stopped\n"  # `sae info` has nothing to go on from
+    assert done.stderr == "\nsae: stopped\n"  # `sae info` has nothing to continue from
 
 
 def test_a_full_or_closed_disk_leaves_no_part(planted: Path, here: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind of autoencoder that can be trained."""
+    """Describes one kind of autoencoder that can be trained."""
 
     name: str
     """What `architecture` says in a config: the only value that the recipe's field of that name takes."""

@@ -246,7 +246,7 @@ def test_a_full_disk_is_told_in_a_line_and_loses_nothing(size: int, tmp_path: Pa
             kept[str(number)] = answer
 
     with opened(tmp_path) as cache:
-        with disk_full_at(90_000), pytest.raises(UserError, match=r"cannot write the cache .*goes on") as caught:
+        with disk_full_at(90_000), pytest.raises(UserError, match=r"cannot write the cache .*continues") as caught:
             fill(cache)
         assert "\n" not in str(caught.value)
     with opened(tmp_path) as cache:

@@ -191,7 +191,7 @@ def test_a_call_waits_for_those_under_way_and_a_refusal_says_how_to_go_on() -> N
         assert not waiting.done()
         budget.settle(first, 0.2)
         budget.settle(await waiting, 0.7)
-        with pytest.raises(BudgetReached, match=r"--max-cost 1: \$0.9000 spent; .*same command goes on") as caught:
+        with pytest.raises(BudgetReached, match=r"--max-cost 1: \$0.9000 spent; .*same command continues") as caught:
             await budget.reserve(0.2)
         assert (caught.value.status, "\n" in str(caught.value)) == (1, False)
 

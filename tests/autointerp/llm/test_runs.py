@@ -185,7 +185,7 @@ def test_a_hopeless_run_is_stopped_with_everything_kept(bench: Bench) -> None:
     assert not [row for row in bench.results("out").values() if row["errors"]]
 
 
-def test_the_budget_is_never_passed_and_a_new_one_goes_on(bench: Bench) -> None:
+def test_the_budget_is_never_passed_and_a_new_one_continues(bench: Bench) -> None:
     spent: list[float] = []
     while (stopped := bench.run("out", "--max-cost", "0.012")).returncode and len(spent) < 9:
         assert stopped.returncode == 1, stopped.stderr

@@ -2,7 +2,7 @@
 
     python -m tests.sae.training.ranks_worker data|features FOLDER
 
-writes FOLDER/RANK.safetensors: of every dictionary its weights, what training goes on from, and what was measured.
+writes FOLDER/RANK.safetensors: of every dictionary its weights, what training continues from, and what was measured.
 """
 
 import sys

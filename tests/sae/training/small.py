@@ -83,7 +83,7 @@ def cut_short(at: int, blow: Callable[[], None] = killed, work: str = "training 
 
 
 def finish(chosen: TrainConfig) -> Trained:
-    """Train, or go on, to the end."""
+    """Train, or continue, to the end."""
     return run(chosen, Silent)
 
 

@@ -125,7 +125,7 @@ def test_a_full_disk_is_the_users_to_mend_and_spoils_nothing(
 def test_another_number_of_processes_or_another_split_is_refused(learners: list[Learner], tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, Ranks())
     kept.save(10, learners, None)
-    with pytest.raises(UserError, match=r"written by 1 process\(es\), and here are 2; go on with as many"):
+    with pytest.raises(UserError, match=r"written by 1 process\(es\), and here are 2; continue with as many"):
         Checkpoints(tmp_path, Two()).position()
     features, data = Two(), Two()
     data.parts = 2
@@ -136,7 +136,7 @@ def test_another_number_of_processes_or_another_split_is_refused(learners: list[
 
 @pytest.mark.parametrize("damage", ["torn", "other", "missing", "latest"])
 def test_damage_is_one_line(planted: Path, tmp_path: Path, damage: str) -> None:
-    """It names the file and what to do; done so, training begins anew."""
+    """It names the file and what to do; done so, training starts over."""
     chosen = of_planted(planted, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         run(chosen, cut_short(20, struck_by_ctrl_c))

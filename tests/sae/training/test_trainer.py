@@ -1,4 +1,4 @@
-"""One trainer: scale, dead features, what is measured, going on from a saved state."""
+"""One trainer: scale, dead features, what is measured, continuing from a saved state."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The network's input and output in token ids: a prompt with positions to read, and a text being generated.
+"""Defines the network's input and output in token ids: a prompt with positions to read, a text being generated.
 
 Shape suffix: V vocabulary.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in token ids."""
+    """Holds a prompt in token ids."""
 
     ids: list[int]
     positions: tuple[int, ...] = ()
@@ -24,7 +24,7 @@ class Prompt:
 
 @dataclass
 class Draft:
-    """A text being generated."""
+    """Holds a text being generated."""
 
     prompt: Prompt
     room: float
