@@ -157,12 +157,12 @@ def run(
         changes["subject.hook_points"] = list(hooks)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
-    chosen = load(name, changes)
+    experiment = load(name, changes)
     if dry_run:
-        estimator = api.estimate(chosen)
+        estimator = api.estimate(experiment)
         terminal.print_estimate(estimate.rows(estimator.stages), estimator.prices)
     else:
-        terminal.print_outcome(RunFolder(api.run(chosen).path))
+        terminal.print_outcome(RunFolder(api.run(experiment).path))
 
 
 def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:

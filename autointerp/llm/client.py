@@ -66,7 +66,7 @@ class Tally:
     retries: int = 0
     failures: int = 0
     paid: Usage = field(default_factory=Usage)
-    """Of the answers that this invocation paid for."""
+    """Usage of the answers that this invocation paid for."""
 
 
 class Client:

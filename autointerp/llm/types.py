@@ -62,7 +62,7 @@ class Completion:
     stop: StopReason = "stop"
     usage: Usage = Usage()
     logprobs: tuple[TokenLogprobs, ...] = ()
-    """Of each generated token, if the request has top_logprobs; the tokens concatenate to `text`."""
+    """Log-probabilities of each generated token, if the request has top_logprobs; the tokens concatenate to `text`."""
     slots: tuple[Mapping[str, float], ...] = ()
     """For each of the request's slots, the log-probabilities of the likeliest tokens that begin there."""
 

@@ -26,9 +26,9 @@ class Waits:
     """Lists the provider batches and the retries that a run waits for."""
 
     batches: dict[str, BatchState] = field(default_factory=dict)
-    """By the batch's id."""
+    """State of each batch, by its id."""
     retries: dict[object, float] = field(default_factory=dict)
-    """By call, when it is tried again, on the monotonic clock."""
+    """When each call is tried again, on the monotonic clock."""
 
     def note(self, limits: Limits) -> str:
         """Say what is waited for: batches, else the end of a rate limit, else retries; "" while calls are under way."""

@@ -75,7 +75,8 @@ KEYS: dict[Source, Callable[[Tensor, Tensor], Tensor]] = {
     "random": key_random,
     "inactive": key_inactive,
 }
-"""In the order in which records are selected: a fragment that one source has taken, a later one does not take."""
+"""Key function of each source, in the order in which records are selected: a later source does not take a fragment
+that an earlier one has taken."""
 
 
 class StreamingTop:

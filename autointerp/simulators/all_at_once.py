@@ -95,7 +95,7 @@ class AllAtOnceSimulator(Simulator):
 
 def _read(completion: Completion, count: int) -> Predicted:
     if len(completion.slots) != count:
-        raise AnswerError(f"log-probabilities of {len(completion.slots)} places for {count} tokens")
+        raise AnswerError(f"log-probabilities of {len(completion.slots)} positions for {count} tokens")
     return tuple(parse.expected(slot) for slot in completion.slots)
 
 

@@ -28,17 +28,17 @@ class Section(BaseModel):
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
-def read(name_or_path: str, room: str = "") -> tuple[Path, dict[str, Any]]:
+def read(name_or_path: str, subfolder: str = "") -> tuple[Path, dict[str, Any]]:
     """Return the file of a config and its values, not yet checked.
 
     Args:
         name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one.
-        room: a folder in `eval_configs` where names are looked up, such as `train/`.
+        subfolder: a folder in `eval_configs` where names are looked up, such as `train/`.
 
     Raises:
         UserError: no such config, not YAML, or not a mapping.
     """
-    path = find("eval_configs", name_or_path, ".yaml", room)
+    path = find("eval_configs", name_or_path, ".yaml", subfolder)
     try:
         values = yaml.safe_load(path.read_text("utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

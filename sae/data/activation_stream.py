@@ -18,7 +18,7 @@ from sae.data import token_source
 from sae.data.token_source import TextSource
 
 BUFFER_VECTORS = 32_768
-"""256 blocks of 128 tokens."""
+"""Default size of the buffer: 256 blocks of 128 tokens."""
 
 
 class ReadsActivations(Protocol):

@@ -109,8 +109,8 @@ def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int) -> tup
         if not same.any():
             break
         pairs = document_P[:-step][same] * n_documents + document_P[step:][same]
-        found, number = np.unique(pairs, return_counts=True)
-        codes, index = np.unique(np.concatenate([codes, found]), return_inverse=True)
+        pair_codes, number = np.unique(pairs, return_counts=True)
+        codes, index = np.unique(np.concatenate([codes, pair_codes]), return_inverse=True)
         counts = np.bincount(index, np.concatenate([counts, number])).astype(np.int64)
     first_Q, second_Q = np.divmod(codes, n_documents)
     return first_Q, second_Q, counts

@@ -39,12 +39,12 @@ def choose_groups(tokens_G: NDArray[np.int64], share: float, rng: np.random.Gene
 
     Returns a boolean per group.
     """
-    room = share * float(tokens_G.sum())
+    tokens_left = share * float(tokens_G.sum())
     marked_G = np.zeros(len(tokens_G), np.bool_)
     for group in rng.permutation(len(tokens_G)):
-        if 0 < tokens_G[group] <= room:
+        if 0 < tokens_G[group] <= tokens_left:
             marked_G[group] = True
-            room -= float(tokens_G[group])
+            tokens_left -= float(tokens_G[group])
     return marked_G
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 ULTRALOW = 1e-6
 """Features active on fewer tokens than this share, but on some, are of ultralow density (Towards Monosemanticity)."""
 ENOUGH_FOR_ULTRALOW = 10_000_000
-"""Tokens of which that share is ten: on fewer, chance decides which features are below it."""
+"""Fewest tokens on which that share (ten of them) is counted: on fewer, chance decides which features are below it."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from sae.measuring.firing import Firing
 from sae.models.subject import Replace, Subject, batches
 
 BLOCKS_AT_ONCE = 32
-"""At most; fewer where blocks are long or the vocabulary is large."""
+"""Most blocks that a model reads at once; fewer where blocks are long or the vocabulary is large."""
 TOKENS = 2**13
-"""Whose activations are held at once: 72 MiB at a width of 2,304."""
+"""Tokens whose activations are held at once: 72 MiB at a width of 2,304."""
 LOGITS = 2**27
 """Tokens times vocabulary held at once: 512 MiB."""
 ELEMENTS = 2**26
-"""Features of how many tokens, times features, are held at once: 256 MiB."""
+"""Tokens times features held at once: 256 MiB."""
 
 
 @dataclass(frozen=True)

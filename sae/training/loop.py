@@ -27,7 +27,7 @@ Tell = Callable[[dict[str, Any]], None]
 """Takes one row of metrics: a dictionary's name, the step, and what was measured of it."""
 MOSTLY_DEAD = 0.9
 DIVERGED = 1e6
-"""An FVU that nobody's initial weights have."""
+"""FVU above which a training has diverged; initial weights are always below it."""
 
 
 @dataclass

@@ -41,11 +41,11 @@ from sae.training.sinks import Sink, json_lines, to_all, weights_and_biases
 
 ABOUT, METRICS, CHECKPOINTS = "train.json", "metrics.jsonl", "checkpoint"
 VERSION = 1
-"""Of train.json."""
+"""Version of train.json."""
 ASK_EVERY = 16
 """Steps between two agreements of several processes on whether to stop, each of which waits for all of them."""
 COSINES_UP_TO = 32_768
-"""Features among which each decoder direction's nearest other is sought at the end; `sae info --cosines` can always."""
+"""Most features for which decoder directions are compared at the end; `sae info --cosines` has no such limit."""
 PACKAGES = ("torch", "transformer-lens", "transformers", "safetensors")
 
 

@@ -109,7 +109,7 @@ def test_a_slot_without_numbers_is_undefined_and_not_zero() -> None:
     (found,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots))
     assert found == (0.0, None, 10.0)
     assert correlation([1.0, 2.0, 3.0], found) is None
-    with pytest.raises(AnswerError, match="2 places for 3 tokens"):
+    with pytest.raises(AnswerError, match="2 positions for 3 tokens"):
         all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots[:2]))
 
 

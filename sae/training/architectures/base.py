@@ -46,11 +46,11 @@ class Losses:
     """
 
     error: Tensor
-    """What the loss has of errors, averaged over the batch."""
+    """Error part of the loss, averaged over the batch."""
     penalty: Tensor
-    """What it has of sparsity, averaged over the batch."""
+    """Sparsity part of the loss, averaged over the batch."""
     squared_error: Tensor
-    """Summed over the batch."""
+    """Squared error, summed over the batch."""
     features: Tensor
     """The features' values, in any shape; what it holds is undefined after the next step of any dictionary."""
 

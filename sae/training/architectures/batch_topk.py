@@ -25,7 +25,7 @@ batches, at most `MEMORY`: activations shift while they are learnt, so a longer 
 FLOOR = 0.95
 """Share of the last batch's smallest kept activation above which the next batch's are looked for."""
 FLOOR_VECTORS = 256
-"""Of the first batch, for the first guess."""
+"""Vectors of the first batch that its floor is estimated from."""
 
 
 class BatchTopK(Sparse):

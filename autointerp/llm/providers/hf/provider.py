@@ -117,8 +117,8 @@ class LocalProvider(Provider):
         return [self.tokens.finished(draft) for draft in drafts]
 
     def _draft(self, request: Request, prompt: Prompt) -> Draft:
-        room = min(request.max_tokens, self.network.context - len(prompt.ids))
-        return Draft(prompt, room, self._ends, request.temperature, request.top_logprobs, _seed(request))
+        max_tokens = min(request.max_tokens, self.network.context - len(prompt.ids))
+        return Draft(prompt, max_tokens, self._ends, request.temperature, request.top_logprobs, _seed(request))
 
 
 def _seed(request: Request) -> int:

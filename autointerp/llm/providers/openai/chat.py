@@ -19,7 +19,7 @@ from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
 
 MOST_LOGPROBS = 20
-"""The API's limit for generated tokens."""
+"""Most log-probabilities that the API gives for one generated token."""
 STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 
 
