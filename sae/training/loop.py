@@ -181,10 +181,10 @@ def _warn(learner: Learner, kind: str, text: str, tell: Tell) -> None:
 def _resample(running: Sequence[Learner], batches: Iterator[Tensor], tell: Tell) -> None:
     """Resample those whose time it is, all from the same inputs; before anything is put down of this step."""
     resamplers = [(learner, Resampler(learner.trainer)) for learner in running if due(learner.trainer)]
-    for number in range(max((resampler.batches_wanted for _, resampler in resamplers), default=0)):
+    for number in range(max((resampler.n_batches for _, resampler in resamplers), default=0)):
         x_BD = next(batches)
         for _, resampler in resamplers:
-            if number < resampler.batches_wanted:
+            if number < resampler.n_batches:
                 resampler.add(x_BD)
     for learner, resampler in resamplers:
         row = {"dictionary": learner.name, "step": learner.trainer.steps_done, "status": "resampled"}

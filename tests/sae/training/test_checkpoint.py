@@ -137,9 +137,9 @@ def test_another_number_of_processes_or_another_split_is_refused(learners: list[
 @pytest.mark.parametrize("damage", ["torn", "other", "missing", "latest"])
 def test_damage_is_one_line(planted: Path, tmp_path: Path, damage: str) -> None:
     """It names the file and what to do; done so, training starts over."""
-    chosen = of_planted(planted, tmp_path / "out")
+    settings = of_planted(planted, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
-        run(chosen, cut_short(20, struck_by_ctrl_c))
+        run(settings, cut_short(20, struck_by_ctrl_c))
     folder = tmp_path / "out" / "checkpoint"
     part = folder / "20.0.safetensors"
     if damage == "torn":
@@ -151,10 +151,10 @@ def test_damage_is_one_line(planted: Path, tmp_path: Path, damage: str) -> None:
     else:
         (folder / "latest.json").write_text("[]")
     with pytest.raises(UserError) as caught:
-        finish(chosen)
+        finish(settings)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"checkpoint {folder / 'latest.json' if damage == 'latest' else part} is damaged (")
     assert line.endswith(f"remove {folder} to start over")
     for path in folder.iterdir():
         path.unlink()
-    assert finish(chosen).about["status"] == "complete"
+    assert finish(settings).about["status"] == "complete"
