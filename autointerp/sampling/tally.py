@@ -91,7 +91,7 @@ def kept_per_source(records: Records) -> dict[Source, int]:
 
 
 def active_needed(records: Records) -> int:
-    """Active fragments a side must have so that every record can be drawn."""
+    """Return how many active fragments a side must have so that every record can be drawn."""
     return max(1, TOP_STRIDE * records.top + records.quantile + records.importance)
 
 

@@ -93,7 +93,7 @@ def make(name: str, config: Config) -> Scorer:
 
 
 def _check_records(part: type[Scorer], config: Config) -> None:
-    """Raises UserError if a side lacks fragments on which features are active, or silent."""
+    """Raise UserError if a side lacks fragments on which features are active, or silent."""
     for side in part.needs.inactive:
         if not getattr(config.sampling, side).inactive:
             raise UserError(f"{part.name} needs texts on which features are silent; set sampling.{side}.inactive=10")

@@ -66,7 +66,7 @@ def judge_of(config: Config) -> specs.ModelSpec:
 
 
 def check_judge(part: type[Scorer], config: Config) -> None:
-    """Raises UserError if there is no judge, or if it cannot do what the settings ask of it."""
+    """Raise UserError if there is no judge, or if it cannot do what the settings ask of it."""
     if not specs.is_spec(config.judge or config.simulator):
         raise UserError(f"{part.name} asks a language model; give --judge {specs.forms()}")
     judge = judge_of(config)

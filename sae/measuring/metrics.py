@@ -163,7 +163,7 @@ def loss_blocks_at_once(context: int, vocabulary: int) -> int:
 
 @torch.no_grad()
 def density(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Tensor:
-    """Share of the vectors on which each feature is active, [F], in double precision."""
+    """Return the share of the vectors on which each feature is active, [F], in double precision."""
     firing = Firing(dictionary.n_features, x_BD.device)
     for part_BD in x_BD.split(rows or rows_at_once(dictionary.n_features)):
         firing.add(dictionary.encode(part_BD))

@@ -67,7 +67,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Similarity:
-    """a_to_b: for every feature of A the nearest of B; b_to_a: for every feature of B the nearest of A."""
+    """Holds for every feature of A the nearest of B (a_to_b), and for every feature of B the nearest of A (b_to_a)."""
 
     a_to_b: Nearest
     b_to_a: Nearest

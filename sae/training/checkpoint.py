@@ -112,7 +112,7 @@ class Checkpoints:
 
     @contextmanager
     def _readable(self, path: Path) -> Iterator[None]:
-        """Raises UserError if what is read is damaged or not there."""
+        """Raise UserError if what is read is damaged or not there."""
         try:
             yield
         except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:

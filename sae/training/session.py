@@ -252,7 +252,7 @@ class Session:
 
 @contextmanager
 def _fast_products(device: str) -> Iterator[None]:
-    """On a GPU, let the language model's float32 products run in TF32 (not bfloat16) inside the block."""
+    """Let the language model's float32 products run in TF32 (not bfloat16) on a GPU inside the block."""
     before = torch.get_float32_matmul_precision()
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")

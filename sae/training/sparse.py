@@ -110,7 +110,7 @@ class Product:
         return cls(graph_RD.detach(), values_N, graph_RD)
 
     def back(self, gradient_RD: Tensor) -> Tensor:
-        """gradient_RD[row] . matrix_FD[feature] of every entry: [N]."""
+        """Return gradient_RD[row] . matrix_FD[feature] of every entry: [N]."""
         return torch.autograd.grad(self._graph_RD, self._values_N, gradient_RD)[0]
 
 

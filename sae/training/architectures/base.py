@@ -207,7 +207,7 @@ def positive(values: Tensor) -> Tensor:
 
 
 def square_sum(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum of squares in a precision, without a tensor of squares."""
+    """Sum squares in a precision, without a tensor of squares."""
     import torch
 
     flat = values.flatten().to(dtype)

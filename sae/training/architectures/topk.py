@@ -106,7 +106,7 @@ class TopKAutoencoder(Autoencoder):
         torch.gt(active_F, 0, out=self.fired_F)
 
     def _auxiliary(self, pre_BF: Tensor, z_BD: Tensor, error_BD: Tensor) -> Tensor:
-        """Adds the gradients of AuxK: the dead features explain what is left over, relative to its variance.
+        """Add the gradients of AuxK: the dead features explain what is left over, relative to its variance.
 
         So OpenAI's code and dictionary_learning have it; relative to the activations' variance, as the paper may be
         read, it would be weaker by the FVU. Returns what the loss gets.

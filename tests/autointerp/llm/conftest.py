@@ -69,7 +69,7 @@ class RunSession:
         return path
 
     def command(self, out: str, *flags: object) -> list[str]:
-        """Other features than the fixture's are sampled anew."""
+        """Other features than the fixture's are sampled again."""
         path = self.folder / out if "--features" in flags else self.prepare(out)
         return [sys.executable, "-m", "autointerp", *map(str, (*JUDGED, "--out", path, *flags))]
 

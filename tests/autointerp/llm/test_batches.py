@@ -257,7 +257,7 @@ def test_what_no_request_can_mend_is_not_paid_three_times(
     assert (created(fake, GPT), ledger(tmp_path)) == (1, [])
 
 
-def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: FakeApis, tmp_path: Path) -> None:
+def test_a_refused_batch_is_reported_once_and_then_submitted_again(fake: FakeApis, tmp_path: Path) -> None:
     """Such as one beyond the account's limit of enqueued tokens: waiting for it again would never end."""
 
     def mixed(model: str, name: str, request: Request) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: FakeApis, tm
 
 
 @both
-def test_a_batch_that_is_gone_is_submitted_anew(model: str, fake: FakeApis, tmp_path: Path) -> None:
+def test_a_batch_that_is_gone_is_submitted_again(model: str, fake: FakeApis, tmp_path: Path) -> None:
     """Deleted, or another account's."""
     asked, run = requests(model), Run(tmp_path)
     run.rounds._ledger.write(batches.Entry(model, "tag", tuple(map(run.rounds._key, asked)), 0.0, "batch_gone"))
