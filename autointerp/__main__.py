@@ -1,4 +1,4 @@
-"""`python -m autointerp`."""
+"""Runs the command line as `python -m autointerp`."""
 
 from autointerp.cli import main
 

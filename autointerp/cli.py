@@ -1,4 +1,4 @@
-"""The command line: parse, call the library function of the same name, print. Imports nothing heavy at the top."""
+"""Defines the command line: parses, calls the function of the same name, prints. Imports nothing heavy at the top."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from sae.common.click_group import Commands, Resumable
 
 
 class AsksModels(Resumable):
-    """A command that asks language models: its help ends with the forms of model specs."""
+    """Marks a command that asks language models: its help ends with the forms of model specs."""
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         from autointerp.llm import specs
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 class PartOption(click.Option):
-    """An option whose help names the registered parts. They are looked up only when the help is printed."""
+    """Names the registered parts in an option's help; looks them up only when the help is printed."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Fill in {baselines}, {explainers}, {simulators} and {scorers}."""
@@ -157,12 +157,12 @@ def run(
         changes["subject.hook_points"] = list(hooks)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
-    chosen = load(name, changes)
+    experiment = load(name, changes)
     if dry_run:
-        estimator = api.estimate(chosen)
+        estimator = api.estimate(experiment)
         terminal.print_estimate(estimate.rows(estimator.stages), estimator.prices)
     else:
-        terminal.print_outcome(RunFolder(api.run(chosen).path))
+        terminal.print_outcome(RunFolder(api.run(experiment).path))
 
 
 def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:

@@ -25,7 +25,7 @@ from sae.training.recipes import AnyRecipe
 
 
 class Corpus(Section):
-    """The text, and how much of it is held out."""
+    """Chooses the text, and how much of it is held out."""
 
     source: Annotated[str | None, C] = None
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`; null: what
@@ -40,7 +40,7 @@ class Corpus(Section):
 
 
 class Subject(Section):
-    """The language model that is studied."""
+    """Names the language model that is studied."""
 
     model: Annotated[str | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
@@ -65,7 +65,7 @@ Baseline = Annotated[str, AfterValidator(_known_baseline)]
 
 
 class Dictionaries(Section):
-    """The dictionaries that are compared: loaded, trained here, and baselines."""
+    """Lists the dictionaries that are compared: loaded, trained here, and baselines."""
 
     load: Annotated[tuple[str, ...], C] = ()
     """Trained dictionaries, in any known format."""
@@ -76,24 +76,24 @@ class Dictionaries(Section):
     batch: Annotated[int, I, Field(gt=0)] = 4096
     """Activation vectors of a training step."""
     baselines: Annotated[tuple[Baseline, ...], I] = ("neurons", "pca", "ica", "random", "random_matched")
-    """Also `nmf`; and all but random_matched with only the k largest features of each vector: `pca-top32`."""
+    """Baselines; also `nmf`, and all but random_matched with only the k largest features per vector: `pca-top32`."""
     fit_vectors: Annotated[int, I, Field(gt=1)] = 32_768
     """Activation vectors that PCA, ICA, NMF and the density matching learn from."""
 
 
 class Records(Section):
-    """How many records of each source are drawn for one side of a feature."""
+    """Says how many records of each source are drawn for one side of a feature."""
 
     top: Annotated[int, I, Field(ge=0)] = 0
-    """Those with the largest maximum activations."""
+    """Records with the largest maximum activations."""
     quantile: Annotated[int, I, Field(ge=0)] = 0
-    """Spread evenly over the quantiles of the maximum activations."""
+    """Records spread evenly over the quantiles of the maximum activations."""
     importance: Annotated[int, I, Field(ge=0)] = 0
-    """Drawn with probability proportional to the squared maximum activation."""
+    """Records drawn with probability proportional to the squared maximum activation."""
     random: Annotated[int, I, Field(ge=0)] = 0
-    """Drawn at random among all fragments."""
+    """Records drawn at random among all fragments."""
     inactive: Annotated[int, I, Field(ge=0)] = 0
-    """Drawn at random among fragments on which the feature is silent."""
+    """Records drawn at random among fragments on which the feature is silent."""
 
     @property
     def n_active(self) -> int:
@@ -102,7 +102,7 @@ class Records(Section):
 
 
 class Sampling(Section):
-    """Which features and which fragments of text are used."""
+    """Decides which features and which fragments of text are used."""
 
     features: Annotated[int, I, Field(gt=0)] = 100
     """Features of each dictionary, drawn from those that are active often enough."""
@@ -130,7 +130,7 @@ def _language_model(spec: str) -> str:
 
 
 class Runtime(Section):
-    """What changes no result: speed, limits, money, and where files lie."""
+    """Sets what changes no result: speed, limits, money, and where files lie."""
 
     device: Annotated[str, R] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
@@ -161,18 +161,18 @@ class Runtime(Section):
 
 
 class Config(Section):
-    """One experiment."""
+    """Describes one experiment."""
 
     name: Annotated[str, R] = "run"
     """The run folder's name begins with it; by default the config file's name."""
     seed: Annotated[int, I] = 0
-    """All random choices follow from it."""
+    """Seed of all random choices."""
     corpus: Corpus = Corpus()
     subject: Subject = Subject()
     dictionaries: Dictionaries = Dictionaries()
     sampling: Sampling = Sampling()
     explainers: Annotated[tuple[str, ...], I, Field(min_length=1)] = ("rules-5",)
-    """The first is the main one. `rules-N` writes at most N rules; `rules-unlimited`; `token-table`; or the spec of a
+    """Explainers, the main one first: `rules-N` (at most N rules), `rules-unlimited`, `token-table`, or the spec of a
     language model, such as anthropic/MODEL."""
     simulator: Annotated[str, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
@@ -181,7 +181,7 @@ class Config(Section):
     scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1)] = (
         "simulation",
     )
-    """The first is the main one."""
+    """Scorers, the main one first."""
     controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
     """Share of features that are also scored with a mismatched explanation: that of another feature."""
     runtime: Runtime = Runtime()
@@ -211,7 +211,7 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
 
 
 def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Config:
-    """Validate. Raises UserError in one line."""
+    """Build a config from changed values and validate it. Raises UserError in one line."""
     return build_section(Config, values, changes, where)
 
 
@@ -261,7 +261,7 @@ def part_sections() -> dict[str, type[Section]]:
     Raises UserError if two parts have different sections of one name, or one has the name of another config field.
     """
     sections: dict[str, type[Section]] = {}
-    parts: list[type[Part]] = [part for room in (EXPLAINERS, SIMULATORS, SCORERS) for part in room.all().values()]
+    parts: list[type[Part]] = [part for kind in (EXPLAINERS, SIMULATORS, SCORERS) for part in kind.all().values()]
     for part in parts:
         for name, section in part.settings.items():
             if sections.setdefault(name, section) is not section or name in SHARED_FIELDS:

@@ -96,37 +96,37 @@ def evaluate(case: Case) -> LLMTask[FeatureResult]:
         for s in case.scorers
         if s.needs.explanation and isinstance(mismatched, Explanation)
     }
-    outcomes, usage = yield from metered(together(attempt(task) for task in (*own.values(), *control.values())))
-    found = dict(zip(own, outcomes[: len(own)], strict=True))
-    controls = dict(zip(control, outcomes[len(own) :], strict=True))
-    return _result(case, found, controls, case.explained.usage + usage)
+    values, usage = yield from metered(together(attempt(task) for task in (*own.values(), *control.values())))
+    outcomes = dict(zip(own, values[: len(own)], strict=True))
+    controls = dict(zip(control, values[len(own) :], strict=True))
+    return _result(case, outcomes, controls, case.explained.usage + usage)
 
 
 def _result(
-    case: Case, found: Mapping[str, Scored | AnswerError], controls: Mapping[str, Scored | AnswerError], usage: Usage
+    case: Case, outcomes: Mapping[str, Scored | AnswerError], controls: Mapping[str, Scored | AnswerError], usage: Usage
 ) -> FeatureResult:
     """Put values and failures apart."""
     explanation = case.explained.outcome
-    errors = {name: str(error) for name, error in found.items() if isinstance(error, AnswerError)}
+    errors = {name: str(error) for name, error in outcomes.items() if isinstance(error, AnswerError)}
     if isinstance(explanation, AnswerError):
         errors |= {s.name: f"no explanation: {explanation}" for s in case.scorers if s.needs.explanation}
     control_errors = {name: str(error) for name, error in controls.items() if isinstance(error, AnswerError)}
     if isinstance(case.mismatched, AnswerError):
         control_errors = {s.name: NO_EXPLANATION for s in case.scorers if s.needs.explanation}
-    scores = _scores(found.values())
+    scores = _scores(outcomes.values())
     return FeatureResult(
         case.feature.id,
         case.explainer,
         _status(case.scorers[0], scores, errors),
         None if isinstance(explanation, AnswerError) else explanation,
-        _simulations(found.values()),
+        _simulations(outcomes.values()),
         scores,
         _scores(controls.values()),
         errors.get(case.scorers[0].name),
         vars(usage),
         errors,
         control_errors,
-        _judgements(found),
+        _judgements(outcomes),
     )
 
 
@@ -144,5 +144,5 @@ def _simulations(outcomes: Iterable[Scored | AnswerError]) -> tuple[Simulation, 
     return tuple(simulation for item in outcomes if isinstance(item, Scored) for simulation in item.simulations)
 
 
-def _judgements(found: Mapping[str, Scored | AnswerError]) -> dict[str, tuple[Judgement, ...]]:
-    return {name: item.judgements for name, item in found.items() if isinstance(item, Scored) and item.judgements}
+def _judgements(outcomes: Mapping[str, Scored | AnswerError]) -> dict[str, tuple[Judgement, ...]]:
+    return {name: item.judgements for name, item in outcomes.items() if isinstance(item, Scored) and item.judgements}

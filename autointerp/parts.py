@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Role(Enum):
-    """What a config field is to a run's identity."""
+    """Says what a config field is to a run's identity."""
 
     IDENTITY = "identity"
     """Its value changes the results."""
@@ -29,7 +29,7 @@ I, C, R = Role.IDENTITY, Role.CONTENT, Role.RUNTIME  # noqa: E741
 
 
 class Part:
-    """The base of explainers, simulators and scorers: what every part tells the run that uses it."""
+    """Declares what every explainer, simulator and scorer tells the run that uses it; their base class."""
 
     settings: ClassVar[Mapping[str, type[Section]]] = {}
     """The sections of the config that the part reads, by name. Several parts may read one section. Every field needs a

@@ -29,7 +29,7 @@ class ActivationRecord:
 
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
-    """One per token."""
+    """One activation per token."""
     document: int
     """Index of the document in the corpus."""
     source: Source
@@ -50,12 +50,12 @@ class FeatureRecord:
     density: float
     """Share of all sampled tokens on which the feature is active."""
     max_activation: float
-    """Over the same tokens."""
+    """Largest activation over the same tokens."""
     histogram: tuple[int, ...]
     """Number of fragments whose largest activation is in [2^(i/2), 2^((i+1)/2)) * HISTOGRAM_FLOOR, for bin i."""
     decoder_norm: float
     decoder_max_cosine: float
-    """With the nearest other decoder direction of the dictionary."""
+    """Cosine with the nearest other decoder direction of the dictionary."""
     promoted: tuple[str, ...] = ()
     """Tokens whose logits the decoder direction raises most, strongest first; empty if that is not defined."""
 
@@ -83,8 +83,8 @@ class Simulation:
     record: int
     """Index among the feature's score records."""
     predicted: tuple[float | None, ...]
-    """One per token, from 0 to 10; None if the answer's log-probabilities hold no number: scores of that record are
-    undefined."""
+    """One value per token, from 0 to 10; None if the answer's log-probabilities hold no number: that record's scores
+    are undefined."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Judgement:
     record: int
     """Index among the feature's score records."""
     answer: int
-    """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge found it. Otherwise 0."""
+    """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge named it. Otherwise 0."""
     probability: float | None = None
-    """Of the answer 1, if log-probabilities were asked for."""
+    """Probability of the answer 1, if log-probabilities were asked for."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ class FeatureResult:
     feature: FeatureId
     explainer: str
     status: Status
-    """Of the run's main score."""
+    """Status of the run's main score."""
     explanation: Explanation | None
     simulations: tuple[Simulation, ...]
     scores: Mapping[str, float | None]
-    """By name; None if a score is undefined, as the correlation with a constant vector is."""
+    """Scores by name; None if a score is undefined, as the correlation with a constant vector is."""
     control: Mapping[str, float | None] = field(default_factory=dict)
     """The same scores of a mismatched explanation: another feature's (the shuffled control)."""
     error: str | None = None
@@ -118,11 +118,11 @@ class FeatureResult:
     usage: Mapping[str, int | float | None] = field(default_factory=dict)
     """Calls, tokens and USD of all answers behind this result, as they were when the answers were made."""
     errors: Mapping[str, str] = field(default_factory=dict)
-    """By scorer, why there is no answer that can be read; such a scorer has no scores."""
+    """Why there is no answer that can be read, by scorer; such a scorer has no scores."""
     control_errors: Mapping[str, str] = field(default_factory=dict)
     """The same for `control`."""
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
-    """By scorer."""
+    """Judgements by scorer."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class RunFolder:
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; the same command goes on from here") from error
+            raise UserError(f"cannot write {path}: {error.strerror}; the same command continues from here") from error
 
     def recover(self) -> None:
         """Remove what a killed process left behind: an incomplete last line, temporary folders."""

@@ -1,4 +1,4 @@
-"""`python -m sae`."""
+"""Runs the command line as `python -m sae`."""
 
 from sae.cli import main
 

@@ -157,7 +157,7 @@ class Dictionary:
     subtract_b_dec: bool = True
     """False: the input is encoded as it is, and b_dec is only added when features are decoded."""
     normalisation: Normalisation = "none"
-    """Of each input vector, undone when it is decoded: scaled to norm sqrt(D), or centred and scaled to deviation 1."""
+    """How each input vector is scaled: to norm sqrt(D), or centred and to deviation 1; undone when it is decoded."""
     reads: tuple[str, ...] = ()
     """The model's hook points whose activations, concatenated, are x; empty: not named."""
     writes: tuple[str, ...] = ()

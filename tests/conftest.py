@@ -127,8 +127,8 @@ def _plant(root: Path) -> None:
     model = GPT2LMHeadModel(config)
     with torch.no_grad():
         model.transformer.wte.weight[:, :8] = 0
-        for place, word in enumerate(WORDS):
-            model.transformer.wte.weight[vocabulary[word], place] = 2.0 + place
+        for position, word in enumerate(WORDS):
+            model.transformer.wte.weight[vocabulary[word], position] = 2.0 + position
     model.save_pretrained(root / "model")
     _write_corpus(root / "corpus.jsonl")
     eye = torch.eye(16)[:, :8].contiguous()

@@ -67,7 +67,7 @@ def files(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def place_of(path: Path) -> str:
+def relative_to_root(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
@@ -112,17 +112,17 @@ def parts_of_sae(path: Path) -> Iterator[str]:
 
 def test_only_sampling_and_what_runs_in_this_process_know_torch() -> None:
     for path in files("autointerp"):
-        if not place_of(path).startswith(SAMPLING):
-            forbidden = SUBJECTS if place_of(path).startswith(IN_PROCESS) else SUBJECTS | TENSORS
-            forbidden = forbidden - {"sklearn"} if place_of(path) == AGREEMENT else forbidden
+        if not relative_to_root(path).startswith(SAMPLING):
+            forbidden = SUBJECTS if relative_to_root(path).startswith(IN_PROCESS) else SUBJECTS | TENSORS
+            forbidden = forbidden - {"sklearn"} if relative_to_root(path) == AGREEMENT else forbidden
             used = tops(imports_of(path)) & forbidden
             assert not used, f"{path} imports {used}"
 
 
 def test_the_judge_in_this_process_imports_torch_late() -> None:
-    found = [path for path in files("autointerp") if place_of(path).startswith(IN_PROCESS)]
-    assert any("torch" in imports_of(path) for path in found)
-    for path in found:
+    paths = [path for path in files("autointerp") if relative_to_root(path).startswith(IN_PROCESS)]
+    assert any("torch" in imports_of(path) for path in paths)
+    for path in paths:
         used = tops(imported(at_once(ast.parse(path.read_text("utf-8"))))) & TENSORS
         assert not used, f"{path} imports {used} at once"
 
@@ -136,33 +136,33 @@ def test_scorers_import_scikit_learn_late() -> None:
 def test_only_the_sampling_room_knows_the_rest_of_sae() -> None:
     """And the plan, which reads headers and the corpus, without torch."""
     for path in files("autointerp"):
-        if not place_of(path).startswith(SAMPLING):
+        if not relative_to_root(path).startswith(SAMPLING):
             used = {name for name in imports_of(path) if name.split(".")[0] == "sae"}
-            used -= LIGHT - (set() if place_of(path) == "autointerp/runs/plan.py" else INPUTS)
+            used -= LIGHT - (set() if relative_to_root(path) == "autointerp/runs/plan.py" else INPUTS)
             assert not used, f"{path} imports {used}"
 
 
 def test_only_the_llm_rooms_call_out() -> None:
     for path in files("autointerp") + files("sae"):
-        if not place_of(path).startswith(LLM):
+        if not relative_to_root(path).startswith(LLM):
             used = tops(imports_of(path)) & CALLS
             assert not used, f"{path} imports {used}"
 
 
 def test_only_the_llm_rooms_read_keys() -> None:
     """Elsewhere two files look at the environment: where the cache lies, what torchrun says."""
-    told = {"sae/common/settings.py", "sae/training/ranks.py"}
+    allowed = {"sae/common/settings.py", "sae/training/ranks.py"}
     for path in files("autointerp") + files("sae"):
-        if not place_of(path).startswith(LLM):
+        if not relative_to_root(path).startswith(LLM):
             text = path.read_text("utf-8")
-            forbidden = r"API_?KEY" if place_of(path) in told else r"\b(environb?|getenvb?)\b"
+            forbidden = r"API_?KEY" if relative_to_root(path) in allowed else r"\b(environb?|getenvb?)\b"
             assert not re.search(forbidden, text), f"{path} reads the environment"
 
 
 def test_explainers_simulators_scorers_touch_no_disk_network_environment() -> None:
     for room in PURE:
-        found = files(f"autointerp/{room}") or [ROOT / "autointerp" / room]
-        for path in found:
+        paths = files(f"autointerp/{room}") or [ROOT / "autointerp" / room]
+        for path in paths:
             used = tops(imports_of(path)) & OUTSIDE
             assert not used, f"{path} imports {used}"
 
@@ -192,11 +192,11 @@ def test_scoring_a_sampled_run_needs_neither_torch_nor_a_provider(smoke: Path) -
         "from autointerp.evaluate import Method\n"
         "from sae.common.progress import Silent\n"
         f"features = autointerp.open_run({str(smoke)!r}).features[:3]\n"
-        "chosen = config.load('smoke')\n"
-        "work = works.Work(features, chosen, Method.of(chosen), [])\n"
+        "experiment = config.load('smoke')\n"
+        "work = works.Work(features, experiment, Method.of(experiment), [])\n"
         "work.explain(works.Offline(), Silent(''))\n"
         "work.evaluate(works.Offline(), Silent(''), lambda results: None)\n"
-        "assert len(work.results()) == 3 * len(chosen.explainers)"
+        "assert len(work.results()) == 3 * len(experiment.explainers)"
     )
     assert loaded_by(code, TENSORS | SUBJECTS | CALLS) == "[]"
 
@@ -211,7 +211,7 @@ def test_every_random_generator_comes_from_a_stream_of_its_own() -> None:
     streams: list[str] = []
     for path in files("sae") + files("autointerp"):
         text = path.read_text("utf-8")
-        if place_of(path) != "sae/common/seeds.py":
+        if relative_to_root(path) != "sae/common/seeds.py":
             assert not re.search(r"default_rng|manual_seed\((?!\s*derive_seed)|SeedSequence|random\.seed", text), path
         calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
         for call in calls:

@@ -1,4 +1,4 @@
-"""Explainers: from the records of a feature to a sentence about it.
+"""Explains features: from a feature's records to a sentence about it.
 
 Every file here is one explainer that registers itself in EXPLAINERS; other packages add theirs through the entry-point
 group `autointerp.explainers`. A config writes an explainer as NAME, as NAME-ARGUMENT (`rules-5`), or, for the one
@@ -24,7 +24,7 @@ LANGUAGE_MODEL = "language_model"
 
 
 class Explainer(Part, ABC):
-    """The base of explainers: sees a feature's explain records (and what its decoder promotes) and nothing else.
+    """Defines an explainer: it sees a feature's explain records (and what its decoder promotes) and nothing else.
 
     name: as results call it; no two explainers of a run may have the same.
     """

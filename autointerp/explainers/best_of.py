@@ -1,4 +1,4 @@
-"""Best of n: of several explanations of a feature, takes the one that best predicts explain records held out from it.
+"""Takes, of several explanations of a feature, the one that best predicts explain records held out from it.
 
 The score records are not touched: choosing on them would make the score an optimum instead of a test.
 """
@@ -33,26 +33,26 @@ class BestOf(Explainer):
         """Explain by the best candidate. Raises AnswerError if no candidate can be read."""
         held = held_out(feature)
         seen = replace(feature, explain=tuple(r for i, r in enumerate(feature.explain) if i not in held))
-        found = yield from together(attempt(explainer.explain(seen)) for explainer in self._explainers)
-        candidates = list(dict.fromkeys(item for item in found if isinstance(item, Explanation)))
+        explanations = yield from together(attempt(explainer.explain(seen)) for explainer in self._explainers)
+        candidates = list(dict.fromkeys(item for item in explanations if isinstance(item, Explanation)))
         if not candidates:
-            raise AnswerError(f"none of {len(found)} candidates can be read; the first: {found[0]}")
+            raise AnswerError(f"none of {len(explanations)} candidates can be read; the first: {explanations[0]}")
         tests = [feature.explain[index] for index in held]
         scores = yield from together(self._score(candidate, tests) for candidate in candidates)
         return candidates[max(range(len(candidates)), key=lambda index: (scores[index], -index))]
 
     def _score(self, candidate: Explanation, records: Sequence[ActivationRecord]) -> LLMTask[float]:
         """Return the correlation on the held-out records; -2, below every real one, if there is none."""
-        found = yield from attempt(self._simulator.simulate(candidate, [record.tokens for record in records]))
-        if isinstance(found, AnswerError):
+        predicted = yield from attempt(self._simulator.simulate(candidate, [record.tokens for record in records]))
+        if isinstance(predicted, AnswerError):
             return -2.0
         true = [value for record in records for value in record.activations]
-        score = correlation(true, [value for values in found for value in values])
+        score = correlation(true, [value for values in predicted for value in values])
         return -2.0 if score is None else score
 
 
 def held_out(feature: FeatureRecord) -> list[int]:
-    """Return the indices of the explain records that candidates are chosen on."""
+    """Return the indices of the explain records that candidates are compared on."""
     held = []
     for source in dict.fromkeys(record.source for record in feature.explain):
         indices = [index for index, record in enumerate(feature.explain) if record.source == source]

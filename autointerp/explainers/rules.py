@@ -1,4 +1,4 @@
-"""The offline explainer: no language model, rules learnt greedily from the explain records alone.
+"""Explains offline: learns rules greedily from the explain records alone, without a language model.
 
 A rule's strength is the mean activation where it holds. Rules are added one at a time, each the one that most lowers
 the squared error of predicting every token by the strongest rule that holds there; N is the explanation's length.
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from autointerp.config import Config
 
 LEAST_STRENGTH = 0.05
-"""Weaker rules would be written as 0.0."""
+"""Least strength of a rule: a weaker one would be written as 0.0."""
 LEAST_GAIN = 1e-3
-"""A rule must explain at least this share of the sum of squared activations, by itself and beside the rules chosen
+"""A rule must explain at least this share of the sum of squared activations, by itself and beside the rules learnt
 before it: below that it memorises single tokens."""
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -58,9 +58,9 @@ class RulesExplainer(Explainer):
         return explanation(learn(feature.explain)[: self.limit], self.name)
 
 
-def explanation(chosen: Sequence[Rule], name: str) -> Explanation:
+def explanation(learnt: Sequence[Rule], name: str) -> Explanation:
     """Word rules as the explanation of the explainer of this name."""
-    return Explanation(rules.to_text(chosen), templates.load(rules.PROMPT).label, name)
+    return Explanation(rules.to_text(learnt), templates.load(rules.PROMPT).label, name)
 
 
 @lru_cache(maxsize=4)
@@ -70,16 +70,16 @@ def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
     predicted_T = np.zeros_like(everything.target_T)
     least = max(1e-9, LEAST_GAIN * float((everything.target_T**2).sum()))
     candidates = everything.only(everything.gains(predicted_T) > least)
-    chosen: list[int] = []
+    picks: list[int] = []
     while len(candidates.strength_R):
         gain_R = candidates.gains(predicted_T)
         best = int(gain_R.argmax())
         if gain_R[best] <= least:
             break
-        chosen.append(best)
+        picks.append(best)
         where_T = candidates.positions(best)
         predicted_T[where_T] = np.maximum(predicted_T[where_T], candidates.strength_R[best])
-    return candidates.rules(chosen)
+    return candidates.rules(picks)
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Candidates:
         code_R, rule_P, length_R = np.unique(code_P, return_inverse=True, return_counts=True)
         mean_R = np.bincount(rule_P, weights=target_T[position_P], minlength=len(code_R)) / length_R
         grouped_P = position_P[np.argsort(rule_P, kind="stable")]
-        found = Candidates(names, target_T, code_R, np.round(mean_R, 1), length_R, grouped_P)
-        return found.only(mean_R >= LEAST_STRENGTH)
+        every_rule = Candidates(names, target_T, code_R, np.round(mean_R, 1), length_R, grouped_P)
+        return every_rule.only(mean_R >= LEAST_STRENGTH)
 
     def only(self, kept_R: NDArray[np.bool_]) -> Candidates:
         """Keep some of the candidates."""
@@ -145,9 +145,9 @@ class Candidates:
         """Return where a rule holds."""
         return self.position_P[self._start_R[rule] : self._start_R[rule] + self.length_R[rule]]
 
-    def rules(self, chosen: Sequence[int] | Integers) -> tuple[Rule, ...]:
+    def rules(self, indices: Sequence[int] | Integers) -> tuple[Rule, ...]:
         """Return the candidates of these numbers as rules."""
-        return tuple(self._rule(int(self.code_R[i]), float(self.strength_R[i])) for i in chosen)
+        return tuple(self._rule(int(self.code_R[i]), float(self.strength_R[i])) for i in indices)
 
     def _rule(self, code: int, strength: float) -> Rule:
         size = len(self.names) + 1
@@ -159,27 +159,27 @@ class Candidates:
 def _conditions(
     records: tuple[ActivationRecord, ...], names: tuple[str, ...], kinds: Sequence[RuleKind]
 ) -> tuple[Integers, Integers]:
-    """Codes of the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names."""
+    """Return the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names."""
     number = {name: i for i, name in enumerate(names)}
     token_T = np.array([number[token] for record in records for token in record.tokens], np.int64)
-    place_T = np.concatenate([np.arange(len(record.tokens)) for record in records] or [np.zeros(0, np.int64)])
+    position_T = np.concatenate([np.arange(len(record.tokens)) for record in records] or [np.zeros(0, np.int64)])
     size = len(names) + 1
-    follows = np.flatnonzero(place_T >= 1)
-    found = {
+    follows = np.flatnonzero(position_T >= 1)
+    codes_of = {
         "token": lambda: (token_T * size, np.arange(len(token_T))),
         "pair": lambda: (token_T[follows - 1] * size + token_T[follows] + 1, follows),
         "after": lambda: (token_T[follows - 1] * size, follows),
-        "near": lambda: _near(token_T, place_T, size),
+        "near": lambda: _near(token_T, position_T, size),
     }
-    parts = [(KINDS.index(kind) * size**2 + codes, where) for kind in kinds for codes, where in [found[kind]()]]
+    parts = [(KINDS.index(kind) * size**2 + codes, where) for kind in kinds for codes, where in [codes_of[kind]()]]
     return np.concatenate([codes for codes, _ in parts]), np.concatenate([where for _, where in parts])
 
 
-def _near(token_T: Integers, place_T: Integers, size: int) -> tuple[Integers, Integers]:
+def _near(token_T: Integers, position_T: Integers, size: int) -> tuple[Integers, Integers]:
     """Return every token up to NEAR_WINDOW before each position, once however often it recurs there."""
     pairs = []
     for distance in range(1, NEAR_WINDOW + 1):
-        where = np.flatnonzero(place_T >= distance)
+        where = np.flatnonzero(position_T >= distance)
         pairs.append(where * size + token_T[where - distance])
     where, token = np.divmod(np.unique(np.concatenate(pairs)), size)
     return token * size, where

@@ -1,4 +1,4 @@
-"""The settings of explanations by language models."""
+"""Defines the settings of explanations by language models."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from sae.common.settings import Section
 
 
 class ExplanationSettings(Section):
-    """How language models explain."""
+    """Sets how language models explain."""
 
     style: Annotated[Literal["tokens", "highlighted"], I] = "tokens"
     """`tokens`: token-activation pairs (Bills et al. 2023); `highlighted`: text with marked tokens (delphi)."""

@@ -1,4 +1,4 @@
-"""The token table: every token's mean activation, which Bills et al. 2023 compare explanations with.
+"""Makes the token table: every token's mean activation, which Bills et al. 2023 compare explanations with.
 
 Here it is learnt from the explain records, as every explanation is, not from the whole corpus.
 """

@@ -85,7 +85,7 @@ def _require_whole(completion: Completion, request: Request) -> Completion:
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """What a task has returned."""
+    """Holds what a task has returned."""
 
     value: T
 

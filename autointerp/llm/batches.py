@@ -33,7 +33,7 @@ NOT_DONE = CallError("transient", "not among its batch's results")
 
 @dataclass(frozen=True)
 class Entry:
-    """The record of one batch on disk."""
+    """Records one batch on disk."""
 
     judge: str
     """The model's spec; files of batches under way have this name."""
@@ -45,7 +45,7 @@ class Entry:
 
 
 class Ledger:
-    """The records of the batches under way, a small file each."""
+    """Keeps the records of the batches under way, a small file each."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -255,7 +255,7 @@ class BatchRounds:
         except Lost:
             raise
         except CallError as error:
-            raise UserError(f"{error}; the batches go on; run the same command to collect them") from error
+            raise UserError(f"{error}; the batches keep running; run the same command to collect them") from error
 
 
 def _is_open(outcome: Outcome | None) -> bool:

@@ -6,13 +6,13 @@ from sae.common.errors import UserError
 
 
 class BudgetReached(UserError):
-    """The next call could pass --max-cost."""
+    """Stops a run before a call whose cost could exceed --max-cost."""
 
     status = 1
 
 
 class Budget:
-    """Money for this invocation. A call reserves the most it can cost, and settles for what it did cost."""
+    """Counts this invocation's money. A call reserves the most it can cost, and is charged what it did cost."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
@@ -39,7 +39,7 @@ class Budget:
         return amount
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Settle a reservation: the call cost `cost`; 0 if it brought no answer."""
+        """Replace a reservation by what the call did cost; 0 if it brought no answer."""
         left = self._reserved - reserved
         self._reserved = left if left > 1e-12 else 0.0  # no residue of rounding: `reserve` tests for nothing reserved
         self.spent += cost or 0.0
@@ -48,5 +48,5 @@ class Budget:
     def reached(self) -> BudgetReached:
         return BudgetReached(
             f"stopped before a call that could pass --max-cost {self.limit:g}: ${self.spent:.4f} spent; everything is "
-            "kept, the same command goes on with a new budget"
+            "kept, the same command continues with a new budget"
         )

@@ -1,4 +1,4 @@
-"""Paid answers on disk, shared by all runs and processes.
+"""Keeps paid answers on disk, shared by all runs and processes.
 
 A request's canonical form is the JSON object {"format", "judge", "fingerprint", "messages", "max_tokens",
 "temperature", "top_logprobs", "schema", "slots", "sample"} (for embeddings: {"format", "judge", "fingerprint",
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class _PlainDisk(diskcache.JSONDisk):  # type: ignore[misc]  # diskcache has no types
-    """JSON in, JSON out; refuses what its base class would unpickle (CVE-2025-69872)."""
+    """Stores JSON only; refuses what its base class would unpickle (CVE-2025-69872)."""
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         if mode == diskcache.core.MODE_PICKLE:
@@ -73,7 +73,7 @@ def is_clean(answer: Answer) -> bool:
 
 
 class AnswerCache:
-    """The cache folder's `answers`. Nothing is ever evicted: every entry was paid for."""
+    """Stores answers in the cache folder's `answers`. Nothing is ever evicted: every entry was paid for."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "answers"
@@ -104,7 +104,7 @@ class AnswerCache:
             self._disk.set(key, {"request": form, "answer": _stored(answer)})
         except (sqlite3.Error, OSError, diskcache.Timeout) as error:
             raise UserError(
-                f"cannot write the cache {self.path}: {error}; the same command goes on from here"
+                f"cannot write the cache {self.path}: {error}; the same command continues from here"
             ) from error
 
     def info(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ LONGEST_WAIT = 60.0
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and for how long one call is tried.
+    """Sets how often and for how long one call is tried.
 
     Waiting for a permit of the endpoint does not count: a long queue is no reason to give up.
     """
@@ -44,7 +44,7 @@ class RetryPolicy:
 
 
 class Deadline:
-    """When one call is given up."""
+    """Tells when one call is given up."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
@@ -59,14 +59,14 @@ class Deadline:
 
 @dataclass
 class Tally:
-    """What this invocation did, for the progress line."""
+    """Counts what this invocation did, for the progress line."""
 
     calls: int = 0
     cached: int = 0
     retries: int = 0
     failures: int = 0
     paid: Usage = field(default_factory=Usage)
-    """Of the answers that this invocation paid for."""
+    """Usage of the answers that this invocation paid for."""
 
 
 class Client:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass
 class Stage:
-    """The calls of one model in one stage."""
+    """Counts the calls of one model in one stage."""
 
     stage: str
     model: str
@@ -33,7 +33,7 @@ class Stage:
 
 
 class Estimator:
-    """A resolver that calls nobody."""
+    """Resolves tasks without a call, from cached and example answers."""
 
     def __init__(self, runtime: Runtime, cache: Path) -> None:
         self.prices: Prices = load_prices(runtime.prices)

@@ -15,7 +15,7 @@ CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
 
 
 class CallError(Exception):
-    """An attempt that brought no answer."""
+    """Says why an attempt brought no answer."""
 
     def __init__(self, kind: CallErrorKind, message: str, retry_after: float | None = None) -> None:
         """Make an error.
@@ -36,7 +36,7 @@ KINDS: dict[int, CallErrorKind] = {
     400: "rejected", 401: "fatal", 402: "fatal", 403: "fatal", 404: "fatal", 408: "transient", 409: "transient",
     413: "rejected", 422: "rejected", 425: "transient", 429: "rate_limit", 499: "transient", 529: "rate_limit",
 }  # fmt: skip
-"""By HTTP status. Others: 5xx is transient, the rest rejected."""
+"""Kinds of error by HTTP status. Others: 5xx is transient, the rest rejected."""
 CREDIT = ("credit balance", "credit_balance", "insufficient_quota", "billing_", "spend_limit", "usage_limit_exceeded")
 """Marks of exhausted credit, which comes as 400, 402 or 429: no waiting helps."""
 ADVICE = {

@@ -1,4 +1,4 @@
-"""API keys and addresses: from the environment or a `.env` file here, to the SDK. Keys go nowhere else."""
+"""Takes API keys and addresses from the environment or a `.env` file here to the SDK. Keys go nowhere else."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The concurrency limit of an endpoint: it grows while calls succeed, and halves when the endpoint says to slow down.
+"""Limits concurrent calls to an endpoint: the limit grows while calls succeed, and halves on a rate limit.
 
 Slow start, then additive growth and multiplicative backing off (TCP's congestion control), on rate limits only: an
 error of another kind says nothing about load.
@@ -15,7 +15,7 @@ FIRST_LIMIT = 16.0
 
 
 class Permits:
-    """A semaphore whose number of permits changes; none is given out before `closed_until`.
+    """Gives out permits like a semaphore, but their number changes; gives none before `closed_until`.
 
     `anyio.CapacityLimiter` does not fit: it hands a permit over when another is given back, before its new holder runs,
     so that a limit that is lowered in between is exceeded. Here a task that wakes up looks at the limit again.
@@ -65,7 +65,7 @@ class Permits:
 
 
 class AdaptiveLimit:
-    """How many calls may be in flight, between 1 and `most`.
+    """Sets how many calls may be in flight, between 1 and `most`.
 
     `in_flight` gives a permit that is held only while the request is in flight. `call` gives one that is held while a
     call is prepared, in flight, or read: there are a quarter more of these, so that the next request is ready when a
@@ -119,7 +119,7 @@ class AdaptiveLimit:
 
 
 class Limits:
-    """One concurrency limit per endpoint, shared by all its models."""
+    """Keeps one concurrency limit per endpoint, shared by all its models."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -20,7 +20,7 @@ SCHEMA_OVERHEAD = 1000
 
 
 class Price(BaseModel):
-    """USD per million tokens. Without prices of their own, tokens of the provider's prompt cache cost `input`."""
+    """Holds USD per million tokens. Without prices of their own, tokens of the provider's prompt cache cost `input`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     input: float = Field(ge=0)
@@ -43,7 +43,7 @@ class _PriceFile(BaseModel):
 
 @dataclass(frozen=True)
 class Prices:
-    """The price list, by model spec."""
+    """Holds the price list, by model spec."""
 
     models: Mapping[str, Price]
     batch_factor: float

@@ -47,7 +47,7 @@ def rare_collections() -> Iterator[None]:
 
 
 class LiveResolver:
-    """A context manager that answers a run's tasks."""
+    """Answers a run's tasks, as a context manager."""
 
     def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
         """Open the models.

@@ -12,7 +12,7 @@ from sae.common.errors import UserError
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model of a provider."""
+    """Names a model of a provider."""
 
     text: str
     """The whole spec, as it is written in configs and results."""

@@ -15,7 +15,7 @@ PIECE = re.compile(r"(?:[^\s\w]| )?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*
 LONGEST_PIECE = 10
 """Bytes that one token may still cover."""
 BYTES_PER_TOKEN = {True: 6, False: 3}
-"""Of longer pieces, ASCII or not."""
+"""Bytes per token of longer pieces: if all ASCII, else."""
 
 
 def estimate(text: str, model: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Frozen values of LLM calls: requests, completions, usage."""
+"""Defines the frozen values of LLM calls: requests, completions, usage."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ StopReason = Literal["stop", "length", "refusal"]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn; the system's, if there is one, comes first."""
+    """Holds one turn; the system's, if there is one, comes first."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -18,7 +18,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Usage:
-    """What answers took, in tokens and USD, when they were made.
+    """Counts what answers took, in tokens and USD, when they were made.
 
     tokens_in: all tokens of the prompts, cached or not. cache_read, cache_write: those among them that the provider's
     prompt cache gave or took. cost_usd: None if the price of a model is not known. batch: answers from a provider's
@@ -48,7 +48,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """A generated token, and the log-probabilities of the likeliest tokens at its position, itself among them."""
+    """Holds a generated token and the log-probabilities of the likeliest tokens at its position, itself among them."""
 
     token: str
     top: Mapping[str, float]
@@ -56,20 +56,20 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class Completion:
-    """A language model's answer."""
+    """Holds a language model's answer."""
 
     text: str
     stop: StopReason = "stop"
     usage: Usage = Usage()
     logprobs: tuple[TokenLogprobs, ...] = ()
-    """Of each generated token, if the request has top_logprobs; the tokens concatenate to `text`."""
+    """Log-probabilities of each generated token, if the request has top_logprobs; the tokens concatenate to `text`."""
     slots: tuple[Mapping[str, float], ...] = ()
     """For each of the request's slots, the log-probabilities of the likeliest tokens that begin there."""
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """The embedding of each text."""
+    """Holds the embedding of each text."""
 
     vectors: tuple[tuple[float, ...], ...]
     usage: Usage = Usage()
@@ -77,7 +77,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Failure:
-    """No answer, with the reason: the provider rejects the request, or gave no answer within the retry policy."""
+    """Says why there is no answer: the provider rejects the request, or gave none within the retry policy."""
 
     reason: str
     usage: Usage = Usage()
@@ -85,7 +85,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Request:
-    """One LLM call. What changes the answer is in the cache's key; `static`, `stage` and `example` are not."""
+    """Holds one LLM call. What changes the answer is in the cache's key; `static`, `stage` and `example` are not."""
 
     model: str
     """The model's spec, such as anthropic/MODEL."""
@@ -112,7 +112,7 @@ class Request:
 
 @dataclass(frozen=True)
 class EmbeddingRequest:
-    """Texts to embed with a sentence embedding model."""
+    """Asks a sentence embedding model to embed texts."""
 
     model: str
     texts: tuple[str, ...]

@@ -8,7 +8,7 @@ from autointerp.llm.limits import Limits
 
 @dataclass(frozen=True)
 class BatchState:
-    """How far a provider's batch is."""
+    """Tells how far a provider's batch is."""
 
     done: int
     total: int
@@ -23,12 +23,12 @@ class BatchState:
 
 @dataclass
 class Waits:
-    """The provider batches and the retries that a run waits for."""
+    """Lists the provider batches and the retries that a run waits for."""
 
     batches: dict[str, BatchState] = field(default_factory=dict)
-    """By the batch's id."""
+    """State of each batch, by its id."""
     retries: dict[object, float] = field(default_factory=dict)
-    """By call, when it is tried again, on the monotonic clock."""
+    """When each call is tried again, on the monotonic clock."""
 
     def note(self, limits: Limits) -> str:
         """Say what is waited for: batches, else the end of a rate limit, else retries; "" while calls are under way."""

@@ -17,9 +17,9 @@ COLUMNS = (
     "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control", "chance",
     "density_median", "l0", "fvu", "cost_usd", "tokens_in", "tokens_out",
 )  # fmt: skip
-"""Of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
+"""Columns of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
 MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
-"""Of the rows of several runs in one table."""
+"""Columns of the rows of several runs in one table."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 

@@ -88,14 +88,14 @@ def scores_by_layer(rows: Sequence[Row]) -> Figure | None:
     for row in main:
         if hook_point := re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", row["hook_point"]):
             by_hook.setdefault(hook_point[2], []).append((int(hook_point[1]), row))
-    several = {name: found for name, found in by_hook.items() if len({layer for layer, _ in found}) > 1}
+    several = {name: layer_rows for name, layer_rows in by_hook.items() if len({layer for layer, _ in layer_rows}) > 1}
     if not several:
         return None
     figure, panels = _panels(len(several), 1, 6.4, 4.0)
-    for (panel,), (name, found) in zip(panels, several.items(), strict=True):
-        for (kind, rank), line in _lines_by_kind(found).items():
+    for (panel,), (name, layer_rows) in zip(panels, several.items(), strict=True):
+        for (kind, rank), line in _lines_by_kind(layer_rows).items():
             _draw_line(panel, line, f"{kind} ({rank + 1})" if rank else kind, STYLES[rank % len(STYLES)])
-        panel.set_xticks(sorted({layer for layer, _ in found}))
+        panel.set_xticks(sorted({layer for layer, _ in layer_rows}))
         _finish(panel, f"layer of blocks.N.{name}", main)
     figure.tight_layout()
     return figure

@@ -132,7 +132,7 @@ def feature_list(folder: RunFolder) -> Table:
 
 
 def feature_page(folder: RunFolder, name: str, colour: bool) -> str:
-    """Describe one feature: its explanations with their scores, and its excerpts, shaded by activation.
+    """Describe one feature: its explanations with their scores, and its fragments, shaded by activation.
 
     Raises UserError with the near names if the run has no such feature.
     """

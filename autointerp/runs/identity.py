@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spare spaces: the form that is hashed."""
+    """Write JSON with sorted keys and no spare spaces: the form that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -56,10 +56,10 @@ def describe(config: Config, method: Method, contents: dict[str, Any], identity:
 
 def contents_of_models(method: Method) -> dict[str, Any]:
     """Return the language models that a run asks, each with the hash of its files if it is a local folder."""
-    return {"judges": [_judge_content(spec) for spec in method.models]}
+    return {"judges": [_content_of_model(spec) for spec in method.models]}
 
 
-def _judge_content(spec: str) -> list[str]:
+def _content_of_model(spec: str) -> list[str]:
     """Return a model spec, and the hash of its files if it is a local folder."""
     folder = specs.parse(spec).folder
     return [spec, sha256_of_path(folder)] if folder else [spec]

@@ -29,7 +29,7 @@ STDLIB = "stdlib"
 
 @dataclass(frozen=True)
 class PlannedDictionary:
-    """A dictionary that the user gives, before its weights are read."""
+    """Describes a dictionary that the user gives, before its weights are read."""
 
     path: str
     header: Header
@@ -46,7 +46,7 @@ class PlannedDictionary:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run as it will be done: the resolved config, what it starts from, and its identity."""
+    """Describes a run as it will be done: the resolved config, what it starts from, and its identity."""
 
     config: Config
     """Nothing is left to the dictionaries any more: model, hook points, BOS token and corpus are filled in."""

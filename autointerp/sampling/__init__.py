@@ -1,4 +1,4 @@
-"""Samples feature records: a plan in, records out. The only room that imports torch and all of `sae`, lazily.
+"""Samples feature records: a plan in, records out. The only package that imports torch and all of `sae`, lazily.
 
 `prepare` gets subject and dictionaries ready; `select` chooses fragments in one streamed pass of the model; `replay`
 reads the activations of those.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """What sampling hands over the seam."""
+    """Holds what sampling returns, without tensors."""
 
     features: tuple[FeatureRecord, ...]
     """The records of every feature."""

@@ -24,7 +24,7 @@ from sae.data.split import Split
 from sae.data.token_source import Shuffled
 from sae.dictionary import Dictionary
 from sae.measuring import metrics
-from sae.measuring.evaluate import placed
+from sae.measuring.evaluate import move_to_subject
 from sae.measuring.weights import weights_hash
 from sae.models.subject import Subject
 from sae.training.loop import finished, learn
@@ -38,7 +38,7 @@ MEASURED_BLOCKS = 256
 
 @dataclass(frozen=True)
 class Measured:
-    """A dictionary with what was measured of it on held-out text."""
+    """Holds a dictionary with what was measured of it on held-out text."""
 
     dictionary: Dictionary
     metrics: dict[str, Any]
@@ -80,7 +80,7 @@ class DictionaryBuilder:
         read = formats.load(planned.path)
         if read.reads != planned.reads:  # an autoencoder, at the one hook point that the user gives
             read = read.at(*planned.reads)
-        dictionary = placed(read, self._subject, *planned.reads)
+        dictionary = move_to_subject(read, self._subject, *planned.reads)
         stored = self._cache / "metrics" / f"{self._digest([planned.content, planned.reads])}.json"
         if not stored.is_file():
             write_atomic(stored, json.dumps(self._measure(dictionary)))
@@ -154,7 +154,7 @@ class DictionaryBuilder:
         return Measured(dictionary, dict(dictionary.metadata["metrics"]), dictionary.name)
 
     def _measure(self, dictionary: Dictionary) -> dict[str, Any]:
-        """L0 and the dead share on vectors; FVU and CE recovered too where what is read is what is written."""
+        """Measure L0 and the dead share on vectors; FVU and CE recovered too where what is read is what is written."""
         measured = metrics.reconstruction(dictionary, self._at.measured_BD(dictionary.reads))
         rebuilds = dictionary.reads == dictionary.writes and len(dictionary.reads) == 1
         losses = metrics.cross_entropy(dictionary, self._at.ablations(dictionary.reads[0])) if rebuilds else None
@@ -173,7 +173,7 @@ class DictionaryBuilder:
 
 
 class _ActivationsOf:
-    """The activations that dictionaries learn from and are measured on, by hook point, each made once.
+    """Computes the activations that dictionaries learn from and are measured on, by hook point, each once.
 
     The order of the text is the same at every hook point, so that vectors of several can be joined token by token.
     """
@@ -188,19 +188,19 @@ class _ActivationsOf:
         return self._stream(self._split.train, "training activations", hook_point)
 
     def fit_BD(self, hook_point: str) -> Tensor:
-        """Vectors that baselines are fitted on."""
+        """Return the vectors that baselines are fitted on."""
         n_vectors = self._config.dictionaries.fit_vectors
         return self._sample(self._split.train, "fitting activations", hook_point, n_vectors)
 
     def measured_BD(self, hook_points: tuple[str, ...]) -> Tensor:
-        """Held-out vectors, those of several hook points side by side."""
+        """Return held-out vectors, those of several hook points side by side."""
         parts = [
             self._sample(self._split.held_out, "measuring activations", name, MEASURED_VECTORS) for name in hook_points
         ]
         return torch.cat(parts, dim=1)
 
     def ablations(self, hook_point: str) -> metrics.Ablations:
-        """Losses on held-out blocks spread evenly over the documents."""
+        """Return losses on held-out blocks spread evenly over the documents."""
         if hook_point not in self._ablations:
             self._ablations[hook_point] = metrics.ablations(self._subject, hook_point, self._loss_ids_NC)
         return self._ablations[hook_point]

@@ -28,17 +28,17 @@ SIDES = ("explain", "score")
 
 @dataclass(frozen=True)
 class Fragments:
-    """All fragments of the held-out blocks: number m is fragment m % per_block of block m // per_block."""
+    """Lists all fragments of the held-out blocks: number m is fragment m % per_block of block m // per_block."""
 
     length: int
     per_block: int
     usable_M: Tensor
     """Whether padding and undecodable tokens leave it alone."""
     side_M: Tensor
-    """0 explain, 1 score."""
+    """Side of each fragment: 0 explain, 1 score."""
     document_M: Tensor
     hash_M: Tensor
-    """Of seed, document and position: what random choices depend on."""
+    """Hash of seed, document and position: what random choices depend on."""
     rank_M: Tensor
     """The hash's rank among all: breaks ties between equal keys."""
 

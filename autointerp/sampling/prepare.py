@@ -29,7 +29,7 @@ VERSION = 3
 
 @dataclass(frozen=True)
 class Prepared:
-    """What sampling works on."""
+    """Holds what sampling works on."""
 
     subject: Subject
     text: Blocks
@@ -85,7 +85,7 @@ def _toy_folder(plan: Plan, artifacts: ArtifactCache) -> Path:
 
 
 def _split(plan: Plan, blocks: Blocks, subject: Subject, artifacts: ArtifactCache) -> Split:
-    """By what the dictionaries' trainings held out, where they learned from this corpus; else by the config's share."""
+    """Split by what the dictionaries' trainings on this corpus held out; without any, by the config's share."""
     if not plan.trainings:
         return _own_split(blocks, plan.config)
     return held_out_of_trainings(

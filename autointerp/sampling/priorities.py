@@ -1,4 +1,4 @@
-"""Which fragments are kept: every scheme is "the largest keys", so one streaming top-n serves them all.
+"""Decides which fragments are kept: every scheme is "the largest keys", so one streaming top-n serves them all.
 
 A key is a non-negative float per (feature, fragment); 0 means not eligible. Keys depend on the activation's maximum
 and on a hash of seed, feature, document and position, never on batches or order. Imports torch, nothing else of ours.
@@ -26,7 +26,7 @@ def mix(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical (not arithmetic) right shift of int64."""
+    """Shift int64 to the right, logically (not arithmetically)."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -75,7 +75,8 @@ KEYS: dict[Source, Callable[[Tensor, Tensor], Tensor]] = {
     "random": key_random,
     "inactive": key_inactive,
 }
-"""In the order in which records are selected: a fragment that one source has taken, a later one does not take."""
+"""Key function of each source, in the order in which records are selected: a later source does not take a fragment
+that an earlier one has taken."""
 
 
 class StreamingTop:

@@ -27,7 +27,7 @@ PROMOTED = 10
 
 @dataclass(frozen=True)
 class _Picks:
-    """A dictionary's picks in the order of its features, explain before score; `slot_P` is the feature's row."""
+    """Holds a dictionary's picks in the order of its features, explain before score; `slot_P` is the feature's row."""
 
     features_S: Tensor
     fragment_P: NDArray[np.int64]
@@ -66,7 +66,7 @@ def _picks(selected: SelectedDictionary) -> _Picks:
 def _activations(
     prepared: Prepared, selection: Selection, picks: list[_Picks], config: Config, report: Report
 ) -> list[NDArray[np.float32]]:
-    """Per dictionary [P, L]. Every needed block runs through the model once, for all dictionaries."""
+    """Return activations [P, L] per dictionary. Each needed block runs through the model once, for all dictionaries."""
     device, fragments = prepared.subject.device, selection.fragments
     values = [np.zeros((len(pick.fragment_P), fragments.length), np.float32) for pick in picks]
     encoders = [
@@ -153,7 +153,7 @@ def _verified(feature: FeatureRecord) -> FeatureRecord:
 
 
 def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[list[float], list[float]]:
-    """Norm of each feature's decoder row and its largest cosine with another row of the dictionary."""
+    """Return the norm of each feature's decoder row and its largest cosine with another row of the dictionary."""
     norm_F = dictionary.W_dec_FD.norm(dim=1)
     unit_FD = dictionary.W_dec_FD / norm_F.clamp_min(1e-12)[:, None]
     cosine_SF = unit_FD[features] @ unit_FD.T

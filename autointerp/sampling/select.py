@@ -1,4 +1,4 @@
-"""Pass one: the text goes once through the model and through all dictionaries; features and fragments are selected.
+"""Selects features and fragments in pass one: the text runs once through the model and through all dictionaries.
 
 Imports torch. Shape suffixes: N blocks, C tokens of context, D the hook point's width, M fragments of a batch, L tokens
 of a fragment, S candidate features.
@@ -26,7 +26,7 @@ OVERSAMPLE = 2
 
 @dataclass(frozen=True)
 class SelectedFeature:
-    """A feature with its statistics over the whole pass, and the fragments selected for each side."""
+    """Holds a feature with its statistics over the whole pass, and the fragments selected for each side."""
 
     index: int
     density: float
@@ -38,7 +38,7 @@ class SelectedFeature:
 
 @dataclass(frozen=True)
 class SelectedDictionary:
-    """A dictionary's selected features, and how many candidates were passed over."""
+    """Holds a dictionary's selected features, and how many candidates were passed over."""
 
     measured: Measured
     features: tuple[SelectedFeature, ...]

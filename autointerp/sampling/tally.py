@@ -25,14 +25,14 @@ RESERVOIR = 8
 
 @dataclass(frozen=True)
 class Picked:
-    """A selected fragment and why."""
+    """Names a selected fragment and the source it was selected for."""
 
     fragment: int
     source: Source
 
 
 class Tally:
-    """What one pass keeps of one dictionary's candidate features."""
+    """Keeps what one pass needs of one dictionary's candidate features."""
 
     def __init__(self, features_S: Tensor, config: Config, device: str) -> None:
         self.features_S = features_S.to(device)
@@ -91,7 +91,7 @@ def kept_per_source(records: Records) -> dict[Source, int]:
 
 
 def active_needed(records: Records) -> int:
-    """Active fragments a side must have so that every record can be drawn."""
+    """Return how many active fragments a side must have so that every record can be drawn."""
     return max(1, TOP_STRIDE * records.top + records.quantile + records.importance)
 
 

@@ -1,4 +1,4 @@
-"""Scorers: from a feature's score records, and mostly an explanation, to numbers that may not exist.
+"""Scores features: from score records, and mostly an explanation, to numbers, which may not exist.
 
 Every file here is one scorer that registers itself in SCORERS; other packages add theirs through the entry-point group
 `autointerp.scorers`. Importing this loads nothing heavy.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of one feature by name, None where a score does not exist, and what they were computed from."""
+    """Holds the scores of one feature by name, None where a score does not exist, and what they were computed from."""
 
     scores: Mapping[str, float | None]
     simulations: tuple[Simulation, ...] = ()
@@ -32,7 +32,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a scorer cannot do without; a config that lacks it is refused before anything slow starts."""
+    """Lists what a scorer cannot do without; a config that lacks it is refused before anything slow starts."""
 
     explanation: bool = True
     """An explanation. A scorer that needs none runs once per feature, not once per explainer."""
@@ -51,7 +51,7 @@ class Needs:
 
 
 class Scorer(Part, ABC):
-    """The base of scorers. `Scorer(config)` makes one and raises UserError for settings it cannot work with."""
+    """Defines a scorer. `Scorer(config)` makes one and raises UserError for settings it cannot work with."""
 
     name: ClassVar[str]
     """Its scores are called NAME or NAME/DETAIL."""
@@ -93,7 +93,7 @@ def make(name: str, config: Config) -> Scorer:
 
 
 def _check_records(part: type[Scorer], config: Config) -> None:
-    """Raises UserError if a side lacks fragments on which features are active, or silent."""
+    """Raise UserError if a side lacks fragments on which features are active, or silent."""
     for side in part.needs.inactive:
         if not getattr(config.sampling, side).inactive:
             raise UserError(f"{part.name} needs texts on which features are silent; set sampling.{side}.inactive=10")

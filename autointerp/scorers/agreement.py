@@ -29,5 +29,5 @@ def confusion_scores(active: Sequence[int], silent: Sequence[int]) -> tuple[floa
 
     true, predicted = [1] * len(active) + [0] * len(silent), [*active, *silent]
     balanced = balanced_accuracy_score(true, predicted)
-    found = precision_recall_fscore_support(true, predicted, average="binary", zero_division=math.nan)
-    return tuple(None if math.isnan(value) else float(value) for value in (balanced, *found[:3]))
+    others = precision_recall_fscore_support(true, predicted, average="binary", zero_division=math.nan)
+    return tuple(None if math.isnan(value) else float(value) for value in (balanced, *others[:3]))

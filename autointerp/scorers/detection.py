@@ -1,4 +1,4 @@
-"""Detection (delphi; Paulo et al. 2024): the judge says in which texts the feature is active, by the explanation."""
+"""Scores by detection (delphi; Paulo et al. 2024): the judge says in which texts the feature is active."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -10,7 +10,7 @@ from autointerp.scorers.judging import JudgementSettings, TextScorer, TextsSetti
 
 
 class DetectionSettings(TextsSettings):
-    """How detection asks: which texts activate the feature?"""
+    """Sets how detection asks: which texts activate the feature?"""
 
 
 class Detection(TextScorer):

@@ -1,4 +1,4 @@
-"""Embedding (Paulo & Belrose 2025): are active texts nearer to the explanation than silent ones? Cheap, a weak signal.
+"""Scores by embedding (Paulo & Belrose 2025): are active texts nearer to the explanation than silent ones? Cheap, weak.
 
 The score is the AUROC, active against silent score records, of the cosine between the embeddings of the explanation
 and of each plain text.
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class EmbeddingSettings(Section):
-    """Which model embeds texts, for embedding and example_embedding."""
+    """Names the model that embeds texts, for embedding and example_embedding."""
 
     model: Annotated[str, I] = "sentence-transformers/all-MiniLM-L6-v2"
     """A sentence-transformers model, by hub name or directory."""
 
 
 class Embedding(Scorer):
-    """AUROC of the cosine between explanation and text."""
+    """Scores the AUROC of the cosine between explanation and text."""
 
     name, colour, chance, bounds = "embedding", "#c08552", 0.5, (0.0, 1.0)
     settings: ClassVar = {"embedding": EmbeddingSettings}

@@ -1,4 +1,4 @@
-"""Example embedding (Paulo & Belrose 2025): are active texts nearer to known active texts than to known silent ones?
+"""Scores by examples (Paulo & Belrose 2025): are active texts nearer to known active texts than to known silent ones?
 
 No explanation is involved. The score is the AUROC, active against silent score records, of each marked text's mean
 cosine to the active explain records minus that to the silent ones.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ExampleEmbedding(Scorer):
-    """AUROC of the nearness to texts the feature is active on. Explain and score records share no document."""
+    """Scores the AUROC of nearness to texts the feature is active on. Explain and score records share no document."""
 
     name, colour, chance, bounds = "example_embedding", "#8d6a9f", 0.5, (0.0, 1.0)
     settings: ClassVar = {"embedding": EmbeddingSettings}

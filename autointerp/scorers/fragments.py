@@ -14,7 +14,7 @@ ACTIVE_SOURCES = frozenset({"top", "quantile", "importance"})
 
 @dataclass(frozen=True)
 class Labelled:
-    """A feature's records, with the indices of those verified active and of those verified silent."""
+    """Holds a feature's records, with the indices of those verified active and of those verified silent."""
 
     records: tuple[ActivationRecord, ...]
     active: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Fuzzing (delphi; Paulo et al. 2024): the judge says in which texts the marked tokens are the feature's."""
+"""Scores by fuzzing (delphi; Paulo et al. 2024): the judge says in which texts the marked tokens are the feature's."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,7 +9,7 @@ from autointerp.scorers.judging import JudgementSettings, TextScorer, TextsSetti
 
 
 class FuzzingSettings(TextsSettings):
-    """How fuzzing asks: which texts have the right marks?"""
+    """Sets how fuzzing asks: which texts have the right marks?"""
 
 
 class Fuzzing(TextScorer):

@@ -1,4 +1,4 @@
-"""Intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does the feature not belong to?
+"""Scores by intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does not belong?
 
 The judge sees n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text
 marked where some active text is active. No explanation is involved: the score is the feature's, not a sentence's.
@@ -31,7 +31,7 @@ STREAM = "intruders"
 
 
 class IntruderSettings(Section):
-    """How many intruder questions are asked, of how many texts."""
+    """Sets how many intruder questions are asked, of how many texts."""
 
     questions: Annotated[int, I, Field(gt=0)] = 5
     """Questions per feature, spread evenly over the quantiles of the activations."""
@@ -40,7 +40,7 @@ class IntruderSettings(Section):
 
 
 class Intruder(Scorer):
-    """The share of questions in which the judge names the intruder."""
+    """Scores the share of questions in which the judge names the intruder."""
 
     name, colour, bounds = "intruder", "#d1495b", (0.0, 1.0)
     settings: ClassVar = {"intruder": IntruderSettings, "judgement": JudgementSettings}
@@ -66,8 +66,8 @@ class Intruder(Scorer):
             return Scored({self.name: None})
         rng = generator(self.config.seed, STREAM, feature.id)
         groups = _groups(shown, fellows)
-        chosen = [groups[index] for index in spread(self._settings.questions, len(groups))]
-        questions = [self._question(shown, group, fellows, rng) for group in chosen]
+        spread_groups = [groups[index] for index in spread(self._settings.questions, len(groups))]
+        questions = [self._question(shown, group, fellows, rng) for group in spread_groups]
         judgements = yield from together(questions)
         score = sum(judgement.answer for judgement in judgements) / len(judgements)
         return Scored({self.name: score}, judgements=tuple(judgements))
@@ -76,12 +76,12 @@ class Intruder(Scorer):
         self, shown: Labelled, group: Sequence[int], fellows: int, rng: np.random.Generator
     ) -> LLMTask[Judgement]:
         """Make all random choices at once, so that they do not depend on the order of answers."""
-        chosen = [int(index) for index in rng.choice(group, fellows, replace=False)]
+        drawn = [int(index) for index in rng.choice(group, fellows, replace=False)]
         intruder = int(rng.choice(shown.silent))
         # Marked like an active text that is not shown, if there is one: then no two texts have marks in common.
-        others = [index for index in shown.active if index not in chosen] or chosen
+        others = [index for index in shown.active if index not in drawn] or drawn
         like = shown.records[int(rng.choice(others))]
-        texts = [marked(shown.records[index]) for index in chosen]
+        texts = [marked(shown.records[index]) for index in drawn]
         position = int(rng.integers(self._settings.texts))
         texts.insert(position, marked_like(shown.records[intruder], like))
         return self._ask(texts, intruder, position)

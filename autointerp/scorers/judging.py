@@ -43,7 +43,7 @@ SCHEMA = json.dumps(
 
 
 class JudgementSettings(Section):
-    """How the judge of detection, fuzzing and intruder is asked."""
+    """Sets how the judge of detection, fuzzing and intruder is asked."""
 
     reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
     """Tokens added to the answer's limit, for models that think before they answer."""
@@ -52,7 +52,7 @@ class JudgementSettings(Section):
 
 
 class TextsSettings(Section):
-    """How texts are put to the judge."""
+    """Sets how texts are put to the judge."""
 
     texts: Annotated[int, I, Field(gt=0)] = 5
     """Texts per question."""
@@ -66,7 +66,7 @@ def judge_of(config: Config) -> specs.ModelSpec:
 
 
 def check_judge(part: type[Scorer], config: Config) -> None:
-    """Raises UserError if there is no judge, or if it cannot do what the settings ask of it."""
+    """Raise UserError if there is no judge, or if it cannot do what the settings ask of it."""
     if not specs.is_spec(config.judge or config.simulator):
         raise UserError(f"{part.name} asks a language model; give --judge {specs.forms()}")
     judge = judge_of(config)

@@ -1,4 +1,4 @@
-"""Simulation scoring (Bills et al. 2023): Pearson correlation of true and predicted activations, pooled over tokens.
+"""Scores by simulation (Bills et al. 2023): Pearson correlation of true and predicted activations, pooled over tokens.
 
 All tokens of the scored records are one long pair of vectors; per-record correlations are never averaged. Where either
 vector is constant the correlation does not exist: the score is None (`undefined`), never 0.

@@ -1,4 +1,4 @@
-"""Simulators: from an explanation alone to the activation of every token of a text.
+"""Simulates features: from an explanation alone to the activation of every token of a text.
 
 Every file here is one simulator that registers itself in SIMULATORS; other packages add theirs through the entry-point
 group `autointerp.simulators`. Importing this loads nothing heavy.
@@ -25,7 +25,7 @@ Predicted: TypeAlias = tuple[float | None, ...]
 
 
 class Simulator(Part, ABC):
-    """The base of simulators. `Simulator(spec, config)` makes one for a run and raises UserError if it cannot work.
+    """Defines a simulator. `Simulator(spec, config)` makes one for a run and raises UserError if it cannot work.
 
     name: the config's `simulator`: a registered name, or the spec of the model that simulates.
     """

@@ -1,4 +1,4 @@
-"""Simulation in one forward pass per fragment, from the prompt's own log-probabilities (Bills et al. 2023).
+"""Simulates in one forward pass per fragment, from the prompt's own log-probabilities (Bills et al. 2023).
 
 Every token of the fragment stands in the prompt with `unknown` after it; at each `unknown` the expected value over the
 numbers 0 to 10 is read. Since each number is conditioned on unknowns only, one pass serves all tokens. The few-shot
@@ -95,7 +95,7 @@ class AllAtOnceSimulator(Simulator):
 
 def _read(completion: Completion, count: int) -> Predicted:
     if len(completion.slots) != count:
-        raise AnswerError(f"log-probabilities of {len(completion.slots)} places for {count} tokens")
+        raise AnswerError(f"log-probabilities of {len(completion.slots)} positions for {count} tokens")
     return tuple(parse.expected(slot) for slot in completion.slots)
 
 

@@ -1,4 +1,4 @@
-"""Simulation by generated activations: the model writes every token again with a number from 0 to 10.
+"""Simulates by generated activations: the model writes every token again with a number from 0 to 10.
 
 With log-probabilities each number becomes the expected value over the numbers the model might have written there;
 without, it is taken as written, in an answer held to a JSON schema where the provider can do that. Several samples are

@@ -1,4 +1,4 @@
-"""The offline simulator: reads the rules back from the explanation's sentence and applies them. No language model."""
+"""Simulates offline: reads the rules back from the explanation's sentence and applies them. No language model."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def _known_method(method: str) -> str:
 
 
 class SimulationSettings(Section):
-    """How language models simulate."""
+    """Sets how language models simulate."""
 
     method: Annotated[str, I, AfterValidator(_known_method)] = "auto"
     """`all_at_once`: one pass over the prompt; `logprobs`: generated, with log-probabilities; `text`: generated, as

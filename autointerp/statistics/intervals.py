@@ -17,7 +17,7 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95% confidence interval."""
+    """Holds a mean and its 95% confidence interval."""
 
     mean: float
     low: float | None
@@ -27,7 +27,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of one group minus mean of another, by Welch's t-test."""
+    """Holds the mean of one group minus the mean of another, by Welch's t-test."""
 
     difference: float
     low: float

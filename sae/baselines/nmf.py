@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from sae.dictionary import Dictionary
 
 NMF_ITERATIONS = 40
-"""With 128 parts of the demo's activations 40 leave 0.356 of the variance, 80 in twice the time 0.352."""
+"""Iterations. With 128 parts of the demo's activations 40 leave 0.356 of the variance, 80 in twice the time 0.352."""
 NMF_COMPONENTS = 256
-"""At most: the time to fit and the time to encode grow with their square."""
+"""Largest number of parts: the time to fit and the time to encode grow with their square."""
 
 
 def nmf(x_BD: Tensor, seed: int, components: int | None = None) -> Dictionary:

@@ -28,7 +28,7 @@ class Baseline:
     name: str
     """Also the `kind` of the dictionaries it makes."""
     colour: str
-    """Of its points and lines in plots, as #rrggbb; its top-k version has the same."""
+    """Colour of its points and lines in plots, as #rrggbb; its top-k version has the same."""
     fit: Callable[..., Dictionary]
     """`fit(x_BD, seed)`; of a matched baseline `fit(x_BD, seed, target, target_density_F)`."""
     matched: bool = False

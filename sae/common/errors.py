@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something outside the program is wrong: a path, a name, a width, a setting.
+    """Says what is wrong outside the program: a path, a name, a width, a setting.
 
     The message is one line that says what is wrong, where, and what to do next. Command lines print it and exit
     with `status`; every other exception is a bug and keeps its traceback.

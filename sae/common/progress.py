@@ -53,7 +53,7 @@ class Progress:
             self._show()
 
     def say(self, line: str) -> None:
-        """Print a line of its own that stays; the live line goes on below."""
+        """Print a line of its own that stays; the live line continues below."""
         with self._lock:
             self._write(line, "")
 
@@ -97,7 +97,7 @@ class Progress:
 
 
 class Silent(Progress):
-    """The same, showing nothing: for tests and for Python callers that ask for quiet."""
+    """Stands in for Progress and shows nothing: for tests and for Python callers that ask for quiet."""
 
     def __enter__(self) -> "Silent":
         return self

@@ -1,6 +1,6 @@
-"""Finds the parts of a room by name: one file of the room's package each, or a plugin. Imports a part only when asked.
+"""Finds the parts of a package by name: one file of the package each, or a plugin. Imports a part only when asked.
 
-A room is a package such as `sae.formats`. Every module in it, but for those named as shared code, is one part,
+One such package is `sae.formats`. Every module in it, but for those named as shared code, is one part,
 called like its file, and registers itself when it is imported. Other distributions add parts through the entry-point
 group that is called like the package:
 
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The parts of one room.
+    """Holds the parts of one package by name.
 
     Args:
         kind: what one part is, for messages: "scorer".
-        package: the room.
+        package: the package that holds them.
         order: built-in names that are listed first, in this order; the others follow alphabetically.
         shared: modules of the package that are no parts. Those whose names begin with an underscore never are.
         group: the entry-point group; by default it is called like the package.
@@ -81,8 +81,8 @@ class Registry(Generic[T]):
     @cached_property
     def _modules(self) -> tuple[str, ...]:
         """The modules of the package that are parts."""
-        found = {module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)}
-        public = sorted(name for name in found if not name.startswith("_") and name not in self._shared)
+        names = {module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)}
+        public = sorted(name for name in names if not name.startswith("_") and name not in self._shared)
         return (*(name for name in self._order if name in public), *(n for n in public if n not in self._order))
 
     @cached_property

@@ -8,8 +8,8 @@ from sae.common.errors import UserError, near
 Folder = Literal["prompts", "eval_configs"]
 
 
-def find(folder: Folder, name: str, suffix: str, room: str = "") -> Path:
-    """Return the file called `name`, in the folder's `room` (such as `train/`).
+def find(folder: Folder, name: str, suffix: str, subfolder: str = "") -> Path:
+    """Return the file called `name`, in this subfolder (such as `train/`).
 
     Raises UserError with the near names if there is none.
     """
@@ -17,10 +17,10 @@ def find(folder: Folder, name: str, suffix: str, room: str = "") -> Path:
     if explicit.is_file():
         return explicit
     for parent in (Path.cwd() / folder, shipped_folder(folder)):
-        candidate = parent / f"{room}{name}{suffix}"
+        candidate = parent / f"{subfolder}{name}{suffix}"
         if candidate.is_file():
             return candidate
-    inside = shipped_folder(folder) / room
+    inside = shipped_folder(folder) / subfolder
     # Prompts are named with their folder; configs in a folder of `eval_configs` are another command's.
     paths = inside.rglob(f"*{suffix}") if folder == "prompts" else inside.glob(f"*{suffix}")
     known = [path.relative_to(inside).with_suffix("").as_posix() for path in sorted(paths)]

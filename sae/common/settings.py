@@ -20,7 +20,7 @@ LONGEST_VALUE = 200
 
 
 class Section(BaseModel):
-    """Settings that belong together: fixed once read, no unknown keys, documented under each field."""
+    """Groups settings that belong together: fixed once read, no unknown keys, documented under each field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -28,17 +28,17 @@ class Section(BaseModel):
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
-def read(name_or_path: str, room: str = "") -> tuple[Path, dict[str, Any]]:
+def read(name_or_path: str, subfolder: str = "") -> tuple[Path, dict[str, Any]]:
     """Return the file of a config and its values, not yet checked.
 
     Args:
         name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one.
-        room: a folder in `eval_configs` where names are looked up, such as `train/`.
+        subfolder: a folder in `eval_configs` where names are looked up, such as `train/`.
 
     Raises:
         UserError: no such config, not YAML, or not a mapping.
     """
-    path = find("eval_configs", name_or_path, ".yaml", room)
+    path = find("eval_configs", name_or_path, ".yaml", subfolder)
     try:
         values = yaml.safe_load(path.read_text("utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -70,7 +70,7 @@ def build(model: type[AnySection], values: dict[str, Any], changes: Mapping[str,
 
 
 def parse_settings(settings: Iterable[str], example: str) -> dict[str, Any]:
-    """`a.b=value` strings, values in YAML. Raises UserError if one has no `=` or no value that can be read.
+    """Read `a.b=value` strings, values in YAML. Raises UserError if one has no `=` or no value that can be read.
 
     Args:
         example: a setting of this program, for the message.
@@ -88,7 +88,7 @@ def parse_settings(settings: Iterable[str], example: str) -> dict[str, Any]:
 
 
 def _changed(values: Any, path: list[str], depth: int, value: Any) -> Any:
-    """`values` with what lies at `path` replaced; `depth` names of the path lead here. What is no list is a mapping."""
+    """Replace what lies at `path` in `values`; `depth` names of the path lead here. What is no list is a mapping."""
     if depth == len(path):
         return value
     name, before = path[depth], ".".join(path[:depth])
@@ -122,7 +122,7 @@ def leaf_names(section: type[BaseModel], prefix: str = "") -> list[str]:
 
 @dataclass(frozen=True)
 class _Slot:
-    """The sections that one field of a config can hold, told apart by `discriminator`; none: a plain value."""
+    """Lists the sections that one field of a config can hold; `discriminator` tells them apart. None: a plain value."""
 
     sections: list[type[BaseModel]]
     discriminator: str | None = None
@@ -145,7 +145,7 @@ def _discriminator(annotation: Any) -> str | None:
 
 @dataclass(frozen=True)
 class _Location:
-    """Where an error is: its dotted name, the part of it below `root`, and what the field can hold.
+    """Describes where an error is: its dotted name, the part of it below `root`, and what the field can hold.
 
     root: the innermost section that is an item of a list or a choice of a union, else the whole config.
     """

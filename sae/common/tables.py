@@ -23,7 +23,7 @@ _FIGURE = re.compile(r"[-+$]?\d|-$")
 
 @dataclass(frozen=True)
 class Table:
-    """A header, rows of as many cells, and a title: one or two sentences that say what the cells are."""
+    """Holds a header, rows of as many cells, and a title: one or two sentences that say what the cells are."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]

@@ -18,22 +18,22 @@ from sae.data import token_source
 from sae.data.token_source import TextSource
 
 BUFFER_VECTORS = 32_768
-"""256 blocks of 128 tokens."""
+"""Default size of the buffer: 256 blocks of 128 tokens."""
 
 
 class ReadsActivations(Protocol):
-    """A model as far as a stream needs it: `sae.models.subject.Subject` is one."""
+    """Names what a stream needs of a model; `sae.models.subject.Subject` has it."""
 
     @property
     def device(self) -> str: ...
 
     def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
-        """Activations [N, C, D] at a hook point."""
+        """Return the activations [N, C, D] at a hook point."""
         ...
 
 
 class Position(TypedDict):
-    """Where a batch starts in the sequence of all vectors; ready for JSON."""
+    """Says where a batch starts in the sequence of all vectors; ready for JSON."""
 
     fill: int
     """How many times the buffer was filled before."""
@@ -45,7 +45,7 @@ class Position(TypedDict):
 
 @dataclass(frozen=True)
 class ActivationStream:
-    """Endless batches [size, D] at a hook point; the vectors of `buffer_vectors` tokens of text are shuffled together.
+    """Yields endless batches [size, D] at a hook point; the vectors of `buffer_vectors` tokens are shuffled together.
 
     The same seed gives the same batches, but for rounding also whatever the model's own batch size `forward_blocks`.
     """
@@ -60,7 +60,7 @@ class ActivationStream:
     dtype: torch.dtype = torch.float32
 
     def batches(self, size: int, position: Position | None = None) -> "Batches":
-        """Batches from the beginning, or from a position that this stream's batches gave.
+        """Iterate over batches from the beginning, or from a position that this stream's batches gave.
 
         On the CPU they are then bitwise those of an iteration that never stopped, of which no more is computed again
         than the buffer with the batch's first vector. Everything else about the stream has to be as it was.
@@ -84,7 +84,7 @@ class ActivationStream:
         return max(1, self.buffer_vectors // self.source.context)
 
     def scattered(self, ids_NC: Tensor, fill: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Per forward pass its vectors [B, D], and the rows [B] at which they stand after shuffling."""
+        """Yield, per forward pass, its vectors [B, D] and the rows [B] at which they stand after shuffling."""
         order = torch_generator(self.seed, "order of activations", fill)
         rows_B = self._moved(torch.randperm(ids_NC.numel(), generator=order))
         parts_NC = self._moved(ids_NC).split(self.forward_blocks)
@@ -98,13 +98,13 @@ class ActivationStream:
         return torch.empty_like(acts_BD).index_copy_(0, torch.cat([rows_B for _, rows_B in parts]), acts_BD)
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        """On the subject's device; the CPU does not wait for a GPU's copy."""
+        """Move ids to the subject's device; the CPU does not wait for a GPU's copy."""
         device = torch.device(self.subject.device)
         return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Batches(Iterator[Tensor]):
-    """An iteration over a stream's batches. `position` is the next batch's.
+    """Iterates over a stream's batches; `position` is the next batch's.
 
     A batch [size, D] is a view of the buffer, overwritten when the buffer is filled again: use it before asking for
     the next, or clone it; change nothing in it.
@@ -120,7 +120,7 @@ class Batches(Iterator[Tensor]):
         return next(self._batches)
 
     def _run(self) -> Iterator[Tensor]:
-        """Batches are consecutive rows of all fills, each fill shuffled by itself; a rest goes before the next fill."""
+        """Yield consecutive rows of all fills, each fill shuffled by itself; a rest goes before the next fill."""
         size, fill, row, before = self._size, self.position["fill"], self.position["row"], self.position["source"]
         offset = -row % size  # the rest that once stood before this fill: batches lie where they lay in memory
         start = offset + row
@@ -138,7 +138,7 @@ class Batches(Iterator[Tensor]):
             start, fill, before = 0, fill + 1, after
 
     def _write(self, ids_NC: Tensor, fill: int, offset: int) -> None:
-        """Each forward pass' vectors go straight to their shuffled rows, counted from `offset`."""
+        """Write each forward pass' vectors straight to their shuffled rows, counted from `offset`."""
         for acts_BD, rows_B in self._stream.scattered(ids_NC, fill):
             if not len(self._buffer_RD):  # the width is known from here on
                 n_rows = self._stream.fill_blocks * ids_NC.shape[1] + self._size

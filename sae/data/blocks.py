@@ -20,7 +20,7 @@ ENCODED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Blocks:
-    """Token blocks; a block holds tokens of one document only.
+    """Holds token blocks; a block has tokens of one document only.
 
     A document's last block is padded on the right (with token 0). A causal model's activations at real tokens do not
     depend on the padding.

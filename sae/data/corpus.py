@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 1_000
 
 @dataclass(frozen=True)
 class Document:
-    """One text, and where it comes from."""
+    """Holds one text and where it comes from."""
 
     name: str
     text: str
@@ -137,7 +137,7 @@ def _read_text(path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines, read as they are asked for and cut at newlines only: JSON may hold U+2028 and its like."""
+    """Yield numbered lines as they are asked for, cut at newlines only: JSON may hold U+2028 and its like."""
     number = 0
     try:
         with path.open("rb") as stream:
@@ -206,7 +206,7 @@ def _hugging_face(spec: str, start: int) -> Iterator[Document]:
 
 @dataclass(frozen=True)
 class Text:
-    """A corpus as far as a run uses it, read once, when its documents or its hash are first needed."""
+    """Reads a corpus as far as a run uses it, once, when its documents or its hash are first needed."""
 
     source: str
     """The corpus spec."""

@@ -54,7 +54,7 @@ def shared_with(text: Blocks, other: Blocks) -> float:
 
 
 def _grams(blocks: Blocks) -> tuple[Hashes, Integers]:
-    """Hashes of all 16-grams that lie in one document, and where they start in the documents' joined tokens."""
+    """Hash all 16-grams that lie in one document; return also where they start in the documents' joined tokens."""
     real_NC = np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]
     token_T = blocks.ids_NC[real_NC].astype(np.uint64) + np.uint64(1)
     document_T = np.repeat(blocks.document_N, blocks.length_N)
@@ -98,7 +98,7 @@ def _short_documents(blocks: Blocks) -> tuple[Hashes, Integers]:
 
 
 def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int) -> tuple[Integers, Integers, Integers]:
-    """Pairs of documents and how many distinct 16-grams they share."""
+    """Return pairs of documents and how many distinct 16-grams they share."""
     starts = np.flatnonzero(np.r_[True, hash_P[1:] != hash_P[:-1]]) if len(hash_P) else np.zeros(0, np.int64)
     length_P = np.repeat(np.diff(np.r_[starts, len(hash_P)]), np.diff(np.r_[starts, len(hash_P)]))
     several_P = length_P > 1
@@ -109,8 +109,8 @@ def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int) -> tup
         if not same.any():
             break
         pairs = document_P[:-step][same] * n_documents + document_P[step:][same]
-        found, number = np.unique(pairs, return_counts=True)
-        codes, index = np.unique(np.concatenate([codes, found]), return_inverse=True)
+        pair_codes, number = np.unique(pairs, return_counts=True)
+        codes, index = np.unique(np.concatenate([codes, pair_codes]), return_inverse=True)
         counts = np.bincount(index, np.concatenate([counts, number])).astype(np.int64)
     first_Q, second_Q = np.divmod(codes, n_documents)
     return first_Q, second_Q, counts

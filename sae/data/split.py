@@ -28,7 +28,7 @@ ReadBlocks = Callable[[Text], Blocks]
 
 @dataclass(frozen=True)
 class Split:
-    """Blocks to learn from and blocks held out; they share no document and no near-duplicates."""
+    """Holds blocks to learn from and blocks held out; they share no document and no near-duplicates."""
 
     train: Blocks
     held_out: Blocks
@@ -39,12 +39,12 @@ def choose_groups(tokens_G: NDArray[np.int64], share: float, rng: np.random.Gene
 
     Returns a boolean per group.
     """
-    room = share * float(tokens_G.sum())
+    tokens_left = share * float(tokens_G.sum())
     marked_G = np.zeros(len(tokens_G), np.bool_)
     for group in rng.permutation(len(tokens_G)):
-        if 0 < tokens_G[group] <= room:
+        if 0 < tokens_G[group] <= tokens_left:
             marked_G[group] = True
-            room -= float(tokens_G[group])
+            tokens_left -= float(tokens_G[group])
     return marked_G
 
 
@@ -62,7 +62,7 @@ def split_blocks(blocks: Blocks, held_out_share: float, seed: int) -> Split:
 
 
 def _split(blocks: Blocks, is_held_out_N: NDArray[np.bool_]) -> Split | None:
-    """None if either side would be empty."""
+    """Divide the blocks by the mask; None if either side would be empty."""
     if is_held_out_N.all() or not is_held_out_N.any():
         return None
     return Split(blocks.take(~is_held_out_N), blocks.take(is_held_out_N))
@@ -70,7 +70,7 @@ def _split(blocks: Blocks, is_held_out_N: NDArray[np.bool_]) -> Split | None:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Text that is not trained on: whole documents as blocks, and how many documents that is, blank ones included."""
+    """Holds text that is not trained on: whole documents as blocks, and their number, blank ones included."""
 
     blocks: Blocks
     n_documents: int
@@ -97,7 +97,7 @@ def hold_out(spec: str, token_ids: TokenIds, context: int, n_blocks: int) -> Hel
 
 @dataclass(frozen=True)
 class TrainingText:
-    """Everything that the split of a training's corpus depends on, except the tokenizer."""
+    """Holds everything that the split of a training's corpus depends on, except the tokenizer."""
 
     source: str
     context: int

@@ -24,14 +24,14 @@ Position = dict[str, int]
 
 
 class TextSource(Protocol):
-    """Endless full blocks (no padding), epoch after epoch."""
+    """Gives endless full blocks (no padding), epoch after epoch."""
 
     @property
     def context(self) -> int:
         """C, the tokens of a block."""
 
     def chunks(self, n_blocks: int, position: Position | None = None) -> Iterator[tuple[Tensor, Position]]:
-        """Blocks [N, C] (int64, on the CPU) and the position after them, from a position on; None is the beginning.
+        """Yield blocks [N, C] (int64, on the CPU) and the position after them, from a position on; None: the beginning.
 
         N is `n_blocks`, less at the end of an epoch: no chunk holds blocks of two. Raises UserError if an epoch has
         no full block.
@@ -40,7 +40,7 @@ class TextSource(Protocol):
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Blocks in memory, every epoch in a new order that the seed decides. Padded blocks are left out.
+    """Keeps blocks in memory and gives them in a new order every epoch, by the seed. Leaves padded blocks out.
 
     `share=(rank, world)` is for `world` processes with the same seed, which get disjoint blocks in every epoch. A
     position counts the epoch's blocks that were taken.
@@ -83,13 +83,13 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class Streamed:
-    """A corpus of any size, read in its own order and never held whole.
+    """Reads a corpus of any size in its own order, never all of it at once.
 
     A block holds tokens of one document; what a document has beyond its last full block is dropped, as are documents
     shorter than a block. Blocks come in the documents' order: only the reader's buffer shuffles, so a corpus
     sorted by topic wants a large one. With `share=(rank, world)` a process reads all documents but tokenises and gives
-    only every `world`-th. A position is the document, counted from 0 over the whole corpus, at which to go on and the
-    blocks of it already taken; to go on, documents before it are read past without being tokenised.
+    only every `world`-th. A position is the document, counted from 0 over the whole corpus, at which to continue and
+    the blocks of it already taken; to continue, documents before it are read past without being tokenised.
 
     Args:
         skip_documents: the first documents of the corpus, never given: see `sae.data.split.hold_out`.
@@ -119,7 +119,7 @@ class Streamed:
         return {"epoch": epoch, "document": self.skip_documents, "block": 0}
 
     def _rest_of_epoch(self, at: Position) -> Iterator[tuple[NDArray[np.int64], Position]]:
-        """Blocks [C] from a position to the end of its epoch, each with the position after it."""
+        """Yield blocks [C] from a position to the end of its epoch, each with the position after it."""
         rank, world = self.share
         for number, ids in numbered_ids(self.spec, self.token_ids, at["document"], lambda n: n % world == rank):
             n_full = len(ids) // self.context

@@ -16,7 +16,7 @@ from sae.common.progress import Progress, Report
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, Encoder
 from sae.measuring import similarity
-from sae.measuring.evaluate import batches_of, placed
+from sae.measuring.evaluate import batches_of, move_to_subject
 from sae.measuring.metrics import rows_at_once
 from sae.measuring.similarity import Correlation, Similarity
 from sae.models.subject import Subject, one_name, share_basis
@@ -27,7 +27,7 @@ PAIRS = 2**28
 
 @dataclass(frozen=True)
 class Studied:
-    """A dictionary at a hook point of a language model."""
+    """Holds a dictionary, its language model, and the hook point where it reads."""
 
     dictionary: Dictionary
     subject: Subject
@@ -35,7 +35,7 @@ class Studied:
 
     def on_device(self) -> "Studied":
         """Return it on the subject's device. Raises UserError if the hook point has another width."""
-        return Studied(placed(self.dictionary, self.subject, self.hook_point), self.subject, self.hook_point)
+        return Studied(move_to_subject(self.dictionary, self.subject, self.hook_point), self.subject, self.hook_point)
 
     def shares_activations(self, other: "Studied") -> bool:
         """Tell whether the other one reads the same activations of the same model."""
@@ -47,7 +47,7 @@ class Studied:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How alike two dictionaries are."""
+    """Reports how alike two dictionaries are."""
 
     a: Studied
     b: Studied
@@ -73,7 +73,7 @@ class Comparison:
 
 
 class Pair(NamedTuple):
-    """Activation vectors of both sides on the same tokens."""
+    """Holds activation vectors of both sides on the same tokens."""
 
     a_BD: Tensor
     b_BD: Tensor

@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and on which text. None stands for what a dictionary's metadata says."""
+    """Says what to measure, and on which text. None stands for what a dictionary's metadata says."""
 
     paths: tuple[str, ...]
     """Dictionaries in any known format."""
@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Target:
-    """A dictionary to measure, and the model, hook point and BOS setting that were decided on for it."""
+    """Names a dictionary to measure, and the model, hook point and BOS setting decided on for it."""
 
     path: str
     header: Header
@@ -84,7 +84,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Text:
-    """The text that was read, and the device that read it."""
+    """Describes the text that was read, and the device that read it."""
 
     corpus: str
     part: str
@@ -99,7 +99,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The measurements of one dictionary, and everything they depend on."""
+    """Holds the measurements of one dictionary, and everything they depend on."""
 
     target: Target
     prepend_bos: bool
@@ -155,7 +155,7 @@ def eval_paths(request: Request, report: Report = Progress, notify: Notify = lam
 
 
 class _EvaluationSession:
-    """The dictionaries of a request, their models, each loaded once, and the text in the tokens of each model."""
+    """Measures the dictionaries of a request; loads each model once and reads the text in each model's tokens."""
 
     def __init__(self, request: Request, targets: Sequence[Target], other: Target | None, report: Report) -> None:
         self._request, self._targets, self._report = request, targets, report

@@ -19,7 +19,7 @@ STDLIB = "stdlib"
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus, or, if a training on it is named, the part that the training held out."""
+    """Names a corpus or, if a training on it is given, the part that this training held out."""
 
     corpus: str
     training: TrainingText | None

@@ -30,7 +30,7 @@ LOSS_BLOCKS = 256
 
 
 class Batch(NamedTuple):
-    """Some blocks: ids [N, C] with their padding, and which tokens are real, [N, C]."""
+    """Holds some blocks: ids [N, C] with their padding, and which tokens are real, [N, C]."""
 
     ids_NC: Tensor
     real_NC: Tensor
@@ -47,7 +47,7 @@ class SquaredNorms:
 
 @dataclass(frozen=True)
 class Directions:
-    """A dictionary's weights, whatever the text.
+    """Holds what was measured of a dictionary's weights alone, without text.
 
     norm_F: of each feature, the norm of its decoder direction.
     nearest: of each decoder direction, its largest cosine with another one; None where that was not asked for.
@@ -73,7 +73,7 @@ class Directions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of one dictionary.
+    """Holds what was measured of one dictionary.
 
     l0: mean number of active features per token. fvu: sum |x - x_hat|^2 / sum |x - mean x|^2 over all tokens and
     dimensions; None where the activations do not vary. losses: next-token loss in nats on `loss_blocks` blocks, drawn
@@ -95,7 +95,7 @@ class Evaluation:
     directions: Directions
 
     def histogram(self, per_decade: int = 10) -> Histogram:
-        """Features by log10 of their density."""
+        """Count the features by log10 of their density."""
         return self.density.histogram(per_decade)
 
     @property
@@ -105,7 +105,7 @@ class Evaluation:
         return float(alive.quantile(0.5)) if len(alive) else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON object; what does not exist is None."""
+        """Return plain values for a JSON object; what does not exist is None."""
         plain = ("name", "kind", "hook_point", "d_in", "n_features", "tokens", "l0", "fvu")
         return {
             **{name: getattr(self, name) for name in plain},
@@ -142,7 +142,7 @@ def evaluate_all(
         UserError: a dictionary of another width than the hook point's, text without two tokens in a row, activations
             or reconstructions that are not finite.
     """
-    here = [placed(dictionary, subject, hook_point) for dictionary in dictionaries]
+    here = [move_to_subject(dictionary, subject, hook_point) for dictionary in dictionaries]
     loss_text = _loss_blocks(blocks, loss_blocks, seed)
     spread, fidelities = Spread(), [Fidelity(dictionary) for dictionary in here]
     with report(f"measuring tokens at {hook_point}") as progress:
@@ -160,8 +160,8 @@ def evaluate_all(
     ]
 
 
-def placed(dictionary: Dictionary, subject: Subject, *hook_points: str) -> Dictionary:
-    """Return the dictionary on the subject's device, to read these hook points side by side.
+def move_to_subject(dictionary: Dictionary, subject: Subject, *hook_points: str) -> Dictionary:
+    """Move a dictionary to the subject's device, after a check that it reads these hook points side by side.
 
     Raises UserError if it reads vectors of another width, or holds anything that is not finite.
     """

@@ -13,12 +13,12 @@ from torch import Tensor
 ULTRALOW = 1e-6
 """Features active on fewer tokens than this share, but on some, are of ultralow density (Towards Monosemanticity)."""
 ENOUGH_FOR_ULTRALOW = 10_000_000
-"""Tokens of which that share is ten: on fewer, chance decides which features are below it."""
+"""Fewest tokens on which that share (ten of them) is counted: on fewer, chance decides which features are below it."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Features by log10 of their density; those never active are in no bin.
+    """Counts features by log10 of their density; those never active are in no bin.
 
     edges: log10 of the bins' borders, whole decades down to one token in all. counts: features in each bin; one on a
         border is in the upper bin.
@@ -30,7 +30,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Density:
-    """Share of the tokens on which each feature is active, [F], in double precision, and of how many tokens."""
+    """Holds the share of tokens on which each feature is active, [F], in double precision, and the number of tokens."""
 
     density_F: Tensor
     tokens: int
@@ -51,7 +51,7 @@ class Density:
         return float(((self.density_F > 0) & (self.density_F < ULTRALOW)).double().mean())
 
     def histogram(self, per_decade: int = 10) -> Histogram:
-        """Over log10 of the density, with so many bins in each factor of ten."""
+        """Count the features by log10 of their density, with so many bins in each factor of ten."""
         bins = per_decade * max(1, math.ceil(math.log10(self.tokens)))
         edges = np.arange(-bins, 1) / per_decade
         alive = np.log10(self.density_F[self.density_F > 0].cpu().numpy())
@@ -60,7 +60,7 @@ class Density:
 
 
 class Firing:
-    """On how many tokens each feature has been active, counted batch by batch on the activations' device."""
+    """Counts on how many tokens each feature has been active, batch by batch, on the activations' device."""
 
     def __init__(self, n_features: int, device: str | torch.device = "cpu") -> None:
         self.counts_F = torch.zeros(n_features, dtype=torch.long, device=device)
@@ -72,7 +72,7 @@ class Firing:
         self.tokens += len(acts_BF)
 
     def density(self) -> Density:
-        """Of the tokens counted so far."""
+        """Return the densities over the tokens counted so far."""
         if not self.tokens:
             raise ValueError("no tokens were counted, so no feature has a density")
         return Density(self.counts_F.double() / self.tokens, self.tokens)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Account:
-    """Where a dictionary is on disk, its format and its metadata."""
+    """Says where a dictionary is on disk, its format and its metadata."""
 
     path: Path
     format: str
@@ -25,7 +25,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded dictionary (fp32), the number types of its weights on disk if they are known, and statistics of them."""
+    """Holds a loaded dictionary (fp32), the number types of its weights on disk if known, and statistics of them."""
 
     dictionary: Dictionary
     stored: tuple[str, ...]

@@ -10,18 +10,18 @@ from sae.measuring.firing import Firing
 from sae.models.subject import Replace, Subject, batches
 
 BLOCKS_AT_ONCE = 32
-"""At most; fewer where blocks are long or the vocabulary is large."""
+"""Most blocks that a model reads at once; fewer where blocks are long or the vocabulary is large."""
 TOKENS = 2**13
-"""Whose activations are held at once: 72 MiB at a width of 2,304."""
+"""Tokens whose activations are held at once: 72 MiB at a width of 2,304."""
 LOGITS = 2**27
 """Tokens times vocabulary held at once: 512 MiB."""
 ELEMENTS = 2**26
-"""Features of how many tokens, times features, are held at once: 256 MiB."""
+"""Tokens times features held at once: 256 MiB."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Measured on held-out text.
+    """Holds what was measured on held-out text.
 
     l0: mean number of active features per token.
     fvu: fraction of variance unexplained, sum |x - x_hat|^2 / sum |x - mean x|^2 over all tokens and dimensions; None
@@ -38,7 +38,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Next-token loss in nats: untouched, with the activations reconstructed, set to zero, and set to their mean.
+    """Holds the next-token loss in nats: untouched, with activations reconstructed, set to zero, and set to their mean.
 
     averaged: None where the mean ablation was not asked for.
     """
@@ -64,7 +64,7 @@ class CrossEntropy:
 
 
 class Spread:
-    """Mean and variation of a stream of activation vectors, in double precision on their device.
+    """Computes the mean and variation of a stream of activation vectors, in double precision on their device.
 
     Batches are merged by their means (Chan, Golub and LeVeque 1979) on differences from the first vector: neither a
     mean far from zero nor a huge first vector costs digits, and vectors that are all equal vary by exactly zero.
@@ -107,7 +107,7 @@ class Spread:
 
 
 class Fidelity:
-    """What a dictionary makes of a stream of activation vectors: who fires, and how far the reconstruction is off."""
+    """Measures a dictionary on a stream of activation vectors: which features fire, and the reconstruction's error."""
 
     def __init__(self, dictionary: Dictionary, rows: int | None = None) -> None:
         self.dictionary = dictionary
@@ -137,7 +137,7 @@ class Fidelity:
         return float(self._square) / self.firing.tokens
 
     def reconstruction(self, spread: Spread) -> Reconstruction:
-        """L0, FVU and dead share, given the spread of the same vectors."""
+        """Return L0, FVU and dead share, given the spread of the same vectors."""
         return Reconstruction(
             l0=float(self.firing.counts_F.sum()) / self.firing.tokens,
             fvu=float(self._residual) / spread.variation if spread.variation > 0 else None,
@@ -163,7 +163,7 @@ def loss_blocks_at_once(context: int, vocabulary: int) -> int:
 
 @torch.no_grad()
 def density(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Tensor:
-    """Share of the vectors on which each feature is active, [F], in double precision."""
+    """Return the share of the vectors on which each feature is active, [F], in double precision."""
     firing = Firing(dictionary.n_features, x_BD.device)
     for part_BD in x_BD.split(rows or rows_at_once(dictionary.n_features)):
         firing.add(dictionary.encode(part_BD))
@@ -171,7 +171,7 @@ def density(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Te
 
 
 def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Reconstruction:
-    """L0, FVU and dead share on activation vectors [B, D]."""
+    """Measure L0, FVU and dead share on activation vectors [B, D]."""
     rows = rows or rows_at_once(dictionary.n_features)
     spread, fidelity = Spread(), Fidelity(dictionary, rows)
     for part_BD in x_BD.split(rows):
@@ -182,7 +182,7 @@ def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None
 
 @dataclass(frozen=True)
 class Ablations:
-    """Blocks and the losses on them that every dictionary's is compared with: untouched, zeroed, set to the mean.
+    """Holds blocks and the losses that every dictionary's loss is compared with: untouched, zeroed, set to the mean.
 
     length_N: how many tokens of each block are real; None: all of them.
     """
@@ -216,7 +216,7 @@ def ablations(
 
 
 def cross_entropy(dictionary: Dictionary, against: Ablations) -> CrossEntropy:
-    """Loss with the activations replaced by the dictionary's reconstruction, beside the ablations'."""
+    """Measure the loss with activations replaced by the dictionary's reconstruction; return it with the ablations'."""
     rows = rows_at_once(dictionary.n_features)
 
     def reconstruct(x_NCD: Tensor) -> Tensor:
@@ -228,7 +228,7 @@ def cross_entropy(dictionary: Dictionary, against: Ablations) -> CrossEntropy:
 
 
 def _loss(subject: Subject, hook_point: str, ids_NC: Tensor, replace: Replace | None, length_N: Tensor | None) -> float:
-    """Mean over the real ones of tokens 1..C-1 of each block."""
+    """Return the mean over the real ones of tokens 1..C-1 of each block."""
     size = loss_blocks_at_once(ids_NC.shape[1], subject.vocabulary)
     parts = [subject.losses(part, hook_point, replace) for part in batches(ids_NC, size)]
     losses = torch.cat(parts)

@@ -29,7 +29,7 @@ Tile = Callable[[slice, slice], Tensor]
 
 @dataclass(frozen=True)
 class Nearest:
-    """For every feature, the most similar one of the other side.
+    """Holds, for every feature, the most similar one of the other side.
 
     similarity_F: the largest cosine or correlation, in [-1, 1]; NaN where the feature has none.
     match_F: the index of the feature it is reached with (any of those that tie); -1 where there is none.
@@ -56,7 +56,7 @@ class Nearest:
         return dict(zip(levels, values, strict=True))
 
     def to_json(self) -> dict[str, Any]:
-        """Mean, quantiles by their level (null where there are none) and how many features have no similarity."""
+        """Return mean, quantiles by level (null where there are none) and how many features have no similarity."""
         quantiles = {str(level): value for level, value in self.quantiles().items()} or None
         return {"mean": self.mean, "quantiles": quantiles, "undefined": self.undefined}
 
@@ -67,7 +67,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Similarity:
-    """a_to_b: for every feature of A the nearest of B; b_to_a: for every feature of B the nearest of A."""
+    """Holds for every feature of A the nearest of B (a_to_b), and for every feature of B the nearest of A (b_to_a)."""
 
     a_to_b: Nearest
     b_to_a: Nearest
@@ -95,7 +95,7 @@ def _moved(match_F: Tensor, by: int) -> Tensor:
 
 @torch.no_grad()
 def max_cosine(a_FD: Tensor, b_GD: Tensor, chunk: int = CHUNK, report: Report = Silent) -> Similarity:
-    """Largest cosine of every direction with any of the other side; a side's `mean` is its MMCS.
+    """Return the largest cosine of every direction with any of the other side; a side's `mean` is its MMCS.
 
     Mean max cosine similarity is Sharkey et al.'s (2022), used between dictionaries by Cunningham et al. (2023). It is
     signed, as features are: a direction and its negative do not match. It is not symmetric.
@@ -110,7 +110,7 @@ def max_cosine(a_FD: Tensor, b_GD: Tensor, chunk: int = CHUNK, report: Report = 
 
 @torch.no_grad()
 def max_cosine_within(w_FD: Tensor, chunk: int = CHUNK, report: Report = Silent) -> Nearest:
-    """Largest cosine of every direction with another one of the same dictionary."""
+    """Return the largest cosine of every direction with another one of the same dictionary."""
     _refuse_non_finite(directions=w_FD)
     n, w_FD = len(w_FD), _unit(w_FD, chunk)
     best = _Best(n, w_FD)
@@ -129,7 +129,7 @@ def max_cosine_within(w_FD: Tensor, chunk: int = CHUNK, report: Report = Silent)
 
 @torch.no_grad()
 def paired_cosine(a_FD: Tensor, b_FD: Tensor) -> Nearest:
-    """Cosine of every direction with its own counterpart on the other side, as encoder with decoder."""
+    """Return the cosine of every direction with its counterpart on the other side, as encoder with decoder."""
     if a_FD.shape != b_FD.shape:
         raise ValueError(f"directions {list(a_FD.shape)} and {list(b_FD.shape)} are no pairs")
     _refuse_non_finite(directions_of_a=a_FD, directions_of_b=b_FD)
@@ -140,14 +140,14 @@ def paired_cosine(a_FD: Tensor, b_FD: Tensor) -> Nearest:
 
 
 class Finite(NamedTuple):
-    """Whether all activations were finite that either side was given."""
+    """Says for each side whether all activations it was given were finite."""
 
     a: bool
     b: bool
 
 
 class Correlation:
-    """Pearson correlations of the features of A with those of B, over a stream of tokens that both have seen.
+    """Correlates (Pearson) the features of A with those of B, over a stream of tokens that both have seen.
 
     With `nearest`, universality as in Towards Monosemanticity: for every feature of A the largest correlation with a
     feature of B. Sums only are kept, [F, G] doubles, whatever the number of tokens; where that is too large, slices of
@@ -185,7 +185,7 @@ class Correlation:
 
     @torch.no_grad()
     def nearest(self, chunk: int = CHUNK) -> Similarity:
-        """Largest correlation of every feature with any of the other side, over the tokens seen so far."""
+        """Return the largest correlation of every feature with any of the other side, over the tokens seen so far."""
         _refuse_non_finite(activations_of_a=self._square_F, activations_of_b=self._square_G)
         n = max(self.tokens, 1)
         deviation_F = _deviation(self._sum_F, self._square_F, n)
@@ -206,18 +206,18 @@ class Correlation:
 
 
 def _deviation(sum_F: Tensor, square_F: Tensor, n: int) -> Tensor:
-    """Root of the summed squared deviations from the mean; NaN where it is zero."""
+    """Return the root of the summed squared deviations from the mean; NaN where it is zero."""
     variation_F = square_F - sum_F.square() / n
     return torch.where(variation_F > 0, variation_F, torch.nan).sqrt()
 
 
 def _product(a_FD: Tensor, b_GD: Tensor) -> Tensor:
-    """Cosines [F, G] of unit vectors; NaN with a direction that has none."""
+    """Return the cosines [F, G] of unit vectors; NaN with a direction that has none."""
     return (a_FD @ b_GD.T).clamp_(-1, 1)
 
 
 def _unit(w_FD: Tensor, chunk: int) -> Tensor:
-    """Of unit length, in single precision; NaN for a zero direction."""
+    """Scale to unit length, in single precision; NaN for a zero direction."""
     return torch.cat([_unit_double(part).float() for part in w_FD.split(chunk)])
 
 
@@ -226,14 +226,14 @@ def _unit_double(w_FD: Tensor) -> Tensor:
 
 
 class _Best:
-    """The largest similarity so far of each of n features, from tiles with undefined entries at -inf."""
+    """Keeps the largest similarity so far of each of n features, from tiles with undefined entries at -inf."""
 
     def __init__(self, n: int, like: Tensor) -> None:
         self._similarity_F = like.new_full((n,), -torch.inf)
         self._match_F = torch.full((n,), -1, device=like.device)
 
     def add(self, rows: slice, columns: slice, tile: Tensor) -> None:
-        """Similarities of a slice of the features with a slice of the others."""
+        """Take the similarities of a slice of the features with a slice of the others."""
         largest = tile.max(1)
         better = largest.values > self._similarity_F[rows]
         self._similarity_F[rows] = torch.where(better, largest.values, self._similarity_F[rows])

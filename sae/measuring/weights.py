@@ -11,7 +11,7 @@ from sae.common.files import sha256_of
 from sae.dictionary import Dictionary
 
 ROWS = 2048
-"""Looked at together: a mask of a large matrix is itself large."""
+"""Rows checked together: a mask of a large matrix is itself large."""
 
 
 def tensors_of(dictionary: Dictionary) -> Iterator[tuple[str, Tensor]]:

@@ -30,7 +30,7 @@ BLOCKS = ("ids_NC", "length_N", "document_N", "group_N")
 
 @dataclass(frozen=True)
 class ArtifactCache:
-    """The cache folder of subjects and tokens."""
+    """Keeps toy subjects and tokens in a cache folder."""
 
     folder: Path
     report: Report
@@ -67,7 +67,7 @@ class ArtifactCache:
 
 
 def losses(model: Any, split: Split, device: str) -> dict[str, float]:
-    """Cross-entropy in nats a token on all full held-out blocks: the model's, and that of token frequencies."""
+    """Measure cross-entropy in nats a token on all full held-out blocks: the model's, and that of token frequencies."""
     ids_NC = torch.from_numpy(split.held_out.full().ids_NC).long().to(device)
     with torch.no_grad():
         parts = [toy.loss(model, part).item() * len(part) for part in batches(ids_NC, 32)]

@@ -32,7 +32,7 @@ class _HookReached(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """A booted model, its tokenizer, and whether blocks get a beginning-of-sequence token in front."""
+    """Holds a booted model, its tokenizer, and whether blocks get a beginning-of-sequence token in front."""
 
     name: str
     bridge: Any
@@ -159,7 +159,7 @@ class Subject:
 
 
 def _kind_and_layer(hook_point: str) -> tuple[str, int]:
-    """`blocks.3.mlp.hook_post` is mlp.hook_post of layer 3."""
+    """Split a hook point's name: `blocks.3.mlp.hook_post` is mlp.hook_post of layer 3."""
     parts = hook_point.split(".")
     if parts[0] == "blocks" and len(parts) > 2 and parts[1].isdigit():
         return ".".join(parts[2:]), int(parts[1])
@@ -257,5 +257,5 @@ def batches(ids_NC: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def undecodable(token_strings: Sequence[str]) -> Tensor:
-    """Boolean per id: its text cannot be shown, because it is a piece of a character (it holds U+FFFD)."""
+    """Tell per id whether its text cannot be shown, because it is a piece of a character (it holds U+FFFD)."""
     return torch.tensor(["�" in text for text in token_strings])

@@ -9,7 +9,7 @@ from sae.common.settings import Section
 
 
 class Toy(Section):
-    """Size and training of a toy subject (`sae/models/toy.py`); in steps, so that every machine trains the same model.
+    """Sets the size and training of a toy subject (`sae/models/toy.py`); in steps, so that all machines train the same.
 
     Matrices inside the block are trained with Muon, the rest (embeddings, norms, biases) with AdamW: at the default's
     length that is worth about half a nat against AdamW alone.

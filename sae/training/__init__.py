@@ -1,1 +1,1 @@
-"""Training: recipes, architectures with written gradients, many dictionaries at once on one stream of activations."""
+"""Trains many dictionaries at once on one stream of activations: recipes, architectures with hand-written gradients."""

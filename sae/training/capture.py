@@ -27,7 +27,7 @@ _ALIVE: defaultdict[str, "WeakSet[torch.cuda.CUDAGraph]"] = defaultdict(WeakSet)
 
 @dataclass(frozen=True)
 class Recording(Generic[T]):
-    """A graph, the tensor it reads the batch from, and the tensors it leaves its result in."""
+    """Holds a graph, the tensor it reads the batch from, and the tensors it leaves its result in."""
 
     graph: torch.cuda.CUDAGraph
     x_BD: Tensor
@@ -35,7 +35,7 @@ class Recording(Generic[T]):
 
 
 class Captured(Generic[T]):
-    """`step(x)`, whose result is a dataclass of tensors; replayed, they are the same tensors every time.
+    """Runs `step(x)`, whose result is a dataclass of tensors; replayed, they are the same tensors every time.
 
     A batch of another shape is warmed up for and recorded by itself.
     """
@@ -75,7 +75,7 @@ class Captured(Generic[T]):
         return result
 
     def _record(self, x_BD: Tensor, result: T) -> Recording[T]:
-        """Recording runs nothing: weights do not change by it.
+        """Record the step as a graph. Recording runs nothing: it does not change the weights.
 
         Args:
             result: of a step that was not recorded. Later results are copied to its memory, which, unlike the
@@ -83,7 +83,7 @@ class Captured(Generic[T]):
         """
         graph, static_BD = torch.cuda.CUDAGraph(), x_BD.clone()
         pool = next((other.pool() for other in _ALIVE[self._device]), None)
-        # thread_local: what other threads do meanwhile (pin memory, read files) is not recorded and may go on
+        # thread_local: what other threads do meanwhile (pin memory, read files) is not recorded and may continue
         with torch.cuda.graph(graph, pool, side_stream(self._device), capture_error_mode="thread_local"):
             for name, tensor in vars(self._step(static_BD)).items():
                 getattr(result, name).copy_(tensor)

@@ -25,7 +25,7 @@ LATEST = "latest.json"
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one training, in a folder of its own."""
+    """Keeps the checkpoints of one training, in a folder of its own."""
 
     folder: Path
     ranks: Ranks
@@ -76,12 +76,12 @@ class Checkpoints:
         facts = self._facts()
         if facts["world"] != self.ranks.world:
             raise UserError(
-                f"{self.folder} was written by {facts['world']} process(es), and here are {self.ranks.world}; go on "
+                f"{self.folder} was written by {facts['world']} process(es), and here are {self.ranks.world}; continue "
                 "with as many"
             )
         if facts["parts"] != self.ranks.parts:
             split = "data" if facts["parts"] > 1 else "features"
-            raise UserError(f"{self.folder} was written with runtime.split={split}; go on with that")
+            raise UserError(f"{self.folder} was written with runtime.split={split}; continue with that")
         return facts["position"]
 
     def restore(self, learners: Sequence[Learner]) -> None:
@@ -112,7 +112,7 @@ class Checkpoints:
 
     @contextmanager
     def _readable(self, path: Path) -> Iterator[None]:
-        """Raises UserError if what is read is damaged or not there."""
+        """Raise UserError if what is read is damaged or not there."""
         try:
             yield
         except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:

@@ -30,7 +30,7 @@ TAKEN = {"subject", "checkpoint", "train.json", "metrics.jsonl"}
 
 
 class Corpus(Section):
-    """The text that is trained on."""
+    """Chooses the text that is trained on."""
 
     source: str = "stdlib"
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
@@ -51,7 +51,7 @@ class Corpus(Section):
 
 
 class Subject(Section):
-    """The language model whose activations are read."""
+    """Names the language model whose activations are read."""
 
     model: str = "toy"
     """`toy` (trained here), a name on the Hugging Face hub, or a local directory."""
@@ -71,7 +71,7 @@ class Subject(Section):
 
 
 class Runtime(Section):
-    """Settings that change speed and output folder, but not what is learnt (except by rounding)."""
+    """Sets speed and output folder; changes nothing that is learnt (except by rounding)."""
 
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` and so on."""
@@ -97,7 +97,7 @@ class Runtime(Section):
 
 
 class TrainConfig(Section):
-    """Everything about one training."""
+    """Holds everything about one training."""
 
     name: str = "dictionaries"
     """Names the default folder for the results; by default the config file's name."""

@@ -14,7 +14,7 @@ ALIGNMENT = 64
 
 
 class Flat:
-    """A buffer [P] and its named parts, which share its memory."""
+    """Holds a buffer [P] and its named parts, which share its memory."""
 
     def __init__(
         self, shapes: Mapping[str, tuple[int, ...]], device: str | torch.device, dtype: torch.dtype = torch.float32
@@ -29,7 +29,7 @@ class Flat:
         return self.parts[name]
 
     def like(self, dtype: torch.dtype | None = None) -> "Flat":
-        """Zeros of the same layout."""
+        """Return zeros of the same layout."""
         shapes = {name: tuple(part.shape) for name, part in self.parts.items()}
         return Flat(shapes, self.buffer.device, dtype or self.buffer.dtype)
 
@@ -39,7 +39,7 @@ class Flat:
 
 
 class Scratch:
-    """Working memory by name and shape, made once and shared by all that train one after another on a device.
+    """Keeps working memory by name and shape: made once, shared by all that train one after another on a device.
 
     What a tensor holds between two requests is undefined.
     """

@@ -25,7 +25,7 @@ from sae.training.ranks import Ranks
 
 @dataclass(frozen=True)
 class Inputs:
-    """A booted subject, what is trained on (this process's share), and what is not."""
+    """Holds a booted subject, what is trained on (this process's share), and what is held out."""
 
     subject: Subject
     held_out: Blocks

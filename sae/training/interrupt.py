@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Stop:
-    """Whether a stop was requested."""
+    """Says whether a stop was requested."""
 
     asked: bool = False
 

@@ -27,12 +27,12 @@ Tell = Callable[[dict[str, Any]], None]
 """Takes one row of metrics: a dictionary's name, the step, and what was measured of it."""
 MOSTLY_DEAD = 0.9
 DIVERGED = 1e6
-"""An FVU that nobody's initial weights have."""
+"""FVU above which a training has diverged; initial weights are always below it."""
 
 
 @dataclass
 class Learner:
-    """A trainer in the loop, the time it took, and what went wrong with it."""
+    """Holds a trainer in the loop, the time it took, and what went wrong with it."""
 
     trainer: Trainer
     seconds: float = 0.0
@@ -127,7 +127,7 @@ def _tell_and_say(tell: Tell, progress: Progress, row: dict[str, Any]) -> None:
 
 
 def _step(learner: Learner, x_BD: Tensor, measured: bool, tell: Tell) -> None:
-    """On a GPU, where waiting for it would cost, only measured steps are timed."""
+    """Run one step. On a GPU, where waiting for it would cost, only measured steps are timed."""
     timed = measured or not x_BD.is_cuda
     started = _now(x_BD) if timed else 0.0
     learner.trainer.step(x_BD)
@@ -172,7 +172,7 @@ def _spent(learner: Learner) -> dict[str, Any]:
 
 
 def _warn(learner: Learner, kind: str, text: str, tell: Tell) -> None:
-    """Once for each kind of trouble."""
+    """Warn once for each kind of trouble."""
     if kind not in learner.warned:
         learner.warned.add(kind)
         tell({"dictionary": learner.name, "step": learner.trainer.steps_done, "status": "warning", "problem": text})
@@ -181,10 +181,10 @@ def _warn(learner: Learner, kind: str, text: str, tell: Tell) -> None:
 def _resample(running: Sequence[Learner], batches: Iterator[Tensor], tell: Tell) -> None:
     """Resample those whose time it is, all from the same inputs; before anything is put down of this step."""
     resamplers = [(learner, Resampler(learner.trainer)) for learner in running if due(learner.trainer)]
-    for number in range(max((resampler.batches_wanted for _, resampler in resamplers), default=0)):
+    for number in range(max((resampler.n_batches for _, resampler in resamplers), default=0)):
         x_BD = next(batches)
         for _, resampler in resamplers:
-            if number < resampler.batches_wanted:
+            if number < resampler.n_batches:
                 resampler.add(x_BD)
     for learner, resampler in resamplers:
         row = {"dictionary": learner.name, "step": learner.trainer.steps_done, "status": "resampled"}

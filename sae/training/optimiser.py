@@ -16,7 +16,7 @@ def peak_rate(recipe: Recipe, n_features: int) -> float:
 
 
 def schedule(recipe: Recipe, done: float) -> float:
-    """Share of the peak rate when a share `done` of the steps is done: up over `warmup`, down over `decay`.
+    """Return the share of the peak rate when a share `done` of the steps is done: up over `warmup`, down over `decay`.
 
     The first and the last step are not at zero: the ramps begin and end just outside of training.
     """
@@ -26,7 +26,7 @@ def schedule(recipe: Recipe, done: float) -> float:
 
 
 class Adam:
-    """Adam with bias correction (Kingma & Ba 2015); moments, step and rate stay on the device."""
+    """Runs Adam with bias correction (Kingma & Ba 2015); moments, step and rate stay on the device."""
 
     def __init__(self, recipe: Recipe, params: Flat, grads: Flat, n_features: int) -> None:
         self.recipe, self.params, self.grads = recipe, params, grads
@@ -39,7 +39,7 @@ class Adam:
         return {"first": self.first.buffer, "second": self.second.buffer, "steps": self.steps}
 
     def set_rate(self, done: float) -> None:
-        """For the step before which a share `done` of all steps is done."""
+        """Set the rate of the step before which a share `done` of all steps is done."""
         self.rate.fill_(self.peak * schedule(self.recipe, done))
 
     def clip(self, square: Tensor) -> None:

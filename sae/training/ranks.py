@@ -22,7 +22,7 @@ HINT = "start the processes with `torchrun --nproc_per_node N`, or unset WORLD_S
 
 
 class Ranks:
-    """One process alone: what the subclasses exchange, it has already."""
+    """Trains in one process alone, which already has what the subclasses exchange."""
 
     rank, world = 0, 1
     part, parts = 0, 1
@@ -62,19 +62,19 @@ class Ranks:
         return partial
 
     def average_over_parts(self, partial: Tensor) -> Tensor:
-        """Their mean, in place: of a gradient, the whole batch's."""
+        """Replace values by their mean over the parts, in place: of a gradient, the whole batch's."""
         return partial if self.parts == 1 else self.sum_over_parts(partial).div_(self.parts)
 
     def any_fired(self, fired_F: Tensor) -> None:
         """Combine which features were active in any process's part of the batch, in place."""
 
     def square_norm(self, flat: Flat) -> Tensor:
-        """Of a gradient that is complete, whichever process has which part."""
+        """Return the squared norm of a complete gradient, whichever process has which part."""
         norm: Tensor = torch.linalg.vector_norm(flat.buffer)
         return norm.square()
 
     def kept(self, values: Tensor, k: int) -> Tensor:
-        """Of each row's values [..., n] >= 0, those among the k largest of all features' values; the others become 0.
+        """Keep of each row's values [..., n] >= 0 the k largest among all features' values; set the others to 0.
 
         Every process gives its own features' values, of which at most k can be among them. As many as are equal to
         the k-th are kept. A process alone has chosen already.
@@ -93,11 +93,11 @@ class Ranks:
         """Wait until all processes are here."""
 
     def leave(self) -> None:
-        """Part from the others, after which nothing can be exchanged."""
+        """Leave the group of processes, after which nothing can be exchanged."""
 
 
 class _Several(Ranks):
-    """What both ways of sharing have in common."""
+    """Shares the code of both ways to divide the work."""
 
     def __init__(self, rank: int, world: int) -> None:
         self.rank, self.world = rank, world
@@ -128,7 +128,7 @@ class _Several(Ranks):
 
 
 class DataParallel(_Several):
-    """Every process has all features and its own part of each batch."""
+    """Gives every process all features and its own part of each batch."""
 
     def __init__(self, rank: int, world: int) -> None:
         super().__init__(rank, world)
@@ -148,7 +148,7 @@ class DataParallel(_Several):
 
 
 class FeatureParallel(_Several):
-    """Every process has the whole batch and its own part of the features, in order."""
+    """Gives every process the whole batch and its own part of the features, in order."""
 
     def features_here(self, n_features: int) -> int:
         if n_features % self.world:

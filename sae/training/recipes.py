@@ -1,4 +1,4 @@
-"""The settings of a dictionary to train, of any architecture. Needs no torch."""
+"""Joins the recipes of all architectures into the settings of a dictionary to train. Needs no torch."""
 
 from functools import reduce
 from operator import or_

@@ -27,7 +27,7 @@ def due(trainer: Trainer) -> bool:
 
 
 class Resampler:
-    """Sees `batches_wanted` batches, then `finish` gives every dead feature a new beginning.
+    """Sees `n_batches` batches, then `finish` starts every dead feature over.
 
     No input is kept but those drawn so far, one for each dead feature. Every batch replaces each of them with the
     probability that it has in the total of squared losses so far, so that all inputs are drawn in proportion to
@@ -40,15 +40,15 @@ class Resampler:
         assert isinstance(autoencoder, ReLUAutoencoder)
         self._trainer, self._recipe, self._autoencoder = trainer, recipe, autoencoder
         batch = trainer.vectors / trainer.steps_done
-        self.batches_wanted = ceil(recipe.resampling.inputs / batch)
+        self.n_batches = ceil(recipe.resampling.inputs / batch)
         ranks = self._ranks = trainer.workspace.ranks
         self._dead_F = ranks.gather_features(trainer.silent_F) >= recipe.resampling.silent_steps * batch
         """Of the whole dictionary."""
         self.dead_S = ranks.own_features(self._dead_F).nonzero()[:, 0]
-        self._places_S = ranks.own_features(self._dead_F.cumsum(0) - 1)[self.dead_S]
+        self._order_S = ranks.own_features(self._dead_F.cumsum(0) - 1)[self.dead_S]
         """Which of all dead features they are."""
         self._generator = torch_generator(recipe.seed, "resampling", trainer.steps_done)
-        self._chosen_SD = autoencoder.params.buffer.new_zeros((len(self.dead_S), trainer.workspace.d_in))
+        self._drawn_SD = autoencoder.params.buffer.new_zeros((len(self.dead_S), trainer.workspace.d_in))
         self._total = 0.0
 
     def add(self, x_BD: Tensor) -> None:
@@ -61,15 +61,15 @@ class Resampler:
         if n and 0 < self._total < inf:  # a loss that is not finite is noticed elsewhere
             drawn_Z = torch.multinomial(weight_B, n, replacement=True, generator=self._generator)
             replaced_Z = torch.rand(n, generator=self._generator, dtype=torch.float64) < weight / self._total
-            places_S = self._places_S.cpu()
-            self._replace(x_BD, drawn_Z[places_S], replaced_Z[places_S])
+            order_S = self._order_S.cpu()
+            self._replace(x_BD, drawn_Z[order_S], replaced_Z[order_S])
 
     def _replace(self, x_BD: Tensor, drawn_S: Tensor, replaced_S: Tensor) -> None:
         """Take what was drawn from this process's part of the batch; of another's, that process does, here it is 0."""
         here_S = drawn_S - self._ranks.part * len(x_BD)
-        found_S = replaced_S & (here_S >= 0) & (here_S < len(x_BD))
-        self._chosen_SD[replaced_S] = 0
-        self._chosen_SD[found_S] = x_BD[here_S[found_S]].to(self._chosen_SD.dtype)
+        present_S = replaced_S & (here_S >= 0) & (here_S < len(x_BD))
+        self._drawn_SD[replaced_S] = 0
+        self._drawn_SD[present_S] = x_BD[here_S[present_S]].to(self._drawn_SD.dtype)
 
     def losses(self, x_BD: Tensor) -> Tensor:
         """Return the loss of each vector by itself, [B], in the scale trained in."""
@@ -84,14 +84,14 @@ class Resampler:
         """Start the dead features over; returns how many there were."""
         n = int(self._dead_F.sum())
         if n and 0 < self._total < inf:
-            self._begin_anew(self._ranks.sum_over_parts(self._chosen_SD))
+            self._start_over(self._ranks.sum_over_parts(self._drawn_SD))
         return n
 
-    def _begin_anew(self, chosen_SD: Tensor) -> None:
+    def _start_over(self, drawn_SD: Tensor) -> None:
         trainer, params, dead_S = self._trainer, self._autoencoder.params, self.dead_S
         norms_F = self._ranks.gather_features(params["W_enc"].norm(dim=1))
         living = norms_F.mean() if bool(self._dead_F.all()) else norms_F[~self._dead_F].mean()
-        unit_SD = chosen_SD / chosen_SD.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        unit_SD = drawn_SD / drawn_SD.norm(dim=1, keepdim=True).clamp_min(1e-12)
         params["W_dec"][dead_S] = unit_SD
         params["W_enc"][dead_S] = unit_SD * (self._recipe.resampling.encoder_norm * living)
         params["b_enc"][dead_S] = 0

@@ -41,24 +41,24 @@ from sae.training.sinks import Sink, json_lines, to_all, weights_and_biases
 
 ABOUT, METRICS, CHECKPOINTS = "train.json", "metrics.jsonl", "checkpoint"
 VERSION = 1
-"""Of train.json."""
+"""Version of train.json."""
 ASK_EVERY = 16
 """Steps between two agreements of several processes on whether to stop, each of which waits for all of them."""
 COSINES_UP_TO = 32_768
-"""Features among which each decoder direction's nearest other is sought at the end; `sae info --cosines` can always."""
+"""Most features for which decoder directions are compared at the end; `sae info --cosines` has no such limit."""
 PACKAGES = ("torch", "transformer-lens", "transformers", "safetensors")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its folder, and the content of train.json (empty in all but the first process)."""
+    """Holds a finished training: its folder, and the content of train.json (empty in all but the first process)."""
 
     folder: Path
     about: dict[str, Any]
 
 
 def run(config: TrainConfig, report: Report) -> Trained:
-    """Train a config's dictionaries into its folder, or go on where that folder stands; a complete one is only read.
+    """Train a config's dictionaries into its folder, or continue a training there; a complete one is only read.
 
     Raises UserError: a folder of another config, an unknown model or hook point, too little text, a training whose
     loss stopped being finite (after the others are finished). KeyboardInterrupt after a checkpoint was written.
@@ -76,7 +76,7 @@ def run(config: TrainConfig, report: Report) -> Trained:
 
 
 def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
-    """train.json, if there is one. Raises UserError if something was trained there by another config."""
+    """Read train.json, if there is one. Raises UserError if something was trained there by another config."""
     path = folder / ABOUT
     about: Any = json.loads(path.read_text("utf-8")) if path.is_file() else None
     if not isinstance(about, dict) or about.get("version") != VERSION:
@@ -107,7 +107,7 @@ def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
 
 
 class Session:
-    """One process's part of a training."""
+    """Runs one process's part of a training."""
 
     def __init__(self, config: TrainConfig, folder: Path, ranks: Ranks, report: Report) -> None:
         if config.batch % ranks.parts:
@@ -126,7 +126,7 @@ class Session:
             return self._finish(tell)
 
     def _begin(self) -> None:
-        """Nothing is trained yet: a subject that a start with other settings left, say with a mistake, is of no use."""
+        """Record the start; remove a subject that an earlier start with other settings left: nothing is trained yet."""
         before = self.folder / ABOUT
         if self.ranks.first and before.is_file():
             settings = json.loads(before.read_text("utf-8"))["config"]
@@ -252,7 +252,7 @@ class Session:
 
 @contextmanager
 def _fast_products(device: str) -> Iterator[None]:
-    """On a GPU, let the language model's float32 products run in TF32 (not bfloat16) inside the block."""
+    """Let the language model's float32 products run in TF32 (not bfloat16) on a GPU inside the block."""
     before = torch.get_float32_matmul_precision()
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")

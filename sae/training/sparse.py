@@ -19,7 +19,7 @@ GROUP = 8
 
 @dataclass(frozen=True)
 class Entries:
-    """Active features of a batch: entry n says that row rows_N[n] has feature features_N[n] at values_N[n] >= 0.
+    """Lists the active features of a batch: row rows_N[n] has feature features_N[n] at values_N[n] >= 0.
 
     Entries of one row follow each other; row r's begin at offsets_R[r].
     """
@@ -94,7 +94,7 @@ def by_index(values_N: Tensor, rows_N: Tensor, features_N: Tensor, n_rows: int) 
 
 @dataclass(frozen=True)
 class Product:
-    """The list times a matrix, [R, D], and the way back to the entries' values."""
+    """Holds the list times a matrix, [R, D], and takes gradients back to the entries' values."""
 
     made_RD: Tensor
     _values_N: Tensor
@@ -110,13 +110,13 @@ class Product:
         return cls(graph_RD.detach(), values_N, graph_RD)
 
     def back(self, gradient_RD: Tensor) -> Tensor:
-        """gradient_RD[row] . matrix_FD[feature] of every entry: [N]."""
+        """Return gradient_RD[row] . matrix_FD[feature] of every entry: [N]."""
         return torch.autograd.grad(self._graph_RD, self._values_N, gradient_RD)[0]
 
 
 @dataclass(frozen=True)
 class Transposed:
-    """The same entries sorted by feature, for sums over the rows in which a feature is active."""
+    """Holds the same entries sorted by feature, for sums over the rows in which a feature is active."""
 
     order_N: Tensor
     rows_N: Tensor

@@ -27,8 +27,11 @@ LOOK_EVERY = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one batch. loss: as trained on. l0: mean active features per vector. fvu: squared error over the batch's
-    variance. dead: share of features silent for `dead_after` vectors, or since the start if fewer were seen."""
+    """Holds the metrics of one batch.
+
+    loss: as trained on. l0: mean active features per vector. fvu: squared error over the batch's variance. dead:
+    share of features silent for `dead_after` vectors, or since the start if fewer were seen.
+    """
 
     loss: float
     l0: float
@@ -110,7 +113,7 @@ class Trainer:
         return Measured(loss, l0, squared / variation if variation > 0 else math.nan, dead)
 
     def _variation(self, x_BD: Tensor) -> Tensor:
-        """Squared distances of these vectors to the whole batch's mean, summed, in the units trained in."""
+        """Sum the squared distances of these vectors to the whole batch's mean, in the units trained in."""
         x_BD = x_BD.to(self.autoencoder.master) / self.scale
         return (x_BD - self.workspace.ranks.average_over_parts(x_BD.mean(0))).square().sum()
 

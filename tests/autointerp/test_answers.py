@@ -39,9 +39,9 @@ def shown(text: str) -> str:
     return render.visible(text).strip()
 
 
-def check_spans(found: Sequence[Number], text: str, wanted: list[int]) -> None:
-    assert [number.value for number in found] == wanted
-    assert [text[n.start : n.start + len(n.text)] for n in found] == [str(number) for number in wanted]
+def check_spans(result: Sequence[Number], text: str, required: list[int]) -> None:
+    assert [number.value for number in result] == required
+    assert [text[n.start : n.start + len(n.text)] for n in result] == [str(number) for number in required]
 
 
 @always_the_same
@@ -52,11 +52,11 @@ def test_every_list_of_tokens_comes_back_with_its_numbers_and_their_places(
 ) -> None:
     tokens, numbers = unzipped(annotated)
     text = around[0] + written(annotated) + around[1]
-    found = parse.token_lines(text, tokens)
-    check_spans(found, text, numbers)
+    result = parse.token_lines(text, tokens)
+    check_spans(result, text, numbers)
     ends = np.cumsum([len(render.visible(t)) + len(f"\t{n}\n") for t, n in annotated]) + len(around[0])
-    wanted = [int(end) - len(f"{number}\n") for end, number in zip(ends, numbers, strict=True)]
-    assert [number.start for number in found] == wanted
+    required = [int(end) - len(f"{number}\n") for end, number in zip(ends, numbers, strict=True)]
+    assert [number.start for number in result] == required
 
 
 @always_the_same
@@ -67,25 +67,25 @@ def test_spaces_around_numbers_do_not_move_their_places(annotated: Pairs, before
     check_spans(parse.token_lines(text, tokens), text, numbers)
 
 
-def dropped(annotated: Pairs, place: int) -> Pairs:
-    return annotated[:place] + annotated[place + 1 :]
+def dropped(annotated: Pairs, index: int) -> Pairs:
+    return annotated[:index] + annotated[index + 1 :]
 
 
-def repeated(annotated: Pairs, place: int) -> Pairs:
-    return annotated[: place + 1] + annotated[place:]
+def repeated(annotated: Pairs, index: int) -> Pairs:
+    return annotated[: index + 1] + annotated[index:]
 
 
-def swapped(annotated: Pairs, place: int) -> Pairs:
-    other = (place + 1) % len(annotated)
-    assume(shown(annotated[place][0]) != shown(annotated[other][0]))
+def swapped(annotated: Pairs, index: int) -> Pairs:
+    other = (index + 1) % len(annotated)
+    assume(shown(annotated[index][0]) != shown(annotated[other][0]))
     changed = list(annotated)
-    changed[place], changed[other] = changed[other], changed[place]
+    changed[index], changed[other] = changed[other], changed[index]
     return changed
 
 
-def altered(annotated: Pairs, place: int) -> Pairs:
-    text, number = annotated[place]
-    return [*annotated[:place], (text.strip() + "x", number), *annotated[place + 1 :]]
+def altered(annotated: Pairs, index: int) -> Pairs:
+    text, number = annotated[index]
+    return [*annotated[:index], (text.strip() + "x", number), *annotated[index + 1 :]]
 
 
 MISTAKES = (dropped, repeated, swapped, altered)
@@ -94,9 +94,9 @@ Mistake = Callable[[Pairs, int], Pairs]
 
 @always_the_same
 @given(pairs, st.sampled_from(MISTAKES), st.integers(0, 9))
-def test_missing_repeated_swapped_and_altered_tokens_are_errors(annotated: Pairs, wrong: Mistake, place: int) -> None:
+def test_missing_repeated_swapped_and_altered_tokens_are_errors(annotated: Pairs, wrong: Mistake, index: int) -> None:
     tokens, _ = unzipped(annotated)
-    changed = wrong(annotated, place % len(annotated))
+    changed = wrong(annotated, index % len(annotated))
     with pytest.raises(AnswerError):
         parse.token_lines(written(changed), tokens)
     with pytest.raises(AnswerError):
@@ -119,10 +119,10 @@ NO_LEVEL = ("11", "-1", "3.5", "", "7 or 8", "seven", "07", "+7", "٣", "７", "
 
 @always_the_same
 @given(pairs, st.sampled_from(NO_LEVEL), st.integers(0, 9))
-def test_what_is_not_a_level_is_an_error(annotated: Pairs, value: str, place: int) -> None:
+def test_what_is_not_a_level_is_an_error(annotated: Pairs, value: str, index: int) -> None:
     tokens, numbers = unzipped(annotated)
     values: list[object] = [*numbers]
-    values[place % len(values)] = value
+    values[index % len(values)] = value
     with pytest.raises(AnswerError):
         parse.token_lines(render.token_lines(tokens, values), tokens)
 
@@ -136,10 +136,10 @@ def test_a_cut_is_an_error_or_takes_nothing_away(annotated: Pairs) -> None:
     for text in (written(annotated), f"```\n{written(annotated)}\n```"):
         for end in range(len(text)):
             try:
-                found = parse.token_lines(text[:end], tokens)
+                result = parse.token_lines(text[:end], tokens)
             except AnswerError:
                 continue
-            check_spans(found, text, numbers)
+            check_spans(result, text, numbers)
     text = as_json(annotated)
     for end in range(len(text)):
         with pytest.raises(AnswerError):
@@ -239,16 +239,16 @@ logprob = st.floats(-30, 0)
 @always_the_same
 @given(st.dictionaries(st.sampled_from(parse.NUMBERS), logprob), st.dictionaries(NEAR_NUMBERS, logprob))
 def test_expected_is_the_softmax_over_exact_numbers(exact: dict[str, float], near: dict[str, float]) -> None:
-    found = parse.expected(near | exact)
+    result = parse.expected(near | exact)
     if not exact:
-        assert found is None
+        assert result is None
         return
-    wanted = softmax(list(exact.values())) @ [int(number) for number in exact]
-    assert found == pytest.approx(wanted)
+    required = softmax(list(exact.values())) @ [int(number) for number in exact]
+    assert result == pytest.approx(required)
 
 
 def completion(*tokens: tuple[str, dict[str, float]]) -> Completion:
-    """Tokens with the probabilities of the likeliest in their places."""
+    """Tokens with the probabilities of the likeliest at their positions."""
     logprobs = tuple(TokenLogprobs(t, {k: math.log(p) for k, p in top.items()}) for t, top in tokens)
     return Completion("".join(t for t, _ in tokens), logprobs=logprobs)
 
@@ -258,24 +258,24 @@ def completion(*tokens: tuple[str, dict[str, float]]) -> Completion:
 def test_expected_values_do_not_depend_on_how_the_answer_was_cut_into_tokens(
     annotated: Pairs, cuts: list[int], weights: list[float]
 ) -> None:
-    """Each token's alternatives hold every number in its number's place, so all expectations are known."""
+    """Each token's alternatives hold every number at its number's position, so all expectations are known."""
     tokens, _ = unzipped(annotated)
     text = written(annotated)
     numbers = parse.token_lines(text, tokens)
     bounds = sorted({0, len(text), *(cut % len(text) for cut in cuts)})
-    pieces, wanted = [], {}
+    pieces, required = [], {}
     for start, end in pairwise(bounds):
         piece, top = text[start:end], {text[start:end]: 0.5, "junk": 0.3}
-        for place in [i for i, n in enumerate(numbers) if start <= n.start < end][:1]:
-            number, split = numbers[place], numbers[place].start + len(numbers[place].text) > end
+        for index in [i for i, n in enumerate(numbers) if start <= n.start < end][:1]:
+            number, split = numbers[index], numbers[index].start + len(numbers[index].text) > end
             head, tail = piece[: number.start - start], piece[number.start - start + len(number.text) :]
             levels = range(10 if split else 11)
             top = {f"{head}{level}{tail}": weights[level] for level in levels} | {"junk": 0.3}
             means = [10 if split and level == 1 else level for level in levels]
-            wanted[place] = np.average(means, weights=weights[: len(levels)])
+            required[index] = np.average(means, weights=weights[: len(levels)])
         pieces.append((piece, top))
-    found = parse.expected_at(completion(*pieces), numbers)
-    assert {place: found[place] for place in wanted} == {place: pytest.approx(wanted[place]) for place in wanted}
+    result = parse.expected_at(completion(*pieces), numbers)
+    assert {index: result[index] for index in required} == {index: pytest.approx(required[index]) for index in required}
 
 
 def test_expected_values_by_hand() -> None:

@@ -17,6 +17,6 @@ def test_the_example_of_each_name_is_true(
     shutil.copytree(smoke, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     names = {"autointerp": autointerp, "Silent": Silent}
-    found = doctest.DocTestFinder(recurse=False).find(getattr(autointerp, name), name, globs=names)
-    assert [bool(test.examples) for test in found] == [True]
-    assert doctest.DocTestRunner().run(found[0]).failed == 0
+    result = doctest.DocTestFinder(recurse=False).find(getattr(autointerp, name), name, globs=names)
+    assert [bool(test.examples) for test in result] == [True]
+    assert doctest.DocTestRunner().run(result[0]).failed == 0

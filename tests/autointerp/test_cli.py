@@ -65,14 +65,14 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, planted: Path, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("the red stone in the river")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 \xff\xfe")
-    flags, said = MISTAKES[mistake]
+    flags, message = MISTAKES[mistake]
     flags = [flag.format(tmp=tmp_path, planted=planted) for flag in flags]
     done = autointerp(
         "run", "--dictionary", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--baselines", "none",
         *SETTINGS, *flags, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().count("\n") == 0, done.stderr
     assert not (tmp_path / "runs").exists()
@@ -127,7 +127,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     )  # fmt: skip
     time.sleep(4)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "the same command continues from here" in said
-    assert "Traceback" not in said
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130, message
+    assert "the same command continues from here" in message
+    assert "Traceback" not in message

@@ -74,7 +74,7 @@ def test_runtime_fields_do_not(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"sampling.feature": 3}, r"unknown key 'sampling\.feature'; did you mean sampling\.features"),
         ({"explainer": ["rules-3"]}, "did you mean explainers"),
@@ -94,8 +94,8 @@ def test_runtime_fields_do_not(name: str) -> None:
         ({"dictionaries.train.1.k": 3}, r"dictionaries\.train is a list of 1, .* no item '1'"),
     ],
 )
-def test_mistakes_are_one_line_with_the_near_name(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_mistakes_are_one_line_with_the_near_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         config.load("demo", changes)
     assert "\n" not in str(caught.value)
 

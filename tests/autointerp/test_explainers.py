@@ -116,8 +116,8 @@ def test_the_explanation_says_what_made_it_and_keeps_its_budget() -> None:
     explainer = LanguageModelExplainer("openai/m", Config(explanation=settings))
     assert explainer.name == "openai/m (highlighted, contrast)"
     one = feature(record("a", [1.0]))
-    found = answered_by(explainer.explain(one), lambda question: Completion(" names of rivers\n"))
-    assert found == Explanation("names of rivers", explainer.prompts[0].label, "openai/m")
+    result = answered_by(explainer.explain(one), lambda question: Completion(" names of rivers\n"))
+    assert result == Explanation("names of rivers", explainer.prompts[0].label, "openai/m")
     for text in ("names of the long rivers", "I cannot tell", "names\nrivers", ""):
         with pytest.raises(AnswerError):
             answered_by(explainer.explain(one), lambda question, text=text: Completion(text))
@@ -164,21 +164,21 @@ def best_of(candidates: int) -> Explainer:
 
 def test_the_candidate_that_predicts_held_out_explain_records_best_is_taken() -> None:
     panel, one = Panel(), planted()
-    found = answered_by(best_of(3).explain(one), panel)
-    assert found.text == "the odd ones", "on the score records it would have been the even ones"
-    held = [one.explain[place] for place in held_out(one)]
+    result = answered_by(best_of(3).explain(one), panel)
+    assert result.text == "the odd ones", "on the score records it would have been the even ones"
+    held = [one.explain[index] for index in held_out(one)]
     assert {r.source for r in held} == {"top", "random", "inactive"}
     for r in one.explain:
-        told = [r.tokens[0] in text for text in panel.explaining]
+        is_shown = [r.tokens[0] in text for text in panel.explaining]
         asked = [r.tokens[0] in text for text in panel.simulating]
-        assert told == [r not in held] * 3
+        assert is_shown == [r not in held] * 3
         assert sum(asked) == 3 * (r in held)
     assert not any("asked" in text for text in (*panel.explaining, *panel.simulating))
-    assert answered_by(best_of(3).explain(replace(one, score=())), Panel()) == found
+    assert answered_by(best_of(3).explain(replace(one, score=())), Panel()) == result
 
 
 @pytest.mark.parametrize(
-    ("guesses", "wanted"),
+    ("guesses", "expected"),
     [
         ((Failure("gone"), Completion("the even ones"), Completion("")), "the even ones"),
         ((Completion("a riddle"), Completion("the even ones"), Completion("nothing")), "the even ones"),
@@ -187,9 +187,9 @@ def test_the_candidate_that_predicts_held_out_explain_records_best_is_taken() ->
     ],
 )
 def test_unreadable_and_unscorable_candidates_lose_and_ties_go_to_the_first(
-    guesses: Sequence[Answer], wanted: str
+    guesses: Sequence[Answer], expected: str
 ) -> None:
-    assert answered_by(best_of(3).explain(planted()), Panel(guesses)).text == wanted
+    assert answered_by(best_of(3).explain(planted()), Panel(guesses)).text == expected
 
 
 def test_no_readable_candidate_is_an_error() -> None:

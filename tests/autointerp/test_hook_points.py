@@ -55,8 +55,8 @@ def test_two_hook_points_in_one_pass_equal_two_runs_of_one_each(planted: Path, t
         assert here == single.features
         expected = single.leaderboard()["mean"].to_numpy(float)
         assert set(single.leaderboard()["hook_point"]) == {hook_point}
-        found = scores[scores["hook_point"] == hook_point]["mean"].to_numpy(float)
-        assert np.array_equal(found, expected, equal_nan=True)
+        result = scores[scores["hook_point"] == hook_point]["mean"].to_numpy(float)
+        assert np.array_equal(result, expected, equal_nan=True)
 
 
 def test_one_forward_pass_reads_all_hook_points(planted: Path) -> None:

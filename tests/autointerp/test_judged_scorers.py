@@ -64,7 +64,7 @@ def owner(text: str) -> str:
 
 
 def marks(text: str) -> tuple[int, ...]:
-    return tuple(int(place) for run in re.findall("<<(.*?)>>", text) for place in re.findall(r"_(\d+)", run))
+    return tuple(int(position) for run in re.findall("<<(.*?)>>", text) for position in re.findall(r"_(\d+)", run))
 
 
 def judge(sure: Callable[[str], float]) -> Callable[[Question], Completion]:
@@ -101,27 +101,27 @@ def test_numbers_are_scikit_learns(name: str, seed: int) -> None:
     one = feature(seed, n_active=9, n_silent=14)
     rng = np.random.default_rng(seed)
     sure = {r.tokens[0].split("_")[0].strip(): float(rng.choice([0.1, 0.3, 0.6, 0.7, 0.9])) for r in one.score}
-    found = answered_by(make(name, logprobs=True).score(one, EXPLAINED), judge(sure.__getitem__))
+    result = answered_by(make(name, logprobs=True).score(one, EXPLAINED), judge(sure.__getitem__))
     names = [f"a{n}" for n in range(9)] + [f"q{n}" for n in range(14)]
     true, probability = [n[0] == "a" for n in names], [sure[n] for n in names]
-    said = [p > 0.5 for p in probability]
-    assert found.scores == {
-        name: pytest.approx(metrics.balanced_accuracy_score(true, said)),
-        f"{name}/precision": pytest.approx(metrics.precision_score(true, said)),
-        f"{name}/recall": pytest.approx(metrics.recall_score(true, said)),
-        f"{name}/f1": pytest.approx(metrics.f1_score(true, said)),
+    predicted = [p > 0.5 for p in probability]
+    assert result.scores == {
+        name: pytest.approx(metrics.balanced_accuracy_score(true, predicted)),
+        f"{name}/precision": pytest.approx(metrics.precision_score(true, predicted)),
+        f"{name}/recall": pytest.approx(metrics.recall_score(true, predicted)),
+        f"{name}/f1": pytest.approx(metrics.f1_score(true, predicted)),
         f"{name}/auroc": pytest.approx(metrics.roc_auc_score(true, probability)),
     }
-    kept = {owner(" ".join(one.score[j.record].tokens)): (j.answer, j.probability) for j in found.judgements}
+    kept = {owner(" ".join(one.score[j.record].tokens)): (j.answer, j.probability) for j in result.judgements}
     assert kept == {n: (int(sure[n] > 0.5), pytest.approx(sure[n])) for n in names}
 
 
 def test_saying_always_the_same_gets_the_chances() -> None:
     scorer = make("detection", logprobs=True, score=Records(top=4, quantile=2, inactive=14))
-    found = answered_by(scorer.score(feature(0, 6, 14), EXPLAINED), judge(lambda name: 0.8))
+    result = answered_by(scorer.score(feature(0, 6, 14), EXPLAINED), judge(lambda name: 0.8))
     chances = dict(scorer.chances)
     assert chances.pop("detection/recall") is None
-    assert {name: found.scores[name] for name in chances} == pytest.approx(chances)
+    assert {name: result.scores[name] for name in chances} == pytest.approx(chances)
     nothing = answered_by(scorer.score(feature(0, 6, 14), EXPLAINED), judge(lambda name: 0.2)).scores
     assert (nothing["detection"], nothing["detection/precision"], nothing["detection/f1"]) == (0.5, None, 0.0)
 
@@ -158,12 +158,12 @@ def test_fuzzing_marks_right_or_like_another_text_so_that_marks_alone_tell_nothi
 ) -> None:
     one = feature(1, n_active, n_silent)
     shown = [text for question in asked(make("fuzzing"), one) for text in texts_of(question)]
-    found = {owner(text): marks(text) for text in shown}
-    assert len(shown) == len(found) == n_active + n_silent
+    result = {owner(text): marks(text) for text in shown}
+    assert len(shown) == len(result) == n_active + n_silent
     right = {f"a{n}": tuple(np.flatnonzero(one.score[2 + n].activations).tolist()) for n in range(n_active)}
-    assert {name: places for name, places in found.items() if name[0] == "a"} == right
-    lent = Counter(places for name, places in found.items() if name[0] == "q")
-    shares = {name: lent[places] for name, places in right.items()}
+    assert {name: indices for name, indices in result.items() if name[0] == "a"} == right
+    lent = Counter(indices for name, indices in result.items() if name[0] == "q")
+    shares = {name: lent[indices] for name, indices in right.items()}
     assert len(set(right.values())) == n_active, "else shares could not be told apart"
     assert sum(shares.values()) == n_silent
     assert set(shares.values()) <= {n_silent // n_active, -(-n_silent // n_active)}
@@ -200,7 +200,7 @@ def test_an_intruder_stands_among_texts_of_one_strength() -> None:
         assert sorted(owner(text)[0] for text in texts) == ["a"] * 4 + ["q"]
         fellows = {int(owner(text)[1:]): marks(text) for text in texts if owner(text)[0] == "a"}
         (strange,) = [marks(text) for text in texts if owner(text)[0] == "q"]
-        hidden = [r for place, r in enumerate(one.score[2:50]) if place not in fellows]
+        hidden = [r for position, r in enumerate(one.score[2:50]) if position not in fellows]
         assert strange in [tuple(i for i, value in enumerate(r.activations) if value > 0) for r in hidden]
         assert all(np.flatnonzero(one.score[2 + n].activations).tolist() == list(m) for n, m in fellows.items())
         among = sorted(int(ranks[n]) for n in fellows)
@@ -220,8 +220,8 @@ def test_blind_judges_find_one_intruder_in_n(n: int, blind: str) -> None:
     def guess(question: Question) -> Completion:
         return Completion(json.dumps({"intruder": 1 if blind == "always the first" else int(rng.integers(1, n + 1))}))
 
-    found = [answered_by(scorer.score(feature(i), EXPLAINED), guess) for i in range(200)]
-    hits = sum(judgement.answer for scored in found for judgement in scored.judgements)
+    result = [answered_by(scorer.score(feature(i), EXPLAINED), guess) for i in range(200)]
+    hits = sum(judgement.answer for scored in result for judgement in scored.judgements)
     assert stats.binomtest(hits, 5 * 200, 1 / n).pvalue > 0.001
     assert scorer.chances == {"intruder": 1 / n}
 
@@ -244,15 +244,15 @@ def embedded(name: str, of: FeatureRecord, embed: Embed) -> Scored:
 
 
 @pytest.mark.parametrize("name", ["embedding", "example_embedding"])
-@pytest.mark.parametrize(("active", "wanted"), [("a", 1.0), ("q", 0.0), ("none", 0.5)])
-def test_planted_vectors_are_separated(name: str, active: str, wanted: float) -> None:
+@pytest.mark.parametrize(("active", "expected"), [("a", 1.0), ("q", 0.0), ("none", 0.5)])
+def test_planted_vectors_are_separated(name: str, active: str, expected: float) -> None:
     """Lengths do not count: texts of the wrong side have much longer vectors."""
 
     def embed(text: str) -> Sequence[float]:
         plain = text.replace("<<", "").strip()
         return (1.0, 0.1) if plain.startswith(("the names", "seen", active)) else (5.0, 50.0)
 
-    assert embedded(name, feature(0), embed).scores == {name: wanted}
+    assert embedded(name, feature(0), embed).scores == {name: expected}
 
 
 def test_embedding_scores_are_cosines_and_their_auroc() -> None:
@@ -321,8 +321,8 @@ def test_what_a_judge_cannot_do_is_refused_before_anything_is_asked(changes: dic
 
 
 def test_a_run_calls_each_model_once_and_none_that_no_part_needs() -> None:
-    chosen = both(explainers=["rules-5"], simulator="openai/s", judge="openai/j", scorers=["detection", "fuzzing"])
-    assert Method.of(chosen).models == ["openai/j"]
+    experiment = both(explainers=["rules-5"], simulator="openai/s", judge="openai/j", scorers=["detection", "fuzzing"])
+    assert Method.of(experiment).models == ["openai/j"]
     everything = ["detection", "simulation", "embedding", "example_embedding"]
-    chosen = both(explainers=["openai/e", "rules-1"], simulator="openai/s", judge="openai/e", scorers=everything)
-    assert Method.of(chosen).models == ["openai/e", "openai/s", f"embedding/{chosen.embedding.model}"]
+    experiment = both(explainers=["openai/e", "rules-1"], simulator="openai/s", judge="openai/e", scorers=everything)
+    assert Method.of(experiment).models == ["openai/e", "openai/s", f"embedding/{experiment.embedding.model}"]

@@ -31,8 +31,8 @@ def record(activations: list[float]) -> ActivationRecord:
 def test_levels_are_the_formula_in_exact_arithmetic(values: list[list[float]]) -> None:
     relu = [[max(Fraction(0), Fraction(value)) for value in row] for row in values]
     highest = max((value for row in relu for value in row), default=Fraction(0))
-    wanted = [tuple(min(10, math.floor(10 * v / highest)) if highest else 0 for v in row) for row in relu]
-    assert render.levels([record(row) for row in values]) == wanted
+    expected = [tuple(min(10, math.floor(10 * v / highest)) if highest else 0 for v in row) for row in relu]
+    assert render.levels([record(row) for row in values]) == expected
 
 
 @always_the_same
@@ -45,17 +45,17 @@ def test_the_strongest_activation_is_always_a_ten(highest: float) -> None:
 @always_the_same
 @given(tokens, st.sets(st.integers(0, 11)))
 def test_marks_add_nothing_but_themselves_and_stand_around_the_chosen_tokens(
-    words: list[str], chosen: set[int]
+    words: list[str], marked_indices: set[int]
 ) -> None:
-    chosen = {place for place in chosen if place < len(words)}
-    text = render.marked(words, chosen)
+    marked_indices = {index for index in marked_indices if index < len(words)}
+    text = render.marked(words, marked_indices)
     assert text.replace("<<", "").replace(">>", "").strip() == render.plain(words)
-    runs = [place for place in sorted(chosen) if place - 1 not in chosen]
-    wanted = []
+    runs = [index for index in sorted(marked_indices) if index - 1 not in marked_indices]
+    expected = []
     for start in runs:
-        end = next(place for place in range(start, len(words) + 1) if place not in chosen)
-        wanted.append("".join(map(render.visible, words[start:end])))
-    assert [piece.split(">>")[0] for piece in text.split("<<")[1:]] == wanted
+        end = next(index for index in range(start, len(words) + 1) if index not in marked_indices)
+        expected.append("".join(map(render.visible, words[start:end])))
+    assert [piece.split(">>")[0] for piece in text.split("<<")[1:]] == expected
     assert text.count("<<") == text.count(">>") == len(runs)
 
 
@@ -87,7 +87,7 @@ def test_few_shots_are_valid_and_become_records(path: Path) -> None:
     assert len(shots) == len(content["features"]) > 0
     for raw, shot in zip(content["features"], shots, strict=True):
         for excerpt, kept in zip(raw["active"], shot.active, strict=True):
-            active = {place: value for place, value in enumerate(kept.activations) if value}
+            active = {index: value for index, value in enumerate(kept.activations) if value}
             assert active == excerpt["activations"] != {}
             assert all(isinstance(value, int) and 1 <= value <= render.TOP for value in excerpt["activations"].values())
             assert list(kept.tokens) == excerpt["tokens"]

@@ -266,14 +266,14 @@ def test_failures_are_counted_and_never_scored(smoke: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(simulator.RulesSimulator, "simulate", moody)
     folder = RunFolder(smoke)
-    chosen = config.load("smoke", {"runtime.fail_on_error": 1.0})
-    work = Work(folder.read_features(), chosen, Method.of(chosen), [])
+    experiment = config.load("smoke", {"runtime.fail_on_error": 1.0})
+    work = Work(folder.read_features(), experiment, Method.of(experiment), [])
     work.explain(Offline(), Silent(""))
     work.evaluate(Offline(), Silent(""), lambda results: None)
     errors = [result for result in work.results() if result.status == "error"]
     assert errors
     assert all(not result.scores and result.error == "no answer" for result in errors)
-    rows = leaderboard.make_rows(folder.about, folder.densities(), work.results(), Method.of(chosen).chances)
+    rows = leaderboard.make_rows(folder.about, folder.densities(), work.results(), Method.of(experiment).chances)
     assert sum(row["n_error"] for row in rows if row["scorer"] == "simulation/top") == len(errors)
     for row in rows:
         assert row["n_ok"] + row["n_undefined"] + row["n_error"] == 12

@@ -25,7 +25,7 @@ EXPLAINED = Explanation("the names of rivers", "p", "m")
 
 
 def record(name: str, activations: Sequence[float], source: Source) -> ActivationRecord:
-    words = tuple(f" {name}{place}" for place in range(len(activations)))
+    words = tuple(f" {name}{index}" for index in range(len(activations)))
     return ActivationRecord(words, tuple(activations), 0, source)
 
 
@@ -157,13 +157,13 @@ def test_mistakes_in_a_prompt_are_told(tmp_path: Path, monkeypatch: pytest.Monke
     prompt = Prompt(
         "mine", "", {"user": "{{ explanation }} {{ wrong }}", "loop": "{% for x in y %}", "if": "{% if z %}{% endif %}"}
     )
-    for part, said in (("user", "wrong"), ("loop", "template"), ("if", "z"), ("absent", "absent")):
-        with pytest.raises(UserError, match=said):
+    for part, message in (("user", "wrong"), ("loop", "template"), ("if", "z"), ("absent", "absent")):
+        with pytest.raises(UserError, match=message):
             prompt.render(part, explanation="birds")
     own_prompts(tmp_path, monkeypatch, broken="a: [", listed="- a", orphan="few_shot: nowhere")
     (tmp_path / "prompts" / "latin.yaml").write_bytes("a: é".encode("latin-1"))
-    for name, said in (("broken", "not YAML"), ("listed", "mapping"), ("latin", "not YAML"), ("orphan", "nowhere")):
-        with pytest.raises(UserError, match=said):
+    for name, message in (("broken", "not YAML"), ("listed", "mapping"), ("latin", "not YAML"), ("orphan", "nowhere")):
+        with pytest.raises(UserError, match=message):
             templates.load(name)
     with pytest.raises(UserError, match="scorer/fuzzing"):
         templates.load("scorer/fuzing")

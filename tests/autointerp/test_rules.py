@@ -61,8 +61,8 @@ def random_rules(seed: int) -> list[Rule]:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_text_round_trips(seed: int) -> None:
-    wanted = tuple(random_rules(seed))
-    assert rules.from_text(rules.to_text(wanted)) == wanted
+    expected = tuple(random_rules(seed))
+    assert rules.from_text(rules.to_text(expected)) == expected
 
 
 @pytest.mark.parametrize(

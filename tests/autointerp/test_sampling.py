@@ -135,8 +135,8 @@ def test_importance_picks_in_proportion_to_the_square() -> None:
     hashes = priorities.mix(torch.arange(39_999))
     maxima = torch.tensor([1.0, 2.0, 3.0])
     u = priorities.uniform(hashes, torch.tensor([0]), 2)[0].view(-1, 3)
-    chosen = priorities.key_importance(maxima.expand(len(u), 3), u).argmax(1)
-    wins = np.bincount(chosen.numpy(), minlength=3) / len(chosen)
+    experiment = priorities.key_importance(maxima.expand(len(u), 3), u).argmax(1)
+    wins = np.bincount(experiment.numpy(), minlength=3) / len(experiment)
     assert wins == pytest.approx([1 / 14, 4 / 14, 9 / 14], abs=0.015)
 
 
@@ -180,9 +180,9 @@ def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
 
     settings = {"sampling.fragment": 8, "runtime.batch_blocks": batch, "sampling.features": 6}
     counts = {"top": 3, "quantile": 2, "random": 3, "inactive": 2}
-    chosen = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
+    experiment = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
     ready = prepared(n_documents)
-    return replay(ready, select.select(ready, chosen, Silent), chosen, Silent), ready
+    return replay(ready, select.select(ready, experiment, Silent), experiment, Silent), ready
 
 
 def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:
@@ -239,14 +239,14 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     ready = prepared(120)
     wide = torch.zeros(6, 200)
     live = [3, 50, 99, 150, 199]
-    for place, column in enumerate(live):
-        wide[place, column] = 1.0
+    for position, column in enumerate(live):
+        wide[position, column] = 1.0
     hooks = {"reads": ("h",), "writes": ("h",)}
     zeros = torch.zeros(200), torch.zeros(6)
     ready.dictionaries[0].dictionary = Dictionary("wide", "sae", wide, zeros[0], wide.T, zeros[1], **hooks)
     counts = {"top": 3, "random": 3}
-    chosen = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
-    sample = replay(ready, select.select(ready, chosen, Silent), chosen, Silent)
+    experiment = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
+    sample = replay(ready, select.select(ready, experiment, Silent), experiment, Silent)
     assert [f.id.index for f in sample.features] == live
     summary = sample.dictionaries[0]
     assert summary.n_dead == summary.n_candidates - 5
@@ -255,5 +255,5 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
 
 def test_memory_does_not_grow_with_the_text() -> None:
     short, long = streamed([torch.arange(10)]), streamed(ORDERS["uneven"])
-    for place in short.tops:
-        assert short.tops[place]._packed_SK.shape == long.tops[place]._packed_SK.shape
+    for position in short.tops:
+        assert short.tops[position]._packed_SK.shape == long.tops[position]._packed_SK.shape

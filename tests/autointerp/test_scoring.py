@@ -23,9 +23,9 @@ def random_records() -> tuple[list[ActivationRecord], list[Simulation]]:
 def test_pooling_equals_scipy_over_the_concatenation() -> None:
     records, simulations = random_records()
     scores = simulation.slices(records, simulations)
-    for name, places in (("top_and_random", range(10)), ("top", range(5)), ("random", range(5, 10))):
-        true = np.concatenate([records[i].activations for i in places])
-        predicted = np.concatenate([simulations[i].predicted for i in places])
+    for name, indices in (("top_and_random", range(10)), ("top", range(5)), ("random", range(5, 10))):
+        true = np.concatenate([records[i].activations for i in indices])
+        predicted = np.concatenate([simulations[i].predicted for i in indices])
         assert scores[f"simulation/{name}"] == pytest.approx(stats.pearsonr(true, predicted).statistic)
 
 
@@ -50,8 +50,8 @@ def test_extreme_scales_do_not_break_it() -> None:
 def test_mean_interval_equals_scipy() -> None:
     values = RNG.normal(size=30).tolist()
     low, high = stats.t.interval(0.95, 29, loc=np.mean(values), scale=stats.sem(values))
-    found = intervals.mean_interval(values)
-    assert found == intervals.Interval(pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high))
+    result = intervals.mean_interval(values)
+    assert result == intervals.Interval(pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high))
     assert intervals.mean_interval([]) is None
     assert intervals.mean_interval([0.5]) == intervals.Interval(0.5, None, None)
 
@@ -60,22 +60,22 @@ def test_mean_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(1000):
-        found = intervals.mean_interval((rng.beta(5, 2, size=40)).tolist())
-        assert found is not None
-        assert found.low is not None
-        assert found.high is not None
-        covered += found.low <= 5 / 7 <= found.high
+        result = intervals.mean_interval((rng.beta(5, 2, size=40)).tolist())
+        assert result is not None
+        assert result.low is not None
+        assert result.high is not None
+        covered += result.low <= 5 / 7 <= result.high
     assert 925 <= covered <= 972
 
 
 def test_compare_is_welch() -> None:
     a, b = RNG.normal(1, 1, 20).tolist(), RNG.normal(0, 3, 50).tolist()
-    found = intervals.compare(a, b)
-    assert found is not None
-    assert found.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
-    assert found.low < found.difference < found.high
+    result = intervals.compare(a, b)
+    assert result is not None
+    assert result.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert result.low < result.difference < result.high
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (result.low, result.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
     assert intervals.compare([1.0], b) is None
     assert intervals.compare([1.0, 1.0], [2.0, 2.0]) is None
 
@@ -89,12 +89,12 @@ def test_a_group_that_does_not_vary_is_compared_without_a_warning(constant: list
     varied = [0.1, 0.4, 0.5, 0.2]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = intervals.compare(constant, varied)
+        result = intervals.compare(constant, varied)
         assert intervals.compare(constant, [0.6, 0.2 + 0.4, 0.6]) is None
-    assert found is not None
+    assert result is not None
     one_sample = stats.ttest_1samp(varied, 0.3)  # all variance is the other group's
-    assert found.p == pytest.approx(one_sample.pvalue)
-    assert found.high - found.low == pytest.approx(np.ptp(one_sample.confidence_interval(0.95)))
+    assert result.p == pytest.approx(one_sample.pvalue)
+    assert result.high - result.low == pytest.approx(np.ptp(one_sample.confidence_interval(0.95)))
 
 
 def test_intervals_stay_within_the_scores_range() -> None:
@@ -111,11 +111,11 @@ def test_intervals_stay_within_the_scores_range() -> None:
 
 
 def test_a_mean_beyond_its_range_by_rounding_is_inside_its_interval() -> None:
-    found = intervals.mean_interval([1 + 2e-16, 1.0, 1 + 4e-16], (-1.0, 1.0))
-    assert found is not None
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low <= found.mean <= found.high
+    result = intervals.mean_interval([1 + 2e-16, 1.0, 1 + 4e-16], (-1.0, 1.0))
+    assert result is not None
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low <= result.mean <= result.high
 
 
 def test_holm_by_hand() -> None:

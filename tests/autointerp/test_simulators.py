@@ -99,17 +99,17 @@ def test_values_are_expectations_over_the_slots_numbers() -> None:
     rng = np.random.default_rng(0)
     slots = [{str(n): float(x) for n, x in enumerate(rng.normal(-3, 2, 11))} | {" 7": -0.1, "un": 0.0} for _ in "abc"]
     slots[1] = {"2": math.log(0.3), "4": math.log(0.1), "the": math.log(0.6)}
-    (found,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=tuple(slots)))
+    (result,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=tuple(slots)))
     weights = [softmax([slot[str(n)] for n in range(11)]) for slot in (slots[0], slots[2])]
-    assert found == pytest.approx((weights[0] @ range(11), 2.5, weights[1] @ range(11)))
+    assert result == pytest.approx((weights[0] @ range(11), 2.5, weights[1] @ range(11)))
 
 
 def test_a_slot_without_numbers_is_undefined_and_not_zero() -> None:
     slots = ({"0": -0.1}, {"unknown": -0.1, " 7": -3.0}, {"10": -0.1})
-    (found,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots))
-    assert found == (0.0, None, 10.0)
-    assert correlation([1.0, 2.0, 3.0], found) is None
-    with pytest.raises(AnswerError, match="2 places for 3 tokens"):
+    (result,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots))
+    assert result == (0.0, None, 10.0)
+    assert correlation([1.0, 2.0, 3.0], result) is None
+    with pytest.raises(AnswerError, match="2 positions for 3 tokens"):
         all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots[:2]))
 
 
@@ -138,8 +138,8 @@ def test_samples_are_averaged_token_by_token(judge: str, method: str) -> None:
         levels = first if "<start>\n a\n" in request.messages[-1].content else second
         return text_answer(request, levels[request.sample])
 
-    found = simulate(three, fragments, answer)
-    assert found == [pytest.approx((3, 1, 7)), pytest.approx((5, 0, 10 / 3))]
+    result = simulate(three, fragments, answer)
+    assert result == [pytest.approx((3, 1, 7)), pytest.approx((5, 0, 10 / 3))]
 
 
 def test_generated_log_probabilities_become_expectations_and_one_without_numbers_is_undefined() -> None:
@@ -147,8 +147,8 @@ def test_generated_log_probabilities_become_expectations_and_one_without_numbers
     tops = ({"a\t": 0.0}, {"4": math.log(0.5), "8": math.log(0.25)}, {"\n": 0.0}, {"b\t": 0.0}, {"nine": -0.1})
     texts = ("a\t", "4", "\n", "b\t", "9")
     answer = Completion("".join(texts), logprobs=tuple(map(TokenLogprobs, texts, tops)))
-    (found,) = simulate(generated, [("a", "b")], lambda request: answer)
-    assert found == (pytest.approx(16 / 3), None)
+    (result,) = simulate(generated, [("a", "b")], lambda request: answer)
+    assert result == (pytest.approx(16 / 3), None)
     with pytest.raises(AnswerError, match="log-probabilities"):
         simulate(generated, [("a", "b")], lambda request: Completion(answer.text))
 
@@ -207,6 +207,6 @@ def test_examples_suit_the_explainers(judge: str, max_words: int, candidates: in
 )
 def test_examples_suit_the_scorers_and_simulators(judge: str, name: str, logprobs: bool) -> None:
     simulation = {"method": "logprobs" if logprobs else "auto", "samples": 2}
-    asking = {"detection": {"logprobs": logprobs}, "fuzzing": {"logprobs": logprobs}, "intruder": {"texts": 4}}
-    settings = Config(simulator=judge, simulation=simulation, sampling=BOTH, **asking)
+    asked_settings = {"detection": {"logprobs": logprobs}, "fuzzing": {"logprobs": logprobs}, "intruder": {"texts": 4}}
+    settings = Config(simulator=judge, simulation=simulation, sampling=BOTH, **asked_settings)
     asks_once_each(scorers.make(name, settings).score(feature(), EXPLAINED))

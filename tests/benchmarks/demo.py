@@ -30,11 +30,11 @@ def measured(*arguments: str, cwd: Path) -> tuple[float, float, str]:
         cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
-    said = process.stderr.read()
+    message = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(said)
-    return time.perf_counter() - started, usage.ru_maxrss / 1024, said
+        raise SystemExit(message)
+    return time.perf_counter() - started, usage.ru_maxrss / 1024, message
 
 
 def matmul_flops() -> float:
@@ -62,9 +62,9 @@ def main() -> None:
         print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, Python {sys.version.split()[0]}")
         outputs = {"first": "one", "second, everything on disk": "two", "the same run again": "two"}
         for title, out in outputs.items():
-            seconds, megabytes, said = measured("run", "--out", out, cwd=folder)
+            seconds, megabytes, message = measured("run", "--out", out, cwd=folder)
             print(f"{title:28} {seconds:7.1f} s   peak {megabytes:6.0f} MB")
-            for stage, took in re.findall(r"(.+?)(?: \(.*\))?: done in ([\d.]+) s", said):
+            for stage, took in re.findall(r"(.+?)(?: \(.*\))?: done in ([\d.]+) s", message):
                 print(f"    {stage:32} {float(took):7.1f} s")
                 if stage.startswith("sampling"):
                     floor = encoder_flops(folder / out) / matmul_flops()

@@ -91,29 +91,29 @@ def peak_here(name: str, shape: Shape) -> float:
 def peak(name: str, quick: bool) -> float:
     """The same in a new process."""
     arguments = [sys.executable, __file__, "--memory-of", name, *(["--quick"] if quick else [])]
-    said = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-    return float(said.split()[-1])
+    message = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    return float(message.split()[-1])
 
 
-def table(methods: Sequence[Method], found: dict[str, list[Timing]], vectors: int, peaks: dict[str, float]) -> None:
+def table(methods: Sequence[Method], result: dict[str, list[Timing]], vectors: int, peaks: dict[str, float]) -> None:
     """Rows for a README."""
     print("| method | s/step | activations/s | floor / measured | peak MB |")
     print("|---|--:|--:|--:|--:|")
     for method in methods:
-        timings = found[method.name]
+        timings = result[method.name]
         seconds, part = median(timing.seconds for timing in timings), share_of_rate(timings, method.flops)
         megabytes = f"{peaks[method.name]:,.0f}" if method.name in peaks else ""
         print(f"| {method.name} | {seconds:.3f} | {vectors / seconds:,.0f} | {part:.0%} | {megabytes} |")
-    rates = sorted(timing.rate / 1e9 for timings in found.values() for timing in timings)
+    rates = sorted(timing.rate / 1e9 for timings in result.values() for timing in timings)
     print(f"\nRate of the products: {median(rates):.1f} GFLOP/s, from {rates[0]:.1f} to {rates[-1]:.1f} in this run.")
 
 
-def ratios(methods: Sequence[Method], found: dict[str, list[Timing]]) -> None:
+def ratios(methods: Sequence[Method], result: dict[str, list[Timing]]) -> None:
     """How many activations a second ours take for each of a peer's: side by side, and by the table."""
     print()
     for method in methods:
         if method.rival is not None:
-            theirs, mine = found[method.name], found[method.rival]
+            theirs, mine = result[method.name], result[method.rival]
             plain = median(timing.seconds for timing in theirs) / median(timing.seconds for timing in mine)
             print(f"- {method.rival} / {method.name}: {ratio(theirs, mine):.2f}x (medians above: {plain:.2f}x)")
 
@@ -125,15 +125,15 @@ def on_cpu(quick: bool, count: int, absent: dict[str, str]) -> None:
     print(f"{machine()}\n\n## One step on the CPU, fp32, {shape}\n")
     methods = ordered(shape, absent)
     peaks = {name: peak(name, quick) for name in [NOTHING, *(method.name for method in methods)]}
-    found = rounds(methods, shape, count)
-    table(methods, found, shape.batch, peaks)
+    result = rounds(methods, shape, count)
+    table(methods, result, shape.batch, peaks)
     print(f"Peak MB is of a process with that library alone; with {NOTHING}, {peaks[NOTHING]:,.0f}.")
-    ratios(methods, found)
+    ratios(methods, result)
     print(f"\n## {DICTIONARIES} L1 dictionaries on the same batches, {few}\n")
     methods = stacked(few, absent)
-    found = rounds(methods, few, count)
-    table(methods, found, few.batch, {})
-    ratios(methods, found)
+    result = rounds(methods, few, count)
+    table(methods, result, few.batch, {})
+    ratios(methods, result)
 
 
 def arguments() -> argparse.Namespace:

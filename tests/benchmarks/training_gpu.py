@@ -99,11 +99,11 @@ def main(quick: bool, absent: dict[str, str]) -> None:
     print("| d | m | method | ms/step | activations/s | floor / measured | peak MB |")
     print("|--:|--:|---|--:|--:|--:|--:|")
     shapes = [Shape(BATCH, d, d * wide) for wide in EXPANSIONS for d in (WIDTHS[:1] if quick else WIDTHS)]
-    found = {shape: measure(shape, absent) for shape in shapes}
+    result = {shape: measure(shape, absent) for shape in shapes}
     print()
-    for shape, seconds in found.items():
+    for shape, seconds in result.items():
         compare(shape, seconds, peers(shape, absent))
-    relu = found[shapes[0]]["ours, relu"]
+    relu = result[shapes[0]]["ours, relu"]
     if relu is not None:
         minutes = A1_ACTIVATIONS / BATCH * relu / 60
         print(

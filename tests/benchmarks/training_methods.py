@@ -82,12 +82,12 @@ def _our_method(recipe: recipes.Recipe, flops: float) -> Method:
     return Method(f"ours, {recipe.architecture}", flops, lambda first_BD: our_step([recipe], first_BD))
 
 
-def our_step(wanted: Sequence[recipes.Recipe], first_BD: Tensor) -> Step:
+def our_step(expected: Sequence[recipes.Recipe], first_BD: Tensor) -> Step:
     """A step of all of them on the same batch, as `sae.training.loop` drives them; bf16 products on a GPU."""
     device = first_BD.device.type
     compute = torch.bfloat16 if device == "cuda" else torch.float32
     workspace = Workspace(first_BD.shape[1], device, compute, Scratch(device), Ranks(), experimental=True)
-    trainers = [Trainer(recipe, STEPS, first_BD, workspace) for recipe in wanted]
+    trainers = [Trainer(recipe, STEPS, first_BD, workspace) for recipe in expected]
 
     @torch.no_grad()
     def step(x_BD: Tensor) -> None:
@@ -155,16 +155,16 @@ def rounds(methods: Sequence[Method], shape: Shape, count: int) -> dict[str, lis
     """
     batches, products = activations(shape), Products(shape, "cpu", torch.float32)
     steps = {method.name: method.make(batches[0]) for method in methods}
-    found: dict[str, list[Timing]] = {name: [] for name in steps}
+    result: dict[str, list[Timing]] = {name: [] for name in steps}
     for number in range(-1, count):  # the first round makes working memory and is not counted
         before = products.seconds()
         for name, step in steps.items():
             took = timed(step, batches[number % BATCHES])
             after = products.seconds()
             if number >= 0:
-                found[name].append(Timing(took, 2 * 5 * shape.product / (before + after)))
+                result[name].append(Timing(took, 2 * 5 * shape.product / (before + after)))
             before = after
-    return found
+    return result
 
 
 def share_of_rate(timings: Sequence[Timing], flops: float) -> float:

@@ -130,7 +130,7 @@ def _several_sae_lens(shape: Shape, number: int) -> Make:
         from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 
         device = first_BD.device.type
-        saes = {str(place): _sae_of_lens(shape, "standard", device) for place in range(number)}
+        saes = {str(index): _sae_of_lens(shape, "standard", device) for index in range(number)}
         several = MultiSAETrainer(_lens_config(shape, device), saes, dict.fromkeys(saes, "hook"), iter(()))
 
         def step(x_BD: Tensor) -> None:

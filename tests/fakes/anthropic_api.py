@@ -71,16 +71,16 @@ class AnthropicApi:
         if not self._world.knows(body["model"]):
             raise Failure(404, f"model: {body['model']}")
         text = self._world.script.answer(conversation(body), body)
-        said = limited(bend(text, fault), body["max_tokens"] * usage.CHARACTERS)
+        reply = limited(bend(text, fault), body["max_tokens"] * usage.CHARACTERS)
         return {
             "id": f"msg_{sha_of(body)[:24]}",
             "type": "message",
             "role": "assistant",
             "model": body["model"],
-            "content": [{"type": "text", "text": said.text}] if said.text else [],
-            "stop_reason": STOP[said.stop],
+            "content": [{"type": "text", "text": reply.text}] if reply.text else [],
+            "stop_reason": STOP[reply.stop],
             "stop_sequence": None,
-            "usage": self._usage(body, said.text),
+            "usage": self._usage(body, reply.text),
         }
 
     def _usage(self, body: dict[str, Any], text: str) -> dict[str, Any]:
@@ -119,12 +119,12 @@ def check(body: Any) -> None:
     _check_format((body.get("output_config") or {}).get("format"))
 
 
-def _check_format(wanted: Any) -> None:
-    if wanted is None:
+def _check_format(output_format: Any) -> None:
+    if output_format is None:
         return
-    if wanted.get("type") != "json_schema" or not isinstance(wanted.get("schema"), dict):
+    if output_format.get("type") != "json_schema" or not isinstance(output_format.get("schema"), dict):
         raise Failure(400, "output_config.format: Input should be a json_schema with its schema")
-    if fault := anthropic_fault(wanted["schema"]):
+    if fault := anthropic_fault(output_format["schema"]):
         raise Failure(400, f"output_config.format.schema: {fault}")
 
 
@@ -154,7 +154,7 @@ class MarkedPrompt:
 def marked_prompt(body: dict[str, Any]) -> MarkedPrompt:
     contents = [body.get("system") or "", *(message["content"] for message in body["messages"])]
     all_blocks = [block for content in contents for block in blocks(content)]
-    marks = {place: block["cache_control"] for place, block in enumerate(all_blocks) if block.get("cache_control")}
+    marks = {index: block["cache_control"] for index, block in enumerate(all_blocks) if block.get("cache_control")}
     if body.get("cache_control"):
         # Marked as a whole: the API puts the mark on the last block itself.
         marks[len(all_blocks) - 1] = body["cache_control"]

@@ -140,9 +140,9 @@ class MessageBatches:
 
 
 def _check_ids(ids: list[Any]) -> None:
-    for place, name in enumerate(ids):
+    for position, name in enumerate(ids):
         if not isinstance(name, str) or not CUSTOM_ID.fullmatch(name):
-            raise Failure(400, f"requests.{place}.custom_id: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'")
+            raise Failure(400, f"requests.{position}.custom_id: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'")
     repeated = [name for name, times in Counter(ids).items() if times > 1]
     if repeated:
         raise Failure(400, f"requests: custom_id must be unique; repeated: {', '.join(repeated)}")

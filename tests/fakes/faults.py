@@ -92,27 +92,27 @@ def transmit(reply: Reply, fault: str | None) -> Reply:
 
 
 @dataclass(frozen=True)
-class Said:
+class Written:
     text: str
     stop: Literal["end", "length", "refusal"] = "end"
 
 
-def bend(text: str, fault: str | None) -> Said:
+def bend(text: str, fault: str | None) -> Written:
     """The text as the fault leaves it."""
     match fault:
         case "refusal":
-            return Said("I'm sorry, but I can't help with that.", "refusal")
+            return Written("I'm sorry, but I can't help with that.", "refusal")
         case "length":
-            return Said(text[: len(text) // 2], "length")
+            return Written(text[: len(text) // 2], "length")
         case "shape":
-            return Said(_without_last(text))
+            return Written(_without_last(text))
         case _:
-            return Said(text)
+            return Written(text)
 
 
-def limited(said: Said, characters: int) -> Said:
+def limited(written: Written, characters: int) -> Written:
     """What fits into a request's limit on tokens."""
-    return said if len(said.text) <= characters else Said(said.text[:characters], "length")
+    return written if len(written.text) <= characters else Written(written.text[:characters], "length")
 
 
 def _without_last(text: str) -> str:

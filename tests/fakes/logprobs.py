@@ -10,7 +10,7 @@ NEGLIGIBLE = -9999.0
 """What the API says of a token that the script gives no probability."""
 
 Top = Callable[[int, str], dict[str, float]]
-"""Log-probabilities at a place in the text, given the offset and the token that stands there."""
+"""Log-probabilities at a position in the text, given the offset and the token that stands there."""
 
 
 def tokens(text: str) -> list[str]:
@@ -18,36 +18,36 @@ def tokens(text: str) -> list[str]:
     return TOKEN.findall(text)
 
 
-Placed = list[tuple[int, str]]
+TokenOffsets = list[tuple[int, str]]
 """Tokens with their offsets."""
 
 
-def placed(text: str, start: int = 0) -> Placed:
+def tokens_at(text: str, start: int = 0) -> TokenOffsets:
     """The tokens of a text that stands at `start` of a larger one."""
     return [(start + match.start(), match.group()) for match in TOKEN.finditer(text)]
 
 
 def chat_content(text: str, top: Top, n: int) -> list[dict[str, Any]]:
     """`choices[].logprobs.content` of a chat completion."""
-    return [_chat_token(token, top(offset, token), n) for offset, token in placed(text)]
+    return [_chat_token(token, top(offset, token), n) for offset, token in tokens_at(text)]
 
 
-def completion_logprobs(places: Placed, top: Top, n: int, echoed: bool) -> dict[str, Any]:
+def completion_logprobs(offsets: TokenOffsets, top: Top, n: int, echoed: bool) -> dict[str, Any]:
     """`choices[].logprobs` of a completion. With `echoed`, the first token has nothing before it to be likely after."""
-    tops = [top(offset, token) for offset, token in places]
-    own: list[float | None] = [here.get(token, NEGLIGIBLE) for (_, token), here in zip(places, tops, strict=True)]
+    tops = [top(offset, token) for offset, token in offsets]
+    own: list[float | None] = [here.get(token, NEGLIGIBLE) for (_, token), here in zip(offsets, tops, strict=True)]
     # The API adds the token that stands there to the n likeliest, so there may be n + 1.
     likeliest: list[dict[str, float] | None] = [
         {token: here.get(token, NEGLIGIBLE)} | dict(_best(here, n))
-        for (_, token), here in zip(places, tops, strict=True)
+        for (_, token), here in zip(offsets, tops, strict=True)
     ]
-    if echoed and places:
+    if echoed and offsets:
         own[0] = likeliest[0] = None
     return {
-        "tokens": [token for _, token in places],
+        "tokens": [token for _, token in offsets],
         "token_logprobs": own,
         "top_logprobs": likeliest,
-        "text_offset": [offset for offset, _ in places],
+        "text_offset": [offset for offset, _ in offsets],
     }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from tests.fakes import usage
 from tests.fakes.calls import sha_of
-from tests.fakes.faults import Failure, Said, bend, limited
+from tests.fakes.faults import Failure, Written, bend, limited
 from tests.fakes.http import Reply, Request, json_reply
-from tests.fakes.logprobs import chat_content, completion_logprobs, placed
+from tests.fakes.logprobs import chat_content, completion_logprobs, tokens_at
 from tests.fakes.openai_batches import Batches
 from tests.fakes.openai_files import Files
 from tests.fakes.schemas import openai_fault
@@ -75,18 +75,18 @@ class OpenAiApi:
         check_chat(body)
         messages = conversation(body)
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        said = bend(self._world.script.answer(messages, body), fault)
-        said = limited(said, limit * usage.CHARACTERS) if limit else said
-        refused = said.stop == "refusal"
-        message = {"role": "assistant", "content": None if refused else said.text}
+        reply = bend(self._world.script.answer(messages, body), fault)
+        reply = limited(reply, limit * usage.CHARACTERS) if limit else reply
+        refused = reply.stop == "refusal"
+        message = {"role": "assistant", "content": None if refused else reply.text}
         choice = {
             "index": 0,
-            "message": message | {"refusal": said.text if refused else None, "annotations": []},
-            "logprobs": self._chat_logprobs(messages, said, body),
-            "finish_reason": STOP[said.stop],
+            "message": message | {"refusal": reply.text if refused else None, "annotations": []},
+            "logprobs": self._chat_logprobs(messages, reply, body),
+            "finish_reason": STOP[reply.stop],
         }
         prompt = "".join(message["content"] for message in messages)
-        return self._completion_object(body, choice, "chat.completion", prompt, said.text)
+        return self._completion_object(body, choice, "chat.completion", prompt, reply.text)
 
     def completion(self, body: Any, fault: str | None = None) -> dict[str, Any]:
         """A plain completion, alone or in a batch. Raises Failure if the request is wrong."""
@@ -96,12 +96,12 @@ class OpenAiApi:
         limit = DEFAULT_MAX_TOKENS if body.get("max_tokens") is None else body["max_tokens"]
         written = _first_tokens(self._world.script.answer(_as_messages(prompt), body), limit)
         echoed = prompt if body.get("echo") else ""
-        said = bend(echoed + written.text, fault)
+        reply = bend(echoed + written.text, fault)
         choice = {
             "index": 0,
-            "text": said.text,
-            "logprobs": self._logprobs(prompt, echoed, said.text, body),
-            "finish_reason": STOP[written.stop if said.stop == "end" else said.stop],
+            "text": reply.text,
+            "logprobs": self._logprobs(prompt, echoed, reply.text, body),
+            "finish_reason": STOP[written.stop if reply.stop == "end" else reply.stop],
         }
         return self._completion_object(body, choice, "text_completion", prompt, written.text)
 
@@ -116,15 +116,17 @@ class OpenAiApi:
         if body.get("stream") or body.get("n", 1) != 1:
             raise Failure(400, "this fake neither streams nor makes more than one choice")
 
-    def _chat_logprobs(self, messages: list[dict[str, str]], said: Said, body: dict[str, Any]) -> dict[str, Any] | None:
+    def _chat_logprobs(
+        self, messages: list[dict[str, str]], reply: Written, body: dict[str, Any]
+    ) -> dict[str, Any] | None:
         if not body.get("logprobs"):
             return None
         content = chat_content(
-            said.text,
-            lambda offset, token: self._world.script.top_logprobs(messages, said.text, offset, token),
+            reply.text,
+            lambda offset, token: self._world.script.top_logprobs(messages, reply.text, offset, token),
             body.get("top_logprobs") or 0,
         )
-        refused = said.stop == "refusal"
+        refused = reply.stop == "refusal"
         return {"content": None if refused else content, "refusal": content if refused else None}
 
     def _logprobs(self, prompt: str, echoed: str, text: str, body: dict[str, Any]) -> dict[str, Any] | None:
@@ -139,14 +141,14 @@ class OpenAiApi:
             return script.top_logprobs(messages, written, offset - len(echoed), token)
 
         # Apart, since no token begins in the prompt and ends in what the model wrote.
-        places = placed(text[: len(echoed)]) + placed(written, len(echoed))
-        return completion_logprobs(places, top, body["logprobs"], bool(echoed))
+        offsets = tokens_at(text[: len(echoed)]) + tokens_at(written, len(echoed))
+        return completion_logprobs(offsets, top, body["logprobs"], bool(echoed))
 
     def _completion_object(
         self, body: dict[str, Any], choice: dict[str, Any], kind: str, prompt: str, text: str
     ) -> dict[str, Any]:
         """What is around the choice, in both APIs."""
-        asked, said = usage.count(prompt), usage.count(text)
+        asked, reply = usage.count(prompt), usage.count(text)
         cached = self._world.cache.blocks(body["model"], prompt, self._world.settings.prompt_cache)
         return {
             "id": f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{sha_of(body)[:29]}",
@@ -156,8 +158,8 @@ class OpenAiApi:
             "choices": [choice],
             "usage": {
                 "prompt_tokens": asked,
-                "completion_tokens": said,
-                "total_tokens": asked + said,
+                "completion_tokens": reply,
+                "total_tokens": asked + reply,
                 "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
                 "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
             },
@@ -172,10 +174,10 @@ def check_chat(body: dict[str, Any]) -> None:
     _check_count(body.get("top_logprobs"), "top_logprobs")
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         raise Failure(400, "Invalid 'top_logprobs': allowed only with 'logprobs'.", "invalid_value", "top_logprobs")
-    wanted = body.get("response_format") or {"type": "text"}
-    if wanted.get("type") != "json_schema":
+    response_format = body.get("response_format") or {"type": "text"}
+    if response_format.get("type") != "json_schema":
         return
-    described = wanted.get("json_schema") or {}
+    described = response_format.get("json_schema") or {}
     if not described.get("name") or not isinstance(described.get("schema"), dict):
         message = "Missing required parameter: 'response_format.json_schema'."
         raise Failure(400, message, "missing_required_parameter", "response_format")
@@ -214,10 +216,10 @@ def _as_messages(prompt: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": prompt}]
 
 
-def _first_tokens(text: str, limit: int) -> Said:
+def _first_tokens(text: str, limit: int) -> Written:
     """As many tokens as log-probabilities are given for."""
-    places = placed(text)
-    return Said(text) if len(places) <= limit else Said(text[: places[limit][0]], "length")
+    offsets = tokens_at(text)
+    return Written(text) if len(offsets) <= limit else Written(text[: offsets[limit][0]], "length")
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -83,9 +83,9 @@ def form_parts(request: Request) -> dict[str, Part]:
     boundary = request.headers.get("content-type", "").partition("boundary=")[2].strip('"')
     if not boundary:
         raise Failure(400, "the body is not multipart/form-data")
-    found = {}
+    result = {}
     for piece in request.body.split(b"--" + boundary.encode())[1:-1]:
         head, _, content = piece.partition(b"\r\n\r\n")
         names = dict(re.findall(r'\b(name|filename)="([^"]*)"', head.decode()))
-        found[names["name"]] = Part(content.removesuffix(b"\r\n"), names.get("filename", ""))
-    return found
+        result[names["name"]] = Part(content.removesuffix(b"\r\n"), names.get("filename", ""))
+    return result

@@ -17,7 +17,7 @@ def answer(messages: list[dict[str, str]], body: dict[str, Any]) -> str:
 
 
 def top_logprobs(messages: list[dict[str, str]], text: str, start: int, token: str) -> dict[str, float]:
-    """Log-probabilities at the place of `token`, which the model generated at text[start:]."""
+    """Log-probabilities at the position of `token`, which the model generated at text[start:]."""
     if token not in NUMBERS:
         return {token: math.log(0.9), " x": math.log(0.1)}
     others = [number for number in NUMBERS if number != token]
@@ -27,7 +27,7 @@ def top_logprobs(messages: list[dict[str, str]], text: str, start: int, token: s
 
 
 def prompt_logprobs(prompt: str, offset: int, token: str) -> dict[str, float]:
-    """Log-probabilities at the place of `token`, which stands in the prompt at prompt[offset:]."""
+    """Log-probabilities at the position of `token`, which stands in the prompt at prompt[offset:]."""
     if token != "unknown":
         return {token: math.log(0.9), " x": math.log(0.1)}
     line_end = prompt.find("\n", offset)

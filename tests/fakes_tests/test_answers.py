@@ -96,7 +96,7 @@ def test_a_completion_echoes_its_prompt_with_logprobs(server: FakeApis) -> None:
     assert all(prompt.startswith(token, offset) for offset, token in offsets)
     assert logprobs.token_logprobs[0] is None
     assert logprobs.top_logprobs[0] is None
-    first, second = (logprobs.top_logprobs[place] for place in (2, 6))
+    first, second = (logprobs.top_logprobs[index] for index in (2, 6))
     assert first != second
     chances = {token: math.exp(logprob) for token, logprob in first.items()}
     assert {str(number) for number in range(11)} | {"unknown"} == set(chances)

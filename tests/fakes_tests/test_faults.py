@@ -75,8 +75,8 @@ def test_faults_that_answer(server: FakeApis, fault: str) -> None:
     choice = run(ask_openai(server)).choices[0]
     server.configure(latency=0)
     assert (message.content[0].text, message.stop_reason) == (text, anthropics_reason)
-    said = choice.message.refusal if fault == "refusal" else choice.message.content
-    assert (said, choice.finish_reason) == (text, openais_reason)
+    stated = choice.message.refusal if fault == "refusal" else choice.message.content
+    assert (stated, choice.finish_reason) == (text, openais_reason)
     assert (choice.message.content is None) == (fault == "refusal")
     assert took >= 0.2 or fault != "slow"
     assert server.calls()[-1]["completed"] == (fault == "slow")

@@ -1,4 +1,4 @@
-"""Numbered text for the tests of sources and streams: no token occurs twice, so that every block can be told."""
+"""Numbered text for the tests of sources and streams: no token occurs twice, so that every block can be recognised."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,14 @@ def streamed(folder: Path, count: int = 40, **settings: object) -> Streamed:
 
 def epochs(source: TextSource, count: int, n_blocks: int = 9) -> list[Tensor]:
     """The blocks of each of the first epochs, [N, C], as the source gives them."""
-    found: list[list[Tensor]] = [[] for _ in range(count)]
+    result: list[list[Tensor]] = [[] for _ in range(count)]
     epoch = 0
     for ids_NC, after in source.chunks(n_blocks):
-        found[epoch].append(ids_NC)
+        result[epoch].append(ids_NC)
         epoch = after["epoch"]
         if epoch == count:
             break
-    return [torch.cat(parts) for parts in found]
+    return [torch.cat(parts) for parts in result]
 
 
 def ordered(rows_NC: Tensor) -> list[list[float]]:

@@ -38,9 +38,9 @@ def here(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.mark.parametrize("name", sae.__all__)
 def test_the_example_of_each_name_is_true(name: str, here: Path) -> None:
     value = getattr(sae, name)
-    found = doctest.DocTestFinder(recurse=False).find(value, name, globs={"sae": sae})
-    assert [len(test.examples) > 1 for test in found] == [True]
-    assert doctest.DocTestRunner().run(found[0]).failed == 0
+    result = doctest.DocTestFinder(recurse=False).find(value, name, globs={"sae": sae})
+    assert [len(test.examples) > 1 for test in result] == [True]
+    assert doctest.DocTestRunner().run(result[0]).failed == 0
 
 
 def test_the_package_is_imported_without_anything_heavy() -> None:
@@ -68,14 +68,14 @@ def test_a_dictionary_in_memory_is_measured_as_its_folder(here: Path) -> None:
 
 def test_a_config_in_memory_is_trained_as_its_file(here: Path) -> None:
     from_file = sae.train("config.yaml", {"steps": 3}, "a", Silent)
-    chosen = configs.load("config.yaml", {"steps": 5})
-    in_memory = sae.train(chosen, {"steps": 3}, here / "b", Silent)
-    again = sae.train(chosen, {"steps": 3}, here / "b", Silent)
+    settings = configs.load("config.yaml", {"steps": 5})
+    in_memory = sae.train(settings, {"steps": 3}, here / "b", Silent)
+    again = sae.train(settings, {"steps": 3}, here / "b", Silent)
     weights = [trained["topk_1x_k4"].W_enc_DF for trained in (from_file, in_memory, again)]
     assert weights[0].equal(weights[1])
     assert weights[0].equal(weights[2])
     with pytest.raises(UserError, match="trained with other settings"):
-        sae.train(chosen, None, "b", Silent)
+        sae.train(settings, None, "b", Silent)
 
 
 def test_a_training_that_fails_says_so(here: Path) -> None:

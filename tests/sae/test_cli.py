@@ -92,16 +92,16 @@ def test_info_says_what_it_is(planted: Path, here: Path) -> None:
     made = saved(planted, here / "made", metadata={"recipe": {"k": 32, "note": "x" * 200}, "metrics": {"fvu": 0.25}})
     done = invoked("info", made, "--cosines")
     assert done.exit_code == 0, done.output
-    said = dict(line.split("  ", 1) for line in done.stdout.splitlines() if "  " in line)
-    said = {name.strip(): value.strip() for name, value in said.items()}
-    assert said["format"] == f"own, {made}"
-    assert (said["features"], said["width"], said["hook point"]) == ("8", "16", "hook_embed")
-    assert (said["model"], said["BOS token before each block"]) == (str(planted / "model"), "unknown")
-    assert (said["kind"], said["activation"], said["weights on disk"]) == ("sae", "relu", "F32")
-    assert said["decoder norm: smallest, median, largest"] == "1.000  1.000  1.000"
-    assert said["cosine with the nearest other: 5%, median, 95%"] == "0.000  0.000  0.000"
-    assert (said["recipe.k"], said["metrics.fvu"]) == ("32", "0.25")
-    assert len(said["recipe.note"]) == tables.LONGEST
+    message = dict(line.split("  ", 1) for line in done.stdout.splitlines() if "  " in line)
+    message = {name.strip(): value.strip() for name, value in message.items()}
+    assert message["format"] == f"own, {made}"
+    assert (message["features"], message["width"], message["hook point"]) == ("8", "16", "hook_embed")
+    assert (message["model"], message["BOS token before each block"]) == (str(planted / "model"), "unknown")
+    assert (message["kind"], message["activation"], message["weights on disk"]) == ("sae", "relu", "F32")
+    assert message["decoder norm: smallest, median, largest"] == "1.000  1.000  1.000"
+    assert message["cosine with the nearest other: 5%, median, 95%"] == "0.000  0.000  0.000"
+    assert (message["recipe.k"], message["metrics.fvu"]) == ("32", "0.25")
+    assert len(message["recipe.note"]) == tables.LONGEST
     assert done.stdout.splitlines()[-1] == f"next: sae eval {made}"
 
 
@@ -151,7 +151,7 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 130
-    assert done.stderr == "\nsae: stopped\n"  # `sae info` has nothing to go on from
+    assert done.stderr == "\nsae: stopped\n"  # `sae info` has nothing to continue from
 
 
 def test_a_full_or_closed_disk_leaves_no_part(planted: Path, here: Path) -> None:

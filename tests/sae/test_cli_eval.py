@@ -16,8 +16,8 @@ from tests.sae.command_line import invoked, refused, saved
 
 
 def features(path: Path) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-    return found
+    result: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    return result
 
 
 def test_eval_writes_a_row_per_feature(planted: Path, here: Path) -> None:
@@ -28,18 +28,18 @@ def test_eval_writes_a_row_per_feature(planted: Path, here: Path) -> None:
     other = saved(planted, here / "o", name="other", W_enc_DF=turned, W_dec_FD=W_dec_FD)
     given = ["--corpus", planted / "corpus.jsonl", "--tokens", 6000]
     assert invoked("eval", other, *given, "--against", planted / "dictionary", "--out", "x.json").exit_code == 0
-    found, metrics = features(here / "x.features.parquet"), json.loads((here / "x.json").read_text())
-    assert list(found) == list(feature_table.COLUMNS)
-    assert found["feature"] == list(range(8))
-    assert sum(found["density"]) == pytest.approx(metrics["l0"])
-    assert found["decoder_norm"] == [0, 3, 3, 3, 3, 3, 3, 3]
-    assert found["encoder_decoder_cosine"] == [None, 1, 1, 1, 1, 1, 1, 1]
-    assert found["nearest_cosine"] == [None, 0, 0, 0, 0, 0, 0, 0]
-    assert found["nearest_feature"][0] is None
-    assert found["correlation"] == pytest.approx([1] * 8)
-    assert found["correlation_feature"] == [7, 6, 5, 4, 3, 2, 1, 0]
-    assert found["against_cosine"] == [None, 1, 1, 1, 1, 1, 1, 1]
-    assert found["against_cosine_feature"] == [None, 6, 5, 4, 3, 2, 1, 0]
+    result, metrics = features(here / "x.features.parquet"), json.loads((here / "x.json").read_text())
+    assert list(result) == list(feature_table.COLUMNS)
+    assert result["feature"] == list(range(8))
+    assert sum(result["density"]) == pytest.approx(metrics["l0"])
+    assert result["decoder_norm"] == [0, 3, 3, 3, 3, 3, 3, 3]
+    assert result["encoder_decoder_cosine"] == [None, 1, 1, 1, 1, 1, 1, 1]
+    assert result["nearest_cosine"] == [None, 0, 0, 0, 0, 0, 0, 0]
+    assert result["nearest_feature"][0] is None
+    assert result["correlation"] == pytest.approx([1] * 8)
+    assert result["correlation_feature"] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert result["against_cosine"] == [None, 1, 1, 1, 1, 1, 1, 1]
+    assert result["against_cosine_feature"] == [None, 6, 5, 4, 3, 2, 1, 0]
 
 
 def test_eval_without_cosines_and_with_a_bos_token(planted: Path, here: Path) -> None:
@@ -52,9 +52,9 @@ def test_eval_without_cosines_and_with_a_bos_token(planted: Path, here: Path) ->
         "feature", "density", "decoder_norm", "encoder_decoder_cosine"
     }  # fmt: skip
     assert "no BOS token, but it was asked for one" in refused(*given, "--bos")
-    told = saved(planted, here / "told", metadata={"prepend_bos": True})
-    assert "no BOS token, but it was asked for one" in refused("eval", told, *given[2:])
-    assert invoked("eval", told, *given[2:], "--no-bos").exit_code == 0
+    with_bos = saved(planted, here / "with_bos", metadata={"prepend_bos": True})
+    assert "no BOS token, but it was asked for one" in refused("eval", with_bos, *given[2:])
+    assert invoked("eval", with_bos, *given[2:], "--no-bos").exit_code == 0
 
 
 def test_each_is_written_as_soon_as_it_is_measured(planted: Path, here: Path) -> None:
@@ -101,11 +101,11 @@ def test_what_the_model_is_not_needed_for_is_refused_before_it_is_loaded(
 def test_two_names_of_one_model_load_it_once(planted: Path, here: Path) -> None:
     """GPT-2 as the hub and as SAELens call it; a folder by two paths."""
     for one, other in (("gpt2", "gpt2-small"), (str(planted / "model"), str(planted / "dictionary" / ".." / "model"))):
-        places = [
+        targets = [
             eval_paths._target(str(saved(planted, here / str(len(name)), model=name)), eval_paths.Request(()))
             for name in (one, other)
         ]
-        assert places[0].subject_key == places[1].subject_key
+        assert targets[0].subject_key == targets[1].subject_key
 
 
 def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,18 +118,18 @@ def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch
 
 def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, here: Path) -> None:
     """By default on the corpus it names."""
-    said = {"source": str(planted / "corpus.jsonl"), "context": 16, "max_tokens": 50_000, "held_out_tokens": 960}
-    trained = saved(planted, here / "trained", metadata={"corpus": said, "seed": 3, "split_version": VERSION})
+    message = {"source": str(planted / "corpus.jsonl"), "context": 16, "max_tokens": 50_000, "held_out_tokens": 960}
+    trained = saved(planted, here / "trained", metadata={"corpus": message, "seed": 3, "split_version": VERSION})
     done = invoked("eval", trained)
     assert done.exit_code == 0, done.output
-    assert f"corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in done.stdout
+    assert f"corpus {message['source']}, held out of its training: 960 tokens in blocks of 16" in done.stdout
     written = json.loads((here / "words.metrics.json").read_text())
     assert (written["corpus_part"], written["tokens"]) == ("held out of its training", 960)
     assert done.stdout.splitlines()[-1] == f"next: sae info {trained}"
     other = saved(planted, here / "other", name="other")
-    both = invoked("eval", trained, other, "--corpus", said["source"], "--tokens", 3000)
-    assert f"words: corpus {said['source']}, held out of its training: 960 tokens in blocks of 16" in both.stdout
-    assert f"other: corpus {said['source']}, whole corpus: 3,008 tokens in blocks of 32" in both.stdout
+    both = invoked("eval", trained, other, "--corpus", message["source"], "--tokens", 3000)
+    assert f"words: corpus {message['source']}, held out of its training: 960 tokens in blocks of 16" in both.stdout
+    assert f"other: corpus {message['source']}, whole corpus: 3,008 tokens in blocks of 32" in both.stdout
 
 
 def test_notes_and_what_is_not_said(planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

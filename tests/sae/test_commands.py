@@ -22,15 +22,15 @@ def test_a_mistake_is_told_under_the_programs_name_with_its_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("Resumable", "stopped; the same command continues from here"), ("click.Command", "stopped")]
+    ("kind", "message"), [("Resumable", "stopped; the same command continues from here"), ("click.Command", "stopped")]
 )
-def test_only_what_keeps_its_work_says_that_it_goes_on(kind: str, said: str) -> None:
+def test_only_what_keeps_its_work_says_that_it_goes_on(kind: str, message: str) -> None:
     code = (
         "import click\nfrom sae.common.click_group import Commands, Resumable\nprogram = Commands('sae')\n"
         f"@program.command(cls={kind})\ndef work():\n    raise KeyboardInterrupt\nprogram(['work'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, f"\nsae: {said}\n")
+    assert (done.returncode, done.stderr) == (130, f"\nsae: {message}\n")
 
 
 def test_training_and_runs_are_gone_on_with_and_measuring_is_not() -> None:

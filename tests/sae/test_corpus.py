@@ -53,7 +53,7 @@ def test_jsonl_parquet_folder_and_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("x.jsonl", b'{"text": "a"}\nnot json\n', "x.jsonl:2 is not JSON"),
         ("x.jsonl", b'{"texts": "a"}\n', "did you mean texts?"),
@@ -63,9 +63,9 @@ def test_jsonl_parquet_folder_and_text(tmp_path: Path) -> None:
         ("x.txt", b"  \n", "has no text"),
     ],
 )
-def test_unreadable_files_are_told_in_one_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_unreadable_files_are_told_in_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         corpus.read_documents(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
@@ -87,7 +87,7 @@ def test_hugging_face_datasets_are_streamed(tmp_path: Path) -> None:
 
 
 def test_documents_are_read_as_they_are_asked_for_and_from_any_number(tmp_path: Path) -> None:
-    """What comes after the wanted document may be unreadable: nobody looks at it."""
+    """What comes after the required document may be unreadable: nobody looks at it."""
     (tmp_path / "x.jsonl").write_bytes(b'{"text": "one"}\r\n\r\n{"text": "two"}\n \nnot json\n\xff\n')
     lazy = corpus.documents(str(tmp_path / "x.jsonl"))
     assert [next(lazy).text, next(lazy).text] == ["one", "two"]

@@ -48,7 +48,7 @@ def test_every_tensor_of_ours_is_checked(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"format_version": 9}, "has format version 9; this code reads 1 and 2"),
         ({"kind": "sea"}, "kind is 'sea'; did you mean sae"),
@@ -60,11 +60,11 @@ def test_every_tensor_of_ours_is_checked(name: str, tmp_path: Path) -> None:
         ({"n_features": M + 1}, r"W_enc has shape \[6, 20\], expected \[6, 21\]"),
     ],
 )
-def test_our_json_is_checked(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_our_json_is_checked(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     formats.save(random_dictionary(), tmp_path / "d")
     about = tmp_path / "d" / "dictionary.json"
     about.write_text(json.dumps(json.loads(about.read_text()) | changes))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         formats.load(tmp_path / "d")
 
 

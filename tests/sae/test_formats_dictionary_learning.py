@@ -234,7 +234,7 @@ def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         (
             {"trainer": {"dict_class": "IdentityDict"}},
@@ -248,11 +248,11 @@ def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
         ({"trainer": {"dict_class": "AutoEncoder"}, "buffer": {"io": "in_and_out"}}, "transcoders are not supported"),
     ],
 )
-def test_configs_that_do_not_fit_are_refused(config: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_configs_that_do_not_fit_are_refused(config: dict[str, Any], message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     torch.save(TENSORS["AutoEncoder"], tmp_path / "ae.pt")
     for read in (formats.peek, formats.load):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             read(tmp_path)
 
 

@@ -71,7 +71,7 @@ def test_the_path_tells_what_the_file_does_not(subpath: str, name: str, hook_poi
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"pre_bias": None}, "lacks 'pre_bias'"),
         ({"latent_bias": None}, "lacks 'latent_bias'"),
@@ -84,8 +84,8 @@ def test_the_path_tells_what_the_file_does_not(subpath: str, name: str, hook_poi
         ({"activation": "TopK", "activation_state_dict": {"k": 50, "postact_fn": "ReLU"}}, "k is 50, expected 1 to 20"),
     ],
 )
-def test_files_that_do_not_fit_are_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=said):
+def test_files_that_do_not_fit_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
         formats.load(write(tmp_path / "6.pt", **changes))
 
 

@@ -116,7 +116,7 @@ def test_saelens_says_the_processing_or_is_noted(
 
 
 @pytest.mark.parametrize(
-    ("config", "changes", "said"),
+    ("config", "changes", "message"),
     [
         (
             {"architecture": "standard"},
@@ -131,10 +131,10 @@ def test_saelens_says_the_processing_or_is_noted(
     ],
 )
 def test_saelens_files_that_do_not_fit_are_refused(
-    config: dict[str, Any], changes: dict[str, torch.Tensor], said: str, tmp_path: Path
+    config: dict[str, Any], changes: dict[str, torch.Tensor], message: str, tmp_path: Path
 ) -> None:
     folder = write_saelens(tmp_path / "s", config | {"metadata": {}}, saelens_tensors("b_enc") | changes)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         formats.load(folder)
 
 

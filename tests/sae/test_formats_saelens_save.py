@@ -88,15 +88,15 @@ def test_what_it_was_read_with_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"activation": GroupMax(5)}, "SAELens has no activation like groupmax"),
         ({"activation": GATED}, r"a gated autoencoder of SAELens has no b_enc"),
         ({"activation": TopK(5, 2 * NORMS_F)}, "scales pre-activations by the decoder's norms only"),
     ],
 )
-def test_what_it_cannot_express_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_what_it_cannot_express_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         formats.save(made(**changes), tmp_path / "d", format="saelens")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -194,7 +194,7 @@ def test_an_object_saved_by_itself(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"encoder_bias": torch.zeros(M + 1)}, r"#0: encoder_bias has shape \[21\], expected \[20\]"),
         ({"encoder_bias": "zeros"}, r"#0: encoder_bias is a str, expected a tensor of shape \[20\]"),
@@ -205,8 +205,10 @@ def test_an_object_saved_by_itself(make: Make, tmp_path: Path) -> None:
         ({"center_scale": torch.zeros(M)}, r"#0: center_scale has shape \[20\], expected \[6\]"),
     ],
 )
-def test_attributes_that_do_not_fit_are_refused(changes: dict[str, Any], said: str, make: Make, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=said):
+def test_attributes_that_do_not_fit_are_refused(
+    changes: dict[str, Any], message: str, make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
         formats.load(save(tmp_path / "learned_dicts.pt", make("TiedSAE", **tied(**changes))), allow_pickle=True)
 
 
@@ -219,10 +221,10 @@ def test_missing_attributes_and_other_shapes_of_other_classes(make: Make, tmp_pa
         {"encoder": randn(M, D)},
     ]
     path = save(tmp_path / "learned_dicts.pt", *things[:4])
-    for i, said in enumerate(
+    for i, message in enumerate(
         ("lacks 'encoder'", r"decoder has shape \[6, 20\], expected \[20, 6\]", "k is 21", "lacks 'activation_size'")
     ):
-        with pytest.raises(UserError, match=rf"learned_dicts\.pt#{i}.*{said}"):
+        with pytest.raises(UserError, match=rf"learned_dicts\.pt#{i}.*{message}"):
             formats.load(f"{path}#{i}", allow_pickle=True)
     with pytest.raises(UserError, match=r"#0 is a dict, not a dictionary of sparse_coding"):
         formats.load(save(tmp_path / "learned_dicts.pt", things[4]), allow_pickle=True)

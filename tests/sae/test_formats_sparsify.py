@@ -106,7 +106,7 @@ def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"transcode": True}, "transcode is on, which is not supported"),
         ({"skip_connection": True}, "skip_connection is on"),
@@ -117,6 +117,6 @@ def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
         ({"k": M + 1}, "k is 21, expected 1 to 20"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(config: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=said):
+def test_options_that_do_not_fit_are_refused(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
         formats.load(write(tmp_path / "d", tensors(), **config))

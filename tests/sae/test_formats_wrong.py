@@ -27,8 +27,8 @@ __all__ = ["make"]  # a fixture, which pytest finds by its name
 Write = Callable[[Path], Path]
 
 
-def refused(read: Callable[..., Any], path: str | Path, said: str | None = None, **options: Any) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def refused(read: Callable[..., Any], path: str | Path, message: str | None = None, **options: Any) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         read(path, **options)
     assert "\n" not in str(caught.value)
 
@@ -57,18 +57,18 @@ ODD: dict[str, Callable[[], Tensor]] = {
 @pytest.mark.parametrize("kind", ODD)
 def test_only_dense_real_tensors_are_touched(kind: str, make: Make, tmp_path: Path) -> None:
     """PyTorch's restricted unpickler gives the others back unchecked; out-of-range indices would reach native code."""
-    said = rf"encoder.*{kind}, expected a dense tensor of real numbers"
+    message = rf"encoder.*{kind}, expected a dense tensor of real numbers"
     path = openai.write(tmp_path / "6.pt", **{"encoder.weight": ODD[kind]()})
-    refused(formats.peek, path, said)
-    refused(formats.load, path, said)
+    refused(formats.peek, path, message)
+    refused(formats.load, path, message)
     state = learning.TENSORS["AutoEncoder"] | {"encoder.weight": ODD[kind]()}
-    refused(formats.load, learning.write(tmp_path / "d", "AutoEncoder", state), said)
-    refused(formats.load, learning.write(tmp_path / "e", "AutoEncoder", {"ae": state}), said)
+    refused(formats.load, learning.write(tmp_path / "d", "AutoEncoder", state), message)
+    refused(formats.load, learning.write(tmp_path / "e", "AutoEncoder", {"ae": state}), message)
     path = save(tmp_path / "learned_dicts.pt", make("TiedSAE", **tied(encoder=ODD[kind]())))
-    refused(formats.peek, path, said, allow_pickle=True)
-    refused(formats.load, path, said, allow_pickle=True)
+    refused(formats.peek, path, message, allow_pickle=True)
+    refused(formats.load, path, message, allow_pickle=True)
     torch.save([(make("TiedSAE", **tied()), {"encoder_lr": ODD[kind]()})], path)
-    refused(formats.peek, path, said, allow_pickle=True)
+    refused(formats.peek, path, message, allow_pickle=True)
 
 
 def test_complex_numbers_are_no_weights_anywhere(tmp_path: Path) -> None:
@@ -177,11 +177,13 @@ WRONG: list[tuple[str, str, Write]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("module", "said", "write"), WRONG, ids=[f"{module}: {said}" for module, said, _ in WRONG])
-def test_values_of_other_types_are_refused_by_name(module: str, said: str, write: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "message", "write"), WRONG, ids=[f"{module}: {message}" for module, message, _ in WRONG]
+)
+def test_values_of_other_types_are_refused_by_name(module: str, message: str, write: Write, tmp_path: Path) -> None:
     path = write(tmp_path / "layers.1")
     assert formats.recognise(path).format.name == module
-    refused(formats.load, path, said)
+    refused(formats.load, path, message)
 
 
 def test_an_activation_state_dict_of_none_is_refused(tmp_path: Path) -> None:
@@ -192,12 +194,12 @@ def test_an_activation_state_dict_of_none_is_refused(tmp_path: Path) -> None:
 
 def test_attributes_of_other_types_are_refused(make: Make, tmp_path: Path) -> None:
     hidden = make("UntiedSAE", **untied() | {"shape": (M, D)})  # looks like a tensor
-    for changes, said in (
+    for changes, message in (
         ({"encoder": hidden}, "encoder is a UntiedSAE, expected a tensor"),
         ({"encoder_bias": hidden}, "encoder_bias is a UntiedSAE, expected a tensor"),
         ({"norm_encoder": torch.ones(2)}, "'norm_encoder' is a Tensor, expected true or false"),
     ):
-        refused(formats.load, save(tmp_path / "learned_dicts.pt", make("TiedSAE", **tied(**changes))), said,
+        refused(formats.load, save(tmp_path / "learned_dicts.pt", make("TiedSAE", **tied(**changes))), message,
                 allow_pickle=True)  # fmt: skip
     path = save(tmp_path / "learned_dicts.pt", make("TopKLearnedDict", dict=torch.ones(M, D), sparsity="4\n4"))
     refused(formats.load, path, "k is '4.*4', expected 1", allow_pickle=True)

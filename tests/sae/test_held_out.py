@@ -36,22 +36,22 @@ def training(planted: Path, folder: Path, **changes: Any) -> TrainConfig:
     return of_planted(planted, folder, subject__hook_point="blocks.0.mlp.hook_post", **changes)
 
 
-def metadata_of(chosen: TrainConfig) -> dict[str, Any]:
+def metadata_of(settings: TrainConfig) -> dict[str, Any]:
     """As it comes back from a file."""
-    said: dict[str, Any] = json.loads(
-        json.dumps({"corpus": chosen.corpus.model_dump(mode="json"), "seed": chosen.seed, "split_version": VERSION})
+    message: dict[str, Any] = json.loads(
+        json.dumps({"corpus": settings.corpus.model_dump(mode="json"), "seed": settings.seed, "split_version": VERSION})
     )
-    return said
+    return message
 
 
-def learnt(chosen: TrainConfig, folder: Path) -> set[tuple[int, ...]]:
+def learnt(settings: TrainConfig, folder: Path) -> set[tuple[int, ...]]:
     """The blocks that the training reads in an epoch."""
-    stream, found = prepare(chosen, folder, "cpu", torch.float32, Ranks(), Silent).stream, set()
+    stream, result = prepare(settings, folder, "cpu", torch.float32, Ranks(), Silent).stream, set()
     for ids_NC, after in stream.source.chunks(7):
-        found |= {tuple(ids_C) for ids_C in ids_NC.tolist()}
+        result |= {tuple(ids_C) for ids_C in ids_NC.tolist()}
         if after["epoch"]:
             break
-    return found
+    return result
 
 
 def read(source: Source, subject: Subject, cache: Path, tokens: int = 10**6, context: int = 32) -> Blocks:
@@ -64,26 +64,26 @@ def test_nothing_is_measured_on_that_was_trained_on(
     planted: Path, tmp_path: Path, cache: Path, subject: Subject, streamed: bool, seed: int
 ) -> None:
     """Blocks of 32 random words are all different: 720 in all, of which 2000 tokens are held out, by document."""
-    chosen = training(planted, tmp_path, corpus__streamed=streamed, seed=seed)
-    source = source_of(metadata_of(chosen), None)
+    settings = training(planted, tmp_path, corpus__streamed=streamed, seed=seed)
+    source = source_of(metadata_of(settings), None)
     assert (source.corpus, source.part) == (str(planted / "corpus.jsonl"), "held out of its training")
     held_out = {tuple(ids_C) for ids_C in read(source, subject, cache).ids_NC.tolist()}
-    seen = learnt(chosen, tmp_path)
+    seen = learnt(settings, tmp_path)
     assert 60 <= len(held_out) <= 63
     assert not held_out & seen
     assert len(held_out | seen) == 720
 
 
 def test_the_whole_corpus_where_it_is_another_or_none_is_named(planted: Path, tmp_path: Path) -> None:
-    said = metadata_of(training(planted, tmp_path))
-    assert source_of(said, "stdlib") == source_of({}, None) == Source("stdlib", None)
+    message = metadata_of(training(planted, tmp_path))
+    assert source_of(message, "stdlib") == source_of({}, None) == Source("stdlib", None)
     assert source_of({}, "stdlib").part == "whole corpus"
     assert source_of({}, str(planted / "corpus.jsonl")).training is None
-    assert source_of(said, str(planted / "model" / ".." / "corpus.jsonl")).training is not None
+    assert source_of(message, str(planted / "model" / ".." / "corpus.jsonl")).training is not None
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         {},
         {"corpus": "x.jsonl", "seed": 0},
@@ -92,9 +92,9 @@ def test_the_whole_corpus_where_it_is_another_or_none_is_named(planted: Path, tm
         {"corpus": SAID, "seed": 0},
     ],
 )
-def test_an_account_that_does_not_suffice_is_none(said: dict[str, Any]) -> None:
+def test_an_account_that_does_not_suffice_is_none(message: dict[str, Any]) -> None:
     """Other programs write what they like under these names."""
-    assert recorded(said) is None
+    assert recorded(message) is None
 
 
 def test_a_dictionary_of_another_version_needs_a_corpus() -> None:
@@ -108,9 +108,9 @@ def test_a_dictionary_of_another_version_needs_a_corpus() -> None:
 def test_hub_datasets_were_streamed_unless_they_say_otherwise() -> None:
     for source, streamed, expected in [("hf:a/b", None, True), ("hf:a/b", False, False), ("x.jsonl", None, False)]:
         corpus = SAID | {"source": source, "streamed": streamed}
-        found = recorded({"corpus": corpus, "seed": 0} | OF_NOW)
-        assert found is not None
-        assert found.streamed == expected
+        result = recorded({"corpus": corpus, "seed": 0} | OF_NOW)
+        assert result is not None
+        assert result.streamed == expected
 
 
 def test_specs_of_one_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,18 +127,18 @@ def test_blocks_of_another_length_are_the_same_documents() -> None:
     """Two documents of 5 and 3 tokens, number 4 and 9 of their corpus."""
     ids_NC = np.array([[1, 2, 3, 4], [5, 0, 0, 0], [6, 7, 8, 0]], np.int32)
     blocks = Blocks(ids_NC, np.array([4, 1, 3], np.int32), np.array([4, 4, 9], np.int32), np.array([4, 4, 9], np.int32))
-    found = recut(blocks, 3)
-    assert found.ids_NC.tolist() == [[1, 2, 3], [4, 5, 0], [6, 7, 8]]
-    assert found.length_N.tolist() == [3, 2, 3]
-    assert recut(found, 8).ids_NC.tolist() == [[1, 2, 3, 4, 5, 0, 0, 0], [6, 7, 8, 0, 0, 0, 0, 0]]
+    result = recut(blocks, 3)
+    assert result.ids_NC.tolist() == [[1, 2, 3], [4, 5, 0], [6, 7, 8]]
+    assert result.length_N.tolist() == [3, 2, 3]
+    assert recut(result, 8).ids_NC.tolist() == [[1, 2, 3, 4, 5, 0, 0, 0], [6, 7, 8, 0, 0, 0, 0, 0]]
 
 
 def test_a_text_that_has_changed_is_refused(planted: Path, tmp_path: Path, cache: Path, subject: Subject) -> None:
     """Its split would be another: what was trained on would be among what is measured on."""
     corpus = tmp_path / "mine.jsonl"
     corpus.write_text((planted / "corpus.jsonl").read_text())
-    chosen = training(planted, tmp_path / "out", corpus__source=str(corpus), steps=20)
-    trained = finish(chosen).folder
+    settings = training(planted, tmp_path / "out", corpus__source=str(corpus), steps=20)
+    trained = finish(settings).folder
     source = source_of(formats.load(trained / "topk_4x_k4").metadata, None)
     assert read(source, subject, cache).n_tokens == 1920  # 20 documents of 96 words; one more would be too many
     corpus.write_text("".join(corpus.read_text().splitlines(keepends=True)[1:]))

@@ -1,4 +1,4 @@
-"""Settings: read from YAML, changed field by field; a mistake is one line that names the place and what is near."""
+"""Settings: read from YAML, changed field by field; a mistake is one line that names the path and what is near."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,7 +72,7 @@ def test_items_of_lists_are_changed_by_number_and_nothing_else_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"dictionary": []}, "here: unknown key 'dictionary'; did you mean dictionaries"),
         ({"los": {}}, "unknown key 'los'; did you mean loss?"),
@@ -100,10 +100,10 @@ def test_items_of_lists_are_changed_by_number_and_nothing_else_is() -> None:
         ({"name": ["x" * 999]}, r"name: input should be a valid string (got ['xxxxx"),
     ],
 )
-def test_a_mistake_is_one_short_line(changes: dict[str, Any], said: str) -> None:
+def test_a_mistake_is_one_short_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         build(Plan, TWO, changes, "here")
-    parts = said.split(" .* ")
+    parts = message.split(" .* ")
     assert all(part in str(caught.value) for part in parts), caught.value
     assert str(caught.value).startswith("here: ")
     assert "\n" not in str(caught.value)
@@ -128,10 +128,10 @@ def test_settings_from_strings() -> None:
         parse_settings(["a.b=["], "a=1")
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [", "is not YAML"), ("- 1", "does not hold a mapping")])
-def test_a_file_that_is_no_config(text: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "message"), [("a: [", "is not YAML"), ("- 1", "does not hold a mapping")])
+def test_a_file_that_is_no_config(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(str(tmp_path / "bad.yaml"))
     assert "\n" not in str(caught.value)
 

@@ -22,15 +22,15 @@ D = 3
 
 @dataclass
 class FakeSubject:
-    """Activations that tell the token, its place in the block, and the block's first token."""
+    """Activations that tell the token, its position in the block, and the block's first token."""
 
     device: str = "cpu"
     blocks_seen: int = 0
 
     def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
         self.blocks_seen += len(ids_NC)
-        place_NC = torch.arange(ids_NC.shape[1]).expand_as(ids_NC)
-        return torch.stack([ids_NC, place_NC, ids_NC[:, :1].expand_as(ids_NC)], -1).float()
+        position_NC = torch.arange(ids_NC.shape[1]).expand_as(ids_NC)
+        return torch.stack([ids_NC, position_NC, ids_NC[:, :1].expand_as(ids_NC)], -1).float()
 
 
 @pytest.fixture(params=["shuffled", "streamed"])
@@ -39,8 +39,8 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> TextSource:
 
 
 def stream_of(source: TextSource, **settings: object) -> ActivationStream:
-    chosen: dict[str, object] = {"forward_blocks": 3, "buffer_vectors": 9 * C} | settings
-    return ActivationStream(FakeSubject(), "hook", source, 7, **chosen)  # type: ignore[arg-type]
+    arguments: dict[str, object] = {"forward_blocks": 3, "buffer_vectors": 9 * C} | settings
+    return ActivationStream(FakeSubject(), "hook", source, 7, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [1, 20, 3 * C, 10 * C, 200 * C])
@@ -80,12 +80,14 @@ def test_an_epoch_of_batches_is_a_permutation_of_all_activations(source: TextSou
     expected_BD = FakeSubject().activations(ids_NC, "hook").flatten(0, 1)
     n_batches = 3 * len(expected_BD) // C
     assert 3 * len(expected_BD) % C == 0
-    found_BD = torch.cat([batch_BD.clone() for batch_BD in islice(stream.batches(C), n_batches)])
-    for epoch_BD in found_BD.split(len(expected_BD)):
+    result_BD = torch.cat([batch_BD.clone() for batch_BD in islice(stream.batches(C), n_batches)])
+    for epoch_BD in result_BD.split(len(expected_BD)):
         assert ordered(epoch_BD) == ordered(expected_BD)
-    place_B = found_BD[: 9 * C, 1]
-    assert float((place_B[1:] == place_B[:-1] + 1).float().mean()) < 0.3, "neighbours of the text are still together"
-    assert not torch.equal(found_BD[9 * C : 18 * C, 1], place_B), "every fill has the same order"
+    position_B = result_BD[: 9 * C, 1]
+    assert float((position_B[1:] == position_B[:-1] + 1).float().mean()) < 0.3, (
+        "neighbours of the text are still together"
+    )
+    assert not torch.equal(result_BD[9 * C : 18 * C, 1], position_B), "every fill has the same order"
 
 
 @pytest.mark.parametrize("forward_blocks", [1, 4, 1000])
@@ -127,8 +129,8 @@ def test_activations_are_the_subjects_also_where_heads_are_flattened(planted: Pa
     for hook_point in ("blocks.0.mlp.hook_post", "blocks.0.attn.hook_z"):
         stream = ActivationStream(subject, hook_point, Shuffled(blocks, 0), 0, buffer_vectors=256)
         expected_BD = subject.activations(ids_NC, hook_point).flatten(0, 1)
-        found_BD = torch.cat([batch.clone() for batch in islice(stream.batches(64), len(expected_BD) // 64)])
-        torch.testing.assert_close(by_first(found_BD), by_first(expected_BD), atol=1e-5, rtol=1e-4)
+        result_BD = torch.cat([batch.clone() for batch in islice(stream.batches(64), len(expected_BD) // 64)])
+        torch.testing.assert_close(by_first(result_BD), by_first(expected_BD), atol=1e-5, rtol=1e-4)
         other = replace(stream, forward_blocks=5)
         torch.testing.assert_close(other.sample(100), stream.sample(100), atol=1e-5, rtol=1e-4)
         batches = stream.batches(100)

@@ -1,4 +1,4 @@
-"""The subject: activations equal the Hugging Face model's own, replacing works, mistakes are told."""
+"""The subject: activations equal the Hugging Face model's own, replacing works, mistakes are reported."""
 
 import logging
 import os
@@ -64,8 +64,8 @@ def test_logits_of_directions_equal_products_of_hugging_faces_weights(planted: P
         "blocks.0.mlp.hook_post": wide @ block.mlp.c_proj.weight.detach() @ W_U,
     }
     for hook, logits in expected.items():
-        found = subject.logits_of(hook, wide if "mlp" in hook else directions)
-        torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
+        result = subject.logits_of(hook, wide if "mlp" in hook else directions)
+        torch.testing.assert_close(result, logits, atol=1e-4, rtol=1e-4)
     assert subject.logits_of("blocks.0.hook_in", directions) is None
 
 

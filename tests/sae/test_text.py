@@ -1,4 +1,4 @@
-"""Text sources: no block lost or given twice, positions to go on from, a corpus never read ahead of need."""
+"""Text sources: no block lost or given twice, positions to continue from, a corpus never read ahead of need."""
 
 import json
 import sys

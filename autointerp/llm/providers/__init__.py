@@ -1,4 +1,4 @@
-"""The providers of language models and embeddings, by name, and what each of them can do.
+"""Lists the providers of language models and embeddings by name, with what each of them can do.
 
 One file or package here is one provider. It registers a `ProviderType` on import, without loading an SDK or torch, and
 opens a `Provider` when a run needs one. Other distributions add providers through the entry-point group
@@ -36,7 +36,7 @@ Support = Literal["always", "depends", "never"]
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a provider's models can do."""
+    """States what a provider's models can do."""
 
     logprobs: Support = "never"
     """Log-probabilities of generated tokens."""
@@ -55,7 +55,7 @@ class Capabilities:
 
 
 class Target(NamedTuple):
-    """What a model spec names, apart from its provider."""
+    """Holds what a model spec names, apart from its provider."""
 
     model: str
     base_url: str | None = None
@@ -68,7 +68,7 @@ def after_prefix(text: str) -> Target:
 
 @dataclass(frozen=True)
 class ProviderType:
-    """One kind of provider: how its model specs are written, what it can do, and how it is opened."""
+    """Describes one kind of provider: how its model specs are written, what it can do, and how it is opened."""
 
     name: str
     form: str

@@ -1,4 +1,4 @@
-"""What a provider's batch API must offer: submit many requests, ask how far they are, read their results.
+"""Defines what a provider's batch API must offer: submit many requests, ask how far they are, read their results.
 
 Answers come within a day at half price. Every method makes one attempt and raises CallError.
 """
@@ -20,7 +20,7 @@ Outcome = Completion | CallError
 
 
 class Lost(CallError):
-    """A batch that its provider does not know, or not any more: deleted, archived, or another account's."""
+    """Says that a provider does not know a batch, or not any more: deleted, archived, or another account's."""
 
     def __init__(self, message: str) -> None:
         super().__init__("rejected", message)
@@ -28,7 +28,7 @@ class Lost(CallError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a batch is."""
+    """Tells how far a batch is."""
 
     ended: bool
     """Whether no result will be added."""
@@ -41,7 +41,7 @@ class Progress:
 
 
 class Batches(Protocol):
-    """The batch API of a provider's model."""
+    """Defines the batch API of a provider's model."""
 
     most: int
     """Requests that one batch may have, well below the providers' own limits in bytes and counts."""

@@ -1,4 +1,4 @@
-"""The provider `compatible`: a server of one's own that speaks OpenAI's protocol. The SDK loads when it is opened."""
+"""Registers the provider `compatible`: your own server that speaks OpenAI's protocol. The SDK loads on opening."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider `embedding`: sentence embeddings in this process, through the sentence-transformers package, an extra.
+"""Registers the provider `embedding`: sentence embeddings in this process, by sentence-transformers, an extra.
 
 The package and torch load when a model is opened.
 """

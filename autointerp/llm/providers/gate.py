@@ -12,7 +12,7 @@ from autointerp.llm.limits import AdaptiveLimit
 
 
 class Gate(httpx2.AsyncClient):
-    """A base class to put in front of an SDK's own HTTP client class; set `limit` before the first request."""
+    """Goes in front of an SDK's own HTTP client class, as a base class; set `limit` before the first request."""
 
     limit: AdaptiveLimit
 

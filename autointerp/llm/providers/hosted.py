@@ -1,4 +1,4 @@
-"""What providers behind an official SDK share: a key, an address, a concurrency limit, and errors as CallErrors."""
+"""Shares what providers behind an official SDK need: a key, an address, a concurrency limit, errors as CallErrors."""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from sae.common.files import sha256_of
 
 
 class HostedProvider(Provider):
-    """A model behind an official SDK."""
+    """Asks a model through its official SDK."""
 
     SDK: ClassVar[type[Any]]
     """The SDK's asynchronous client."""

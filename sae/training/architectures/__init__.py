@@ -1,1 +1,1 @@
-"""Architectures of autoencoders: one file each, with its settings (recipe) and how it learns, registered by name."""
+"""Holds the architectures of autoencoders: one file each, with its settings (recipe) and how it learns, by name."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What an autoencoder is trained with: its width, device, precision of products, memory and processes."""
+    """Holds what an autoencoder is trained with: its width, device, precision of products, memory and processes."""
 
     d_in: int
     device: str
@@ -40,17 +40,17 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Losses:
-    """Of one batch (this process's part), as tensors on the device.
+    """Holds the losses of one batch (this process's part), as tensors on the device.
 
     Where features are shared, `penalty` and `features` are of this process's features, the others of all.
     """
 
     error: Tensor
-    """What the loss has of errors, averaged over the batch."""
+    """Error part of the loss, averaged over the batch."""
     penalty: Tensor
-    """What it has of sparsity, averaged over the batch."""
+    """Sparsity part of the loss, averaged over the batch."""
     squared_error: Tensor
-    """Summed over the batch."""
+    """Squared error, summed over the batch."""
     features: Tensor
     """The features' values, in any shape; what it holds is undefined after the next step of any dictionary."""
 
@@ -62,7 +62,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Weights:
-    """A trained encoder and decoder, in the scale trained in; all of them, in whichever processes they were."""
+    """Holds a trained encoder and decoder, in the scale trained in: all features, in whichever process they were."""
 
     W_enc_FD: Tensor
     b_enc_F: Tensor
@@ -71,7 +71,7 @@ class Weights:
 
 
 class Autoencoder(ABC):
-    """One kind of autoencoder: `gradients` fills `grads` for a batch, an optimiser then changes `params`.
+    """Defines what every autoencoder does: `gradients` fills `grads` for a batch, an optimiser then changes `params`.
 
     `params` are fp32. Where products are computed in another precision they read `low`, a copy that `refresh` renews.
     """
@@ -109,11 +109,11 @@ class Autoencoder(ABC):
         return {"W_enc": (f, d), "W_dec": (f, d), "b_enc": (f,), "b_dec": (d,)}
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return what must be kept besides the parameters to go on exactly."""
+        """Return what must be kept besides the parameters to continue exactly."""
         return {}
 
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
-        """Unit decoder rows at random, the encoder their transpose, the biases zero and `b_dec_D`."""
+        """Draw unit decoder rows, make the encoder their transpose, set the biases to zero and to `b_dec_D`."""
         rows_FD = self._random_rows()
         self.params["W_dec"].copy_(rows_FD)
         self.params["W_enc"].copy_(rows_FD)
@@ -129,7 +129,7 @@ class Autoencoder(ABC):
         """Return the activation function for activations `scale` times those trained on."""
 
     def weights(self) -> Weights:
-        """Weights of all features, on the CPU."""
+        """Return the weights of all features, on the CPU."""
         return Weights(self.whole("W_enc"), self.whole("b_enc"), self.whole("W_dec"), self.params["b_dec"].cpu())
 
     def whole(self, name: str) -> Tensor:
@@ -137,7 +137,7 @@ class Autoencoder(ABC):
         return self.workspace.ranks.gather_features(self.params[name].cpu())
 
     def refresh(self) -> None:
-        """Bring the copy that products read up to date."""
+        """Update the copy that products read."""
         if self.low is not self.params:
             self.low.buffer.copy_(self.params.buffer)
 
@@ -176,7 +176,7 @@ class Autoencoder(ABC):
         self.error_weight = weights[self.recipe.squared_error]
 
     def _product(self, a: Tensor, b: Tensor, name: str, add: bool = False) -> None:
-        """grads[name] = a @ b, or that much more, without a temporary where the precisions agree."""
+        """Set grads[name] to a @ b, or add that to it, without a temporary where the precisions agree."""
         import torch
 
         if a.dtype == self.master:
@@ -187,9 +187,9 @@ class Autoencoder(ABC):
             self.grads[name].copy_(a @ b)
 
     def _decoder_bias(self, pre_grad_F: Tensor, grad_BD: Tensor) -> None:
-        """Its gradient: directly at x_hat, and through the encoder, from the summed gradient at each feature.
+        """Add up its gradient: directly at x_hat, and through the encoder, from the summed gradient at each feature.
 
-        A product with that sum, where automatic differentiation makes one with every vector's.
+        Multiplies that sum once, where automatic differentiation multiplies every vector's gradient.
         """
         import torch
 
@@ -197,7 +197,7 @@ class Autoencoder(ABC):
         torch.sub(grad_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
 
     def _rows(self, name: str, x_BD: Tensor, columns: int) -> Tensor:
-        """Working memory [B, columns]."""
+        """Return working memory [B, columns]."""
         return self.workspace.scratch(name, (len(x_BD), columns), x_BD.dtype)
 
 
@@ -207,7 +207,7 @@ def positive(values: Tensor) -> Tensor:
 
 
 def square_sum(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum of squares in a precision, without a tensor of squares."""
+    """Sum squares in a precision, without a tensor of squares."""
     import torch
 
     flat = values.flatten().to(dtype)
@@ -215,7 +215,7 @@ def square_sum(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def rising(share: float, progress: Tensor) -> Tensor:
-    """0 to 1 over the first `share` of training."""
+    """Return a factor that rises from 0 to 1 over the first `share` of training."""
     import torch
 
     return (progress / share).clamp(max=1.0) if share else torch.ones_like(progress)

@@ -1,4 +1,4 @@
-"""BatchTopK autoencoders (Bussmann et al. 2024): the k B largest features of a whole batch of B vectors.
+"""Trains BatchTopK autoencoders (Bussmann et al. 2024): the k B largest features of a whole batch of B vectors.
 
 Shape suffixes: B activation vectors, D their width, F features, N entries.
 """
@@ -25,17 +25,17 @@ batches, at most `MEMORY`: activations shift while they are learnt, so a longer 
 FLOOR = 0.95
 """Share of the last batch's smallest kept activation above which the next batch's are looked for."""
 FLOOR_VECTORS = 256
-"""Of the first batch, for the first guess."""
+"""Vectors of the first batch that its floor is estimated from."""
 
 
 class BatchTopK(Sparse):
-    """The k * B largest of a batch of B (Bussmann et al. 2024); a JumpReLU with one threshold afterwards."""
+    """Keeps the k * B largest of a batch of B (Bussmann et al. 2024); a JumpReLU with one threshold afterwards."""
 
     architecture: Literal["batch_topk"] = "batch_topk"
 
 
 class BatchTopKAutoencoder(TopKAutoencoder):
-    """f = the k B largest of the whole batch, rectified.
+    """Computes f = the k B largest of the whole batch, rectified.
 
     Where the batch is shared, each process chooses the k B largest of its own part's B vectors: what features compete
     in is smaller. The threshold follows the mean of the parts' smallest kept activations and is the same everywhere.
@@ -50,7 +50,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
         self.floor, self.seen = torch.zeros_like(self.threshold), torch.zeros_like(self.threshold)
 
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
-        """Also the first batch's floor, from some of its vectors."""
+        """Set the first batch's floor too, from some of its vectors."""
         super().initialise(x_BD, b_dec_D)
         some_BD = (x_BD[:FLOOR_VECTORS] - self.params["b_dec"]).to(self.master)
         pre_N = (some_BD @ self.params["W_enc"].T).flatten()

@@ -1,4 +1,5 @@
-"""Gated autoencoders (Rajamanoharan et al. 2024, "Improving Dictionary Learning with Gated Sparse Autoencoders").
+"""Trains Gated autoencoders (Rajamanoharan et al. 2024a, "Improving Dictionary Learning with Gated Sparse
+Autoencoders").
 
 A gate and a magnitude share their direction. The gate's rectified values carry the L1 penalty, and learn by an
 auxiliary reconstruction through the decoder as it is, which they do not change.
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Gated(L1):
-    """A gate under L1 beside a magnitude, and an auxiliary reconstruction by the gate (Rajamanoharan et al. 2024a)."""
+    """Learns a gate under L1 beside a magnitude; the gate also reconstructs alone (Rajamanoharan et al. 2024a)."""
 
     architecture: Literal["gated"] = "gated"
 
 
 class GatedAutoencoder(Autoencoder):
-    """f = [u + b_gate > 0] relu(exp(r_mag) u + b_mag) with u = (x - b_dec) W_enc'; x_hat = f W_dec + b_dec."""
+    """Computes f = [u + b_gate > 0] relu(exp(r_mag) u + b_mag) with u = (x - b_dec) W_enc'; x_hat = f W_dec + b_dec."""
 
     recipe: Gated
 
@@ -81,14 +82,14 @@ class GatedAutoencoder(Autoencoder):
         return Losses(self.error_weight * (squared + auxiliary) / b, penalty / b, squared, f_BF)
 
     def _back(self, error_BD: Tensor, active_BF: Tensor, name: str, penalty: Tensor | None = None) -> Tensor:
-        """Gradient at what was rectified to `active_BF`."""
+        """Return the gradient at what was rectified to `active_BF`."""
         import torch
 
         grad_BF = torch.mm(error_BD, self.low["W_dec"].T, out=self._rows(name, error_BD, self.n_local))
         return rectified(grad_BF, active_BF, penalty)
 
     def _encoder(self, z_BD: Tensor, u_BF: Tensor, magnitude_BF: Tensor, gate_BF: Tensor, error_BD: Tensor) -> None:
-        """Gradients of the encoder and the biases from those at the magnitude and at the gate."""
+        """Compute the gradients of the encoder and the biases from those at the magnitude and at the gate."""
         factor_F = self.params["r_mag"].exp()
         self.grads["b_mag"].copy_(magnitude_BF.sum(0, dtype=self.master))
         self.grads["b_gate"].copy_(gate_BF.sum(0, dtype=self.master))

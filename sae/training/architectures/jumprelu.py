@@ -1,4 +1,4 @@
-"""JumpReLU autoencoders (Rajamanoharan et al. 2024, "Jumping Ahead"): a learnt threshold, an L0 penalty.
+"""Trains JumpReLU autoencoders (Rajamanoharan et al. 2024, "Jumping Ahead"): a learnt threshold, an L0 penalty.
 
 Neither the jump nor the L0 has a useful gradient at the threshold. Both are estimated with a rectangle of width
 `bandwidth` around it: a kernel density estimate of the expected loss's gradient.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class JumpReLU(Recipe):
-    """A learnt threshold per feature, an L0 penalty, straight-through estimates (Rajamanoharan et al. 2024b)."""
+    """Learns one threshold per feature, by straight-through estimates of an L0 penalty (Rajamanoharan et al. 2024b)."""
 
     architecture: Literal["jumprelu"] = "jumprelu"
     sparsity: ClassVar[str] = "l0"
@@ -42,7 +42,7 @@ class JumpReLU(Recipe):
 
 
 class JumpReLUAutoencoder(Autoencoder):
-    """f = pre [pre > t] with pre = (x - b_dec) W_enc' + b_enc and t = exp(log_t) > 0; x_hat = f W_dec + b_dec."""
+    """Computes f = pre [pre > t] with pre = (x - b_dec) W_enc' + b_enc, t = exp(log_t) > 0; x_hat = f W_dec + b_dec."""
 
     recipe: JumpReLU
 
@@ -90,7 +90,10 @@ class JumpReLUAutoencoder(Autoencoder):
         return Losses(self.error_weight * squared / b, self._l0() * positive(f_BF) / b, squared, f_BF)
 
     def _threshold(self, pre_BF: Tensor, grad_BF: Tensor, threshold_F: Tensor) -> None:
-        """Of log t: -(t / bandwidth) * sum over vectors within half a bandwidth of (t * gradient at f + l0 / B)."""
+        """Set log t's gradient: -(t / bandwidth) * sum of (t * gradient at f + l0 / B) over vectors near t.
+
+        A vector is near if its pre-activation is within half a bandwidth of t.
+        """
         near_BF = pre_BF.sub_(threshold_F).abs_().lt_(self.recipe.bandwidth / 2)  # 1 or 0, overwrites pre_BF
         counted_F = near_BF.sum(0, dtype=self.master) * (self._l0() / len(pre_BF))
         felt_F = near_BF.mul_(grad_BF).sum(0, dtype=self.master)

@@ -1,4 +1,4 @@
-"""Matryoshka autoencoders (Bussmann et al. 2025): BatchTopK whose first features reconstruct without the later ones.
+"""Trains Matryoshka autoencoders (Bussmann et al. 2025): BatchTopK whose first features also reconstruct alone.
 
 Shape suffixes: B activation vectors, F features, N entries, G groups.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Matryoshka(Sparse):
-    """BatchTopK whose first features must also reconstruct without the later ones (Bussmann et al. 2025)."""
+    """Trains BatchTopK so that its first features also reconstruct without the later ones (Bussmann et al. 2025)."""
 
     architecture: Literal["matryoshka"] = "matryoshka"
     prefixes: Annotated[tuple[Share, ...], Field(min_length=1)] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
@@ -37,7 +37,7 @@ class Matryoshka(Sparse):
 
 
 class MatryoshkaAutoencoder(BatchTopKAutoencoder):
-    """BatchTopK whose loss is the mean over prefixes of the features, each reconstructing by itself."""
+    """Computes BatchTopK; the loss is the mean over prefixes of the features, each reconstructing by itself."""
 
     def __init__(self, recipe: Matryoshka, workspace: Workspace) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""The settings that all architectures share; an architecture adds its own. Needs no torch.
+"""Defines the settings that all architectures share; an architecture adds its own. Needs no torch.
 
 The loss of every recipe is c * |x - x_hat|^2 + sparsity, averaged over the batch, with c by `squared_error`:
 
@@ -20,7 +20,7 @@ from sae.common.settings import Section
 
 
 class Recipe(Section):
-    """Settings that all architectures have."""
+    """Holds the settings that all architectures have."""
 
     architecture: str
     """Name of the architecture."""
@@ -61,7 +61,7 @@ class Recipe(Section):
 
 
 class L1(Recipe):
-    """A penalty on the features' sum, the features being read through unit decoder rows."""
+    """Penalises the sum of the features, which are read through unit decoder rows."""
 
     sparsity: ClassVar[str] = "l1"
     l1: Annotated[float, Field(ge=0)]
@@ -71,7 +71,7 @@ class L1(Recipe):
 
 
 class Sparse(Recipe):
-    """Settings of the TopK family (Gao et al. 2024)."""
+    """Adds the settings of the TopK family (Gao et al. 2024)."""
 
     k: Count = 32
     """Active features per vector."""

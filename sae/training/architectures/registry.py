@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind of autoencoder that can be trained."""
+    """Describes one kind of autoencoder that can be trained."""
 
     name: str
     """What `architecture` says in a config: the only value that the recipe's field of that name takes."""
     colour: str
-    """Of its points and lines in plots, as #rrggbb."""
+    """Colour of its points and lines in plots, as #rrggbb."""
     recipe: type[Recipe]
-    """Its settings."""
+    """The class of its settings."""
     autoencoder: type[Autoencoder]
     """Its parameters and the gradients of its loss; made from a recipe and a workspace."""
 

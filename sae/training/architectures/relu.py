@@ -1,4 +1,4 @@
-"""ReLU autoencoders under an L1 penalty (Towards Monosemanticity).
+"""Trains ReLU autoencoders under an L1 penalty (Towards Monosemanticity).
 
 Five products of 2 B D F operations each, where automatic differentiation makes six.
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Resampling(Section):
-    """Dead features start over on badly reconstructed inputs (Towards Monosemanticity, appendix on resampling).
+    """Starts dead features over on badly reconstructed inputs (Towards Monosemanticity, appendix on resampling).
 
     The inputs are taken from the stream; dictionaries that are trained at the same time continue with later ones.
     """
@@ -38,7 +38,7 @@ class Resampling(Section):
 
 
 class ReLU(L1):
-    """Untied, unit decoder rows, the decoder bias begun at the geometric median (Towards Monosemanticity)."""
+    """Learns untied weights: unit decoder rows, decoder bias from a geometric median (Towards Monosemanticity)."""
 
     architecture: Literal["relu"] = "relu"
     resampling: Resampling = Resampling()
@@ -46,7 +46,7 @@ class ReLU(L1):
 
 
 class ReLUAutoencoder(Autoencoder):
-    """f = relu((x - b_dec) W_enc' + b_enc), x_hat = f W_dec + b_dec."""
+    """Computes f = relu((x - b_dec) W_enc' + b_enc), x_hat = f W_dec + b_dec."""
 
     recipe: ReLU
 
@@ -70,7 +70,7 @@ class ReLUAutoencoder(Autoencoder):
         return dictionary.ReLU()
 
     def _error(self, f_BF: Tensor, z_BD: Tensor) -> Tensor:
-        """x_hat - x; the decoder bias is in both and falls out."""
+        """Return x_hat - x; the decoder bias is in both and cancels."""
         import torch
 
         made_BD = torch.mm(f_BF, self.low["W_dec"], out=self._rows("error", z_BD, z_BD.shape[1]))
@@ -88,7 +88,7 @@ class ReLUAutoencoder(Autoencoder):
         return self.recipe.l1 * rising(self.recipe.l1_warmup, self.progress)
 
     def _backward(self, f_BF: Tensor, error_BD: Tensor) -> Tensor:
-        """Gradient at the pre-activations; on the way, `error_BD` becomes the gradient at x_hat."""
+        """Return the gradient at the pre-activations; on the way, `error_BD` becomes the gradient at x_hat."""
         import torch
 
         b = len(f_BF)

@@ -1,4 +1,4 @@
-"""ReLU autoencoders whose decoder is the encoder's transpose (Cunningham et al. 2023).
+"""Trains ReLU autoencoders whose decoder is the encoder's transpose (Cunningham et al. 2023).
 
 Shape suffixes: B activation vectors, D their width, F features.
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Tied(L1):
-    """Unit rows read and write, no decoder bias (Cunningham et al. 2023)."""
+    """Encodes and decodes with the same unit rows, without a decoder bias (Cunningham et al. 2023)."""
 
     architecture: Literal["tied"] = "tied"
 
 
 class TiedAutoencoder(ReLUAutoencoder):
-    """f = relu(x W' + b), x_hat = f W, with unit rows and no decoder bias."""
+    """Computes f = relu(x W' + b), x_hat = f W, with unit rows and no decoder bias."""
 
     recipe: Tied  # type: ignore[assignment]
 

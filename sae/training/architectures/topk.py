@@ -1,4 +1,4 @@
-"""TopK autoencoders with AuxK (Gao et al. 2024), from which the whole TopK family descends.
+"""Trains TopK autoencoders with AuxK (Gao et al. 2024); the whole TopK family descends from them.
 
 One product of 2 B D F operations; all others touch the kept features only (and, for AuxK, the dead ones). Matryoshka's
 nested reconstructions are sums over groups of features, so its list of entries has a row per vector and group; the
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class TopK(Sparse):
-    """The k largest features of each vector (Gao et al. 2024)."""
+    """Keeps the k largest features of each vector (Gao et al. 2024)."""
 
     architecture: Literal["topk"] = "topk"
 
 
 class TopKAutoencoder(Autoencoder):
-    """f = the k largest of (x - b_dec) W_enc' + b_enc, rectified; x_hat = f W_dec + b_dec."""
+    """Computes f = the k largest of (x - b_dec) W_enc' + b_enc, rectified; x_hat = f W_dec + b_dec."""
 
     recipe: Sparse
 
@@ -79,7 +79,7 @@ class TopKAutoencoder(Autoencoder):
         return by_row(self.workspace.ranks.kept(values_BK.relu_(), self.recipe.k), features_BK)
 
     def _errors(self, made_RD: Tensor, z_BD: Tensor) -> Tensor:
-        """x_hat - x of every prefix, the whole dictionary last: [G, B, D]."""
+        """Return x_hat - x of every prefix, the whole dictionary last: [G, B, D]."""
         made_GBD = made_RD.view(-1, *z_BD.shape)
         for shorter_BD, longer_BD in pairwise(made_GBD):
             longer_BD.add_(shorter_BD)
@@ -106,7 +106,7 @@ class TopKAutoencoder(Autoencoder):
         torch.gt(active_F, 0, out=self.fired_F)
 
     def _auxiliary(self, pre_BF: Tensor, z_BD: Tensor, error_BD: Tensor) -> Tensor:
-        """Adds the gradients of AuxK: the dead features explain what is left over, relative to its variance.
+        """Add the gradients of AuxK: the dead features explain what is left over, relative to its variance.
 
         So OpenAI's code and dictionary_learning have it; relative to the activations' variance, as the paper may be
         read, it would be weaker by the FVU. Returns what the loss gets.
@@ -127,7 +127,7 @@ class TopKAutoencoder(Autoencoder):
         return weight * square_sum(left_BD, self.master)
 
     def _variation(self, error_BD: Tensor) -> Tensor:
-        """Squared distances of the errors to their mean, summed over a part of the batch, the same for all parts."""
+        """Sum the errors' squared distances to their mean over a part of the batch, the same for all parts."""
         ranks, error_BD = self.workspace.ranks, error_BD.to(self.master)
         mean_D = ranks.average_over_parts(error_BD.mean(0))
         return ranks.average_over_parts(square_sum(error_BD - mean_D, self.master)).clamp_min(1e-12)

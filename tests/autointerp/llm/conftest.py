@@ -43,7 +43,7 @@ def server() -> Iterator[FakeApis]:
         yield running
 
 
-class Bench:
+class RunSession:
     """Runs of one config against one server, each from the sampled records, in its own folder and cache."""
 
     def __init__(self, server: FakeApis, sampled: Path, folder: Path) -> None:
@@ -69,7 +69,7 @@ class Bench:
         return path
 
     def command(self, out: str, *flags: object) -> list[str]:
-        """Other features than the fixture's are sampled anew."""
+        """Other features than the fixture's are sampled again."""
         path = self.folder / out if "--features" in flags else self.prepare(out)
         return [sys.executable, "-m", "autointerp", *map(str, (*JUDGED, "--out", path, *flags))]
 
@@ -83,13 +83,13 @@ class Bench:
     def results(self, out: str) -> dict[str, dict[str, Any]]:
         """By feature."""
         lines = (self.folder / out / "results.jsonl").read_text("utf-8").split("\n")[:-1]
-        found = [json.loads(line) for line in lines]
-        return {f"{row['feature']['dictionary']}/{row['feature']['index']}": row for row in found}
+        rows = [json.loads(line) for line in lines]
+        return {f"{row['feature']['dictionary']}/{row['feature']['index']}": row for row in rows}
 
     def files(self, out: str) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (self.folder / out).iterdir()}
 
 
 @pytest.fixture
-def bench(server: FakeApis, sampled: Path, tmp_path: Path) -> Bench:
-    return Bench(server, sampled, tmp_path)
+def session(server: FakeApis, sampled: Path, tmp_path: Path) -> RunSession:
+    return RunSession(server, sampled, tmp_path)

@@ -53,7 +53,7 @@ def test_a_good_answer_is_asked_for_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "said", "reason", "longer"),
+    ("first", "message", "reason", "longer"),
     [
         (Completion("many"), "many", "'many' is no number", 1),
         (Completion(" "), "(nothing)", "' ' is no number", 1),
@@ -62,12 +62,12 @@ def test_a_good_answer_is_asked_for_once() -> None:
     ],
 )
 def test_a_bad_answer_is_asked_for_again_once_with_the_reason(
-    first: Completion, said: str, reason: str, longer: int
+    first: Completion, message: str, reason: str, longer: int
 ) -> None:
     """Refused and cut answers are bad whatever their text says."""
     script = Script(first, Completion("8"))
     assert answered_by(counting(), script) == 8
-    more = (Message("assistant", said), Message("user", f"No: {reason}!"))
+    more = (Message("assistant", message), Message("user", f"No: {reason}!"))
     second = replace(REQUEST, messages=REQUEST.messages + more, max_tokens=longer * 40)
     assert script.asked == [REQUEST, second]
 
@@ -123,7 +123,7 @@ def asks(name: int, rounds: Sequence[int]) -> LLMTask[list[str]]:
     """In every round as many questions as this says, all of them its own."""
     heard = []
     for turn, count in enumerate(rounds):
-        answers = yield tuple(named(f"{name}.{turn}.{place}") for place in range(count))
+        answers = yield tuple(named(f"{name}.{turn}.{index}") for index in range(count))
         heard += [answer.text for answer in answers if isinstance(answer, Completion)]
     return heard
 
@@ -138,21 +138,21 @@ def test_together_deals_answers_to_those_who_asked(plans: list[list[int]]) -> No
         try:
             questions = task.send(answers)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as stop:
-            found = stop.value
+            result = stop.value
             break
         sent.append(len(questions))
         answers = tuple(map(echo, questions))
     names = [[f"{n}.{turn}.{i}" for turn, k in enumerate(plan) for i in range(k)] for n, plan in enumerate(plans)]
-    assert found == names
+    assert result == names
     longest = max(map(len, plans), default=0)
     assert sent == [sum(plan[turn] for plan in plans if turn < len(plan)) for turn in range(longest)]
 
 
 def test_an_error_ends_all_unless_it_is_an_outcome() -> None:
     failing = Script(Failure("gone"), Completion("1"), Completion("2"))
-    found = answered_by(together(attempt(ask(named(n), number, str)) for n in "abc"), failing)
-    assert [str(found[0]), *found[1:]] == ["gone", 1, 2]
-    assert isinstance(found[0], AnswerError)
+    result = answered_by(together(attempt(ask(named(n), number, str)) for n in "abc"), failing)
+    assert [str(result[0]), *result[1:]] == ["gone", 1, 2]
+    assert isinstance(result[0], AnswerError)
     with pytest.raises(AnswerError, match="gone"):
         answered_by(together([counting(), counting()]), Script(Completion("1"), Failure("gone")))
 

@@ -21,7 +21,7 @@ from autointerp.llm.providers.openai import chat
 from autointerp.llm.providers.openai.batches import OpenAIBatches
 from autointerp.llm.types import Answer, Completion, Failure, LLMTask, Message, Question, Request
 from sae.common.errors import UserError
-from tests.autointerp.llm.test_client import CLAUDE, GPT, requests, right, said
+from tests.autointerp.llm.test_client import CLAUDE, GPT, requests, right, texts
 from tests.autointerp.llm.test_client import Run as Live
 from tests.fakes import FakeApis, script
 
@@ -52,8 +52,8 @@ class Run(Live):
         return self.do(self.answers(questions))
 
     async def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        found = await self.rounds.answers(questions)
-        return [found[question] for question in questions]
+        result = await self.rounds.answers(questions)
+        return [result[question] for question in questions]
 
 
 def created(fake: FakeApis, model: str) -> int:
@@ -72,16 +72,16 @@ def test_batches_say_what_live_calls_say_at_half_price(model: str, fake: FakeApi
     live = Live(tmp_path / "live")(*asked)
     calls = len(fake.calls())
     run = Run(tmp_path / "batch")
-    found = run(*asked, *asked)
-    assert found[:20] == found[20:]
-    for answer, usual in zip(found, live * 2, strict=True):
+    result = run(*asked, *asked)
+    assert result[:20] == result[20:]
+    for answer, usual in zip(result, live * 2, strict=True):
         usage = replace(usual.usage, batch=1, cost_usd=pytest.approx(usual.usage.cost_usd / 2))
         assert answer == replace(usual, usage=usage)
     assert run.client.tally.paid.batch == 20
     assert run.client.budget.spent == pytest.approx(sum(answer.usage.cost_usd for answer in live) / 2)
     assert {call["path"] for call in fake.calls()[calls:]}.isdisjoint({"/v1/messages", "/v1/chat/completions"})
     assert (created(fake, model), ledger(tmp_path / "batch")) == (1, [])
-    assert Live(tmp_path / "batch")(*asked) == found[:20], "a live run takes what a batch brought"
+    assert Live(tmp_path / "batch")(*asked) == result[:20], "a live run takes what a batch brought"
     assert created(fake, model) == 1
 
 
@@ -110,7 +110,7 @@ def test_tasks_are_driven_in_step_a_batch_per_judge_and_round(fake: FakeApis, tm
 def test_what_a_batch_did_not_do_is_submitted_again(model: str, fault: str, fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_faults={fault: 0.4}, max_faults_per_request=SUBMISSIONS - 1)
     asked = requests(model, 20)
-    assert said(Run(tmp_path)(*asked)) == right(asked)
+    assert texts(Run(tmp_path)(*asked)) == right(asked)
     assert 1 < created(fake, model) <= SUBMISSIONS
     assert ledger(tmp_path) == []
 
@@ -122,7 +122,7 @@ def test_after_three_submissions_it_is_a_failure_that_is_not_kept(model: str, fa
     assert all(isinstance(answer, Failure) and model in answer.reason for answer in answers)
     assert created(fake, model) == SUBMISSIONS == 3
     fake.configure(batch_faults={})
-    assert said(Run(tmp_path)(*requests(model))) == right(requests(model))
+    assert texts(Run(tmp_path)(*requests(model))) == right(requests(model))
 
 
 @both
@@ -159,10 +159,10 @@ def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: FakeApis, tm
     assert len(ledger(tmp_path)) == 1
     # Fewer are wanted now, and others: what the batch brings for the rest is not lost.
     fewer = asked[:2] + requests(model, 1, sample=1)
-    assert said(Run(tmp_path)(*fewer)) == right(fewer)
+    assert texts(Run(tmp_path)(*fewer)) == right(fewer)
     assert created(fake, model) == 2
     last = Run(tmp_path)
-    assert said(last(*asked)) == right(asked)
+    assert texts(last(*asked)) == right(asked)
     assert (last.client.tally.cached, created(fake, model), ledger(tmp_path)) == (2, 2, [])
 
 
@@ -189,7 +189,7 @@ def test_a_batch_whose_id_was_lost_is_found_again(
             Run(tmp_path)(*asked)
     Run(tmp_path / "other")(*others)
     assert (created(fake, model), len(ledger(tmp_path))) == (2, 1)
-    assert said(Run(tmp_path)(*asked)) == right(asked)
+    assert texts(Run(tmp_path)(*asked)) == right(asked)
     assert (created(fake, model), ledger(tmp_path)) == (2, [])
 
 
@@ -208,7 +208,7 @@ def test_a_submission_that_failed_half_way_is_looked_up_before_it_is_repeated(
         return batch
 
     monkeypatch.setattr(APIS[model], "submit", flaky)
-    assert said(Run(tmp_path)(*requests(model))) == right(requests(model))
+    assert texts(Run(tmp_path)(*requests(model))) == right(requests(model))
     assert created(fake, model) == 1
 
 
@@ -217,16 +217,16 @@ def test_faults_of_the_calls_about_batches_change_nothing(model: str, fake: Fake
     for number, fault in enumerate(("500", "429", "drop", "half", "garbage")):
         fake.configure(faults={fault: 0.25}, faults_on="everything", batch_seconds=0.05, seed=3)
         asked = requests(model, 5 + number)
-        assert said(Run(tmp_path / fault, tries=30)(*asked)) == right(asked), fault
+        assert texts(Run(tmp_path / fault, tries=30)(*asked)) == right(asked), fault
         assert ledger(tmp_path / fault) == []
 
 
 def test_slots_and_servers_without_batches_are_asked_live(fake: FakeApis, tmp_path: Path) -> None:
     own = f"{fake.openai_url}#m"
     slots = Request(GPT, (Message("user", "the\tunknown\n"),), 1, top_logprobs=5, slots=(4,))
-    found = Run(tmp_path)(*requests(own), slots, *requests(GPT))
-    assert said(found) == [*right(requests(own)), "", *right(requests(GPT))]
-    assert len(found[6].slots) == 1
+    result = Run(tmp_path)(*requests(own), slots, *requests(GPT))
+    assert texts(result) == [*right(requests(own)), "", *right(requests(GPT))]
+    assert len(result[6].slots) == 1
     paths = [call["path"] for call in fake.calls()]
     assert (paths.count("/v1/chat/completions"), paths.count("/v1/completions"), created(fake, GPT)) == (6, 1, 1)
 
@@ -257,7 +257,7 @@ def test_what_no_request_can_mend_is_not_paid_three_times(
     assert (created(fake, GPT), ledger(tmp_path)) == (1, [])
 
 
-def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: FakeApis, tmp_path: Path) -> None:
+def test_a_refused_batch_is_reported_once_and_then_submitted_again(fake: FakeApis, tmp_path: Path) -> None:
     """Such as one beyond the account's limit of enqueued tokens: waiting for it again would never end."""
 
     def mixed(model: str, name: str, request: Request) -> dict[str, Any]:
@@ -267,15 +267,15 @@ def test_a_refused_batch_is_told_once_and_then_submitted_anew(fake: FakeApis, tm
         patch.setattr(chat, "parameters", mixed)
         with pytest.raises(UserError, match="was refused: mismatched_model"):
             Run(tmp_path)(*requests(GPT))
-    assert said(Run(tmp_path)(*requests(GPT))) == right(requests(GPT))
+    assert texts(Run(tmp_path)(*requests(GPT))) == right(requests(GPT))
 
 
 @both
-def test_a_batch_that_is_gone_is_submitted_anew(model: str, fake: FakeApis, tmp_path: Path) -> None:
+def test_a_batch_that_is_gone_is_submitted_again(model: str, fake: FakeApis, tmp_path: Path) -> None:
     """Deleted, or another account's."""
     asked, run = requests(model), Run(tmp_path)
     run.rounds._ledger.write(batches.Entry(model, "tag", tuple(map(run.rounds._key, asked)), 0.0, "batch_gone"))
-    assert said(run(*asked)) == right(asked)
+    assert texts(run(*asked)) == right(asked)
     assert ledger(tmp_path) == []
 
 
@@ -295,5 +295,5 @@ def test_results_with_unusual_line_breaks_are_read(
     judge = run.judge(asked)
     monkeypatch.setattr(judge.sdk.files, "content", get)
     monkeypatch.setattr(judge.sdk.batches, "retrieve", get)
-    found = run.do(OpenAIBatches(judge).results("batch", {"x": asked, "y": asked}))
-    assert said(list(found.values())) == [text, text]
+    result = run.do(OpenAIBatches(judge).results("batch", {"x": asked, "y": asked}))
+    assert texts(list(result.values())) == [text, text]

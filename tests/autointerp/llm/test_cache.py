@@ -218,10 +218,10 @@ def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
         writer.stdin.write("go\n")
         writer.stdin.flush()
     assert [(writer.communicate()[0], writer.returncode) for writer in writers] == [("", 0)] * 2
-    wanted = {f"{name}{number}": name for name in "ab" for number in range(200) if number % 4}
-    wanted |= {f"{number}": "same" for number in range(0, 200, 4)}
+    expected = {f"{name}{number}": name for name in "ab" for number in range(200) if number % 4}
+    expected |= {f"{number}": "same" for number in range(0, 200, 4)}
     with opened(tmp_path) as cache:
-        assert {entry["key"]: entry["answer"]["text"] for entry in cache.export()} == wanted
+        assert {entry["key"]: entry["answer"]["text"] for entry in cache.export()} == expected
 
 
 @contextmanager
@@ -246,7 +246,7 @@ def test_a_full_disk_is_told_in_a_line_and_loses_nothing(size: int, tmp_path: Pa
             kept[str(number)] = answer
 
     with opened(tmp_path) as cache:
-        with disk_full_at(90_000), pytest.raises(UserError, match=r"cannot write the cache .*goes on") as caught:
+        with disk_full_at(90_000), pytest.raises(UserError, match=r"cannot write the cache .*continues") as caught:
             fill(cache)
         assert "\n" not in str(caught.value)
     with opened(tmp_path) as cache:

@@ -58,7 +58,7 @@ class Run:
         return self._judges[question.model]
 
     def __call__(self, *questions: Question) -> list[Any]:
-        """Answers and exceptions, each in its question's place."""
+        """Answers and exceptions, each at its question's index."""
 
         async def gathered() -> list[Any]:
             return await asyncio.gather(*map(self.client.answer, questions), return_exceptions=True)
@@ -83,7 +83,7 @@ def requests(model: str, count: int = 6, **more: Any) -> list[Request]:
     return [Request(model, (Message("user", f"question {number}"),), 60, **more) for number in range(count)]
 
 
-def said(answers: Sequence[Any]) -> list[str]:
+def texts(answers: Sequence[Any]) -> list[str]:
     return [answer.text for answer in answers]
 
 
@@ -97,7 +97,7 @@ def test_identical_questions_at_once_are_one_call_and_later_none(fake: FakeApis,
     asked = [*requests(CLAUDE, 5), *requests(GPT, 5)]
     run = Run(tmp_path)
     first = run(*(asked * 4))
-    assert said(first) == right(asked) * 4
+    assert texts(first) == right(asked) * 4
     assert (len(fake.calls()), run.client.tally.calls) == (10, 10)
     again = Run(tmp_path)
     assert again(*asked) == first[:10]
@@ -113,11 +113,11 @@ def test_passing_faults_are_tried_again(fault: str, fake: FakeApis, tmp_path: Pa
     fake.configure(faults={fault: 1}, max_faults_per_request=3)
     asked = [*requests(CLAUDE, 3), *requests(GPT, 3)]
     run = Run(tmp_path, tries=4)
-    assert said(run(*asked)) == right(asked)
+    assert texts(run(*asked)) == right(asked)
     assert (run.client.tally.calls, run.client.tally.retries) == (24, 18)
 
 
-def test_patience_ends_in_a_failure_that_is_not_kept(fake: FakeApis, tmp_path: Path) -> None:
+def test_the_last_try_ends_in_a_failure_that_is_not_kept(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={"503": 1})
     asked = [*requests(CLAUDE, 2), *requests(GPT, 2)]
     run = Run(tmp_path, tries=3)
@@ -125,10 +125,10 @@ def test_patience_ends_in_a_failure_that_is_not_kept(fake: FakeApis, tmp_path: P
     assert all(isinstance(answer, Failure) and "503" in answer.reason for answer in answers)
     assert (len(fake.calls()), run.client.tally.failures, run.client.tally.paid.cost_usd) == (12, 4, 0)
     fake.configure(faults={})
-    assert said(Run(tmp_path)(*asked)) == right(asked)
+    assert texts(Run(tmp_path)(*asked)) == right(asked)
 
 
-def test_a_call_that_hangs_ends_with_its_patience(fake: FakeApis, tmp_path: Path) -> None:
+def test_a_call_that_hangs_ends_at_its_deadline(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={"timeout": 1})
     (answer,) = Run(tmp_path, attempt_seconds=0.1, call_seconds=0.25)(*requests(GPT, 1))
     assert isinstance(answer, Failure)
@@ -140,7 +140,7 @@ def test_a_long_queue_is_no_reason_to_give_up(fake: FakeApis, tmp_path: Path) ->
     fake.configure(max_in_flight=3, latency=0.05)
     asked = requests(GPT, 100)
     run = Run(tmp_path, call_seconds=1.0, tries=50)
-    assert said(run(*asked)) == right(asked)
+    assert texts(run(*asked)) == right(asked)
     took = [call["answered"] for call in fake.calls()]
     assert max(took) - min(took) > 1.3, "the queue was too short to tell anything"
 
@@ -179,7 +179,7 @@ def test_a_whole_text_is_kept_however_odd(fake: FakeApis, tmp_path: Path) -> Non
     fake.configure(faults={"shape": 1})
     asked = requests(GPT, 1)
     odd = Run(tmp_path)(*asked)
-    assert said(odd) != right(asked)
+    assert texts(odd) != right(asked)
     fake.configure(faults={})
     assert Run(tmp_path)(*asked) == odd
     assert len(fake.calls()) == 1
@@ -218,7 +218,7 @@ def test_waits_are_at_least_what_the_server_asks(
 ) -> None:
     fake.configure(faults={"429-after": 1}, max_faults_per_request=3, retry_after=20)
     clock = Clock(monkeypatch)
-    assert said(Run(tmp_path)(*requests(GPT, 1))) == right(requests(GPT, 1))
+    assert texts(Run(tmp_path)(*requests(GPT, 1))) == right(requests(GPT, 1))
     assert [wait for wait in clock.waits if wait] == [20, 20, 20]
     assert clock.now == 1060
     clock.waits.clear()
@@ -248,7 +248,7 @@ def test_concurrency_settles_near_what_the_server_bears(fake: FakeApis, tmp_path
     fake.configure(max_in_flight=8, latency=0.04)
     asked = requests(GPT, 300)
     run = Run(tmp_path)
-    assert said(run(*asked)) == right(asked)
+    assert texts(run(*asked)) == right(asked)
     (limit,) = run.limits._limits.values()
     assert 3 <= limit.limit <= 12, "it began with 16, and might have had 100"
     calls = fake.calls()
@@ -288,6 +288,6 @@ def test_a_budget_is_never_passed_and_nothing_is_paid_twice(model: str, fake: Fa
     assert 0.4 * whole <= paid(fake, model) <= limit
     assert run.client.budget.spent == pytest.approx(paid(fake, model))
     again = Run(tmp_path, None)
-    assert said(again(*asked)) == right(asked)
+    assert texts(again(*asked)) == right(asked)
     assert again.client.tally.cached == len(made)
     assert sum(call["completed"] for call in fake.calls()) == 120

@@ -69,22 +69,22 @@ def test_kinds_by_status_and_body(provider: str, status: int, body: str, kind: s
     variable = PROVIDERS.get(provider).key_variable or ""
     error = faults.status_error(spec, SecretStr(KEY), variable, status, body, {"retry-after": "7"})
     assert (error.kind, error.retry_after) == (kind, 7)
-    said = str(error)
-    assert said.startswith(f"{provider}/some-model: HTTP {status}")
-    assert "\n" not in said
-    assert (variable in said) == (status == 401)
-    assert ("credit is left" in said) == (kind == "fatal" and status in (400, 402, 429))
-    assert ("run the same command" in said) == (kind == "fatal")
+    stated = str(error)
+    assert stated.startswith(f"{provider}/some-model: HTTP {status}")
+    assert "\n" not in stated
+    assert (variable in stated) == (status == 401)
+    assert ("credit is left" in stated) == (kind == "fatal" and status in (400, 402, 429))
+    assert ("run the same command" in stated) == (kind == "fatal")
 
 
 def test_a_flood_of_words_is_cut_and_the_key_taken_out() -> None:
     spec = specs.parse("http://localhost:1/v1#m")
     for status in (400, 401, 500):
         body = f"{KEY}\n\tand {KEY} " + f"bad {KEY} {{0}} %s\n" * 1000
-        said = str(faults.status_error(spec, SecretStr(KEY), "AUTOINTERP_API_KEY", status, body, {}))
-        assert len(said) < LONGEST
-        assert "\n" not in said
-        assert KEY[:8] not in said
+        stated = str(faults.status_error(spec, SecretStr(KEY), "AUTOINTERP_API_KEY", status, body, {}))
+        assert len(stated) < LONGEST
+        assert "\n" not in stated
+        assert KEY[:8] not in stated
         broken = faults.broken(spec, SecretStr(KEY), body)
         assert (broken.kind, KEY[:8] in str(broken), len(str(broken)) < LONGEST) == ("transient", False, True)
 
@@ -121,9 +121,9 @@ def test_dates_to_wait_for() -> None:
             email.utils.formatdate(time.time() + ahead, usegmt=True),
             email.utils.formatdate(time.time() + ahead),
         ):
-            found = faults.retry_after({"retry-after": date})
-            assert found is not None
-            assert ahead - 2 < found <= ahead
+            result = faults.retry_after({"retry-after": date})
+            assert result is not None
+            assert ahead - 2 < result <= ahead
 
 
 def test_no_rubbish_breaks_the_reading_of_headers() -> None:
@@ -133,8 +133,8 @@ def test_no_rubbish_breaks_the_reading_of_headers() -> None:
         letters = list(date)
         for _ in range(rng.randint(1, 8)):
             letters[rng.randrange(len(letters))] = rng.choice("0123456789 ,:+-JanOctZ\x00é")
-        found = faults.retry_after({"retry-after": "".join(letters)})
-        assert found is None or 0 <= found < 1e12
+        result = faults.retry_after({"retry-after": "".join(letters)})
+        assert result is None or 0 <= result < 1e12
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
@@ -153,8 +153,8 @@ def test_a_key_that_the_server_repeats_is_not_shown(provider: str, monkeypatch: 
         monkeypatch.setenv(variable, KEY)
         with pytest.raises(CallError) as caught:
             asyncio.run(ask(f"{provider}/m"))
-    said = str(caught.value)
-    assert (caught.value.kind, KEY in said, "[key]" in said) == ("fatal", False, True)
-    assert variable in said
-    assert "\n" not in said
-    assert len(said) < LONGEST
+    stated = str(caught.value)
+    assert (caught.value.kind, KEY in stated, "[key]" in stated) == ("fatal", False, True)
+    assert variable in stated
+    assert "\n" not in stated
+    assert len(stated) < LONGEST

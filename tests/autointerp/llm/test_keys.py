@@ -110,15 +110,15 @@ def test_another_address_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) 
     assert keys.address(specs.parse("http://localhost:2/v1/#m")) == "http://localhost:2/v1"
 
 
-@pytest.mark.parametrize("place", ["user:pw@", "user@", ":pw@"])
-def test_an_address_with_a_password_is_refused(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("user", ["user:pw@", "user@", ":pw@"])
+def test_an_address_with_a_password_is_refused(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for provider, variable in (("anthropic", "ANTHROPIC_BASE_URL"), ("openai", "OPENAI_BASE_URL")):
-        monkeypatch.setenv(variable, f"http://{place}localhost:1/v1")
+        monkeypatch.setenv(variable, f"http://{user}localhost:1/v1")
         with pytest.raises(UserError, match=f"{variable}.*password") as caught:
             keys.address(specs.parse(f"{provider}/m"))
         assert "pw" not in str(caught.value)
     with pytest.raises(UserError, match="password") as caught:
-        specs.parse(f"http://{place}localhost:1/v1#m")
+        specs.parse(f"http://{user}localhost:1/v1#m")
     assert "pw" not in str(caught.value)
 
 

@@ -49,8 +49,8 @@ async def a_round(limit: AdaptiveLimit, throttled: int = 0, retry_after: float |
     """As many calls at once as the limit lets; the first are throttled, the others succeed."""
     async with AsyncExitStack() as calls:
         began = [await calls.enter_async_context(limit.in_flight()) for _ in range(int(limit.limit))]
-        for place, start in enumerate(began):
-            if place < throttled:
+        for index, start in enumerate(began):
+            if index < throttled:
                 limit.throttled(start, retry_after)
             else:
                 limit.succeeded()

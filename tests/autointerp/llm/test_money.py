@@ -93,7 +93,7 @@ def test_a_price_file_is_laid_over_the_shipped_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"models: {a: {input: 1}}", "models.a.output: field required"),
         (b"models: {a: {input: -1, output: 1}}", "models.a.input"),
@@ -107,13 +107,13 @@ def test_a_price_file_is_laid_over_the_shipped_one(tmp_path: Path) -> None:
         (None, "cannot read"),
     ],
 )
-def test_a_bad_price_file_is_told_in_a_line(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_a_bad_price_file_is_told_in_a_line(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         load_prices(str(path))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -191,7 +191,7 @@ def test_a_call_waits_for_those_under_way_and_a_refusal_says_how_to_go_on() -> N
         assert not waiting.done()
         budget.settle(first, 0.2)
         budget.settle(await waiting, 0.7)
-        with pytest.raises(BudgetReached, match=r"--max-cost 1: \$0.9000 spent; .*same command goes on") as caught:
+        with pytest.raises(BudgetReached, match=r"--max-cost 1: \$0.9000 spent; .*same command continues") as caught:
             await budget.reserve(0.2)
         assert (caught.value.status, "\n" in str(caught.value)) == (1, False)
 

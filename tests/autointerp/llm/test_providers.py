@@ -90,13 +90,13 @@ def hello(model: str, **more: Any) -> Request:
 @pytest.mark.parametrize("fault", get_args(Fault))
 def test_every_fault_becomes_what_it_is(fault: str, model: str, fake: FakeApis) -> None:
     fake.configure(faults={fault: 1}, latency=0.001)
-    wanted = OUTCOMES[fault]
-    if wanted in ("transient", "rate_limit"):
+    expected = OUTCOMES[fault]
+    if expected in ("transient", "rate_limit"):
         error = refused(hello(model), seconds=0.3 if fault == "timeout" else 10)
-        assert (error.kind, error.retry_after) == (wanted, 2.5 if fault == "429-after" else None)
+        assert (error.kind, error.retry_after) == (expected, 2.5 if fault == "429-after" else None)
         return
     completion = ask(hello(model))
-    assert completion.stop == wanted
+    assert completion.stop == expected
     assert completion.usage.calls == 1
     assert (completion.text == HELLO) == (fault == "slow")
 
@@ -196,7 +196,7 @@ def test_logprobs_of_the_answer_are_read_back(fake: FakeApis) -> None:
 
 
 PROMPT = "Einführung 日本:\nthe\tunknown\nstone\tunknown\n"
-SLOTS = tuple(place for place in range(len(PROMPT)) if PROMPT.startswith("unknown", place))
+SLOTS = tuple(index for index in range(len(PROMPT)) if PROMPT.startswith("unknown", index))
 
 
 def test_logprobs_at_the_slots_of_a_prompt_are_read_back(fake: FakeApis) -> None:
@@ -204,9 +204,9 @@ def test_logprobs_at_the_slots_of_a_prompt_are_read_back(fake: FakeApis) -> None
     completion = ask(request)
     assert (completion.text, completion.stop, completion.logprobs) == ("", "stop", ())
     assert len(SLOTS) == 2
-    for slot, found in zip(SLOTS, completion.slots, strict=True):
+    for slot, result in zip(SLOTS, completion.slots, strict=True):
         numbers = script.prompt_logprobs(PROMPT, slot, "unknown")
-        assert {token: found[token] for token in numbers} == numbers
+        assert {token: result[token] for token in numbers} == numbers
     assert completion.usage.tokens_in == -(-len(PROMPT) // 4)
     inside = refused(replace(request, slots=(SLOTS[0], SLOTS[1] + 1)))
     assert inside.kind == "rejected"
@@ -263,8 +263,8 @@ def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: FakeApi
     assert caught.value.kind == "fatal"
     for end, stop in (("content_filter", "refusal"), ("length", "length")):
         cut = WHOLE | {"choices": [{"finish_reason": end, "message": {"content": None}}]}
-        found = judge.read(cut, hello("openai/m", top_logprobs=5))
-        assert (found.text, found.stop, found.usage.tokens_in) == ("", stop, usage["prompt_tokens"])
+        result = judge.read(cut, hello("openai/m", top_logprobs=5))
+        assert (result.text, result.stop, result.usage.tokens_in) == ("", stop, usage["prompt_tokens"])
     with pytest.raises(CallError, match="tool_calls") as caught:
         judge.read(WHOLE | {"choices": [{"finish_reason": "tool_calls", "message": {}}]}, hello("openai/m"))
     assert caught.value.kind == "rejected"

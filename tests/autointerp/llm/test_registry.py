@@ -75,17 +75,17 @@ def test_each_spec_has_its_provider_and_what_that_can_do(name: str) -> None:
 
 
 def test_what_models_can_do() -> None:
-    found = {name: specs.parse(text) for name, text in SPECS.items()}
-    assert [name for name, spec in found.items() if spec.has_logprobs] == ["openai", "hf"]
-    assert [name for name, spec in found.items() if spec.may_have_logprobs] == ["openai", "compatible", "hf"]
-    assert [name for name, spec in found.items() if spec.has_prompt_logprobs] == ["hf"]
-    assert [name for name, spec in found.items() if spec.may_have_prompt_logprobs] == ["compatible", "hf"]
-    assert [name for name, spec in found.items() if spec.has_schema] == ["anthropic", "openai", "compatible"]
-    assert [name for name, spec in found.items() if spec.has_batches] == ["anthropic", "openai"]
+    result = {name: specs.parse(text) for name, text in SPECS.items()}
+    assert [name for name, spec in result.items() if spec.has_logprobs] == ["openai", "hf"]
+    assert [name for name, spec in result.items() if spec.may_have_logprobs] == ["openai", "compatible", "hf"]
+    assert [name for name, spec in result.items() if spec.has_prompt_logprobs] == ["hf"]
+    assert [name for name, spec in result.items() if spec.may_have_prompt_logprobs] == ["compatible", "hf"]
+    assert [name for name, spec in result.items() if spec.has_schema] == ["anthropic", "openai", "compatible"]
+    assert [name for name, spec in result.items() if spec.has_batches] == ["anthropic", "openai"]
     with pytest.raises(UserError, match=r"anthropic/claude-x takes no temperature; set judgement.temperature=null"):
-        specs.refuse_temperature(found["anthropic"], 0.0, "judgement.temperature")
-    specs.refuse_temperature(found["anthropic"], None, "judgement.temperature")
-    specs.refuse_temperature(found["openai"], 0.0, "judgement.temperature")
+        specs.refuse_temperature(result["anthropic"], 0.0, "judgement.temperature")
+    specs.refuse_temperature(result["anthropic"], None, "judgement.temperature")
+    specs.refuse_temperature(result["openai"], 0.0, "judgement.temperature")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR, Bench
+from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR, RunSession
 from tests.conftest import heed_interrupts
 
 FAULTS = {
@@ -25,47 +25,47 @@ VALUES = ("explanation", "simulations", "scores", "judgements")
 
 
 @pytest.mark.parametrize(("features", "at_least"), [(3, 200), pytest.param(30, 2000, marks=pytest.mark.slow)])
-def test_faults_change_no_value(bench: Bench, features: int, at_least: int) -> None:
-    clean = bench.run("clean", "--features", features, cache="a")
+def test_faults_change_no_value(session: RunSession, features: int, at_least: int) -> None:
+    clean = session.run("clean", "--features", features, cache="a")
     assert clean.returncode == 0, clean.stderr
-    assert len(bench.server.calls()) >= at_least
-    before = len(bench.server.calls())
-    bench.server.configure(faults=FAULTS, latency=0.01, retry_after=0.05, hang=30)
-    shutil.copytree(bench.folder / "clean", bench.folder / "faulty")
+    assert len(session.server.calls()) >= at_least
+    before = len(session.server.calls())
+    session.server.configure(faults=FAULTS, latency=0.01, retry_after=0.05, hang=30)
+    shutil.copytree(session.folder / "clean", session.folder / "faulty")
     for name in ("results.jsonl", "leaderboard.json"):
-        (bench.folder / "faulty" / name).unlink()
-    about = json.loads((bench.folder / "faulty" / "run.json").read_text())
-    (bench.folder / "faulty" / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
+        (session.folder / "faulty" / name).unlink()
+    about = json.loads((session.folder / "faulty" / "run.json").read_text())
+    (session.folder / "faulty" / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
     retry_policy = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=1.5")
-    done = bench.run("faulty", "--features", features, *retry_policy, cache="b")
+    done = session.run("faulty", "--features", features, *retry_policy, cache="b")
     assert done.returncode == 0, done.stderr
-    calls = bench.server.calls()[before:]
+    calls = session.server.calls()[before:]
     assert sum(call["fault"] is not None for call in calls) / len(calls) > 0.2
     assert max(Counter(call["body"] for call in calls).values()) <= 8
-    truth, found = bench.results("clean"), bench.results("faulty")
-    assert set(found) == set(truth)
-    assert {row["status"] for row in found.values()} <= {"ok", "undefined", "error"}
-    unharmed = [name for name, row in found.items() if not row["errors"]]
+    truth, result = session.results("clean"), session.results("faulty")
+    assert set(result) == set(truth)
+    assert {row["status"] for row in result.values()} <= {"ok", "undefined", "error"}
+    unharmed = [name for name, row in result.items() if not row["errors"]]
     assert len(unharmed) > 0.9 * len(truth)
     for name in unharmed:
-        assert [found[name][part] for part in VALUES] == [truth[name][part] for part in VALUES]
-        if not found[name]["control_errors"]:
-            assert found[name]["control"] == truth[name]["control"]
-    for name, row in found.items():
+        assert [result[name][part] for part in VALUES] == [truth[name][part] for part in VALUES]
+        if not result[name]["control_errors"]:
+            assert result[name]["control"] == truth[name]["control"]
+    for name, row in result.items():
         for scorer in row["errors"]:
             assert not [score for score in row["scores"] if score.split("/")[0] == scorer], name
 
 
-def test_a_rerun_makes_no_calls(bench: Bench) -> None:
-    assert bench.run("one").returncode == 0
-    count = len(bench.server.calls())
-    again = bench.run("two")
+def test_a_rerun_makes_no_calls(session: RunSession) -> None:
+    assert session.run("one").returncode == 0
+    count = len(session.server.calls())
+    again = session.run("two")
     assert again.returncode == 0, again.stderr
-    assert len(bench.server.calls()) == count
-    assert bench.files("two") == bench.files("one")
-    estimate = bench.run("three", "--dry-run")
+    assert len(session.server.calls()) == count
+    assert session.files("two") == session.files("one")
+    estimate = session.run("three", "--dry-run")
     assert set(estimated_calls(estimate.stdout).values()) == {0}, estimate.stdout
-    assert len(bench.server.calls()) == count
+    assert len(session.server.calls()) == count
 
 
 def estimated_calls(printed: str) -> dict[str, int]:
@@ -75,40 +75,40 @@ def estimated_calls(printed: str) -> dict[str, int]:
     return {stage: int(calls.replace(",", "")) for stage, _, calls, *_ in cells}
 
 
-def test_a_dry_run_counts_the_calls_that_are_then_made(bench: Bench) -> None:
-    estimate = bench.run("one", "--dry-run")
+def test_a_dry_run_counts_the_calls_that_are_then_made(session: RunSession) -> None:
+    estimate = session.run("one", "--dry-run")
     assert estimate.returncode == 0, estimate.stderr
     counted = estimated_calls(estimate.stdout)
-    assert not bench.server.calls()
-    assert bench.run("one").returncode == 0
-    made = Counter(call["path"] for call in bench.server.calls())
+    assert not session.server.calls()
+    assert session.run("one").returncode == 0
+    made = Counter(call["path"] for call in session.server.calls())
     assert made["/v1/messages"] == counted["explain"]
     assert made["/v1/chat/completions"] == pytest.approx(counted["simulate"] + counted["detection"], rel=0.02)
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_kill_and_resume_pays_for_nothing_twice(bench: Bench, times: int) -> None:
+def test_kill_and_resume_pays_for_nothing_twice(session: RunSession, times: int) -> None:
     """SIGKILL at random points; then the files are the undisturbed run's."""
-    bench.server.configure(latency=0.05)
+    session.server.configure(latency=0.05)
     few = ("--set", "runtime.concurrency=20")  # so that not all calls are under way at a kill
-    assert bench.run("whole", *few, cache="a").returncode == 0
-    rng, kills, first = random.Random(0), [], len(bench.server.calls())
+    assert session.run("whole", *few, cache="a").returncode == 0
+    rng, kills, first = random.Random(0), [], len(session.server.calls())
     for _ in range(times):
         process = subprocess.Popen(
-            bench.command("killed", *few), cwd=bench.folder, env=bench.environment("b"),
+            session.command("killed", *few), cwd=session.folder, env=session.environment("b"),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        target = len(bench.server.calls()) + rng.randrange(30, 70)
-        while len(bench.server.calls()) < target and process.poll() is None:
+        target = len(session.server.calls()) + rng.randrange(30, 70)
+        while len(session.server.calls()) < target and process.poll() is None:
             time.sleep(0.02)
         kills.append(time.time())
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    done = bench.run("killed", *few, cache="b")
+    done = session.run("killed", *few, cache="b")
     assert done.returncode == 0, done.stderr
-    assert bench.files("killed") == bench.files("whole")
+    assert session.files("killed") == session.files("whole")
     by_body: dict[str, list[Any]] = {}
-    for call in bench.server.calls()[first:]:
+    for call in session.server.calls()[first:]:
         by_body.setdefault(call["body"], []).append(call)
     for calls in by_body.values():
         for call in calls[:-1]:
@@ -119,129 +119,129 @@ def test_kill_and_resume_pays_for_nothing_twice(bench: Bench, times: int) -> Non
     assert repeated < 0.5 * len(by_body)
 
 
-def test_no_key_is_ever_written(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_key_is_ever_written(session: RunSession, caplog: pytest.LogCaptureFixture) -> None:
     """Everything a run writes, logs of all libraries at debug level and an error that echoes the key included."""
     caplog.set_level(logging.DEBUG)
     for library in ("anthropic", "openai", "httpx2", "httpcore2"):
         caplog.set_level(logging.DEBUG, library)
-    bench.server.configure(faults={"500": 0.05, "garbage": 0.05})
-    done = bench.run("out")
+    session.server.configure(faults={"500": 0.05, "garbage": 0.05})
+    done = session.run("out")
     assert done.returncode == 0, done.stderr[-2000:]
-    bench.server.configure(key="another", echo_key=True)
-    refused = bench.run("fresh", cache="other")
+    session.server.configure(key="another", echo_key=True)
+    refused = session.run("fresh", cache="other")
     assert refused.returncode == 2
-    said = [line for line in refused.stderr.splitlines() if line.startswith("autointerp:")]
-    assert len(said) == 1
-    assert "check ANTHROPIC_API_KEY" in said[0]
+    errors = [line for line in refused.stderr.splitlines() if line.startswith("autointerp:")]
+    assert len(errors) == 1
+    assert "check ANTHROPIC_API_KEY" in errors[0]
     libraries = {record.name.split(".")[0] for record in caplog.records}
     assert libraries >= {"anthropic", "openai"}
     assert "HTTP Request" in caplog.text
     assert "HTTP Response: POST" in caplog.text
     assert not [text for text in (done.stdout, done.stderr, refused.stdout, refused.stderr, caplog.text) if KEY in text]
-    places = [path for path in bench.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
-    assert not places
+    leaks = [path for path in session.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert not leaks
 
 
-def test_missing_keys_are_one_line_before_anything_slow(bench: Bench) -> None:
+def test_missing_keys_are_one_line_before_anything_slow(session: RunSession) -> None:
     began = time.monotonic()
-    done = bench.run("out", ANTHROPIC_API_KEY="")
+    done = session.run("out", ANTHROPIC_API_KEY="")
     assert (done.returncode, done.stderr.strip().count("\n")) == (2, 0), done.stderr
     assert "anthropic/claude-haiku-4-5 needs a key: set ANTHROPIC_API_KEY" in done.stderr
     assert time.monotonic() - began < 20
-    (bench.folder / ".env").write_text(f"ANTHROPIC_API_KEY={KEY}\n")
-    assert bench.run("out", ANTHROPIC_API_KEY="").returncode == 0
+    (session.folder / ".env").write_text(f"ANTHROPIC_API_KEY={KEY}\n")
+    assert session.run("out", ANTHROPIC_API_KEY="").returncode == 0
 
 
-def test_credit_exhausted_in_the_middle_stops_at_once_and_resumes(bench: Bench) -> None:
-    bench.server.configure(credit=80, latency=0.01)
-    stopped = bench.run("out", "--set", "runtime.concurrency=20")
+def test_credit_exhausted_in_the_middle_stops_at_once_and_resumes(session: RunSession) -> None:
+    session.server.configure(credit=80, latency=0.01)
+    stopped = session.run("out", "--set", "runtime.concurrency=20")
     assert stopped.returncode == 2
     assert "no credit is left: top it up, then run the same command" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    calls = bench.server.calls()
+    calls = session.server.calls()
     assert sum(call["completed"] for call in calls) == 80
     assert len(calls) < 80 + 2 * 20
-    bench.server.configure(credit=None)
-    assert bench.run("out").returncode == 0
-    completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
+    session.server.configure(credit=None)
+    assert session.run("out").returncode == 0
+    completed = Counter(call["body"] for call in session.server.calls() if call["completed"])
     assert set(completed.values()) == {1}
 
 
-def test_a_hopeless_run_is_stopped_with_everything_kept(bench: Bench) -> None:
-    bench.server.configure(faults={"shape": 1.0})
-    stopped = bench.run("out", "--fail-on-error", 0.1)
+def test_a_hopeless_run_is_stopped_with_everything_kept(session: RunSession) -> None:
+    session.server.configure(faults={"shape": 1.0})
+    stopped = session.run("out", "--fail-on-error", 0.1)
     assert stopped.returncode == 1
     assert "1 of 9 results are errors, more than --fail-on-error 0.1 allows" in stopped.stderr
     assert "everything is kept" in stopped.stderr
-    assert len(bench.results("out")) >= 1
-    bench.server.configure(faults={})
-    other = bench.run("out", cache="fresh")
+    assert len(session.results("out")) >= 1
+    session.server.configure(faults={})
+    other = session.run("out", cache="fresh")
     assert other.returncode == 0, other.stderr
-    assert not [row for row in bench.results("out").values() if row["errors"]]
+    assert not [row for row in session.results("out").values() if row["errors"]]
 
 
-def test_the_budget_is_never_passed_and_a_new_one_goes_on(bench: Bench) -> None:
+def test_the_budget_is_never_passed_and_a_new_one_continues(session: RunSession) -> None:
     spent: list[float] = []
-    while (stopped := bench.run("out", "--max-cost", "0.012")).returncode and len(spent) < 9:
+    while (stopped := session.run("out", "--max-cost", "0.012")).returncode and len(spent) < 9:
         assert stopped.returncode == 1, stopped.stderr
         assert "stopped before a call that could pass --max-cost 0.012" in stopped.stderr
         spent.append(float(stopped.stderr.split("--max-cost 0.012: $")[1].split(" ")[0]))
     assert stopped.returncode == 0, stopped.stderr
     assert len(spent) > 1
     assert all(0.002 < amount <= 0.012 for amount in spent), spent  # a call's bound is about 0.01
-    completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
+    completed = Counter(call["body"] for call in session.server.calls() if call["completed"])
     assert set(completed.values()) == {1}
-    totals = json.loads((bench.folder / "out" / "run.json").read_text())["totals"]
-    board = json.loads((bench.folder / "out" / "leaderboard.json").read_text())
+    totals = json.loads((session.folder / "out" / "run.json").read_text())["totals"]
+    board = json.loads((session.folder / "out" / "leaderboard.json").read_text())
     assert totals["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in board if row["scorer"] == "detection"))
     assert totals["cost_usd"] > sum(spent)
     assert totals["calls"] == pytest.approx(len(completed), rel=0.02)  # a few texts are asked for two features
-    mystery = f"{bench.server.openai_url}#mystery"
-    unknown = bench.run("other", "--features", 4, "--max-cost", 1, "--explainer", mystery)
+    mystery = f"{session.server.openai_url}#mystery"
+    unknown = session.run("other", "--features", 4, "--max-cost", 1, "--explainer", mystery)
     assert unknown.returncode == 2
     assert "no price is known for" in unknown.stderr
 
 
-def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(bench: Bench) -> None:
-    bench.server.configure(latency=0.2)
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(session: RunSession) -> None:
+    session.server.configure(latency=0.2)
     process = subprocess.Popen(
-        bench.command("out"), cwd=bench.folder, env=bench.environment("cache"),
+        session.command("out"), cwd=session.folder, env=session.environment("cache"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
-    while len(bench.server.calls()) < 60:
+    while len(session.server.calls()) < 60:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "never retrieved" not in said
-    bench.server.configure(latency=0)
-    assert bench.run("out").returncode == 0
-    completed = Counter(call["body"] for call in bench.server.calls() if call["completed"])
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "never retrieved" not in errors
+    session.server.configure(latency=0)
+    assert session.run("out").returncode == 0
+    completed = Counter(call["body"] for call in session.server.calls() if call["completed"])
     assert sum(count > 1 for count in completed.values()) <= 100  # those under way when it was pressed
 
 
 @pytest.mark.parametrize("outs", [["same", "same"], pytest.param(["same", "same", "apart"], marks=pytest.mark.slow)])
-def test_two_processes_share_cache_and_run_folder(bench: Bench, outs: list[str]) -> None:
-    bench.server.configure(latency=0.05)
+def test_two_processes_share_cache_and_run_folder(session: RunSession, outs: list[str]) -> None:
+    session.server.configure(latency=0.05)
     processes = [
         subprocess.Popen(
-            bench.command(out), cwd=bench.folder, env=bench.environment("cache"),
+            session.command(out), cwd=session.folder, env=session.environment("cache"),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for out in outs
     ]  # fmt: skip
-    said = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
     codes = [process.returncode for process in processes]
-    assert sorted(codes[:2]) == [0, 2], said
-    assert "another process is working on" in said[codes[:2].index(2)]
-    assert codes[2:] == [0] * len(codes[2:]), said[2:]
+    assert sorted(codes[:2]) == [0, 2], errors
+    assert "another process is working on" in errors[codes[:2].index(2)]
+    assert codes[2:] == [0] * len(codes[2:]), errors[2:]
     for out in outs[2:]:
-        assert bench.files(out) == bench.files("same")
+        assert session.files(out) == session.files("same")
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "errors"),
     [
         (["--explainer", "anthropic/"], "model spec 'anthropic/' names no model; write anthropic/MODEL"),
         (["--simulator", "claude"], "unknown simulator 'claude'; write anthropic/MODEL"),
@@ -258,27 +258,27 @@ def test_two_processes_share_cache_and_run_folder(bench: Bench, outs: list[str])
         (["--set", "runtime.prices=absent.yaml"], "cannot read the prices absent.yaml"),
     ],
 )
-def test_mistakes_with_judges_are_one_line(bench: Bench, flags: list[str], said: str) -> None:
-    done = bench.run("out", *flags)
+def test_mistakes_with_judges_are_one_line(session: RunSession, flags: list[str], errors: str) -> None:
+    done = session.run("out", *flags)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert errors in done.stderr
     assert done.stderr.strip().count("\n") == 0, done.stderr
-    assert not bench.server.calls()
+    assert not session.server.calls()
 
 
-def test_results_say_what_was_asked_and_what_it_cost(bench: Bench) -> None:
-    assert bench.run("out").returncode == 0
-    about = json.loads((bench.folder / "out" / "run.json").read_text())
+def test_results_say_what_was_asked_and_what_it_cost(session: RunSession) -> None:
+    assert session.run("out").returncode == 0
+    about = json.loads((session.folder / "out" / "run.json").read_text())
     assert {label.split("@")[0] for label in about["prompts"]} == {
         "explainer/tokens", "simulator/lines", "scorer/detection", "again",
     }  # fmt: skip
     assert about["inputs"]["judges"] == [[EXPLAINER], [SIMULATOR]]
-    board = json.loads((bench.folder / "out" / "leaderboard.json").read_text())
+    board = json.loads((session.folder / "out" / "leaderboard.json").read_text())
     assert {row["explainer"] for row in board} == {EXPLAINER}
     models = {row["scorer"].split("/")[0]: (row["simulator"], row["judge"]) for row in board}
     assert models == {"simulation": (SIMULATOR, None), "detection": (None, SIMULATOR)}
     assert {row["scorer"]: row["chance"] for row in board}["detection"] == 0.5
-    for row in bench.results("out").values():
+    for row in session.results("out").values():
         assert row["usage"]["cost_usd"] > 0
         assert row["usage"]["calls"] >= 21
         assert row["explanation"]["prompt"].startswith("explainer/tokens@")

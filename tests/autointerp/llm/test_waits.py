@@ -29,38 +29,38 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
 
 def notes(runtime: Runtime, folder: Path) -> list[str]:
     """The notes during a run of three calls, without its counts."""
-    said: list[str] = []
+    reported: list[str] = []
     answers: dict[int, Completion] = {}
     requests = [Request(MODEL, (Message("user", f"question {number}"),), 60) for number in range(3)]
     with LiveResolver([MODEL], runtime, folder) as resolver:
         tasks = [ask_once(request, lambda answer: answer) for request in requests]
-        resolver.resolve(tasks, answers.__setitem__, lambda: said.append(resolver.note()))
+        resolver.resolve(tasks, answers.__setitem__, lambda: reported.append(resolver.note()))
     assert len(answers) == 3
-    return [note.rpartition("tokens")[2].removeprefix(", ") for note in said]
+    return [note.rpartition("tokens")[2].removeprefix(", ") for note in reported]
 
 
 def test_a_rate_limit_says_for_how_long_no_call_may_start(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(faults={"429-after": 1})
-    found = notes(Runtime(first_wait=0.0), tmp_path)
-    assert [note for note in found if re.fullmatch(r"rate limit: no call may start for [01] s more", note)]
-    assert found[-1] == "", "nothing is waited for at the end"
+    result = notes(Runtime(first_wait=0.0), tmp_path)
+    assert [note for note in result if re.fullmatch(r"rate limit: no call may start for [01] s more", note)]
+    assert result[-1] == "", "nothing is waited for at the end"
 
 
 def test_retries_say_when_the_next_one_is_due(fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     fake.configure(faults={"500": 1})
-    found = notes(Runtime(first_wait=0.5), tmp_path)
-    said = r"waiting [01] s before the next retry \(3 calls failed and are tried again\)"
-    assert [note for note in found if re.fullmatch(said, note)]
-    assert found[-1] == ""
+    result = notes(Runtime(first_wait=0.5), tmp_path)
+    reported = r"waiting [01] s before the next retry \(3 calls failed and are tried again\)"
+    assert [note for note in result if re.fullmatch(reported, note)]
+    assert result[-1] == ""
 
 
 def test_a_batch_says_how_far_and_how_old_it_is(fake: FakeApis, tmp_path: Path) -> None:
     fake.configure(batch_seconds=0.8)
-    found = notes(Runtime(batch=True, poll_seconds=0.1), tmp_path)
-    said = r"waiting for batch \S+: 0 of 3 done, submitted [01] s ago"
-    assert [note for note in found if re.fullmatch(said, note)]
-    assert found[-1] == ""
+    result = notes(Runtime(batch=True, poll_seconds=0.1), tmp_path)
+    reported = r"waiting for batch \S+: 0 of 3 done, submitted [01] s ago"
+    assert [note for note in result if re.fullmatch(reported, note)]
+    assert result[-1] == ""
 
 
 def test_nothing_is_said_while_a_call_is_in_flight(fake: FakeApis, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_rows_of_several_runs_name_run_model_and_corpus(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
-    runs = [run_folder(tmp_path / place / "run", simulated("pca")) for place in "ab"]
+    runs = [run_folder(tmp_path / folder / "run", simulated("pca")) for folder in "ab"]
     assert {row["dictionary"] for row in leaderboard.merge(runs)} == {f"{run}:pca" for run in runs}
 
 

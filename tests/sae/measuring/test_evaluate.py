@@ -77,20 +77,20 @@ def loss_of(world: World, embedded: Tensor) -> float:
 
 
 def test_the_planted_dictionary_by_hand(world: World) -> None:
-    found, x = measured(world, world.words), world.x
+    result, x = measured(world, world.words), world.x
     features = x[:, :8].clip(0)
     x_hat = np.concatenate([features, np.zeros_like(features)], 1)
-    assert found.tokens == len(x) == world.blocks.n_tokens
-    assert 5980 < found.tokens <= 6019
-    assert found.l0 == pytest.approx((features > 0).sum(1).mean())
-    assert found.fvu == pytest.approx(((x - x_hat) ** 2).sum() / ((x - x.mean(0)) ** 2).sum(), rel=1e-6)
-    assert found.density.density_F.numpy() == pytest.approx((features > 0).mean(0))
-    assert (found.density.dead, found.density.ultralow) == (0, None)
-    assert found.density_median == pytest.approx(np.median((features > 0).mean(0)))
-    norms = found.squared_norms
+    assert result.tokens == len(x) == world.blocks.n_tokens
+    assert 5980 < result.tokens <= 6019
+    assert result.l0 == pytest.approx((features > 0).sum(1).mean())
+    assert result.fvu == pytest.approx(((x - x_hat) ** 2).sum() / ((x - x.mean(0)) ** 2).sum(), rel=1e-6)
+    assert result.density.density_F.numpy() == pytest.approx((features > 0).mean(0))
+    assert (result.density.dead, result.density.ultralow) == (0, None)
+    assert result.density_median == pytest.approx(np.median((features > 0).mean(0)))
+    norms = result.squared_norms
     expected = [(y**2).sum(1).mean() for y in (x, x_hat, x - x_hat)]
     assert [norms.activations, norms.reconstructions, norms.errors] == pytest.approx(expected, rel=1e-6)
-    assert sum(found.histogram().counts) == 8
+    assert sum(result.histogram().counts) == 8
 
 
 def test_losses_are_hugging_faces(world: World) -> None:
@@ -100,8 +100,8 @@ def test_losses_are_hugging_faces(world: World) -> None:
     x_hat = torch.cat([x[..., :8].relu(), torch.zeros_like(x[..., 8:])], -1)
     mean = torch.from_numpy(world.x.mean(0)).float().expand_as(x)
     expected = [loss_of(world, each) for each in (x, x_hat, torch.zeros_like(x), mean)]
-    found = [losses.clean, losses.reconstructed, losses.zeroed, losses.averaged]
-    assert found == pytest.approx(expected, rel=1e-5)
+    result = [losses.clean, losses.reconstructed, losses.zeroed, losses.averaged]
+    assert result == pytest.approx(expected, rel=1e-5)
     assert min(expected[2:]) > expected[0]
     recovered = [1 - (expected[1] - expected[0]) / (ablated - expected[0]) for ablated in expected[2:]]
     assert [losses.recovered, losses.recovered_from_mean] == pytest.approx(recovered, rel=1e-3)
@@ -116,19 +116,19 @@ def test_loss_blocks_are_drawn_by_the_seed_and_told(world: World) -> None:
 
 def test_an_identity_recovers_everything(world: World) -> None:
     world = repeating(world)
-    found = measured(world, pca.pca(torch.from_numpy(world.x).float()))
-    assert found.fvu == pytest.approx(0, abs=1e-9)
-    assert found.losses.recovered == pytest.approx(1, abs=1e-4)
-    assert found.losses.recovered_from_mean == pytest.approx(1, abs=1e-4)
+    result = measured(world, pca.pca(torch.from_numpy(world.x).float()))
+    assert result.fvu == pytest.approx(0, abs=1e-9)
+    assert result.losses.recovered == pytest.approx(1, abs=1e-4)
+    assert result.losses.recovered_from_mean == pytest.approx(1, abs=1e-4)
 
 
 def test_directions_by_hand(world: World) -> None:
     doubled = replace(world.words, W_dec_FD=2 * world.words.W_dec_FD[torch.tensor([0, 0, 2, 3, 4, 5, 6, 7])])
-    found = evaluate.directions(doubled)
-    assert found.decoder_norms == (2, 2, 2)
-    assert found.nearest is not None
-    assert found.nearest.similarity_F.tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
-    assert found.paired.similarity_F.tolist() == [1, 0, 1, 1, 1, 1, 1, 1]
+    result = evaluate.directions(doubled)
+    assert result.decoder_norms == (2, 2, 2)
+    assert result.nearest is not None
+    assert result.nearest.similarity_F.tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert result.paired.similarity_F.tolist() == [1, 0, 1, 1, 1, 1, 1, 1]
     assert evaluate.directions(doubled, cosines=False).nearest is None
 
 
@@ -158,17 +158,17 @@ def test_long_blocks_are_read_a_few_at_a_time(world: World, read: list[int], mon
     whole = measured(world, world.words)
     read.clear()
     monkeypatch.setattr(metrics, "TOKENS", 5 * CONTEXT + 3)
-    found = measured(world, world.words)
+    result = measured(world, world.words)
     assert max(read) == 5
-    assert torch.equal(found.density.density_F, whole.density.density_F)
-    assert [found.fvu, found.losses.reconstructed] == pytest.approx([whole.fvu, whole.losses.reconstructed], rel=1e-6)
+    assert torch.equal(result.density.density_F, whole.density.density_F)
+    assert [result.fvu, result.losses.reconstructed] == pytest.approx([whole.fvu, whole.losses.reconstructed], rel=1e-6)
 
 
 def test_cosines_are_left_out_where_they_are_not_wanted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(similarity, "max_cosine_within", None)
-    found = measured(world, world.words, cosines=False)
-    assert found.directions.nearest is None
-    assert found.to_json()["decoder_max_cosine"] is None
+    result = measured(world, world.words, cosines=False)
+    assert result.directions.nearest is None
+    assert result.to_json()["decoder_max_cosine"] is None
 
 
 def test_what_cannot_be_measured_is_refused(world: World) -> None:
@@ -197,9 +197,9 @@ def test_a_permuted_copy_is_the_same(world: World) -> None:
     order = torch.tensor([3, 1, 0, 7, 2, 5, 6, 4])
     words = world.words
     copy = replace(words, W_enc_DF=words.W_enc_DF[:, order], b_enc_F=words.b_enc_F, W_dec_FD=words.W_dec_FD[order])
-    found = compared(world, words, copy)
-    assert found.mmcs is not None
-    for each in (found.mmcs, found.universality):
+    result = compared(world, words, copy)
+    assert result.mmcs is not None
+    for each in (result.mmcs, result.universality):
         assert (each.a_to_b.mean, each.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
         assert each.b_to_a.match_F.tolist() == order.tolist()
 
@@ -210,31 +210,31 @@ def test_universality_is_scipys_in_however_many_passes(
 ) -> None:
     monkeypatch.setattr(compare, "PAIRS", pairs)
     directions = random.random_directions(torch.from_numpy(world.x).float(), 1)
-    found = compared(world, world.words, directions)
+    result = compared(world, world.words, directions)
     passes = -(-8 // max(1, pairs // 32))
     assert sum(read) == passes * len(world.blocks.ids_NC) + 2
     x_BD = torch.from_numpy(world.x).float()
     a, b = (each.encode(x_BD).double().numpy() for each in (world.words, directions))  # scipy keeps single precision
     expected = np.array([[pearsonr(one, other).statistic for other in b.T] for one in a.T])
-    assert found.universality.a_to_b.similarity_F.numpy() == pytest.approx(expected.max(1), abs=1e-6)
-    assert found.universality.b_to_a.similarity_F.numpy() == pytest.approx(expected.max(0), abs=1e-6)
-    assert found.universality.b_to_a.match_F.tolist() == expected.argmax(0).tolist()
-    assert found.tokens == len(x_BD)
+    assert result.universality.a_to_b.similarity_F.numpy() == pytest.approx(expected.max(1), abs=1e-6)
+    assert result.universality.b_to_a.similarity_F.numpy() == pytest.approx(expected.max(0), abs=1e-6)
+    assert result.universality.b_to_a.match_F.tolist() == expected.argmax(0).tolist()
+    assert result.tokens == len(x_BD)
 
 
 def test_several_passes_are_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    reported: list[str] = []
 
     class Told(Silent):
         def say(self, line: str) -> None:
-            said.append(line)
+            reported.append(line)
 
     side = Studied(world.words, world.subject, HOOK)
     compare.compare(side, side, world.blocks, Told)
-    assert not said
+    assert not reported
     monkeypatch.setattr(compare, "PAIRS", 24)
     compare.compare(side, side, world.blocks, Told)
-    assert [line.split(":")[0] for line in said] == ["3 passes of the text"]
+    assert [line.split(":")[0] for line in reported] == ["3 passes of the text"]
 
 
 def test_the_sums_of_one_pass_are_gone_before_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,21 +262,21 @@ def test_activations_of_the_other_side_that_are_not_finite(world: World) -> None
 def test_hook_points_without_a_basis_in_common_have_no_mmcs(world: World) -> None:
     """The heads' outputs are as wide as the residual stream, and nothing else."""
     assert compared(world, world.words, world.words, (HOOK, LATER)).mmcs is not None
-    found = compared(world, world.words, world.words, (HOOK, "blocks.0.attn.hook_z"))
-    assert found.mmcs is None
-    assert found.to_json()["mmcs"] is None
-    assert found.universality.a_to_b.mean is not None
+    result = compared(world, world.words, world.words, (HOOK, "blocks.0.attn.hook_z"))
+    assert result.mmcs is None
+    assert result.to_json()["mmcs"] is None
+    assert result.universality.a_to_b.mean is not None
     assert compared(world, world.words, world.words, ("blocks.0.attn.hook_z",) * 2).mmcs is not None
 
 
 def test_two_hook_points_of_one_model(world: World) -> None:
     """After the block the words are still there, but not alone."""
-    found = compared(world, world.words, world.words, (HOOK, LATER)).universality.a_to_b
+    result = compared(world, world.words, world.words, (HOOK, LATER)).universality.a_to_b
     x_NCD = world.subject.activations(torch.from_numpy(world.blocks.ids_NC).long(), LATER)
     later_BD = x_NCD[torch.arange(CONTEXT) < torch.from_numpy(world.blocks.length_N)[:, None]]
     b = world.words.encode(later_BD).numpy()
     expected = [max(pearsonr(one, other).statistic for other in b.T) for one in world.x[:, :8].T]
-    assert found.similarity_F.numpy() == pytest.approx(np.array(expected), abs=1e-5)
+    assert result.similarity_F.numpy() == pytest.approx(np.array(expected), abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -298,12 +298,12 @@ def test_two_models_have_universality_but_no_mmcs(world: World, other: Path) -> 
     eye = torch.eye(24)[:, :8].contiguous()
     wide = Dictionary("wide", "sae", eye, torch.zeros(8), eye.T.contiguous(), torch.zeros(24))
     sides = Studied(world.words, world.subject, HOOK), Studied(wide, boot(str(other)), HOOK)
-    found = compare.compare(*sides, world.blocks, Silent)
-    assert found.mmcs is None
-    assert found.universality.a_to_b.mean == pytest.approx(1)
-    assert found.universality.a_to_b.match_F.tolist() == list(range(8))
-    said = found.to_json()
-    assert (said["mmcs"], said["b"]["model"]) == (None, str(other))
+    result = compare.compare(*sides, world.blocks, Silent)
+    assert result.mmcs is None
+    assert result.universality.a_to_b.mean == pytest.approx(1)
+    assert result.universality.a_to_b.match_F.tolist() == list(range(8))
+    reported = result.to_json()
+    assert (reported["mmcs"], reported["b"]["model"]) == (None, str(other))
 
 
 def test_two_models_must_share_their_tokenizer(world: World, other: Path) -> None:

@@ -16,10 +16,10 @@ from sae.models.subject import Subject, boot
 def test_reconstruction_by_hand() -> None:
     """Neurons lose the negative parts: FVU is their energy over the variance."""
     x_BD = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0)) + 0.3
-    found = metrics.reconstruction(neurons.neurons(x_BD), x_BD, rows=300)
+    result = metrics.reconstruction(neurons.neurons(x_BD), x_BD, rows=300)
     lost = x_BD.clamp_max(0).square().sum() / (x_BD - x_BD.mean(0)).square().sum()
-    assert found.fvu == pytest.approx(float(lost), rel=1e-5)
-    assert found.l0 == pytest.approx(float((x_BD > 0).sum(1).float().mean()))
+    assert result.fvu == pytest.approx(float(lost), rel=1e-5)
+    assert result.l0 == pytest.approx(float((x_BD > 0).sum(1).float().mean()))
 
 
 def test_dead_share_and_density() -> None:
@@ -52,9 +52,9 @@ def test_recovered_from_mean(planted: Path) -> None:
     assert metrics.cross_entropy(pca.pca(x_BD), against).recovered_from_mean == pytest.approx(1.0, abs=1e-3)
     d = x_BD.shape[1]
     constant = Dictionary("mean", "sae", torch.zeros(d, 4), torch.zeros(4), torch.zeros(4, d), mean_D.float())
-    said = metrics.cross_entropy(constant, against)
-    assert said.recovered_from_mean == pytest.approx(0.0, abs=1e-5)
-    assert said.recovered != pytest.approx(0.0, abs=1e-3)
+    message = metrics.cross_entropy(constant, against)
+    assert message.recovered_from_mean == pytest.approx(0.0, abs=1e-5)
+    assert message.recovered != pytest.approx(0.0, abs=1e-3)
     assert metrics.CrossEntropy(clean=1.0, reconstructed=1.0, zeroed=2.0).recovered_from_mean is None
     assert metrics.CrossEntropy(1.0, 1.0, zeroed=2.0, averaged=1.0).recovered_from_mean is None
     assert metrics.CrossEntropy(1.0, 1.5, zeroed=0.5).recovered is None  # an ablation that helps has no harm to avoid
@@ -69,10 +69,10 @@ def test_density_is_counted_whatever_the_batches(size: int) -> None:
     counts = firing.Firing(6)
     for part_BF in acts_BF.split(size):
         counts.add(part_BF)
-    found = counts.density()
+    result = counts.density()
     assert counts.counts_F.tolist() == [0, 60, 30, 20, 15, 12]
-    assert found.density_F.tolist() == pytest.approx([0, 1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
-    assert (found.dead, found.tokens) == (pytest.approx(1 / 6), 60)
+    assert result.density_F.tolist() == pytest.approx([0, 1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+    assert (result.dead, result.tokens) == (pytest.approx(1 / 6), 60)
 
 
 class Counting(ReLU):
@@ -132,11 +132,11 @@ def spread_of(x_BD: torch.Tensor, size: int) -> metrics.Spread:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_streamed_spread_is_numpys(size: int) -> None:
     x_BD = torch.randn(1000, 6, generator=torch.Generator().manual_seed(0)) + torch.arange(6)
-    found, x = spread_of(x_BD, size), x_BD.double().numpy()
-    assert found.variation == pytest.approx(1000 * x.var(0).sum(), rel=1e-13)
-    assert found.mean_D.numpy() == pytest.approx(x.mean(0), rel=1e-13)
-    assert found.mean_square == pytest.approx((x**2).sum(1).mean(), rel=1e-13)
-    assert found.tokens == 1000
+    result, x = spread_of(x_BD, size), x_BD.double().numpy()
+    assert result.variation == pytest.approx(1000 * x.var(0).sum(), rel=1e-13)
+    assert result.mean_D.numpy() == pytest.approx(x.mean(0), rel=1e-13)
+    assert result.mean_square == pytest.approx((x**2).sum(1).mean(), rel=1e-13)
+    assert result.tokens == 1000
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -178,8 +178,8 @@ def test_every_living_feature_is_in_a_bin() -> None:
 
 def test_ultralow_is_apart_from_dead_and_undefined_on_few_tokens() -> None:
     density_F = torch.tensor([0.0, 5e-7, 1e-6, 0.1], dtype=torch.float64)
-    found = firing.Density(density_F, 10_000_000)
-    assert (found.dead, found.ultralow) == (0.25, 0.25)
+    result = firing.Density(density_F, 10_000_000)
+    assert (result.dead, result.ultralow) == (0.25, 0.25)
     assert firing.Density(density_F, 9_999_999).ultralow is None  # five tokens of so many are noise
     with pytest.raises(ValueError, match="no tokens"):
         firing.Firing(3).density()

@@ -27,20 +27,20 @@ def correlated(a_BF: Tensor, b_BG: Tensor, size: int = 100, chunk: int = 4) -> S
     return sums.nearest(chunk)
 
 
-def assert_nearest(found: Nearest, matrix: np.ndarray, digits: float = 1e-12) -> None:
-    assert found.similarity_F.numpy() == pytest.approx(matrix.max(1), abs=digits)
-    assert found.match_F.tolist() == matrix.argmax(1).tolist()
+def assert_nearest(result: Nearest, matrix: np.ndarray, digits: float = 1e-12) -> None:
+    assert result.similarity_F.numpy() == pytest.approx(matrix.max(1), abs=digits)
+    assert result.match_F.tolist() == matrix.argmax(1).tolist()
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
 def test_max_cosine_is_scipys(chunk: int) -> None:
     a_FD, b_GD = randn(11, 5), randn(7, 5, seed=1)
     expected = 1 - cdist(a_FD.numpy(), b_GD.numpy(), "cosine")
-    found = similarity.max_cosine(a_FD, b_GD, chunk)
-    assert_nearest(found.a_to_b, expected, COSINE)
-    assert_nearest(found.b_to_a, expected.T, COSINE)
-    assert found.a_to_b.mean == pytest.approx(expected.max(1).mean(), abs=COSINE)
-    assert found.b_to_a.mean == pytest.approx(expected.max(0).mean(), abs=COSINE)
+    result = similarity.max_cosine(a_FD, b_GD, chunk)
+    assert_nearest(result.a_to_b, expected, COSINE)
+    assert_nearest(result.b_to_a, expected.T, COSINE)
+    assert result.a_to_b.mean == pytest.approx(expected.max(1).mean(), abs=COSINE)
+    assert result.b_to_a.mean == pytest.approx(expected.max(0).mean(), abs=COSINE)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
@@ -48,30 +48,30 @@ def test_max_cosine_within_is_scipys_without_the_diagonal(chunk: int) -> None:
     w_FD = randn(11, 5)
     expected = 1 - cdist(w_FD.numpy(), w_FD.numpy(), "cosine")
     np.fill_diagonal(expected, -np.inf)
-    found = similarity.max_cosine_within(w_FD, chunk)
-    assert_nearest(found, expected, COSINE)
-    quantiles, wanted = found.quantiles((0.1, 0.5)), np.quantile(expected.max(1), (0.1, 0.5))
-    assert quantiles == pytest.approx(dict(zip((0.1, 0.5), wanted, strict=True)), abs=COSINE)
+    result = similarity.max_cosine_within(w_FD, chunk)
+    assert_nearest(result, expected, COSINE)
+    quantiles, required = result.quantiles((0.1, 0.5)), np.quantile(expected.max(1), (0.1, 0.5))
+    assert quantiles == pytest.approx(dict(zip((0.1, 0.5), required, strict=True)), abs=COSINE)
 
 
 def test_a_permuted_and_rescaled_copy_is_the_same() -> None:
     w_FD, order = randn(9, 6).float(), torch.randperm(9, generator=torch.Generator().manual_seed(2))
-    found = similarity.max_cosine(w_FD, 3 * w_FD[order], chunk=4)
-    assert (found.a_to_b.mean, found.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
-    assert found.b_to_a.match_F.tolist() == order.tolist()
+    result = similarity.max_cosine(w_FD, 3 * w_FD[order], chunk=4)
+    assert (result.a_to_b.mean, result.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
+    assert result.b_to_a.match_F.tolist() == order.tolist()
     acts_BF = randn(300, 9).relu()
-    found = correlated(acts_BF, 5 * acts_BF[:, order] + 7)
-    assert (found.a_to_b.mean, found.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
-    assert found.b_to_a.match_F.tolist() == order.tolist()
+    result = correlated(acts_BF, 5 * acts_BF[:, order] + 7)
+    assert (result.a_to_b.mean, result.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
+    assert result.b_to_a.match_F.tolist() == order.tolist()
 
 
 def test_paired_cosine_is_scipys() -> None:
     a_FD, b_FD = randn(7, 5), randn(7, 5, seed=1)
     b_FD[3], others = 0, [0, 1, 2, 4, 5, 6]
-    found = similarity.paired_cosine(a_FD, b_FD)
+    result = similarity.paired_cosine(a_FD, b_FD)
     expected = [1 - cosine(a, b) for a, b in zip(a_FD[others], b_FD[others], strict=True)]
-    assert found.similarity_F[others].tolist() == pytest.approx(expected)
-    assert (found.undefined, found.match_F.tolist()) == (1, [0, 1, 2, -1, 4, 5, 6])
+    assert result.similarity_F[others].tolist() == pytest.approx(expected)
+    assert (result.undefined, result.match_F.tolist()) == (1, [0, 1, 2, -1, 4, 5, 6])
     with pytest.raises(ValueError, match="no pairs"):
         similarity.paired_cosine(a_FD, b_FD[1:])
 
@@ -105,15 +105,15 @@ def test_long_and_short_directions_are_normalised_in_double() -> None:
 
 
 def test_the_cosines_progress_ends_at_its_total() -> None:
-    said: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
 
     class Told(Silent):
         def update(self, done: int, total: int, note: str | None = None) -> None:
-            said.append((done, total))
+            reported.append((done, total))
 
     similarity.max_cosine_within(randn(7, 3), chunk=3, report=Told)
     similarity.max_cosine(randn(7, 3), randn(4, 3), chunk=3, report=Told)
-    assert said == [(33, 49), (48, 49), (49, 49), (3, 7), (6, 7), (7, 7)]
+    assert reported == [(33, 49), (48, 49), (49, 49), (3, 7), (6, 7), (7, 7)]
 
 
 def test_paired_cosines_are_computed_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,10 +127,10 @@ def test_paired_cosines_are_computed_a_few_rows_at_a_time(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(similarity, "_unit_double", counting)
     monkeypatch.setattr(similarity, "CHUNK", 4)
-    found = similarity.paired_cosine(a_FD, b_FD)
+    result = similarity.paired_cosine(a_FD, b_FD)
     assert sizes == [4, 4, 4, 4, 2, 2]
     expected = [1 - cosine(a, b) for a, b in zip(a_FD, b_FD, strict=True)]
-    assert found.similarity_F.tolist() == pytest.approx(expected)
+    assert result.similarity_F.tolist() == pytest.approx(expected)
 
 
 def test_negated_directions_do_not_match() -> None:
@@ -142,26 +142,26 @@ def test_negated_directions_do_not_match() -> None:
 
 def test_mmcs_depends_on_its_direction() -> None:
     eye_FD = torch.eye(4)
-    found = similarity.max_cosine(eye_FD[:2], eye_FD)
-    assert (found.a_to_b.mean, found.b_to_a.mean) == (1.0, 0.5)
+    result = similarity.max_cosine(eye_FD[:2], eye_FD)
+    assert (result.a_to_b.mean, result.b_to_a.mean) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_duplicated_features_are_each_others_nearest(chunk: int) -> None:
     w_FD = torch.cat([torch.eye(4), torch.eye(4)[:2]])
-    found = similarity.max_cosine_within(w_FD, chunk)
-    assert found.similarity_F.tolist() == [1, 1, 0, 0, 1, 1]
-    assert [found.match_F[index] for index in (0, 1, 4, 5)] == [4, 5, 0, 1]
+    result = similarity.max_cosine_within(w_FD, chunk)
+    assert result.similarity_F.tolist() == [1, 1, 0, 0, 1, 1]
+    assert [result.match_F[index] for index in (0, 1, 4, 5)] == [4, 5, 0, 1]
 
 
 def test_zero_directions_have_no_cosine() -> None:
     w_FD = torch.eye(3)
     w_FD[1] = 0
-    found = similarity.max_cosine(w_FD, torch.eye(3), chunk=2)
-    assert found.a_to_b.similarity_F.isnan().tolist() == [False, True, False]
-    assert found.a_to_b.match_F.tolist() == [0, -1, 2]
-    assert (found.a_to_b.mean, found.a_to_b.undefined) == (1.0, 1)
-    assert found.b_to_a.similarity_F.tolist() == [1, 0, 1]
+    result = similarity.max_cosine(w_FD, torch.eye(3), chunk=2)
+    assert result.a_to_b.similarity_F.isnan().tolist() == [False, True, False]
+    assert result.a_to_b.match_F.tolist() == [0, -1, 2]
+    assert (result.a_to_b.mean, result.a_to_b.undefined) == (1.0, 1)
+    assert result.b_to_a.similarity_F.tolist() == [1, 0, 1]
     alone = similarity.max_cosine_within(torch.ones(1, 3))
     assert (alone.mean, alone.quantiles(), alone.undefined) == (None, {}, 1)
 
@@ -171,9 +171,9 @@ def test_zero_directions_have_no_cosine() -> None:
 def test_universality_is_scipys_however_batched_and_chunked(size: int, chunk: int) -> None:
     a_BF, b_BG = randn(500, 11).relu(), (randn(500, 6) + randn(500, 6, seed=1)).relu()
     expected = np.array([[pearsonr(a, b).statistic for b in b_BG.T.numpy()] for a in a_BF.T.numpy()])
-    found = correlated(a_BF, b_BG, size, chunk)
-    assert_nearest(found.a_to_b, expected)
-    assert_nearest(found.b_to_a, expected.T)
+    result = correlated(a_BF, b_BG, size, chunk)
+    assert_nearest(result.a_to_b, expected)
+    assert_nearest(result.b_to_a, expected.T)
 
 
 def test_batches_longer_than_the_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,12 +188,12 @@ def test_constant_features_have_no_correlation(size: int) -> None:
     """Nor are they anyone's nearest, though every other correlation is negative."""
     a_B1 = randn(100, 1).float()
     constant_B1 = torch.full((100, 1), 0.1)
-    found = correlated(torch.cat([a_B1, constant_B1], 1), torch.cat([constant_B1, -a_B1, 0 * a_B1], 1), size)
-    assert found.a_to_b.similarity_F[0] == pytest.approx(-1)
-    assert found.a_to_b.similarity_F.isnan().tolist() == [False, True]
-    assert found.a_to_b.match_F.tolist() == [1, -1]
-    assert found.b_to_a.match_F.tolist() == [-1, 0, -1]
-    assert (found.a_to_b.undefined, found.b_to_a.undefined) == (1, 2)
+    result = correlated(torch.cat([a_B1, constant_B1], 1), torch.cat([constant_B1, -a_B1, 0 * a_B1], 1), size)
+    assert result.a_to_b.similarity_F[0] == pytest.approx(-1)
+    assert result.a_to_b.similarity_F.isnan().tolist() == [False, True]
+    assert result.a_to_b.match_F.tolist() == [1, -1]
+    assert result.b_to_a.match_F.tolist() == [-1, 0, -1]
+    assert (result.a_to_b.undefined, result.b_to_a.undefined) == (1, 2)
 
 
 def test_a_mean_far_from_zero_costs_no_digits() -> None:
@@ -207,9 +207,9 @@ def test_a_feature_active_once_is_not_constant() -> None:
     for at in (0, 57):
         a_BF = torch.zeros(10_000, 2)
         a_BF[at, 0] = 1e3
-        found = correlated(a_BF, a_BF, size=999)
-        assert found.a_to_b.similarity_F[0] == pytest.approx(1, abs=1e-9)
-        assert found.a_to_b.undefined == 1
+        result = correlated(a_BF, a_BF, size=999)
+        assert result.a_to_b.similarity_F[0] == pytest.approx(1, abs=1e-9)
+        assert result.a_to_b.undefined == 1
 
 
 def test_a_slice_of_a_is_a_slice_of_the_result() -> None:
@@ -223,16 +223,16 @@ def test_a_slice_of_a_is_a_slice_of_the_result() -> None:
 def test_slices_of_a_join_into_the_whole(size: int) -> None:
     a_BF, b_BG = randn(200, 8), randn(200, 5, seed=1)
     a_BF[:, 1], b_BG[:, 2] = 3, 0
-    whole, found = correlated(a_BF, b_BG), similarity.joined([correlated(part, b_BG) for part in a_BF.split(size, 1)])
-    for expected, got in ((whole.a_to_b, found.a_to_b), (whole.b_to_a, found.b_to_a)):
+    whole, result = correlated(a_BF, b_BG), similarity.joined([correlated(part, b_BG) for part in a_BF.split(size, 1)])
+    for expected, got in ((whole.a_to_b, result.a_to_b), (whole.b_to_a, result.b_to_a)):
         torch.testing.assert_close(got.similarity_F, expected.similarity_F, equal_nan=True)
         assert torch.equal(got.match_F, expected.match_F)
 
 
 def test_what_is_reported() -> None:
-    found = Nearest(torch.tensor([0.0, torch.nan, 1.0]), torch.tensor([0, -1, 1])).to_json()
-    assert (found["mean"], found["undefined"]) == (0.5, 1)
-    assert found["quantiles"] == pytest.approx({"0.05": 0.05, "0.25": 0.25, "0.5": 0.5, "0.75": 0.75, "0.95": 0.95})
+    result = Nearest(torch.tensor([0.0, torch.nan, 1.0]), torch.tensor([0, -1, 1])).to_json()
+    assert (result["mean"], result["undefined"]) == (0.5, 1)
+    assert result["quantiles"] == pytest.approx({"0.05": 0.05, "0.25": 0.25, "0.5": 0.5, "0.75": 0.75, "0.95": 0.95})
     none = Nearest(torch.tensor([torch.nan]), torch.tensor([-1])).to_json()
     assert none == {"mean": None, "quantiles": None, "undefined": 1}
 

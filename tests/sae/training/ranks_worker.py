@@ -2,7 +2,7 @@
 
     python -m tests.sae.training.ranks_worker data|features FOLDER
 
-writes FOLDER/RANK.safetensors: of every dictionary its weights, what training goes on from, and what was measured.
+writes FOLDER/RANK.safetensors: of every dictionary its weights, what training continues from, and what was measured.
 """
 
 import os
@@ -56,16 +56,16 @@ def run(ranks: Ranks) -> dict[str, Tensor]:
     rows: list[dict[str, Any]] = []
     own = (x_BD.chunk(ranks.parts)[ranks.part] for x_BD in stream)
     train(learners, islice(own, 10 * STEPS), Silent, EVERY, rows.append)
-    found: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
     for learner in learners:
         name, made = learner.name, learner.trainer
         assert learner.problem is None, learner.problem
-        found |= {f"{name}/state/{key}": value.clone() for key, value in made.tensors().items()}
-        found |= {f"{name}/made/{key}": value for key, value in _tensors(made.dictionary("h", "m", {})).items()}
-        found[f"{name}/measured"] = _measured(name, rows)
+        result |= {f"{name}/state/{key}": value.clone() for key, value in made.tensors().items()}
+        result |= {f"{name}/made/{key}": value for key, value in _tensors(made.dictionary("h", "m", {})).items()}
+        result[f"{name}/measured"] = _measured(name, rows)
         resampled = [row["features"] for row in rows if row["dictionary"] == name and row["status"] == "resampled"]
-        found[f"{name}/resampled"] = torch.tensor(resampled)
-    return found
+        result[f"{name}/resampled"] = torch.tensor(resampled)
+    return result
 
 
 def _silence(learner: Learner, ranks: Ranks) -> None:

@@ -82,15 +82,15 @@ def cut_short(at: int, blow: Callable[[], None] = killed, work: str = "training 
     return report
 
 
-def finish(chosen: TrainConfig) -> Trained:
-    """Train, or go on, to the end."""
-    return run(chosen, Silent)
+def finish(experiment: TrainConfig) -> Trained:
+    """Train, or continue, to the end."""
+    return run(experiment, Silent)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """The metrics, without what depends on the clock."""
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in PASSING} for row in found]
+    rows_read = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in PASSING} for row in rows_read]
 
 
 def assert_same(folder: Path, reference: Path) -> None:

@@ -30,9 +30,9 @@ def batches(seed: int, size: int = 1024, constant: float = 0.5) -> Iterator[Tens
     """Endless batches of sums of 2 of the directions, each 0.5 to 1.5 strong, plus a constant."""
     generator, true_FD = torch.Generator().manual_seed(seed), directions_FD()
     while True:
-        chosen_BK = torch.rand(size, TRUE, generator=generator).topk(ACTIVE).indices
+        kept_BK = torch.rand(size, TRUE, generator=generator).topk(ACTIVE).indices
         strength_BK = 0.5 + torch.rand(size, ACTIVE, generator=generator)
-        yield (true_FD[chosen_BK] * strength_BK[..., None]).sum(1) + constant
+        yield (true_FD[kept_BK] * strength_BK[..., None]).sum(1) + constant
 
 
 def trained(recipe: Recipe, steps: int, x: Iterator[Tensor], where: Workspace | None = None) -> Trainer:

@@ -209,6 +209,6 @@ def test_a_recorded_step_does_the_same(make: Callable[[], recipes.Recipe], monke
         for x_BD in steps:
             learner.step(x_BD)
         made.append((learner.autoencoder.params.buffer.clone(), learner.measure(steps[-1])))
-    (recorded, measured), (eager, wanted) = made
+    (recorded, measured), (eager, expected) = made
     torch.testing.assert_close(recorded, eager, rtol=1e-3, atol=1e-4)
-    assert measured.loss == pytest.approx(wanted.loss, rel=1e-3)
+    assert measured.loss == pytest.approx(expected.loss, rel=1e-3)

@@ -125,7 +125,7 @@ def test_a_full_disk_is_the_users_to_mend_and_spoils_nothing(
 def test_another_number_of_processes_or_another_split_is_refused(learners: list[Learner], tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, Ranks())
     kept.save(10, learners, None)
-    with pytest.raises(UserError, match=r"written by 1 process\(es\), and here are 2; go on with as many"):
+    with pytest.raises(UserError, match=r"written by 1 process\(es\), and here are 2; continue with as many"):
         Checkpoints(tmp_path, Two()).position()
     features, data = Two(), Two()
     data.parts = 2
@@ -136,10 +136,10 @@ def test_another_number_of_processes_or_another_split_is_refused(learners: list[
 
 @pytest.mark.parametrize("damage", ["torn", "other", "missing", "latest"])
 def test_damage_is_one_line(planted: Path, tmp_path: Path, damage: str) -> None:
-    """It names the file and what to do; done so, training begins anew."""
-    chosen = of_planted(planted, tmp_path / "out")
+    """It names the file and what to do; done so, training starts over."""
+    settings = of_planted(planted, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
-        run(chosen, cut_short(20, struck_by_ctrl_c))
+        run(settings, cut_short(20, struck_by_ctrl_c))
     folder = tmp_path / "out" / "checkpoint"
     part = folder / "20.0.safetensors"
     if damage == "torn":
@@ -151,10 +151,10 @@ def test_damage_is_one_line(planted: Path, tmp_path: Path, damage: str) -> None:
     else:
         (folder / "latest.json").write_text("[]")
     with pytest.raises(UserError) as caught:
-        finish(chosen)
+        finish(settings)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"checkpoint {folder / 'latest.json' if damage == 'latest' else part} is damaged (")
     assert line.endswith(f"remove {folder} to start over")
     for path in folder.iterdir():
         path.unlink()
-    assert finish(chosen).about["status"] == "complete"
+    assert finish(settings).about["status"] == "complete"

@@ -84,8 +84,8 @@ def jumprelu(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[T
 
 def largest(pre: Tensor, k: int) -> Tensor:
     """Each row's k largest, rectified, the others 0."""
-    values, places = pre.topk(min(k, pre.shape[-1]))
-    return torch.zeros_like(pre).scatter(-1, places, values.relu())
+    values, indices = pre.topk(min(k, pre.shape[-1]))
+    return torch.zeros_like(pre).scatter(-1, indices, values.relu())
 
 
 def topk(x_BD: Tensor, p: Params, r: Any, c: float, dead: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,7 +145,7 @@ def error_weight(recipe: recipes.Recipe, x_BD: Tensor) -> float:
 def check(autoencoder: Autoencoder, x_BD: Tensor, loss: Callable[[Params], tuple[Tensor, Tensor, Tensor]]) -> None:
     """Two batches' worth: what a first call leaves in buffers must not be felt by the second."""
     autoencoder.gradients(x_BD.flip(0) * 1.5)
-    found = autoencoder.gradients(x_BD)
+    result = autoencoder.gradients(x_BD)
     params = {name: part.clone().requires_grad_() for name, part in autoencoder.params.parts.items()}
     expected, f_BF, error_BD = loss(params)
     expected.backward()
@@ -153,10 +153,10 @@ def check(autoencoder: Autoencoder, x_BD: Tensor, loss: Callable[[Params], tuple
         assert part.grad is not None
         assert float(part.grad.abs().max()) > 1e-4, f"{name} is not tested"
         torch.testing.assert_close(autoencoder.grads[name], part.grad, rtol=TOLERANCE, atol=TOLERANCE, msg=name)
-    torch.testing.assert_close(found.error + found.penalty, expected.detach(), rtol=TOLERANCE, atol=TOLERANCE)
+    torch.testing.assert_close(result.error + result.penalty, expected.detach(), rtol=TOLERANCE, atol=TOLERANCE)
     squared = error_BD.detach().square().sum()
-    torch.testing.assert_close(found.squared_error, squared, rtol=TOLERANCE, atol=TOLERANCE)
-    assert int(found.active) == int((f_BF > 0).sum())
+    torch.testing.assert_close(result.squared_error, squared, rtol=TOLERANCE, atol=TOLERANCE)
+    assert int(result.active) == int((f_BF > 0).sum())
     assert torch.equal(autoencoder.fired_F, (f_BF > 0).any(0))
 
 
@@ -185,11 +185,11 @@ def test_nothing_active(recipe: Any) -> None:
     """The error is then that of the bias alone, and no feature fired."""
     autoencoder, x_BD = setting(recipe)
     autoencoder.params["b_enc"].fill_(-100.0)
-    found = autoencoder.gradients(x_BD)
-    assert int(found.active) == 0
+    result = autoencoder.gradients(x_BD)
+    assert int(result.active) == 0
     assert not autoencoder.fired_F.any()
     away_BD = autoencoder.params["b_dec"] - x_BD
-    torch.testing.assert_close(found.squared_error, away_BD.square().sum())
+    torch.testing.assert_close(result.squared_error, away_BD.square().sum())
     for name in ("W_enc", "W_dec", "b_enc"):
         assert not autoencoder.grads[name].any()
     expected_D = 2 * autoencoder.error_weight * away_BD.mean(0)

@@ -23,18 +23,18 @@ BLOCKS = 240 * 3
 """Full blocks of 32 tokens in the planted corpus."""
 
 
-def prepared(chosen: TrainConfig, folder: Path) -> Inputs:
-    return prepare(chosen, folder, "cpu", torch.float32, Ranks(), Silent)
+def prepared(settings: TrainConfig, folder: Path) -> Inputs:
+    return prepare(settings, folder, "cpu", torch.float32, Ranks(), Silent)
 
 
 def epoch(inputs: Inputs) -> list[tuple[int, ...]]:
     """The blocks that are trained on once through the text."""
-    found: list[tuple[int, ...]] = []
+    result: list[tuple[int, ...]] = []
     for ids_NC, after in inputs.stream.source.chunks(7):
-        found += [tuple(ids_C) for ids_C in ids_NC.tolist()]
+        result += [tuple(ids_C) for ids_C in ids_NC.tolist()]
         if after["epoch"]:
             break
-    return found
+    return result
 
 
 @pytest.fixture
@@ -81,12 +81,12 @@ def test_a_stream_is_gone_on_with_where_it_was_left(planted: Path, tmp_path: Pat
 
 def test_a_hub_dataset_is_streamed(planted: Path, tmp_path: Path, hub: list[int]) -> None:
     """The same text gives the same dictionaries as a file, and a later start skips what was read."""
-    chosen = of_planted(planted, tmp_path / "hub", **STREAMED | {"corpus__source": "hf:someone/words"})
-    assert chosen.corpus.is_streamed
+    settings = of_planted(planted, tmp_path / "hub", **STREAMED | {"corpus__source": "hf:someone/words"})
+    assert settings.corpus.is_streamed
     with pytest.raises(KilledError):
-        run(chosen, cut_short(90))
+        run(settings, cut_short(90))
     n_held_out = max(hub)
-    done = finish(chosen)
+    done = finish(settings)
     assert max(hub) > n_held_out > 0
     as_file = finish(of_planted(planted, tmp_path / "file", **STREAMED)).folder
     for row in done.about["dictionaries"]:

@@ -1,4 +1,4 @@
-"""Several learners on one stream: none disturbs another; trouble is told, and stops only the one that has it."""
+"""Several learners on one stream: none disturbs another; trouble is reported, and stops only the one that has it."""
 
 import math
 from typing import Any
@@ -22,10 +22,10 @@ ALL: list[recipes.Recipe] = [
 ]
 
 
-def run(chosen: list[recipes.Recipe], steps: int, every: int = 10) -> tuple[list[Learner], list[dict[str, Any]]]:
-    """Trained on one stream, and what was told."""
+def run(recipe_list: list[recipes.Recipe], steps: int, every: int = 10) -> tuple[list[Learner], list[dict[str, Any]]]:
+    """Trained on one stream, and what was reported."""
     stream, rows = batches(0, 64), []
-    learners = enrol(chosen, steps, next(stream), workspace())
+    learners = enrol(recipe_list, steps, next(stream), workspace())
     train(learners, stream, Silent, every=every, tell=rows.append)
     return learners, rows
 
@@ -63,8 +63,8 @@ def test_a_loss_that_is_not_finite_stops_only_its_own() -> None:
     assert bad.trainer.steps_done == 10
     assert good.trainer.done
     assert torch.equal(good.trainer.autoencoder.params.buffer, alone.trainer.autoencoder.params.buffer)
-    (told,) = of(rows, "error")
-    assert (told["dictionary"], told["step"], told["problem"]) == ("wild", 10, bad.problem)
+    (reported,) = of(rows, "error")
+    assert (reported["dictionary"], reported["step"], reported["problem"]) == ("wild", 10, bad.problem)
     assert all(math.isfinite(row["loss"]) for row in of(rows, "ok"))
 
 
@@ -82,8 +82,8 @@ def test_no_feature_active_is_warned_of_once() -> None:
     assert learner.problem is None
     silent = [row["step"] for row in of(rows, "ok") if row["l0"] == 0]
     assert len(silent) > 1
-    (told,) = [row for row in of(rows, "warning") if "no feature is active" in row["problem"]]
-    assert told["step"] == silent[0]
+    (reported,) = [row for row in of(rows, "warning") if "no feature is active" in row["problem"]]
+    assert reported["step"] == silent[0]
     assert not of(run(ALL[:1], 20)[1], "warning")
 
 

@@ -25,7 +25,7 @@ ALL: list[recipes.Recipe] = [
 @pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: recipe.architecture)
 def test_gradient_is_nearly_that_of_fp32(recipe: Any) -> None:
     """Of the whole, within 5%; of every part, within 10%: bfloat16's 8 bits, and here and there another choice of k."""
-    x_BD, found = next(batches(0, 512)), {}
+    x_BD, result = next(batches(0, 512)), {}
     for compute in (torch.float32, torch.bfloat16):
         autoencoder = build(recipe, workspace(compute=compute))
         autoencoder.initialise(x_BD, x_BD.mean(0))
@@ -35,8 +35,8 @@ def test_gradient_is_nearly_that_of_fp32(recipe: Any) -> None:
         autoencoder.refresh()
         losses = autoencoder.gradients(x_BD.to(compute))
         assert autoencoder.grads.buffer.dtype == torch.float32
-        found[compute] = (autoencoder.grads, losses)
-    (exact, loss), (rough, rough_loss) = found.values()
+        result[compute] = (autoencoder.grads, losses)
+    (exact, loss), (rough, rough_loss) = result.values()
     assert float((rough.buffer - exact.buffer).norm() / exact.buffer.norm()) < 0.05
     for name, part in exact.parts.items():
         assert float((rough[name] - part).norm() / part.norm()) < 0.1, name

@@ -21,7 +21,7 @@ from tests.conftest import make_once
 from tests.sae.training import ranks_worker as worker
 
 ROOT = Path(__file__).parents[3]
-Found = dict[str, Tensor]
+Results = dict[str, Tensor]
 NAMES = [recipe.label for recipe in worker.RECIPES]
 
 
@@ -37,11 +37,11 @@ def together(folder: Path) -> None:
         for rank in range(2)
     ]  # fmt: skip
     try:
-        said = [process.communicate(timeout=240)[0] for process in started]
+        outputs = [process.communicate(timeout=240)[0] for process in started]
     finally:
         for process in started:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+    assert [process.returncode for process in started] == [0, 0], "\n".join(outputs)
 
 
 def free_ports(count: int) -> list[str]:
@@ -53,7 +53,7 @@ def free_ports(count: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def alone() -> Found:
+def alone() -> Results:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "LOOK_EVERY", worker.LOOK_EVERY)
         return worker.run(Ranks())
@@ -65,24 +65,24 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def by_data(pair: Path) -> list[Found]:
+def by_data(pair: Path) -> list[Results]:
     return [load_file(pair / f"data-{rank}.safetensors") for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
-def by_features(pair: Path) -> list[Found]:
+def by_features(pair: Path) -> list[Results]:
     return [load_file(pair / f"features-{rank}.safetensors") for rank in range(2)]
 
 
-def assert_close(found: Found, wanted: Found, prefix: str) -> None:
+def assert_close(result: Results, expected: Results, prefix: str) -> None:
     """As far as sums in float64 agree that are taken in another order."""
-    names = [name for name in wanted if name.startswith(prefix)]
+    names = [name for name in expected if name.startswith(prefix)]
     assert names
     for name in names:
-        torch.testing.assert_close(found[name], wanted[name], rtol=1e-9, atol=1e-11, equal_nan=True, msg=name)
+        torch.testing.assert_close(result[name], expected[name], rtol=1e-9, atol=1e-11, equal_nan=True, msg=name)
 
 
-def test_what_is_tested_happens(alone: Found) -> None:
+def test_what_is_tested_happens(alone: Results) -> None:
     """Features die, AuxK and resampling bring them back, gradients are clipped, batches are measured."""
     assert all(len(alone[f"{name}/measured"]) == worker.STEPS // worker.EVERY for name in NAMES)
     assert alone["relu/resampled"][0] >= len(worker.SILENCED)
@@ -93,18 +93,18 @@ def test_what_is_tested_happens(alone: Found) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "batch_topk"])
-def test_halves_of_the_batch_teach_as_the_whole(name: str, alone: Found, by_data: list[Found]) -> None:
+def test_halves_of_the_batch_teach_as_the_whole(name: str, alone: Results, by_data: list[Results]) -> None:
     assert_close(by_data[0], alone, f"{name}/")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_processes_that_share_the_batch_stay_bitwise_equal(name: str, by_data: list[Found]) -> None:
+def test_processes_that_share_the_batch_stay_bitwise_equal(name: str, by_data: list[Results]) -> None:
     for key in by_data[0]:
         if key.startswith(f"{name}/"):
             assert torch.equal(by_data[0][key], by_data[1][key]), key
 
 
-def test_batch_topk_keeps_k_in_each_half(by_data: list[Found], alone: Found) -> None:
+def test_batch_topk_keeps_k_in_each_half(by_data: list[Results], alone: Results) -> None:
     l0 = by_data[0]["batch_topk/measured"][:, 1]
     assert (l0 <= 3).all()
     assert (l0 > 2.5).all()
@@ -113,13 +113,13 @@ def test_batch_topk_keeps_k_in_each_half(by_data: list[Found], alone: Found) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_halves_of_the_features_learn_as_all_together(name: str, alone: Found, by_features: list[Found]) -> None:
+def test_halves_of_the_features_learn_as_all_together(name: str, alone: Results, by_features: list[Results]) -> None:
     for kind in ("made", "measured", "resampled"):
         assert_close(by_features[0], alone, f"{name}/{kind}")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_processes_that_share_the_features_give_one_dictionary(name: str, by_features: list[Found]) -> None:
+def test_processes_that_share_the_features_give_one_dictionary(name: str, by_features: list[Results]) -> None:
     for key in by_features[0]:
         shared = "/state/" not in key or key.endswith(("/threshold", "/floor"))
         if key.startswith(f"{name}/") and shared:
@@ -150,7 +150,7 @@ ENVIRONMENT = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MAST
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"MASTER_ADDR": ""}, "WORLD_SIZE is 2, but not set: MASTER_ADDR; start"),
         ({"RANK": "", "MASTER_PORT": ""}, "not set: RANK, MASTER_PORT;"),
@@ -161,11 +161,11 @@ ENVIRONMENT = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MAST
     ],
 )
 def test_a_wrong_environment_is_said_in_a_line(
-    changed: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+    changed: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (ENVIRONMENT | changed).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=said) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         join("data", "cpu")
     assert "\n" not in str(raised.value)
     assert not dist.is_initialized()

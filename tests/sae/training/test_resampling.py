@@ -71,13 +71,13 @@ def test_dead_is_silent_for_so_many_steps() -> None:
 
 def test_losses() -> None:
     trainer, x_BD = at_step(recipe()), next(batches(5, BATCH))
-    found_B = Resampler(trainer).losses(trainer.scaled(x_BD)).double().numpy()
-    np.testing.assert_allclose(found_B, losses(trainer, x_BD), rtol=1e-4)
+    result_B = Resampler(trainer).losses(trainer.scaled(x_BD)).double().numpy()
+    np.testing.assert_allclose(result_B, losses(trainer, x_BD), rtol=1e-4)
 
 
 def test_as_many_inputs_are_looked_at_as_wanted() -> None:
-    for inputs, wanted in ((4 * BATCH, 4), (4 * BATCH + 1, 5), (1, 1)):
-        assert Resampler(at_step(recipe(inputs=inputs))).batches_wanted == wanted
+    for inputs, required in ((4 * BATCH, 4), (4 * BATCH + 1, 5), (1, 1)):
+        assert Resampler(at_step(recipe(inputs=inputs))).n_batches == required
 
 
 def test_inputs_are_drawn_in_proportion_to_squared_loss() -> None:

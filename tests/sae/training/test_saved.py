@@ -54,12 +54,12 @@ def test_raw_activations_are_encoded_as_scaled_ones_were(recipe: Any) -> None:
     assert trainer.scale > 20
     x_BD, dictionary = next(stream), trainer.dictionary("hook", "model", {"note": 1})
     expected_BF = features(trainer, x_BD / trainer.scale)
-    found_BF = dictionary.encode(x_BD)
+    result_BF = dictionary.encode(x_BD)
     assert 0.02 < float((expected_BF > 0).double().mean()) < 0.9
-    torch.testing.assert_close(found_BF, trainer.scale * expected_BF, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(result_BF, trainer.scale * expected_BF, rtol=1e-3, atol=1e-3)
     p = trainer.autoencoder.params.parts
     made_BD = expected_BF @ p["W_dec"] + p.get("b_dec", torch.zeros(D))
-    torch.testing.assert_close(dictionary.decode(found_BF), trainer.scale * made_BD, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(dictionary.decode(result_BF), trainer.scale * made_BD, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(dictionary.W_dec_FD.norm(dim=1), torch.ones(F))
 
 

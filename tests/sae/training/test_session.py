@@ -62,15 +62,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_user_trains(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, out = written(tmp_path), tmp_path / "out"
     done = invoked(config, "--out", out)  # in a process of its own: with Ctrl-C, below
-    shown, told = done.stdout, done.stderr
-    assert done.exit_code == 0, told
+    shown, progress = done.stdout, done.stderr
+    assert done.exit_code == 0, progress
     assert_same(out, undisturbed)
     assert sorted(path.name for path in out.iterdir()) == sorted([*NAMES, "metrics.jsonl", "subject", "train.json"])
     table = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.startswith(NAMES)}
     assert list(table) == list(NAMES)
     assert table[NAMES[0]][:2] == ["128", "4"]
     assert shown.splitlines()[-1] == f"next: sae eval {' '.join(f'{out}/{name}' for name in NAMES)}"
-    assert "dead features start over" in told
+    assert "dead features start over" in progress
     # again: everything is there, so nothing is trained or written
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     monkeypatch.setattr("sae.training.session.Session", None)
@@ -99,10 +99,10 @@ def test_dictionaries_say_where_they_come_from(undisturbed: Path) -> None:
 
 def test_the_small_training_has_all_that_resuming_must_restore(undisturbed: Path) -> None:
     """AuxK at work across a checkpoint, and features that were resampled at one."""
-    found = rows(undisturbed)
-    assert any(row["dictionary"] == NAMES[0] and row["step"] == 70 and row["dead"] > 0 for row in found)
-    assert [row["step"] for row in found if row["status"] == "resampled"] == [48, 70]
-    assert all(row["features"] for row in found if row["status"] == "resampled")
+    result = rows(undisturbed)
+    assert any(row["dictionary"] == NAMES[0] and row["step"] == 70 and row["dead"] > 0 for row in result)
+    assert [row["step"] for row in result if row["status"] == "resampled"] == [48, 70]
+    assert all(row["features"] for row in result if row["status"] == "resampled")
 
 
 def test_ctrl_c_and_the_same_command_again(undisturbed: Path, tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_ctrl_c_and_the_same_command_again(undisturbed: Path, tmp_path: Path) ->
     process = started(config, out)
     wait_for(out / "checkpoint" / "latest.json", process)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert told.splitlines()[-1] == "sae: stopped; the same command continues from here"
-    assert "Traceback" not in told
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "sae: stopped; the same command continues from here"
+    assert "Traceback" not in errors
     assert not list(out.glob("*/dictionary.json"))
     assert invoked(config, "--out", out).exit_code == 0
     assert_same(out, undisturbed)
@@ -197,8 +197,8 @@ def test_a_kill_while_the_dictionaries_are_saved(
 
 def test_another_trainings_folder_is_refused(undisturbed: Path, tmp_path: Path) -> None:
     config = written(tmp_path)
-    said = refused(config, "--out", undisturbed, "--set", "dictionaries.0.k=5", "--seed", 1)
-    assert said.startswith(f"sae: {undisturbed} was trained with other settings (seed, dictionaries.0.k); ")
+    message = refused(config, "--out", undisturbed, "--set", "dictionaries.0.k=5", "--seed", 1)
+    assert message.startswith(f"sae: {undisturbed} was trained with other settings (seed, dictionaries.0.k); ")
     assert "(subject.toy.seed)" in refused(config, "--out", undisturbed, "--set", "subject.toy.seed=1")
     assert "(dictionaries)" in refused(
         config, "--out", undisturbed, "--set", "dictionaries=[{architecture: topk, k: 3}]"
@@ -235,16 +235,16 @@ def test_one_that_goes_wrong_is_told_and_the_others_are_finished(undisturbed: Pa
     given = [config, "--out", out, "--set", "dictionaries.0.lr=1e6", "--set", "dictionaries.1.lr=.inf"]
     done = invoked(*given)
     assert done.exit_code == 2
-    said = done.stderr.strip().splitlines()
-    assert any(line.startswith(f"{NAMES[0]}, step 10: its loss is ") for line in said)
-    assert said[-1].startswith(f"sae: dictionary {NAMES[0]} was not finished: its loss is ")
-    assert f"; dictionary {NAMES[1]} was not finished: its loss is nan at step 10: lower lr, or clip" in said[-1]
+    message = done.stderr.strip().splitlines()
+    assert any(line.startswith(f"{NAMES[0]}, step 10: its loss is ") for line in message)
+    assert message[-1].startswith(f"sae: dictionary {NAMES[0]} was not finished: its loss is ")
+    assert f"; dictionary {NAMES[1]} was not finished: its loss is nan at step 10: lower lr, or clip" in message[-1]
     failed = [row for row in rows(out) if row["status"] == "error"]
     assert [(row["dictionary"], row["step"]) for row in failed] == [(NAMES[0], 10), (NAMES[1], 10)]
     assert not (out / NAMES[0]).exists()
     assert formats.load(out / NAMES[2]).W_enc_DF.equal(formats.load(undisturbed / NAMES[2]).W_enc_DF)
     again = invoked(*given)
-    assert (again.exit_code, again.stderr.strip()) == (2, said[-1])
+    assert (again.exit_code, again.stderr.strip()) == (2, message[-1])
     assert again.stdout == done.stdout
 
 
@@ -275,5 +275,5 @@ def test_what_cannot_be_trained(planted: Path, tmp_path: Path) -> None:
     assert "k = 900" in refused(*given, "--set", "dictionaries.1.k=900", "--out", tmp_path / "c")
     assert "cannot load model" in refused(*given, "--model", tmp_path / "nothing", "--out", tmp_path / "d")
     if not torch.cuda.is_available():
-        said = refused(*given, "--set", "runtime.device=cuda", "--out", tmp_path / "e")
-        assert "cannot train on device cuda" in said
+        message = refused(*given, "--set", "runtime.device=cuda", "--out", tmp_path / "e")
+        assert "cannot train on device cuda" in message

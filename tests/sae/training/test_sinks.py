@@ -81,18 +81,18 @@ def test_all_are_told_and_closed_whatever_happens(tmp_path: Path, wandb: Wandb) 
 
 def test_a_training_reports_to_weights_and_biases(planted: Path, tmp_path: Path, wandb: Wandb) -> None:
     """Resumed, it reports to the same run."""
-    chosen = of_planted(planted, tmp_path / "out", runtime__wandb="features")
+    experiment = of_planted(planted, tmp_path / "out", runtime__wandb="features")
     with pytest.raises(KeyboardInterrupt):
-        run(chosen, cut_short(45, struck_by_ctrl_c))
-    finish(chosen)
+        run(experiment, cut_short(45, struck_by_ctrl_c))
+    finish(experiment)
     first, second = wandb.begun
     assert first == second
     assert (first["project"], first["name"], first["resume"]) == ("features", "out", "allow")
     assert first["id"].startswith("out-"), "other folders of that name are other runs"
     assert first["config"]["steps"] == 100
     assert wandb.finished == 2
-    told = [(row["step"], row["fvu"]) for row in rows(tmp_path / "out") if row["dictionary"] == "topk_4x_k4"]
-    assert [(step, row["fvu/topk_4x_k4"]) for step, row in wandb.logged if "fvu/topk_4x_k4" in row] == told
+    expected = [(row["step"], row["fvu"]) for row in rows(tmp_path / "out") if row["dictionary"] == "topk_4x_k4"]
+    assert [(step, row["fvu/topk_4x_k4"]) for step, row in wandb.logged if "fvu/topk_4x_k4" in row] == expected
 
 
 def test_without_it_one_line_says_what_to_install(

@@ -25,10 +25,10 @@ def test_top_k(n_features: int, k: int) -> None:
 
 def test_top_k_within_one_group() -> None:
     """All of the largest in one group of the first stage (features a stride apart), or side by side."""
-    for places in (range(0, 1024, 128), range(5, 13)):
+    for positions in (range(0, 1024, 128), range(5, 13)):
         pre_BF = random(4, 1024)
-        pre_BF[:, list(places)] += 100
-        assert sorted(top_k(pre_BF, 8)[1][2].tolist()) == list(places)
+        pre_BF[:, list(positions)] += 100
+        assert sorted(top_k(pre_BF, 8)[1][2].tolist()) == list(positions)
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 0.94, 0.9499, 0.9501, 0.96, 1.0, None])

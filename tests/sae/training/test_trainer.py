@@ -1,4 +1,4 @@
-"""One trainer: scale, dead features, what is measured, going on from a saved state."""
+"""One trainer: scale, dead features, what is measured, continuing from a saved state."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +37,7 @@ def go(trainer: Trainer, stream: Iterator[Tensor], until: int) -> None:
     while trainer.steps_done < until:
         if due(trainer):
             resampler = Resampler(trainer)
-            for _ in range(resampler.batches_wanted):
+            for _ in range(resampler.n_batches):
                 resampler.add(next(stream))
             assert resampler.finish() > 0
         trainer.step(next(stream))
@@ -75,12 +75,12 @@ def test_measured_is_of_the_batch_before_its_update() -> None:
     trainer, stream = trained(ALL["topk"], 5, batches(0, 128)), batches(1, 128)
     x_BD, dictionary = next(stream), trainer.dictionary("hook", "model", {})
     trainer.step(x_BD)
-    found, f_BF = trainer.measure(x_BD), dictionary.encode(x_BD)
+    result, f_BF = trainer.measure(x_BD), dictionary.encode(x_BD)
     squared = (dictionary.decode(f_BF) - x_BD).square().sum()
-    assert found.l0 == pytest.approx(float((f_BF > 0).sum(1).double().mean()))
-    assert found.fvu == pytest.approx(float(squared / (x_BD - x_BD.mean(0)).square().sum()), rel=1e-4)
+    assert result.l0 == pytest.approx(float((f_BF > 0).sum(1).double().mean()))
+    assert result.fvu == pytest.approx(float(squared / (x_BD - x_BD.mean(0)).square().sum()), rel=1e-4)
     expected = trainer.autoencoder.error_weight * float(squared) / 128 / trainer.scale**2
-    assert found.loss == pytest.approx(expected, rel=1e-4)
+    assert result.loss == pytest.approx(expected, rel=1e-4)
 
 
 def test_penalty_rises_with_the_share_of_steps_done() -> None:
@@ -90,9 +90,9 @@ def test_penalty_rises_with_the_share_of_steps_done() -> None:
     for step in range(20):
         x_BD, before = next(stream), trainer.dictionary("hook", "model", {})
         trainer.step(x_BD)
-        found, f_BF = trainer.losses, before.encode(x_BD) / trainer.scale
-        assert found is not None
-        penalty = 128 * float(found.penalty)
+        result, f_BF = trainer.losses, before.encode(x_BD) / trainer.scale
+        assert result is not None
+        penalty = 128 * float(result.penalty)
         assert penalty == pytest.approx(0.1 * min(1, step / 10) * float(f_BF.sum()), rel=1e-3, abs=1e-3)
 
 
@@ -164,8 +164,8 @@ def test_restored_training_goes_on_bitwise(recipe: Any, stop: int) -> None:
         assert torch.equal(resumed.tensors()[name], tensor), name
     assert resumed.facts() == whole.facts()
     x_BD = rest[0]
-    found, expected = (trainer.dictionary("hook", "model", {}) for trainer in (resumed, whole))
-    assert torch.equal(found.reconstruct(x_BD), expected.reconstruct(x_BD))
+    result, expected = (trainer.dictionary("hook", "model", {}) for trainer in (resumed, whole))
+    assert torch.equal(result.reconstruct(x_BD), expected.reconstruct(x_BD))
 
 
 def test_other_seeds_begin_elsewhere(recipe: Any) -> None:

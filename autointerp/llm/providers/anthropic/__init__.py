@@ -1,4 +1,4 @@
-"""The provider `anthropic`: Anthropic's API. The SDK loads when a model is opened."""
+"""Registers the provider `anthropic`: Anthropic's API. The SDK loads when a model is opened."""
 
 from __future__ import annotations
 

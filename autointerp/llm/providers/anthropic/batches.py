@@ -1,4 +1,4 @@
-"""Anthropic's Message Batches."""
+"""Sends requests through Anthropic's Message Batches API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AnthropicBatches:
-    """The Message Batches API of a Claude model."""
+    """Uses the Message Batches API of a Claude model."""
 
     most = 10_000
 

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API through its official SDK, whose own retries are off."""
+"""Calls Anthropic's Messages API through its official SDK, whose own retries are off."""
 
 import json
 from typing import Any
@@ -21,11 +21,11 @@ STOPS: dict[str | None, StopReason] = {
 
 
 class _Http(Gate, anthropic.DefaultAioHttpClient):
-    """The SDK's client over aiohttp, which takes half the CPU of the usual transport."""
+    """Runs the SDK's client over aiohttp, which takes half the CPU of the usual transport."""
 
 
 class AnthropicProvider(HostedProvider):
-    """A Claude model, `anthropic/MODEL`. Its tokens have no log-probabilities."""
+    """Asks a Claude model, `anthropic/MODEL`. Its tokens have no log-probabilities."""
 
     sdk: anthropic.AsyncAnthropic
     Http = _Http

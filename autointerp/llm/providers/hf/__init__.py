@@ -1,4 +1,4 @@
-"""The provider `hf`: a causal language model in this process, through transformers. torch loads when it is opened."""
+"""Registers the provider `hf`: a causal language model in this process, by transformers. torch loads on opening."""
 
 from __future__ import annotations
 

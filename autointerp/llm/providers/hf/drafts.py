@@ -1,4 +1,4 @@
-"""The network's input and output in token ids: a prompt with positions to read, and a text being generated.
+"""Defines the network's input and output in token ids: a prompt with positions to read, a text being generated.
 
 Shape suffix: V vocabulary.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in token ids."""
+    """Holds a prompt in token ids."""
 
     ids: list[int]
     positions: tuple[int, ...] = ()
@@ -24,10 +24,10 @@ class Prompt:
 
 @dataclass
 class Draft:
-    """A text being generated."""
+    """Holds a text being generated."""
 
     prompt: Prompt
-    room: float
+    max_tokens: float
     """The most tokens it may get."""
     ends: set[int | None]
     """Tokens that end it."""
@@ -36,7 +36,7 @@ class Draft:
     top: int
     """How many log-probabilities to keep at each position, in `likely`."""
     seed: int
-    """Of its own samples."""
+    """Seed of its own samples."""
     ids: list[int] = field(default_factory=list)
     likely: list[dict[int, float]] = field(default_factory=list)
     """For each token, log-probabilities by token id."""
@@ -57,7 +57,7 @@ class Draft:
             top = logprobs_V.topk(min(self.top, len(logprobs_V)))
             likely = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
             self.likely.append(likely | {token: float(logprobs_V[token])})
-        if len(self.ids) >= self.room:
+        if len(self.ids) >= self.max_tokens:
             self.stop = "length"
         return token
 

@@ -1,4 +1,4 @@
-"""What language models and embedders in this process share: the device, the weights' fingerprint, loading.
+"""Shares what language models and embedders in this process need: device, weights' fingerprint, loading.
 
 torch and transformers load inside the functions.
 """
@@ -13,7 +13,7 @@ from sae.common.files import sha256_of_path
 
 @dataclass(frozen=True)
 class Loaded:
-    """A causal language model, ready to answer, and its tokenizer."""
+    """Holds a causal language model, ready to answer, and its tokenizer."""
 
     model: Any
     tokenizer: Any

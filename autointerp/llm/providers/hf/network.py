@@ -1,4 +1,4 @@
-"""A causal language model that keeps what its last prompts with slots began with, so that this is run once.
+"""Runs a causal language model; keeps the shared beginning of its last prompts with slots, to run it only once.
 
 The other prompts of a batch change no answer beyond rounding.
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """A causal language model, with the keys and values of what its last prompts with slots began with."""
+    """Runs a causal language model; keeps keys and values of the shared beginning of its last prompts with slots."""
 
     def __init__(self, model: Any) -> None:
         self.tokens_run = 0

@@ -1,4 +1,4 @@
-"""A causal language model in this process, through transformers. Calls that wait at the same time run as one batch.
+"""Runs a causal language model in this process, by transformers. Calls that wait at the same time run as one batch.
 
 torch and transformers load with the first model, not with this module. `tokens` turns texts to token ids and back,
 `network` and `drafts` compute on token ids. Shape suffixes: S slots of a prompt, N numbers.
@@ -20,7 +20,7 @@ from sae.common.files import sha256_of
 
 @dataclass(eq=False)
 class _Call:
-    """A request in tokens, then its answer."""
+    """Holds a request in tokens, then its answer."""
 
     request: Request
     prompt: Prompt
@@ -28,7 +28,7 @@ class _Call:
 
 
 class LocalProvider(Provider):
-    """A language model in one worker thread. A JSON schema in a request is ignored: nothing constrains the answer.
+    """Runs a language model in one worker thread. Ignores a request's JSON schema: nothing constrains the answer.
 
     A slot is answered with the log-probabilities of the numbers 0 to 10 under the full softmax. In float32 (CPU) the
     other prompts of a batch change those by about 1e-6, in bfloat16 (CUDA) by that type's rounding. A temperature of
@@ -117,8 +117,8 @@ class LocalProvider(Provider):
         return [self.tokens.finished(draft) for draft in drafts]
 
     def _draft(self, request: Request, prompt: Prompt) -> Draft:
-        room = min(request.max_tokens, self.network.context - len(prompt.ids))
-        return Draft(prompt, room, self._ends, request.temperature, request.top_logprobs, _seed(request))
+        max_tokens = min(request.max_tokens, self.network.context - len(prompt.ids))
+        return Draft(prompt, max_tokens, self._ends, request.temperature, request.top_logprobs, _seed(request))
 
 
 def _seed(request: Request) -> int:

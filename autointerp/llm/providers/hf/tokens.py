@@ -24,7 +24,7 @@ FENCED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}|[{OPEN}{CLOSE}]")
 
 
 class Tokens:
-    """A tokenizer, with what a language model's provider needs of it."""
+    """Turns texts to token ids and back, as a language model's provider needs it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -113,7 +113,7 @@ class Tokens:
             return str(self._tokenizer.apply_chat_template([merged, *turns[2:]], **options))
 
     def _inside(self, text: str, *, markup: bool = False) -> list[int]:
-        """Tokenize a text that goes on after another.
+        """Tokenize a text that follows another.
 
         Some tokenizers (Llama 2's) begin every text with a space that is not in it; so the text is tokenized after a
         newline, with which neither words nor numbers merge.

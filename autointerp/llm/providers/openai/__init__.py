@@ -1,4 +1,4 @@
-"""The provider `openai`: OpenAI's API. The SDK loads when a model is opened."""
+"""Registers the provider `openai`: OpenAI's API. The SDK loads when a model is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI's Batch API."""
+"""Sends requests through OpenAI's Batch API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAG = "autointerp"
 
 
 class OpenAIBatches:
-    """The Batch API of an OpenAI model, over uploaded files of Chat Completions requests."""
+    """Uses the Batch API of an OpenAI model, over uploaded files of Chat Completions requests."""
 
     most = 10_000
 

@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions (and Completions, for the prompt's log-probabilities) through its official SDK.
+"""Calls OpenAI's Chat Completions (and Completions, for the prompt's log-probabilities) through its official SDK.
 
 Serves `openai/MODEL` and every server that speaks the same protocol. The SDK's own retries are off.
 """
@@ -19,16 +19,16 @@ from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
 
 MOST_LOGPROBS = 20
-"""The API's limit for generated tokens."""
+"""Most log-probabilities that the API gives for one generated token."""
 STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
 
 
 class _Http(Gate, openai.DefaultAioHttpClient):
-    """The SDK's client over aiohttp, which takes half the CPU of the usual transport."""
+    """Runs the SDK's client over aiohttp, which takes half the CPU of the usual transport."""
 
 
 class ChatProvider(HostedProvider):
-    """A model behind OpenAI's protocol."""
+    """Asks a model by OpenAI's protocol."""
 
     sdk: openai.AsyncOpenAI
     Http = _Http
@@ -92,7 +92,7 @@ class ChatProvider(HostedProvider):
 
 
 class OpenAIProvider(ChatProvider):
-    """A model of OpenAI's, `openai/MODEL`."""
+    """Asks a model of OpenAI, `openai/MODEL`."""
 
     max_tokens_name = "max_completion_tokens"  # its newer models take no other
 
@@ -102,7 +102,7 @@ class OpenAIProvider(ChatProvider):
 
 
 class CompatibleProvider(ChatProvider):
-    """A model on a server of one's own, `http://host:port/v1#MODEL`."""
+    """Asks a model on your own server, `http://host:port/v1#MODEL`."""
 
     max_tokens_name = "max_tokens"  # most servers know only the old name
 

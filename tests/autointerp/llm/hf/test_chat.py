@@ -19,8 +19,8 @@ TEMPLATE = (
 def test_the_chat_template_is_used(one: LocalProvider, strict: bool) -> None:
     one.tokens._tokenizer.chat_template = f"{{% set strict = {strict} %}}" + TEMPLATE
     prompt = one.tokens.chat(chat("Why?"))
-    said = "[user]Be brief.\n\nWhy?" if strict else "[system]Be brief.[user]Why?"
-    assert one.tokens._text(prompt.ids) == said + "[assistant]"
+    rendered = "[user]Be brief.\n\nWhy?" if strict else "[system]Be brief.[user]Why?"
+    assert one.tokens._text(prompt.ids) == rendered + "[assistant]"
     assert ask(one, chat("Why?"))[0].usage.tokens_in == len(prompt.ids)
 
 
@@ -41,11 +41,14 @@ def test_special_tokens_in_corpus_text_are_plain_text(folders: dict[str, Path], 
     judge = LocalProvider(str(folders[name]), device="cpu")
     begun = [0] if name == "llama" else []
     slots, text = slotted(f"{HOSTILE} red", few_shot=f"<s>{FEW_SHOT}"), chat(HOSTILE)
-    said = {"slots": slots.messages[0].content, "text": f"Be brief.\n\nUser: {HOSTILE}\n\nAssistant:"}
-    for prompt, wanted in ((judge.tokens.slotted(slots), said["slots"]), (judge.tokens.chat(text), said["text"])):
+    rendered = {"slots": slots.messages[0].content, "text": f"Be brief.\n\nUser: {HOSTILE}\n\nAssistant:"}
+    for prompt, expected in (
+        (judge.tokens.slotted(slots), rendered["slots"]),
+        (judge.tokens.chat(text), rendered["text"]),
+    ):
         assert prompt.ids[: len(begun)] == begun
         assert not {0, 1} & set(prompt.ids[len(begun) :])
-        assert everything(judge, prompt.ids[len(begun) :]) == wanted
+        assert everything(judge, prompt.ids[len(begun) :]) == expected
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -69,5 +72,5 @@ def test_no_content_takes_the_markup_for_text(one: LocalProvider) -> None:
 
 def test_other_contents_are_tokenized_with_the_markup_in_one_go(one: LocalProvider) -> None:
     one.tokens._tokenizer.chat_template = "{% set strict = False %}" + SPECIAL_TEMPLATE
-    said = "<s>[system]\nBe brief.</s><s>[user]\nWhy?</s><s>[assistant]"
-    assert one.tokens.chat(chat("Why?")).ids == one.tokens._tokenizer(said, add_special_tokens=False)["input_ids"]
+    rendered = "<s>[system]\nBe brief.</s><s>[user]\nWhy?</s><s>[assistant]"
+    assert one.tokens.chat(chat("Why?")).ids == one.tokens._tokenizer(rendered, add_special_tokens=False)["input_ids"]

@@ -31,8 +31,8 @@ def test_import_loads_no_torch() -> None:
 
 
 def test_attempts_are_not_given_up_while_they_wait_in_this_process(folders: dict[str, Path], tmp_path: Path) -> None:
-    spec, hurry = f"hf/{folders['gpt2']}", Runtime(device="cpu", tries=1, attempt_seconds=1e-6, call_seconds=1e-6)
-    with LiveResolver([spec], hurry, tmp_path) as session:
+    spec, runtime = f"hf/{folders['gpt2']}", Runtime(device="cpu", tries=1, attempt_seconds=1e-6, call_seconds=1e-6)
+    with LiveResolver([spec], runtime, tmp_path) as session:
         answer = session._runner.run(session.client.answer(replace(chat("Why?"), model=spec)))
     assert isinstance(answer, Completion)
 

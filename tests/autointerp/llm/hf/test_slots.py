@@ -35,24 +35,24 @@ def by_hand(folder: Path, request: Request) -> tuple[list[dict[str, float]], int
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     kind = {"gpt2": GPT2LMHeadModel, "llama": LlamaForCausalLM, "mistral": MistralForCausalLM}[folder.name]
     model = kind.from_pretrained(folder).eval()
-    text, found = request.messages[0].content, []
+    text, result = request.messages[0].content, []
     ids: list[int] = tokenizer(text[: request.slots[0]])["input_ids"]  # with BOS, if the tokenizer adds it
     for start, end in zip(request.slots, [*request.slots[1:], len(text)], strict=True):
         with torch.no_grad():
             logprobs_V = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
-        found.append({text: float(logprobs_V[tokenizer.convert_tokens_to_ids(text)]) for text in NUMBERS})
+        result.append({text: float(logprobs_V[tokenizer.convert_tokens_to_ids(text)]) for text in NUMBERS})
         ids = ids + tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
-    return found, len(ids)
+    return result, len(ids)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mistral"])
 def test_expected_values_equal_a_hand_computation_over_the_full_softmax(folders: dict[str, Path], name: str) -> None:
     request = slotted("red stone river the red")
     (answer,) = ask(LocalProvider(str(folders[name]), device="cpu"), request)
-    wanted, tokens = by_hand(folders[name], request)
+    expected, tokens = by_hand(folders[name], request)
     assert [list(slot) for slot in answer.slots] == [NUMBERS] * 5
-    assert expected_values(answer) == pytest.approx([expected_value(slot) for slot in wanted], abs=1e-5)
-    for slot, hand in zip(answer.slots, wanted, strict=True):
+    assert expected_values(answer) == pytest.approx([expected_value(slot) for slot in expected], abs=1e-5)
+    for slot, hand in zip(answer.slots, expected, strict=True):
         assert dict(slot) == pytest.approx(hand, abs=1e-4)
     assert (answer.text, answer.stop, answer.logprobs) == ("", "stop", ())
     assert (answer.usage.calls, answer.usage.tokens_in, answer.usage.tokens_out) == (1, tokens, 0)
@@ -86,8 +86,8 @@ def test_a_prefix_is_run_once_and_answers_stay_the_same(folders: dict[str, Path]
         answers = ask(judge, *requests)
         runs.append(judge.network.tokens_run - before)
         for request, answer in zip(requests, answers, strict=True):
-            wanted = [expected_value(slot) for slot in by_hand(folder, request)[0]]
-            assert expected_values(answer) == pytest.approx(wanted, abs=1e-5)
+            expected = [expected_value(slot) for slot in by_hand(folder, request)[0]]
+            assert expected_values(answer) == pytest.approx(expected, abs=1e-5)
     prompt = ask(judge, batch[0])[0].usage.tokens_in
     assert runs[1] < runs[0] - prompt / 2, "the second time the prefix was run again"
     if folder.name != "mistral":  # what a sliding window dropped cannot be had back
@@ -138,7 +138,7 @@ def test_a_slot_before_any_token_is_rejected(one: LocalProvider) -> None:
 
 def test_a_batch_too_large_for_the_memory_is_halved(one: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = [slotted("red " * n) for n in range(1, 6)]
-    wanted = [expected_values(answer) for answer in ask(one, *requests)]
+    expected = [expected_values(answer) for answer in ask(one, *requests)]
     run = one.network._run
 
     def small(model: Any, ids_BT: torch.Tensor, *rest: Any, **settings: Any) -> Any:
@@ -148,7 +148,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(one: LocalProvider, monkeypa
 
     monkeypatch.setattr(one.network, "_run", small)
     limit = 2
-    for answer, values in zip(ask(one, *requests), wanted, strict=True):
+    for answer, values in zip(ask(one, *requests), expected, strict=True):
         assert expected_values(answer) == pytest.approx(values, abs=1e-5)
     limit = 0
     with pytest.raises(CallError, match="no memory for a prompt of"):
