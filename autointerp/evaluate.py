@@ -113,31 +113,40 @@ def _result(
     control_errors = {name: str(error) for name, error in controls.items() if isinstance(error, AnswerError)}
     if isinstance(case.mismatched, AnswerError):
         control_errors = {s.name: NO_EXPLANATION for s in case.scorers if s.needs.explanation}
-    scores = _scores(outcomes.values())
+    main = case.scorers[0]
     return FeatureResult(
         case.feature.id,
         case.explainer,
-        _status(case.scorers[0], scores, errors),
+        _status(outcomes.get(main.name), next(iter(main.chances))),
         None if isinstance(explanation, AnswerError) else explanation,
         _simulations(outcomes.values()),
-        scores,
+        _scores(outcomes.values()),
         _scores(controls.values()),
-        errors.get(case.scorers[0].name),
+        errors.get(main.name),
         vars(usage),
         errors,
         control_errors,
         _judgements(outcomes),
+        _failed(outcomes.values()),
+        _failed(controls.values()),
     )
 
 
-def _status(main: Scorer, scores: Mapping[str, float | None], errors: Mapping[str, str]) -> Status:
-    if main.name in errors:
+def _status(outcome: Scored | AnswerError | None, score: str) -> Status:
+    """Say what became of the main score; without an explanation there is no outcome."""
+    if not isinstance(outcome, Scored):
         return "error"
-    return "undefined" if scores[next(iter(main.chances))] is None else "ok"
+    if score in outcome.failed:
+        return "failed"
+    return "undefined" if outcome.scores[score] is None else "ok"
 
 
 def _scores(outcomes: Iterable[Scored | AnswerError]) -> dict[str, float | None]:
     return {name: value for item in outcomes if isinstance(item, Scored) for name, value in item.scores.items()}
+
+
+def _failed(outcomes: Iterable[Scored | AnswerError]) -> tuple[str, ...]:
+    return tuple(name for item in outcomes if isinstance(item, Scored) for name in item.failed)
 
 
 def _simulations(outcomes: Iterable[Scored | AnswerError]) -> tuple[Simulation, ...]:

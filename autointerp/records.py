@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Source = Literal["top", "quantile", "importance", "random", "inactive"]
-Status = Literal["ok", "undefined", "error"]
+Source = Literal["top", "quantile", "importance", "random", "inactive", "weighted"]
+Status = Literal["ok", "undefined", "failed", "error"]
+"""What became of a score. It is `undefined` where the truth is constant on the scored records, and `failed` where the
+truth varies but the prediction is constant: the explanation predicts nothing, which counts as 0. An `error` is an
+answer that is missing or cannot be read."""
 
 
 class AnswerError(ValueError):
@@ -35,7 +38,9 @@ class ActivationRecord:
     source: Source
     """How it was sampled. By its largest activation: among the largest (top), spread over the quantiles (quantile) or
     with probability proportional to its square (importance). At random: among all fragments (random) or among those
-    without any activation (inactive)."""
+    without any activation (inactive). With known probability, to stand for all fragments (weighted)."""
+    weight: float = 1.0
+    """Number of fragments that a weighted record stands for: one over its inclusion probability; 1 for the others."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class FeatureResult:
     explanation: Explanation | None
     simulations: tuple[Simulation, ...]
     scores: Mapping[str, float | None]
-    """Scores by name; None if a score is undefined, as the correlation with a constant vector is."""
+    """Scores by name; None if a score is undefined, as the correlation with a constant truth is, and 0 if it failed."""
     control: Mapping[str, float | None] = field(default_factory=dict)
     """The same scores of a mismatched explanation: another feature's (the shuffled control)."""
     error: str | None = None
@@ -123,6 +128,10 @@ class FeatureResult:
     """The same for `control`."""
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     """Judgements by scorer."""
+    failed: tuple[str, ...] = ()
+    """Scores that failed: the prediction is constant and the truth is not."""
+    control_failed: tuple[str, ...] = ()
+    """The same for `control`."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class BestOf(Explainer):
             return -2.0
         true = [value for record in records for value in record.activations]
         score = correlation(true, [value for values in predicted for value in values])
-        return -2.0 if score is None else score
+        return score if isinstance(score, float) else -2.0
 
 
 def held_out(feature: FeatureRecord) -> list[int]:

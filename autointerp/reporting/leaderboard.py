@@ -14,8 +14,8 @@ from sae.common.tables import to_markdown
 
 COLUMNS = (
     "dictionary", "kind", "hook_point", "explainer", "simulator", "judge", "scorer", "n_ok", "n_undefined", "n_failed",
-    "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control", "chance",
-    "density_median", "l0", "fvu", "cost_usd", "tokens_in", "tokens_out",
+    "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control", "n_control_undefined",
+    "n_control_failed", "chance", "density_median", "l0", "fvu", "cost_usd", "tokens_in", "tokens_out",
 )  # fmt: skip
 """Columns of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
 MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
@@ -106,17 +106,19 @@ def _models(config: Row, scorer: str) -> Row:
 def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResult], densities: list[float]) -> Row:
     scorer = method["scorer"]
     answered = [result for result in group if scorer in result.scores]
+    failed = sum(scorer in result.failed for result in answered)
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
-    controls = [value for result in answered if (value := result.control.get(scorer)) is not None]
+    controlled = [result.control[scorer] for result in group if scorer in result.control]
+    controls = [value for value in controlled if value is not None]
     interval = intervals.mean_interval(scores, _range_of(scorer))
     return {
         "dictionary": facts["name"],
         "kind": facts["kind"],
         "hook_point": facts["hook_point"],
         **method,
-        "n_ok": len(scores),
+        "n_ok": len(scores) - failed,
         "n_undefined": len(answered) - len(scores),
-        "n_failed": None,  # a prediction that is constant is counted as undefined
+        "n_failed": failed,
         "n_error": len(group) - len(answered),
         "mean": interval and interval.mean,
         "ci_low": interval and interval.low,
@@ -124,6 +126,8 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
         "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
         "control_mean": float(np.mean(controls)) if controls else None,
         "n_control": len(controls),
+        "n_control_undefined": len(controlled) - len(controls),
+        "n_control_failed": sum(scorer in result.control_failed for result in group),
         "chance": chance,
         "density_median": float(np.median(densities)),
         "l0": facts["l0"],

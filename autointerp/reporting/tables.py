@@ -82,9 +82,12 @@ def _counts_table(by_dictionary: dict[str, list[Row]]) -> Table:
 
 
 MISMATCHED = "mismatched: with another feature's explanation (the shuffled control)."
-COUNTS = "ok/undefined/error"
+COUNTS = "ok/failed/undefined/error"
 """What `_counts` prints."""
-MEANINGS = "undefined: a constant vector has no correlation; error: no answer, or one that cannot be read"
+MEANINGS = (
+    "failed: a constant prediction of a varying truth, counted as 0; undefined: a constant truth has no correlation; "
+    "error: no answer, or one that cannot be read"
+)
 
 
 def _judged_table(rows: Sequence[Row]) -> Table:
@@ -133,7 +136,7 @@ def words(name: str) -> str:
 
 
 def _counts(row: Row) -> str:
-    return f"{row['n_ok']}/{row['n_undefined']}/{row['n_error']}"
+    return f"{row['n_ok']}/{row['n_failed']}/{row['n_undefined']}/{row['n_error']}"
 
 
 def _comparisons_table(comparisons: Sequence[Row]) -> Table:

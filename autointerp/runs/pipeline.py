@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from autointerp.config import Config
 from autointerp.llm.types import Usage
-from autointerp.records import FeatureRecord, FeatureResult
+from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
 from autointerp.runs.plan import Plan, make_plan
 from autointerp.runs.work import Offline, Resolver, Work
@@ -123,7 +123,7 @@ def without_errors(folder: RunFolder) -> list[FeatureResult]:
 
 def totals(results: Iterable[FeatureResult]) -> dict[str, Any]:
     """Count results by status, and sum the usage of all LLM calls behind them."""
-    counts = {"ok": 0, "undefined": 0, "error": 0}
+    counts = dict.fromkeys(get_args(Status), 0)
     usage = Usage()
     for result in results:
         counts[result.status] += 1

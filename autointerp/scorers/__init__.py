@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """Holds the scores of one feature by name, None where a score does not exist, and what they were computed from."""
+    """Holds the scores of one feature by name, None where one is undefined, and what they were computed from."""
 
     scores: Mapping[str, float | None]
     simulations: tuple[Simulation, ...] = ()
     judgements: tuple[Judgement, ...] = ()
+    failed: tuple[str, ...] = ()
+    """Scores that are 0 because the prediction is constant and the truth is not."""
 
 
 @dataclass(frozen=True)

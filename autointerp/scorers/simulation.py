@@ -1,13 +1,13 @@
 """Scores by simulation (Bills et al. 2023): Pearson correlation of true and predicted activations, pooled over tokens.
 
-All tokens of the scored records are one long pair of vectors; per-record correlations are never averaged. Where either
-vector is constant the correlation does not exist: the score is None (`undefined`), never 0.
+All tokens of the scored records are one long pair of vectors; per-record correlations are never averaged. Where the
+truth is constant the score is None (`undefined`), never 0; where only the prediction is, it is 0 (`failed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 if TYPE_CHECKING:
     from autointerp.config import Config
 
+Outcome: TypeAlias = float | Literal["undefined", "failed"]
 SLICES = {
     "simulation/top_and_random": frozenset({"top", "random"}),
     "simulation/top": frozenset({"top"}),
@@ -46,32 +47,41 @@ class SimulationScorer(Scorer):
         used = [index for index, record in enumerate(feature.score) if record.source in SIMULATED]
         predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
         simulations = tuple(Simulation(index, values) for index, values in zip(used, predictions, strict=True))
-        return Scored(slices(feature.score, simulations), simulations)
+        outcomes = slices(feature.score, simulations)
+        failed = tuple(name for name, outcome in outcomes.items() if outcome == "failed")
+        scores = {name: _number(outcome) for name, outcome in outcomes.items()}
+        return Scored(scores, simulations, failed=failed)
 
 
-def slices(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> dict[str, float | None]:
+def slices(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> dict[str, Outcome]:
     """Return all slices' correlations of one feature."""
     return {name: _pooled(records, simulations, sources) for name, sources in SLICES.items()}
 
 
-def _pooled(
-    records: Sequence[ActivationRecord], simulations: Sequence[Simulation], sources: frozenset[str]
-) -> float | None:
+def _number(outcome: Outcome) -> float | None:
+    if isinstance(outcome, float):
+        return outcome
+    return 0.0 if outcome == "failed" else None
+
+
+def _pooled(records: Sequence[ActivationRecord], simulations: Sequence[Simulation], sources: frozenset[str]) -> Outcome:
     used = [simulation for simulation in simulations if records[simulation.record].source in sources]
     true = [value for simulation in used for value in records[simulation.record].activations]
     return correlation(true, [value for simulation in used for value in simulation.predicted])
 
 
-def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> float | None:
-    """Return Pearson's r, or None if either side is constant or empty or a prediction does not exist.
+def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> Outcome:
+    """Return Pearson's r; "undefined" without a varying truth or a whole prediction, "failed" for a constant one.
 
     Raises ValueError if the lengths differ.
     """
     if len(true) != len(predicted):
         raise ValueError(f"{len(true)} activations but {len(predicted)} predictions")
     known = [value for value in predicted if value is not None]
-    if not true or len(known) < len(true) or min(true) == max(true) or min(known) == max(known):
-        return None
+    if not true or len(known) < len(true) or min(true) == max(true):
+        return "undefined"
+    if min(known) == max(known):
+        return "failed"
     x, y = np.asarray(true, np.float64), np.asarray(known, np.float64)
     x, y = x - x.mean(), y - y.mean()
     return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1.0, 1.0))
