@@ -1,0 +1,123 @@
+"""Defines concepts of the planted language, where they hold, and the true text about them in the rules' wording.
+
+A concept is one or several parts, each made of rules (`autointerp.prompting.rules`); a domain; or positions in the
+block. It holds where some part holds. `predict` applies rules to whole arrays of tokens at once, as
+`rules.Predictor` does to one fragment.
+
+Shape suffixes: M blocks of text, L tokens of a block, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.calibration.language import DOMAIN_NAMES, Ids, PlantedText, domain_ids, vocabulary
+from autointerp.prompting import rules
+from autointerp.prompting.rules import NEAR_WINDOW, Rule, RuleKind
+
+Family = Literal["token", "set", "pair", "near", "mixture of 2", "mixture of 3", "mixture of 5", "domain", "position"]
+SINGLE: tuple[Family, ...] = ("token", "set", "pair", "near")
+MIXTURES: tuple[Family, ...] = ("mixture of 2", "mixture of 3", "mixture of 5")
+EXACT = SINGLE + MIXTURES
+"""Families whose truth the rules' language can say exactly."""
+STRENGTH = 10.0
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Part = tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Describes where a feature should be active."""
+
+    family: Family
+    name: str
+    parts: tuple[Part, ...] = ()
+    """What it is made of: one part, or several in a mixture."""
+    domain: str | None = None
+    positions: tuple[int, ...] = ()
+    """Positions in the block."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of all parts; of a domain, those that come nearest to it; of positions, none."""
+        if self.domain is not None:
+            return domain_rules(self.domain)
+        return tuple(rule for part in self.parts for rule in part)
+
+    @property
+    def truth(self) -> str:
+        """The true explanation, in the rules' wording."""
+        return rules.to_text(self.rules)
+
+    def holds(self, text: PlantedText) -> Mask:
+        """Tell for every token whether the concept holds there, [M, L]."""
+        if self.domain is not None:
+            here_M = text.domain_M == DOMAIN_NAMES.index(self.domain)
+            return np.repeat(here_M[:, None], text.ids_ML.shape[1], axis=1)
+        if self.positions:
+            return np.broadcast_to(np.isin(np.arange(text.ids_ML.shape[1]), self.positions), text.ids_ML.shape).copy()
+        return predict(self.rules, text.ids_ML) > 0
+
+
+def single(kind: RuleKind, *ids: int) -> Rule:
+    """Make a rule of full strength from token indices."""
+    return Rule(kind, tuple(vocabulary()[index] for index in ids), STRENGTH)
+
+
+@cache
+def domain_rules(domain: str) -> Part:
+    """Return the rules nearest to a domain: its own tokens, and what follows them within reach.
+
+    They miss the start of a block until the domain's first own token; nothing in the text tells it there.
+    """
+    own = domain_ids(domain)
+    return (*(single("token", index) for index in own), *(single("near", index) for index in own))
+
+
+def predict(rule_list: Sequence[Rule], ids_ML: Ids) -> Floats:
+    """Predict the activation (0-10) of every token, [M, L]: the strength of the strongest rule that holds there.
+
+    Words that are not in the vocabulary hold nowhere.
+    """
+    predicted_ML = np.zeros(ids_ML.shape)
+    tables = {kind: _table(rule_list, kind) for kind in ("token", "after", "near")}
+    if tables["token"].any():
+        predicted_ML = tables["token"][ids_ML]
+    if tables["after"].any():
+        _raise_to(predicted_ML[:, 1:], tables["after"][ids_ML[:, :-1]])
+    if tables["near"].any():
+        strength_ML = tables["near"][ids_ML]
+        for distance in range(1, min(NEAR_WINDOW, ids_ML.shape[1] - 1) + 1):
+            _raise_to(predicted_ML[:, distance:], strength_ML[:, :-distance])
+    index = _index()
+    for rule in rule_list:
+        if rule.kind == "pair" and all(token in index for token in rule.key):
+            first, second = (index[token] for token in rule.key)
+            here = (ids_ML[:, :-1] == first) & (ids_ML[:, 1:] == second)
+            _raise_to(predicted_ML[:, 1:], rule.strength * here)
+    return predicted_ML
+
+
+def _raise_to(values_ML: Floats, least_ML: Floats) -> None:
+    np.maximum(values_ML, least_ML, out=values_ML)
+
+
+def _table(rule_list: Sequence[Rule], kind: str) -> Floats:
+    """Return the strength that rules of one kind give each token, [V]."""
+    index, strength_V = _index(), np.zeros(len(vocabulary()))
+    for rule in rule_list:
+        if rule.kind == kind and rule.key[0] in index:
+            strength_V[index[rule.key[0]]] = max(strength_V[index[rule.key[0]]], rule.strength)
+    return strength_V
+
+
+@cache
+def _index() -> dict[str, int]:
+    return {token: i for i, token in enumerate(vocabulary())}

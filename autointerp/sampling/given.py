@@ -1,0 +1,102 @@
+"""Samples records of features whose activations are given, by the same selection as for a model's features.
+
+Every token of the text gets an index of its own, and a table of activations by these indices stands in for the
+language model: `select` and `replay` do not notice. Imports torch.
+
+Shape suffixes: N blocks, C tokens of a block, F features, T tokens of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autointerp.config import Config
+from autointerp.records import FeatureRecord
+from autointerp.sampling.dictionaries import Measured
+from autointerp.sampling.fragments import make_fragments
+from autointerp.sampling.prepare import Prepared
+from autointerp.sampling.replay import replay
+from autointerp.sampling.select import select
+from sae.common.progress import Report
+from sae.data.blocks import Blocks
+from sae.dictionary import Dictionary
+from sae.models.subject import Subject
+
+HOOK_POINT = "given"
+
+
+@dataclass(frozen=True)
+class GivenText:
+    """Holds the tokens of a text and the document of each block."""
+
+    tokens: Sequence[str]
+    """The text of every token, block after block, N * C of them."""
+    document_N: NDArray[np.int64]
+    """Index of each block's document; those of one document follow each other."""
+
+    def blocks(self) -> Blocks:
+        """Return blocks in which every token has an index of its own."""
+        n_blocks, length = len(self.document_N), len(self.tokens) // len(self.document_N)
+        ids_NC = np.arange(n_blocks * length, dtype=np.int32).reshape(n_blocks, length)
+        document_N = self.document_N.astype(np.int32)
+        return Blocks(ids_NC, np.full(n_blocks, length, np.int32), document_N, document_N)
+
+
+class _Table:
+    """Answers as a booted model does, from a table of activations; and as its tokenizer."""
+
+    hook_dict: Mapping[str, None] = {HOOK_POINT: None}
+
+    def __init__(self, text: GivenText, activations_TF: Tensor) -> None:
+        self._tokens, self._activations_TF = text.tokens, activations_TF
+
+    def run_with_hooks(self, ids_NC: Tensor, fwd_hooks: Sequence[tuple[str, Callable[[Tensor, object], Any]]]) -> None:
+        for _, read in fwd_hooks:
+            read(self._activations_TF[ids_NC], None)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def batch_decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return [self._tokens[index] for (index,) in ids]
+
+
+def sample_given(
+    text: GivenText, activations_NCF: NDArray[np.float32], config: Config, report: Report
+) -> list[FeatureRecord | None]:
+    """Sample each feature's records as `config.sampling` says; None for one that is active on too few fragments.
+
+    Args:
+        text: blocks of `sampling.fragment` tokens.
+        activations_NCF: the activation of every feature at every token, not negative.
+
+    Raises:
+        UserError: no feature is active often enough.
+    """
+    n_features = activations_NCF.shape[-1]
+    table = _Table(text, torch.from_numpy(activations_NCF.reshape(-1, n_features)))
+    eye, zero_F = torch.eye(n_features), torch.zeros(n_features)
+    dictionary = Dictionary("given", "sae", eye, zero_F, eye, zero_F).at(HOOK_POINT)
+    measured = Measured(dictionary, dict.fromkeys(("l0", "fvu", "dead", "ce_recovered")), dictionary.name)
+    subject = Subject("given", table, table, False, "cpu")
+    prepared = Prepared(subject, text.blocks(), (measured,), {})
+    sampling = config.sampling.model_copy(update={"features": n_features})
+    config = config.model_copy(update={"sampling": sampling})
+    drawn = replay(prepared, select(prepared, config, report), config, report)
+    by_index = {record.id.index: record for record in drawn.features}
+    return [by_index.get(index) for index in range(n_features)]
+
+
+def score_side(text: GivenText, config: Config) -> NDArray[np.bool_]:
+    """Tell of every block whether score records are drawn from it (else explain records), [N]."""
+    table = _Table(text, torch.zeros(0, 1))
+    prepared = Prepared(Subject("given", table, table, False, "cpu"), text.blocks(), (), {})
+    side_N: NDArray[np.bool_] = (make_fragments(prepared, config).side_M == 1).numpy()
+    return side_N
