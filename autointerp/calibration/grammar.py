@@ -65,7 +65,7 @@ CATEGORIES = {
 DOMAINS = {
     "english": Domain(
         20, "$determiner $noun $preposition $determiner $noun . ¶ | $determiner $adjective $noun $verb $determiner"
-        " $noun $joint $verb $determiner $noun . ¶ | $noun , $noun $joint $noun $verb $preposition $determiner $noun . ¶",
+        " $noun $joint $verb $determiner $noun . ¶ | $noun , $noun $joint $noun $verb $preposition $noun . ¶",
     ),
     "python": Domain(
         14, "$keyword $name $operator $name ¶ | $name . $name ( $name , $name ) ¶ | $keyword $name ( $digit ) : ¶"
