@@ -159,4 +159,3 @@ _BY_FAMILY: dict[Family, Callable[[Catalogue, float, np.random.Generator], Itera
     "mixture of 3": _mixture_concepts(3),
     "mixture of 5": _mixture_concepts(5),
 }
-

@@ -66,6 +66,8 @@ class Row:
     """None for a concept that the rules cannot say exactly."""
     control: Scores
     """Scores of another concept's explanation."""
+    control_all: float | None
+    """Correlation of its prediction over the whole score half."""
     named: bool | None
     """For a token: whether the explanation names it first."""
     sensitivity: float | None
@@ -96,7 +98,7 @@ class Bench:
 
         return sample_given(given_text(self.text), activations_MLF, self.config, self.report)
 
-    def on_all(self, explanation: str, activations_ML: Activations) -> float | None:
+    def on_all(self, explanation: str | None, activations_ML: Activations) -> float | None:
         """Correlate what a text predicts with a feature over the whole score half; None if it is no text of rules."""
         rule_list = read_rules(explanation)
         if rule_list is None:
@@ -182,9 +184,9 @@ def _measure_group(bench: Bench, group: Sequence[Planted], seed: int) -> Iterato
     mismatched = [None if other is None else explained[other].outcome for other in others]
     results = bench.harness.score(features, explained, mismatched)
     oracles = bench.harness.score(features, truths)
-    for index, own, result, oracle in zip(kept, explained, results, oracles, strict=True):
+    for index, own, other, result, oracle in zip(kept, explained, mismatched, results, oracles, strict=True):
         density = float(held[index].mean())
-        yield _row(bench, group[index], density, made_MLF[..., index], own, result, oracle)
+        yield _row(bench, group[index], density, made_MLF[..., index], own, other, result, oracle)
 
 
 def _row(
@@ -193,11 +195,12 @@ def _row(
     density: float,
     made_ML: Activations,
     own: Explained,
+    other: Explanation | AnswerError | None,
     result: FeatureResult,
     oracle: FeatureResult,
 ) -> Row:
     concept, cell = planted.concept, planted.cell
-    text = own.outcome.text if isinstance(own.outcome, Explanation) else None
+    text, mismatched = (one.text if isinstance(one, Explanation) else None for one in (own.outcome, other))
     says, exactly = bool(concept.rules), bool(concept.parts)
     usage = result.usage
     read = read_rules(text)
@@ -212,11 +215,12 @@ def _row(
         amplitude=cell.amplitude,
         explanation=text,
         harness=dict(result.scores),
-        harness_all=None if text is None else bench.on_all(text, made_ML),
+        harness_all=bench.on_all(text, made_ML),
         oracle=dict(oracle.scores) if says else {},
         oracle_all=bench.on_all(concept.truth, made_ML) if says else None,
         closed_form=closed_form(density, cell.noise, cell.amplitude) if exactly else None,
         control=dict(result.control),
+        control_all=bench.on_all(mismatched, made_ML),
         named=names_first(text, concept) if cell.family == "token" else None,
         sensitivity=written and written.sensitivity,
         specificity=written and written.specificity,

@@ -1,0 +1,107 @@
+"""Calibrates the harness: runs it on planted truth, and compares what it says with what is so."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from autointerp import config as configs
+from autointerp.calibration.attacks import attack
+from autointerp.calibration.catalogue import Catalogue
+from autointerp.calibration.harness import Harness, available_scorers, opened
+from autointerp.calibration.language import LENGTH, generate
+from autointerp.calibration.marks import Evidence, all_marks
+from autointerp.calibration.measure import ALL_TOKENS, Bench, Grid, make_bench, measure
+from autointerp.calibration.report import Calibration
+from autointerp.calibration.trained import Trained, train_and_measure
+from autointerp.config import Config
+from sae.common.progress import Progress, Report
+
+FAMILIES = ("token", "set", "pair", "near", "mixture of 2", "mixture of 3", "mixture of 5", "domain", "position")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Says how much is planted."""
+
+    tokens: int
+    grid: Grid
+    attacked: Grid
+    """The features whose labels are attacked."""
+    trained_tokens: int
+    """Tokens of the text that a dictionary is trained and measured on; 0: none is."""
+
+
+FULL = Size(
+    tokens=800_000,
+    grid=Grid(FAMILIES, (1e-4, 1e-3, 1e-2, 1e-1), (0.0, 0.1, 0.3, 0.5, 0.7, 0.9), (1.0, 0.3), 2),
+    attacked=Grid(FAMILIES[:7], (1e-3, 1e-2), (0.0, 0.3), (1.0,), 3),
+    trained_tokens=160_000,
+)
+SMALL = Size(
+    tokens=60_000,
+    grid=Grid(("token", "pair", "mixture of 2", "position"), (1e-2,), (0.0, 0.3, 0.7), (1.0,), 2),
+    attacked=Grid(("token", "near", "mixture of 2"), (1e-2,), (0.0,), (1.0,), 2),
+    trained_tokens=0,
+)
+"""For tests, and to look at the output in seconds."""
+
+
+def config_for(explainer: str, simulator: str, judge: str | None, seed: int) -> Config:
+    """Make the config of a calibration: the records of `autointerp run --dictionary`, every scorer that works.
+
+    Raises UserError for an unknown explainer, simulator or judge.
+    """
+    changes: dict[str, Any] = {
+        "seed": seed,
+        "sampling.fragment": LENGTH,
+        "sampling.score.quantile": 5,
+        "sampling.score.inactive": 10,
+        "explainers": [explainer],
+        "simulator": simulator,
+        "runtime.batch_blocks": 1024,
+    } | ({} if judge is None else {"judge": judge})
+    config = configs.load("dictionary", changes)
+    scorers = list(available_scorers(config))
+    return configs.build(config.model_dump(), {"scorers": scorers}, "calibrate")
+
+
+def calibrate(config: Config, size: Size = FULL, report: Report = Progress) -> Calibration:
+    """Plant features, measure them, attack their labels, train a dictionary, and judge every score by its marks.
+
+    Raises UserError for missing keys and unknown models.
+    """
+    started = time.monotonic()
+    text = generate(size.tokens, config.seed)
+    with opened(config, report) as harness:
+        bench = make_bench(text, harness, config, report)
+        catalogue = Catalogue(text, config.seed)
+        rows = tuple(measure(bench, size.grid.plant(catalogue), config.seed))
+        attacked = tuple(attack(bench, size.attacked.plant(catalogue), catalogue, config.seed))
+        trained = train_and_measure(bench, size.trained_tokens) if size.trained_tokens else Trained()
+    scores = (*harness.compared_scores, ALL_TOKENS)
+    evidence = Evidence(rows, attacked, trained.features, harness.method.chances)
+    return Calibration(
+        about=_about(bench, config, harness, time.monotonic() - started),
+        main=harness.main,
+        scores=scores,
+        rows=rows,
+        attacked=attacked,
+        trained=trained.features,
+        coverage=trained.coverage,
+        agreement=trained.agreement,
+        marks=tuple(all_marks(evidence, scores)),
+    )
+
+
+def _about(bench: Bench, config: Config, harness: Harness, seconds: float) -> dict[str, Any]:
+    return {
+        "explainer": config.explainers[0],
+        "simulator": config.simulator,
+        "judge": config.judge,
+        "scorers": list(config.scorers),
+        "seed": config.seed,
+        "tokens": int(bench.text.ids_ML.size),
+        "seconds": round(seconds, 1),
+    }
