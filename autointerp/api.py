@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
 
+    from autointerp.calibration.report import Calibration
     from autointerp.config import Config
     from autointerp.llm.cache import AnswerCache
     from autointerp.llm.estimate import Estimator
@@ -136,6 +137,38 @@ def _changed(config: str | Config, changes: Mapping[str, Any] | None, out: str |
     base = configs.load(config) if isinstance(config, str) else config
     settings = dict(changes or {}) | ({"runtime.out": str(out)} if out is not None else {})
     return configs.build(base.model_dump(), settings, "changes") if settings else base
+
+
+def calibrate(
+    out: str | Path,
+    explainer: str = "rules-5",
+    simulator: str = "rules",
+    judge: str | None = None,
+    seed: int = 0,
+    quick: bool = False,
+    max_cost: float | None = None,
+    report: Report | None = None,
+) -> Calibration:
+    """Run the method on features whose truth is known, and write what each score is worth to the folder `out`.
+
+    Args:
+        explainer, simulator, judge: as `autointerp run` takes them; the judge is by default the simulator.
+        quick: whether to plant a tenth of the features, in less text.
+        max_cost: USD that may be spent; None: no limit.
+        report: makes a progress display from a title; `sae.common.progress.Silent` shows nothing.
+
+    Raises:
+        UserError: an unknown part or model, a missing key, or the budget reached.
+    """
+    from autointerp.calibration import calibrate as calibrating
+    from autointerp.calibration import report as reporting
+    from sae.common.progress import Progress
+
+    config = calibrating.config_for(explainer, simulator, judge, seed, max_cost)
+    size = calibrating.QUICK if quick else calibrating.FULL
+    calibration = calibrating.calibrate(config, size, report or Progress)
+    reporting.write(calibration, Path(out))
+    return calibration
 
 
 def answers() -> AnswerCache:

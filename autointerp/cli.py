@@ -32,6 +32,7 @@ def main() -> None:
     autointerp run --dictionary PATH        your own dictionary (in any known format)
     autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
+    autointerp calibrate                    what each score says of features whose truth is known
     autointerp config [SECTION]             every setting with its meaning and default
     autointerp cache info                   the stored answers of language models
     """
@@ -269,6 +270,35 @@ def leaderboard(folders: tuple[str, ...], csv: Path | None, markdown: Path | Non
     if markdown:
         write_atomic(markdown, to_markdown(merged))
         click.echo(f"\nthe tables are in {markdown}")
+
+
+@main.command(cls=AsksModels)
+@click.option("--explainer", cls=PartOption, default="rules-5", metavar="SPEC", help="As for run; default: rules-5.")
+@click.option("--simulator", cls=PartOption, default="rules", metavar="SPEC", help="As for run; default: rules.")
+@click.option("--judge", metavar="SPEC", help="As for run; default: the simulator.")
+@click.option("--seed", type=int, default=0, metavar="N", help="Seed of all random choices; default: 0.")
+@click.option("--quick", is_flag=True, help="Plant a tenth of the features, in less text: for models that cost money.")
+@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could cost more than is left.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/calibration"),
+    metavar="DIR",
+    help="Folder for calibration.json, calibration.md and the plots; default: runs/calibration.",
+)
+def calibrate(out: Path, quick: bool, **method: Any) -> None:
+    """Run the explainer and every scorer on features whose truth is known, and print what each score is worth.
+
+    The text is of a planted language whose every concept is labelled. Features are planted with a known share of wrong
+    firings; labels are then falsified in known ways. Without options no language model is asked.
+    """
+    from autointerp import api
+    from autointerp.calibration import report
+    from sae.common.tables import print_tables
+
+    calibration = api.calibrate(out, quick=quick, **method)
+    print_tables([report.summary_table(calibration)])
+    click.echo(f"\nall tables are in {out / 'calibration.md'}\nnext: autointerp run --dictionary PATH")
 
 
 @main.group()

@@ -39,16 +39,16 @@ FULL = Size(
     attacked=Grid(FAMILIES[:7], (1e-3, 1e-2), (0.0, 0.3), (1.0,), 3),
     trained_tokens=160_000,
 )
-SMALL = Size(
-    tokens=60_000,
-    grid=Grid(("token", "pair", "mixture of 2", "position"), (1e-2,), (0.0, 0.3, 0.7), (1.0,), 2),
-    attacked=Grid(("token", "near", "mixture of 2"), (1e-2,), (0.0,), (1.0,), 2),
+QUICK = Size(
+    tokens=120_000,
+    grid=Grid(FAMILIES, (1e-2,), (0.0, 0.3, 0.7), (1.0,), 2),
+    attacked=Grid(FAMILIES[:7], (1e-2,), (0.0,), (1.0,), 2),
     trained_tokens=0,
 )
-"""For tests, and to look at the output in seconds."""
+"""For models that cost money, and to look at the output in seconds."""
 
 
-def config_for(explainer: str, simulator: str, judge: str | None, seed: int) -> Config:
+def config_for(explainer: str, simulator: str, judge: str | None, seed: int, max_cost: float | None = None) -> Config:
     """Make the config of a calibration: the records of `autointerp run --dictionary`, every scorer that works.
 
     Raises UserError for an unknown explainer, simulator or judge.
@@ -61,6 +61,7 @@ def config_for(explainer: str, simulator: str, judge: str | None, seed: int) -> 
         "explainers": [explainer],
         "simulator": simulator,
         "runtime.batch_blocks": 1024,
+        "runtime.max_cost": max_cost,
     } | ({} if judge is None else {"judge": judge})
     config = configs.load("dictionary", changes)
     scorers = list(available_scorers(config))

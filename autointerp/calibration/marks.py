@@ -161,9 +161,16 @@ def _purity(evidence: Evidence, score: str) -> Mark:
     return _mark("Spearman with purity", score, spearman(pairs), ">= 0.9", lambda value: value >= 0.9)
 
 
+def _labelled(evidence: Evidence, score: str) -> Mark:
+    """Do the same over trained features, each with the true text about the concept that fits best."""
+    pairs = [(value, one.purity) for one in evidence.trained if (value := one.labelled.get(score)) is not None]
+    return _mark("the same, trained, best concept's text", score, spearman(pairs), ">= 0.9", lambda value: value >= 0.9)
+
+
 def _trained(evidence: Evidence, score: str) -> Mark:
+    """Do the same with the explainer's text, which may list the several concepts of an impure feature."""
     pairs = [(value, one.purity) for one in evidence.trained if (value := one.scores.get(score)) is not None]
-    return _mark("Spearman with purity, trained", score, spearman(pairs), ">= 0.9", lambda value: value >= 0.9)
+    return _mark("the same, trained, explainer's text", score, spearman(pairs), ">= 0.9", lambda value: value >= 0.9)
 
 
 def _named(evidence: Evidence) -> Mark:
@@ -183,5 +190,5 @@ def _mark(name: str, score: str, value: float | None, bound: str, reached: Calla
 
 
 BY_SCORE = (
-    _rises, _slope, _mismatched, _position, _oracle, _bias, _error, _false_orderings, _purity, _trained,
+    _rises, _slope, _mismatched, _position, _oracle, _bias, _error, _false_orderings, _purity, _labelled, _trained,
 )  # fmt: skip

@@ -24,6 +24,9 @@ class FeaturePurity:
     density: float
     explanation: str | None
     scores: Mapping[str, float | None]
+    """Scores of the explainer's explanation."""
+    labelled: Mapping[str, float | None]
+    """Scores of the true text about the concept that fits best."""
 
 
 def matthews(fires_TF: NDArray[np.bool_], holds_TC: NDArray[np.bool_]) -> NDArray[np.float64]:

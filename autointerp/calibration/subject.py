@@ -5,8 +5,8 @@ Two kinds, as ordinary Hugging Face directories with a word-level tokenizer:
 exact        At `blocks.0.hook_resid_post`: which token, which position, which token before it, as one-hot blocks side
              by side. The last is copied there by an attention head that looks at the position before; at position 0,
              which has none, the head sees the token itself, and a reader takes that off by the position.
-superposed   At `hook_embed`: the sum of a random direction of the token and one of its category, far more directions
-             than dimensions.
+superposed   At the same hook point: the sum of a random direction of the token and one of its category, far more
+             directions than dimensions, and as interference a rotated mean of the tokens before.
 
 A near context, a domain or a wrong firing has no such linear reading: features of these are planted as given
 activations (`autointerp.sampling.given`), not through this model.
@@ -30,11 +30,13 @@ from autointerp.calibration.language import LENGTH, PlantedText, category_ids, v
 from sae.common.seeds import numpy_generator
 
 Weights = Mapping[str, NDArray[np.float32]]
-EXACT_HOOK_POINT, SUPERPOSED_HOOK_POINT = "blocks.0.hook_resid_post", "hook_embed"
+HOOK_POINT = "blocks.0.hook_resid_post"
 SHARPNESS = 60.0
 """Score of the position that the head looks at; all others have 0, so that they get less than 1e-25 of the weight."""
 CATEGORY_NORM = 0.7
 """Length of a category's direction; a token's is 1."""
+INTERFERENCE = 0.4
+"""Length of what the head adds where it sees one token; about 1/sqrt(n) of it where it sees n."""
 UNKNOWN = "<unk>"
 LAYER_NORM_EPSILON = 1e-5
 
@@ -66,14 +68,16 @@ def write_exact_model(folder: Path) -> None:
 
 
 def write_superposed_model(folder: Path, width: int, seed: int) -> None:
-    """Write the superposed kind; attention and positions are zero."""
+    """Write the superposed kind; its head looks at all positions alike, and there are no positions to see."""
     directions_VD = _unit(numpy_generator(seed, "directions of tokens").normal(size=(len(vocabulary()) + 1, width)))
     shared_D = _unit(numpy_generator(seed, "directions of categories").normal(size=(len(CATEGORIES), width)))
     for name, direction_D in zip(CATEGORIES, shared_D, strict=True):
         directions_VD[list(category_ids(name))] += CATEGORY_NORM * direction_D
+    rotation_DD = np.linalg.qr(numpy_generator(seed, "interference").normal(size=(width, width))).Q
     norm = {"weight": np.ones(width), "bias": np.zeros(width)}
-    zero = {"c_attn.weight": np.zeros((width, 3 * width)), "c_proj.weight": np.zeros((width, width))}
-    _write_model(folder, directions_VD, np.zeros((LENGTH, width)), norm, zero)
+    nothing_DD, value_DD = np.zeros((width, 2 * width)), INTERFERENCE / np.sqrt(width) * np.eye(width)
+    attention = {"c_attn.weight": np.concatenate([nothing_DD, value_DD], axis=1), "c_proj.weight": rotation_DD}
+    _write_model(folder, directions_VD, np.zeros((LENGTH, width)), norm, attention)
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -145,8 +149,8 @@ def write_exact_dictionary(folder: Path, concepts: Sequence[Concept]) -> None:
                 raise ValueError(f"the exact model holds nothing that says {rule.kind!r}")
     about = {
         "format_version": 2, "name": "planted", "kind": "sae", "d_in": width, "n_features": len(concepts),
-        "activation": {"name": "relu"}, "subtract_b_dec": False, "normalisation": "none", "reads": [EXACT_HOOK_POINT],
-        "writes": [EXACT_HOOK_POINT], "metadata": {}, "model": None,
+        "activation": {"name": "relu"}, "subtract_b_dec": False, "normalisation": "none", "reads": [HOOK_POINT],
+        "writes": [HOOK_POINT], "metadata": {}, "model": None,
     }  # fmt: skip
     folder.mkdir(parents=True)
     _write_json(folder / "dictionary.json", about)

@@ -23,6 +23,7 @@ from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Activations
 from autointerp.calibration.concepts import Concept, single
 from autointerp.calibration.grammar import CATEGORIES
+from autointerp.calibration.harness import given
 from autointerp.calibration.language import LENGTH, Ids, PlantedText, category_ids, generate, vocabulary
 from autointerp.calibration.measure import ALL_TOKENS, Bench, make_bench
 from autointerp.calibration.purity import COVERED, FeaturePurity, matthews
@@ -32,7 +33,7 @@ from autointerp.runs.plan import make_plan
 from autointerp.sampling import sample
 from sae.common.progress import Report
 
-WIDTH = 48
+WIDTH = 64
 """Dimensions of the superposed model's residual stream."""
 RECIPE = {
     "architecture": "topk", "name": "trained", "expansion": 4, "k": 3, "lr": 3e-3, "decay": 0.4, "dead_after": 50_000,
@@ -71,7 +72,7 @@ def train_and_measure(bench: Bench, n_tokens: int) -> Trained:
         subject.write_superposed_model(folder / "superposed", WIDTH, bench.config.seed)
         changes = {
             "subject.model": str(folder / "superposed"),
-            "subject.hook_points": [subject.SUPERPOSED_HOOK_POINT],
+            "subject.hook_points": [subject.HOOK_POINT],
             "dictionaries.train": [RECIPE],
             "dictionaries.steps": STEPS,
             "dictionaries.batch": BATCH,
@@ -174,22 +175,24 @@ def _measure(bench: Bench, everything: Everything) -> tuple[list[FeaturePurity],
     purity_FC = matthews(fires_TF, holds_TC)
     records = own.records(everything.activations_MLF)
     kept = [(index, record) for index, record in enumerate(records) if record is not None]
+    best = [concepts[int(purity_FC[index].argmax())] for index, _ in kept]
     explained = bench.harness.explain([record for _, record in kept])
     results = bench.harness.score([record for _, record in kept], explained)
+    labelled = bench.harness.score([record for _, record in kept], [given(concept.truth) for concept in best])
     features = []
-    for (index, _), one, result in zip(kept, explained, results, strict=True):
-        best = int(purity_FC[index].argmax())
+    for (index, _), concept, one, result, label in zip(kept, best, explained, results, labelled, strict=True):
+        made_ML = everything.activations_MLF[..., index]
         text = one.outcome.text if isinstance(one.outcome, Explanation) else None
-        exact = own.on_all(text, everything.activations_MLF[..., index])
         features.append(
             FeaturePurity(
                 feature=everything.names[index],
-                concept=concepts[best].name,
-                family=concepts[best].family,
-                purity=float(purity_FC[index, best]),
-                density=float(fires_TF[:, index].mean()),
+                concept=concept.name,
+                family=concept.family,
+                purity=float(purity_FC[index].max()),
+                density=float((made_ML > 0).mean()),
                 explanation=text,
-                scores=dict(result.scores) | {ALL_TOKENS: exact},
+                scores=dict(result.scores) | {ALL_TOKENS: own.on_all(text, made_ML)},
+                labelled=dict(label.scores) | {ALL_TOKENS: own.on_all(concept.truth, made_ML)},
             )
         )
     return features, float((purity_FC.max(0) > COVERED).mean())
