@@ -151,6 +151,10 @@ def calibrate(
 ) -> Calibration:
     """Run the method on features whose truth is known, and write what each score is worth to the folder `out`.
 
+    >>> calibration = autointerp.calibrate("calibration", quick=True, report=Silent)
+    >>> [(mark.score, mark.reached) for mark in calibration.marks if mark.name == "planted token named"]
+    [('explainer', True)]
+
     Args:
         explainer, simulator, judge: as `autointerp run` takes them; the judge is by default the simulator.
         quick: whether to plant a tenth of the features, in less text.

@@ -25,7 +25,10 @@ MOST_GIVEN = 0.6
 SMALLEST_SET = 3
 TRIES = 60
 """Candidates whose density is counted in the text, of those that should have about the right one."""
-POSITIONS = ((0,), (5,), (17,), (31,), (2, 9), (4, 12, 20, 28), (0, 1, 2, 3), tuple(range(0, 32, 3)))
+POSITIONS = (
+    (0, 1, 2, 3), (31,), (4, 12, 20, 28), tuple(range(0, 32, 3)), *((p,) for p in range(0, 31, 2)),
+    *((p, p + 5) for p in range(1, 26, 4)),
+)  # fmt: skip
 """What the features are active on that depend on nothing but the position in the block."""
 
 
@@ -61,7 +64,7 @@ class Catalogue:
     def choose(self, family: Family, density: float, copies: int) -> list[Concept]:
         """Draw up to so many different concepts of a family whose density is about the one that is asked for."""
         if family == "position":
-            return [Concept("position", _name("positions", places), positions=places) for places in POSITIONS[:copies]]
+            return [Concept("position", _name("positions", places), positions=places) for places in POSITIONS]
         rng = numpy_generator(self.seed, "planted concepts", family, f"{density:g}")
         candidates = list(_BY_FAMILY[family](self, density, rng))
         chosen: dict[str, Concept] = {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autointerp.calibration.concepts import Concept, predict
-from autointerp.calibration.language import Ids, PlantedText, vocabulary
+from autointerp.calibration.language import DOMAIN_NAMES, Ids, PlantedText, tokens_of, vocabulary
 from autointerp.prompting.rules import NEAR_WINDOW, Rule
 from sae.common.seeds import numpy_generator
 
@@ -68,7 +68,7 @@ def _write(rule: Rule, carriers: PlantedText, rng: np.random.Generator) -> tuple
 
 
 def _carriers_of(ids: list[int], carriers: PlantedText) -> Ids:
-    """Return the blocks of the domains in which all these tokens occur; if there is none, all blocks."""
-    domains = [set(np.unique(carriers.domain_M[(carriers.ids_ML == index).any(1)]).tolist()) for index in ids]
-    here = np.flatnonzero(np.isin(carriers.domain_M, sorted(set.intersection(*domains))))
+    """Return the blocks of the domains that write all these tokens; if there is none, all blocks."""
+    domains = [number for number, name in enumerate(DOMAIN_NAMES) if tokens_of(name).issuperset(ids)]
+    here = np.flatnonzero(np.isin(carriers.domain_M, domains))
     return here if len(here) else np.arange(len(carriers.domain_M))

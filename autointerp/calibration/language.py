@@ -69,13 +69,14 @@ def category_ids(name: str) -> tuple[int, ...]:
 @cache
 def domain_ids(name: str) -> tuple[int, ...]:
     """Return the indices of the tokens that occur in one domain only."""
-    here = _tokens_of(name)
-    elsewhere = {index for other in DOMAIN_NAMES if other != name for index in _tokens_of(other)}
-    return tuple(sorted(here - elsewhere))
+    elsewhere = {index for other in DOMAIN_NAMES if other != name for index in tokens_of(other)}
+    return tuple(sorted(tokens_of(name) - elsewhere))
 
 
-def _tokens_of(domain: str) -> set[int]:
-    return {index for pattern in _patterns(domain) for slot in pattern for index in slot}
+@cache
+def tokens_of(domain: str) -> frozenset[int]:
+    """Return the indices of all tokens that a domain writes."""
+    return frozenset(index for pattern in _patterns(domain) for slot in pattern for index in slot)
 
 
 @cache

@@ -3,7 +3,7 @@
 harness              the score of the explainer's text, on the records that the harness draws
 oracle               the score of the true text, on the same records
 oracle on all        the correlation of the true text with the feature over the whole score half
-closed form          what that correlation must be, from the densities
+closed form          what that correlation must be, from the densities of concept and feature in the score half
 
 harness - oracle is the explainer's loss; oracle - oracle on all is the bias of the records.
 
@@ -151,7 +151,7 @@ class Grid:
             (Cell(family, density, 0.0, 1.0), concept)
             for family in self.families
             for density in (self.densities if family != "position" else (0.0,))
-            for concept in catalogue.choose(family, density, self.copies if family != "position" else 8)
+            for concept in catalogue.choose(family, density, self.copies)
         ]
         return [
             Planted(Cell(cell.family, cell.density, noise, amplitude), concept, copy)
@@ -218,7 +218,7 @@ def _row(
         harness_all=bench.on_all(text, made_ML),
         oracle=dict(oracle.scores) if says else {},
         oracle_all=bench.on_all(concept.truth, made_ML) if says else None,
-        closed_form=closed_form(density, cell.noise, cell.amplitude) if exactly else None,
+        closed_form=_expected(planted, bench, made_ML) if exactly else None,
         control=dict(result.control),
         control_all=bench.on_all(mismatched, made_ML),
         named=names_first(text, concept) if cell.family == "token" else None,
@@ -227,6 +227,13 @@ def _row(
         errors=dict(result.errors),
         tokens=(usage.get("tokens_in") or 0) + (usage.get("tokens_out") or 0),
     )
+
+
+def _expected(planted: Planted, bench: Bench, made_ML: Activations) -> float:
+    """Compute the closed form from the densities of the score half, where they may differ from the whole text's."""
+    score_ML = made_ML[bench.score_M]
+    right, firing = float(planted.concept.holds(bench.text.take(bench.score_M)).mean()), float((score_ML > 0).mean())
+    return closed_form(right, 1 - right / firing, planted.cell.amplitude) if right else 0.0
 
 
 def names_first(explanation: str | None, concept: Concept) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,22 +50,28 @@ class GivenText:
 
 
 class _Table:
-    """Answers as a booted model does, from a table of activations; and as its tokenizer."""
+    """Answers as a booted model does, from a table of activations."""
 
-    hook_dict: Mapping[str, None] = {HOOK_POINT: None}
+    hook_dict: ClassVar[Mapping[str, None]] = {HOOK_POINT: None}
 
-    def __init__(self, text: GivenText, activations_TF: Tensor) -> None:
-        self._tokens, self._activations_TF = text.tokens, activations_TF
+    def __init__(self, activations_TF: Tensor) -> None:
+        self._activations_TF = activations_TF
 
     def run_with_hooks(self, ids_NC: Tensor, fwd_hooks: Sequence[tuple[str, Callable[[Tensor, object], Any]]]) -> None:
         for _, read in fwd_hooks:
             read(self._activations_TF[ids_NC], None)
 
-    def __len__(self) -> int:
-        return len(self._tokens)
 
-    def batch_decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [self._tokens[index] for (index,) in ids]
+class _GivenSubject(Subject):
+    """Stands in for a language model; its vocabulary is the text itself, token by token."""
+
+    def token_strings(self) -> list[str]:
+        return list(self.tokenizer)
+
+
+def _prepared(text: GivenText, activations_TF: Tensor, dictionaries: tuple[Measured, ...]) -> Prepared:
+    subject = _GivenSubject("given", _Table(activations_TF), text.tokens, False, "cpu")
+    return Prepared(subject, text.blocks(), dictionaries, {})
 
 
 def sample_given(
@@ -81,12 +87,10 @@ def sample_given(
         UserError: no feature is active often enough.
     """
     n_features = activations_NCF.shape[-1]
-    table = _Table(text, torch.from_numpy(activations_NCF.reshape(-1, n_features)))
     eye, zero_F = torch.eye(n_features), torch.zeros(n_features)
     dictionary = Dictionary("given", "sae", eye, zero_F, eye, zero_F).at(HOOK_POINT)
     measured = Measured(dictionary, dict.fromkeys(("l0", "fvu", "dead", "ce_recovered")), dictionary.name)
-    subject = Subject("given", table, table, False, "cpu")
-    prepared = Prepared(subject, text.blocks(), (measured,), {})
+    prepared = _prepared(text, torch.from_numpy(activations_NCF.reshape(-1, n_features)), (measured,))
     sampling = config.sampling.model_copy(update={"features": n_features})
     config = config.model_copy(update={"sampling": sampling})
     drawn = replay(prepared, select(prepared, config, report), config, report)
@@ -96,7 +100,6 @@ def sample_given(
 
 def score_side(text: GivenText, config: Config) -> NDArray[np.bool_]:
     """Tell of every block whether score records are drawn from it (else explain records), [N]."""
-    table = _Table(text, torch.zeros(0, 1))
-    prepared = Prepared(Subject("given", table, table, False, "cpu"), text.blocks(), (), {})
-    side_N: NDArray[np.bool_] = (make_fragments(prepared, config).side_M == 1).numpy()
+    fragments = make_fragments(_prepared(text, torch.zeros(0, 1), ()), config)
+    side_N: NDArray[np.bool_] = (fragments.side_M == 1).numpy()
     return side_N
