@@ -14,7 +14,7 @@ import numpy as np
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Planted, activations
 from autointerp.calibration.concepts import Concept, Part, single
-from autointerp.calibration.controls import derangement
+from autointerp.calibration.controls import unrelated
 from autointerp.calibration.harness import given
 from autointerp.calibration.language import vocabulary
 from autointerp.calibration.measure import ALL_TOKENS, Bench
@@ -93,14 +93,13 @@ def texts(concept: Concept, other: Concept, catalogue: Catalogue, seed: int) -> 
 def _more_tokens(concept: Concept, catalogue: Catalogue, seed: int) -> Part:
     """Return other tokens, drawn at random, that together are BROADER times as frequent as the concept."""
     rng = numpy_generator(seed, "broader texts", concept.family, concept.name)
-    own = {token for rule in concept.rules for token in rule.key}
     frequent = np.argsort(-catalogue.token_V)[: len(vocabulary()) // 2]
     drawn: list[Rule] = []
     total = 0.0
     for index in rng.permutation(frequent).tolist():
         if total >= BROADER * catalogue.density(concept):
             break
-        if vocabulary()[index] not in own:
+        if vocabulary()[index] not in concept.words:
             drawn.append(single("token", index))
             total += float(catalogue.token_V[index])
     return tuple(drawn)
@@ -126,7 +125,8 @@ def attack(bench: Bench, planted: Sequence[Planted], catalogue: Catalogue, seed:
     """Score all texts about planted features; features that are active too rarely are left out."""
     made_MLF = np.stack([activations(p, p.concept.holds(bench.text), bench.text, seed) for p in planted], axis=-1)
     kept = [(index, record) for index, record in enumerate(bench.records(made_MLF)) if record is not None]
-    others = derangement(len(kept), numpy_generator(seed, "unrelated concepts"))
+    words = [planted[index].concept.words for index, _ in kept]
+    others = unrelated(words, numpy_generator(seed, "unrelated concepts"))
     tasks = [
         (number, name, text)
         for number, ((index, _), other) in enumerate(zip(kept, others, strict=True))

@@ -52,6 +52,11 @@ class Concept:
         return tuple(rule for part in self.parts for rule in part)
 
     @property
+    def words(self) -> frozenset[str]:
+        """The tokens that its rules name."""
+        return frozenset(token for rule in self.rules for token in rule.key)
+
+    @property
     def truth(self) -> str:
         """The true explanation, in the rules' wording."""
         return rules.to_text(self.rules)

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Activations, Cell, Planted, activations, closed_form, correlation, is_possible
 from autointerp.calibration.concepts import Concept, Family, Mask, predict
-from autointerp.calibration.controls import derangement
+from autointerp.calibration.controls import unrelated
 from autointerp.calibration.generation import generated
 from autointerp.calibration.harness import Harness, given
 from autointerp.calibration.language import Ids, PlantedText, generate, vocabulary
@@ -33,6 +35,9 @@ from autointerp.prompting.rules import Rule
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
 from sae.common.progress import Report
 from sae.common.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from autointerp.sampling.given import GivenText
 
 Scores = Mapping[str, float | None]
 CARRIER_TOKENS = 30_000
@@ -92,6 +97,11 @@ class Bench:
     carriers: PlantedText
     """Other text of the language, which explanations are written into."""
 
+    @cached_property
+    def score_text(self) -> PlantedText:
+        """The score half."""
+        return self.text.take(self.score_M)
+
     def records(self, activations_MLF: Activations) -> list[FeatureRecord | None]:
         """Draw the records of features by the harness's own selection; None for one that is active too rarely."""
         from autointerp.sampling.given import sample_given
@@ -103,7 +113,7 @@ class Bench:
         rule_list = read_rules(explanation)
         if rule_list is None:
             return None
-        return correlation(predict(rule_list, self.text.ids_ML[self.score_M]), activations_ML[self.score_M])
+        return correlation(predict(rule_list, self.score_text.ids_ML), activations_ML[self.score_M])
 
 
 def read_rules(explanation: str | None) -> tuple[Rule, ...] | None:
@@ -122,7 +132,7 @@ def make_bench(text: PlantedText, harness: Harness, config: Config, report: Repo
     return Bench(text, score_side(given_text(text), config), harness, config, report, carriers)
 
 
-def given_text(text: PlantedText):  # type: ignore[no-untyped-def]  # noqa: ANN201  # its type would import torch
+def given_text(text: PlantedText) -> GivenText:
     """Write the text for `autointerp.sampling.given`."""
     from autointerp.sampling.given import GivenText
 
@@ -180,7 +190,7 @@ def _measure_group(bench: Bench, group: Sequence[Planted], seed: int) -> Iterato
     explained = bench.harness.explain(features)
     truths = [given(group[index].concept.truth) for index in kept]
     rng = numpy_generator(seed, "mismatched concepts", group[0].key)
-    others = derangement(len(kept), rng)
+    others = unrelated([group[index].concept.words for index in kept], rng)
     mismatched = [None if other is None else explained[other].outcome for other in others]
     results = bench.harness.score(features, explained, mismatched)
     oracles = bench.harness.score(features, truths)
@@ -232,7 +242,7 @@ def _row(
 def _expected(planted: Planted, bench: Bench, made_ML: Activations) -> float:
     """Compute the closed form from the densities of the score half, where they may differ from the whole text's."""
     score_ML = made_ML[bench.score_M]
-    right, firing = float(planted.concept.holds(bench.text.take(bench.score_M)).mean()), float((score_ML > 0).mean())
+    right, firing = float(planted.concept.holds(bench.score_text).mean()), float((score_ML > 0).mean())
     return closed_form(right, 1 - right / firing, planted.cell.amplitude) if right else 0.0
 
 

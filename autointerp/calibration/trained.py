@@ -41,6 +41,8 @@ RECIPE = {
 STEPS, BATCH = 600, 1024
 IN_REACH = 1e-3
 """A concept is in reach of a dictionary if it is at least so dense."""
+AGREEMENT_TOKENS = 16_000
+"""Tokens that the exact model, which is wide, reads."""
 COPIES = 4
 """Concepts of each family that are read from the exact model."""
 
@@ -66,9 +68,9 @@ class Everything:
 
 def train_and_measure(bench: Bench, n_tokens: int) -> Trained:
     """Train a dictionary on the superposed model, and compare the exact model's records with the labels."""
+    agreement = measure_agreement(min(n_tokens, AGREEMENT_TOKENS), bench.config, bench.report)
     text = generate(n_tokens, bench.config.seed, "text of the trained dictionary")
     with prepared_folder(text) as folder:
-        agreement = measure_agreement(folder, text, bench.config, bench.report)
         subject.write_superposed_model(folder / "superposed", WIDTH, bench.config.seed)
         changes = {
             "subject.model": str(folder / "superposed"),
@@ -91,17 +93,19 @@ def prepared_folder(text: PlantedText) -> Iterator[Path]:
         yield Path(name)
 
 
-def measure_agreement(folder: Path, text: PlantedText, config: Config, report: Report) -> float:
+def measure_agreement(n_tokens: int, config: Config, report: Report) -> float:
     """Return the largest difference between activations that the exact model's run gives and the labels."""
+    text = generate(n_tokens, config.seed, "text of the exact model")
     concepts = exact_concepts(text, config.seed)
-    subject.write_exact_model(folder / "exact")
-    subject.write_exact_dictionary(folder / "planted", concepts)
-    changes = {
-        "subject.model": str(folder / "exact"),
-        "dictionaries.load": [str(folder / "planted")],
-        "sampling.features": len(concepts),
-    }
-    sampled = sample_everything(folder, text, changes, config, report)
+    with prepared_folder(text) as folder:
+        subject.write_exact_model(folder / "exact")
+        subject.write_exact_dictionary(folder / "planted", concepts)
+        changes = {
+            "subject.model": str(folder / "exact"),
+            "dictionaries.load": [str(folder / "planted")],
+            "sampling.features": len(concepts),
+        }
+        sampled = sample_everything(folder, text, changes, config, report)
     order = [int(name.split("/")[1]) for name in sampled.names]
     labels_MLF = np.stack([concepts[index].holds(sampled.text) for index in order], axis=-1)
     return float(np.abs(sampled.activations_MLF - labels_MLF).max())

@@ -8,6 +8,7 @@ from autointerp.calibration.attacks import Attacked, orderings, texts
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import correlation
 from autointerp.calibration.concepts import Concept, predict, single
+from autointerp.calibration.controls import unrelated
 from autointerp.calibration.generation import generated
 from autointerp.calibration.language import category_ids, generate, vocabulary
 from autointerp.calibration.purity import matthews, spearman
@@ -105,6 +106,15 @@ def test_spearman_shares_ranks_among_ties() -> None:
     assert spearman(pairs) == pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
     assert spearman(pairs[:2]) is None
     assert spearman([(1.0, 2.0)] * 4) == 0
+
+
+def test_an_unrelated_concept_shares_no_word() -> None:
+    words = [frozenset("ab"), frozenset("bc"), frozenset("c"), frozenset(), frozenset("abc")]
+    for seed in range(20):
+        others = unrelated(words, np.random.default_rng(seed))
+        assert all(j is not None and j != i and not words[i] & words[j] for i, j in enumerate(others))
+        assert others[4] == 3
+    assert unrelated([frozenset("a")] * 2, np.random.default_rng(0)) == [None, None]
 
 
 def test_no_word_of_the_vocabulary_is_the_unknown_token() -> None:
