@@ -9,6 +9,7 @@ from typing import Any
 from autointerp import config as configs
 from autointerp.calibration.attacks import attack
 from autointerp.calibration.catalogue import Catalogue
+from autointerp.calibration.concepts import EXACT, FAMILIES
 from autointerp.calibration.harness import Harness, available_scorers, opened
 from autointerp.calibration.language import LENGTH, generate
 from autointerp.calibration.marks import Evidence, all_marks
@@ -17,8 +18,6 @@ from autointerp.calibration.report import Calibration
 from autointerp.calibration.trained import Trained, train_and_measure
 from autointerp.config import Config
 from sae.common.progress import Progress, Report
-
-FAMILIES = ("token", "set", "pair", "near", "mixture of 2", "mixture of 3", "mixture of 5", "domain", "position")
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Size:
 FULL = Size(
     tokens=800_000,
     grid=Grid(FAMILIES, (1e-4, 1e-3, 1e-2, 1e-1), (0.0, 0.1, 0.3, 0.5, 0.7, 0.9), (1.0, 0.3), 2),
-    attacked=Grid(FAMILIES[:7], (1e-3, 1e-2), (0.0, 0.3), (1.0,), 3),
+    attacked=Grid(EXACT, (1e-3, 1e-2), (0.0, 0.3), (1.0,), 3),
     trained_tokens=100_000,
 )
 QUICK = Size(
     tokens=120_000,
     grid=Grid(FAMILIES, (1e-2,), (0.0, 0.3, 0.7), (1.0,), 2),
-    attacked=Grid(FAMILIES[:7], (1e-2,), (0.0,), (1.0,), 2),
+    attacked=Grid(EXACT, (1e-2,), (0.0,), (1.0,), 2),
     trained_tokens=0,
 )
 """For models that cost money, and to look at the output in seconds."""

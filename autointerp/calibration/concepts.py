@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from autointerp.prompting import rules
 from autointerp.prompting.rules import NEAR_WINDOW, Rule, RuleKind
 
 Family = Literal["token", "set", "pair", "near", "mixture of 2", "mixture of 3", "mixture of 5", "domain", "position"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 SINGLE: tuple[Family, ...] = ("token", "set", "pair", "near")
 MIXTURES: tuple[Family, ...] = ("mixture of 2", "mixture of 3", "mixture of 5")
 EXACT = SINGLE + MIXTURES

@@ -40,7 +40,7 @@ def generated(rules: tuple[Rule, ...], concept: Concept, carriers: PlantedText, 
     Args:
         carriers: text that no record was drawn from.
     """
-    silent_M = ~(predict(rules, carriers.ids_ML) > 0).any(1)
+    silent_M = predict(rules, carriers.ids_ML).max(1) == 0
     held_M = concept.holds(carriers).any(1)
     specificity = float((~held_M[silent_M]).mean()) if silent_M.any() else None
     known = [rule for rule in rules if all(token in vocabulary() for token in rule.key)]

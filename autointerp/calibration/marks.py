@@ -193,8 +193,9 @@ def _named(evidence: Evidence) -> Mark:
 
 def _mean_mark(name: str, score: str, values: Sequence[float], bound: str, reached: Callable[[float], bool]) -> Mark:
     interval = mean_interval(list(values))
-    mark = _mark(name, score, interval and interval.mean, bound, reached)
-    return Mark(name, score, mark.value, interval and interval.low, interval and interval.high, bound, mark.reached)
+    if interval is None:
+        return _mark(name, score, None, bound, reached)
+    return Mark(name, score, interval.mean, interval.low, interval.high, bound, reached(interval.mean))
 
 
 def _mark(name: str, score: str, value: float | None, bound: str, reached: Callable[[float], bool]) -> Mark:

@@ -25,7 +25,7 @@ from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Activations, Cell, Planted, activations, closed_form, correlation, is_possible
 from autointerp.calibration.concepts import Concept, Family, Mask, predict
 from autointerp.calibration.controls import unrelated
-from autointerp.calibration.generation import generated
+from autointerp.calibration.generation import Generated, generated
 from autointerp.calibration.harness import Harness, given
 from autointerp.calibration.language import Ids, PlantedText, generate, vocabulary
 from autointerp.config import Config
@@ -214,7 +214,7 @@ def _row(
     says, exactly = bool(concept.rules), bool(concept.parts)
     usage = result.usage
     read = read_rules(text)
-    written = None if read is None else generated(read, concept, bench.carriers, bench.config.seed)
+    written = Generated(None, None) if read is None else generated(read, concept, bench.carriers, bench.config.seed)
     return Row(
         family=cell.family,
         concept=concept.name,
@@ -232,8 +232,8 @@ def _row(
         control=dict(result.control),
         control_all=bench.on_all(mismatched, made_ML),
         named=names_first(text, concept) if cell.family == "token" else None,
-        sensitivity=written and written.sensitivity,
-        specificity=written and written.specificity,
+        sensitivity=written.sensitivity,
+        specificity=written.specificity,
         errors=dict(result.errors),
         tokens=(usage.get("tokens_in") or 0) + (usage.get("tokens_out") or 0),
     )
