@@ -123,6 +123,8 @@ def _narrowed(concept: Concept, catalogue: Catalogue) -> Part:
 
 def attack(bench: Bench, planted: Sequence[Planted], catalogue: Catalogue, seed: int) -> Iterator[Attacked]:
     """Score all texts about planted features; features that are active too rarely are left out."""
+    if not planted:
+        return
     made_MLF = np.stack([activations(p, p.concept.holds(bench.text), bench.text, seed) for p in planted], axis=-1)
     kept = [(index, record) for index, record in enumerate(bench.records(made_MLF)) if record is not None]
     words = [planted[index].concept.words for index, _ in kept]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.calibration.concepts import Concept, predict
+from autointerp.calibration.concepts import Concept, Mask, predict
 from autointerp.calibration.language import DOMAIN_NAMES, Ids, PlantedText, tokens_of, vocabulary
 from autointerp.prompting.rules import NEAR_WINDOW, Rule
 from sae.common.seeds import numpy_generator
@@ -40,8 +40,8 @@ def generated(rules: tuple[Rule, ...], concept: Concept, carriers: PlantedText, 
     Args:
         carriers: text that no record was drawn from.
     """
-    silent_M = predict(rules, carriers.ids_ML).max(1) == 0
-    held_M = concept.holds(carriers).any(1)
+    silent_M: Mask = predict(rules, carriers.ids_ML).max(1) == 0
+    held_M: Mask = concept.holds(carriers).max(1)
     specificity = float((~held_M[silent_M]).mean()) if silent_M.any() else None
     known = [rule for rule in rules if all(token in vocabulary() for token in rule.key)]
     if not known:

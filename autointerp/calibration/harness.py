@@ -15,7 +15,7 @@ from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureR
 from autointerp.runs.work import Offline, Resolver
 from autointerp.scorers import SCORERS
 from sae.common.errors import UserError
-from sae.common.progress import Report
+from sae.common.progress import Report, Silent
 from sae.common.settings import cache_folder
 
 
@@ -74,7 +74,7 @@ def opened(config: Config, report: Report) -> Iterator[Harness]:
     """Open the models of a config's method. Raises UserError for missing keys and unknown models."""
     method = Method.of(config)
     if not method.models:
-        yield Harness(method, Offline(), report)
+        yield Harness(method, Offline(), Silent)  # takes no time worth showing
         return
     from autointerp.llm.resolver import LiveResolver
 

@@ -33,7 +33,7 @@ from autointerp.evaluate import Explained
 from autointerp.prompting import rules
 from autointerp.prompting.rules import Rule
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
-from sae.common.progress import Report
+from sae.common.progress import Report, Silent
 from sae.common.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Bench:
         """Draw the records of features by the harness's own selection; None for one that is active too rarely."""
         from autointerp.sampling.given import sample_given
 
-        return sample_given(given_text(self.text), activations_MLF, self.config, self.report)
+        return sample_given(given_text(self.text), activations_MLF, self.config, Silent)
 
     def on_all(self, explanation: str | None, activations_ML: Activations) -> float | None:
         """Correlate what a text predicts with a feature over the whole score half; None if it is no text of rules."""
@@ -174,8 +174,13 @@ class Grid:
 
 def measure(bench: Bench, planted: Sequence[Planted], seed: int) -> Iterator[Row]:
     """Sample, explain and score planted features, those of one noise and amplitude at once."""
-    for _, group in groupby(planted, key=lambda one: (one.cell.noise, one.cell.amplitude)):
-        yield from _measure_group(bench, list(group), seed)
+    done = 0
+    with bench.report("measuring planted features") as progress:
+        for _, group in groupby(planted, key=lambda one: (one.cell.noise, one.cell.amplitude)):
+            together = list(group)
+            yield from _measure_group(bench, together, seed)
+            done += len(together)
+            progress.update(done, len(planted))
 
 
 def _measure_group(bench: Bench, group: Sequence[Planted], seed: int) -> Iterator[Row]:

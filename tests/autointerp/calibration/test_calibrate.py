@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from autointerp.calibration import calibrate, report
-from autointerp.calibration.measure import ALL_TOKENS
+from autointerp.calibration.measure import ALL_TOKENS, Grid
 from autointerp.calibration.report import Calibration
 from autointerp.calibration.trained import measure_agreement
 from sae.common.progress import Silent
+from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR
 from tests.conftest import autointerp
+from tests.fakes import FakeApis
 
 CONFIG = calibrate.config_for("rules-5", "rules", None, 0)
 
@@ -76,7 +78,30 @@ def test_a_mark_that_is_not_reached_is_shown_as_it_is(calibration: Calibration) 
 
 def test_the_models_records_are_the_labels() -> None:
     """A dictionary on disk, read by the ordinary sampling from a model whose residual stream holds the truth."""
-    assert measure_agreement(15_000, CONFIG, Silent) < 1e-5
+    assert measure_agreement(8_000, CONFIG, Silent) < 1e-5
+
+
+def test_language_models_are_calibrated_by_the_same_cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The fake judge explains by the strongest token and finds it again: its sentences are prose, not rules."""
+    grid = Grid(("token",), (1e-2,), (0.0,), (1.0,), 2)
+    size = replace(calibrate.QUICK, tokens=20_000, grid=grid, attacked=replace(grid, copies=0))
+    with FakeApis(script="tests.autointerp.llm.judge", key=KEY) as server:
+        for name, value in {
+            "ANTHROPIC_BASE_URL": server.url, "OPENAI_BASE_URL": server.openai_url, "ANTHROPIC_API_KEY": KEY,
+            "OPENAI_API_KEY": KEY, "AUTOINTERP_CACHE": str(tmp_path),
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        config = calibrate.config_for(EXPLAINER, SIMULATOR, None, 0, 10.0)
+        measured = calibrate.calibrate(config, size, Silent)
+    assert {"detection", "fuzzing", "intruder"} <= set(config.scorers)
+    assert mark(measured, "planted token named", "explainer").value == 1
+    for row in measured.rows:
+        assert (row.harness_all, row.sensitivity) == (None, None), "a sentence in prose cannot be applied by rules"
+        assert row.harness[measured.main] is not None
+        assert row.oracle_all == pytest.approx(1)
+        assert row.tokens > 0
+    assert "detection" in measured.scores
+    assert "intruder" not in measured.scores, "it judges no explanation"
 
 
 @pytest.mark.slow
