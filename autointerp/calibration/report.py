@@ -66,10 +66,27 @@ def write(calibration: Calibration, folder: Path) -> None:
         "agreement": calibration.agreement,
     }
     write_atomic(folder / "calibration.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    write_atomic(folder / "calibration.md", "# Calibration\n\n" + to_markdown(all_tables(calibration)))
+    write_atomic(folder / "calibration.md", _opening(calibration) + to_markdown(all_tables(calibration)))
     figures = {"noise.png": plot_noise(calibration), "orderings.png": plot_orderings(calibration)}
     for name, figure in figures.items():
         write_atomic_with(folder / name, partial(figure.savefig, dpi=130, bbox_inches="tight", format="png"))
+
+
+def _opening(calibration: Calibration) -> str:
+    """Write what was calibrated, in which text, and how far the ordinary run agrees with the labels."""
+    about = calibration.about
+    judge = f", judge {about['judge']}" if about["judge"] else ""
+    lines = [
+        f"# Calibration of {about['explainer']}, simulator {about['simulator']}{judge}",
+        f"{len(calibration.rows)} planted features in {about['tokens']:,} tokens of the planted language, seed "
+        f"{about['seed']}, {about['seconds']:.0f} seconds.",
+    ]
+    if calibration.agreement is not None:
+        lines.append(
+            "Activations that a run reads from a model which holds the truth differ from the labels by at most "
+            f"{calibration.agreement:.1e}."
+        )
+    return "\n\n".join(lines) + "\n\n"
 
 
 def summary_table(calibration: Calibration) -> Table:
@@ -141,12 +158,15 @@ def _numbers_table(rows: Sequence[Row], main: str, keys: Sequence[str], title: s
     for key in sorted(groups, key=lambda key: (first.index(key[0]), key[1])):
         columns = zip(*(numbers_of(row, main) for row in groups[key]), strict=True)
         means = [_mean(column) for column in columns]
-        loss, bias = _difference(means[0], means[2]), _difference(means[2], means[3])
-        cells = [number(value, DIGITS) for value in (*means, loss, bias)]
+        differences = (_difference(means[a], means[b]) for a, b in ((0, 2), (1, 3), (2, 3)))
+        cells = [number(value, DIGITS) for value in (*means, *differences)]
         lines.append([*(f"{k:g}" if isinstance(k, float) else k for k in key), str(len(groups[key])), *cells])
     header = [*(key.replace("_", " ") for key in keys), "features", *(name for name, _, _ in NUMBERS)]
-    note = f"{title} Score: {main}. Loss: harness - true text. Bias: true text - true text, all tokens."
-    return Table([*header, "explainer's loss", "records' bias"], lines, note)
+    note = (
+        f"{title} Score: {main}. The explainer's loss is harness - true text, on the records and on all tokens; the "
+        "records' bias is true text - true text, all tokens."
+    )
+    return Table([*header, "explainer's loss", "its loss, all tokens", "records' bias"], lines, note)
 
 
 def _difference(a: float | None, b: float | None) -> float | None:
