@@ -13,8 +13,7 @@ import numpy as np
 
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Planted, activations
-from autointerp.calibration.concepts import Concept, Part, single
-from autointerp.calibration.controls import unrelated
+from autointerp.calibration.concepts import Concept, Part, single, unrelated
 from autointerp.calibration.harness import given
 from autointerp.calibration.language import vocabulary
 from autointerp.calibration.measure import ALL_TOKENS, Bench
@@ -127,8 +126,8 @@ def attack(bench: Bench, planted: Sequence[Planted], catalogue: Catalogue, seed:
         return
     made_MLF = np.stack([activations(p, p.concept.holds(bench.text), bench.text, seed) for p in planted], axis=-1)
     kept = [(index, record) for index, record in enumerate(bench.records(made_MLF)) if record is not None]
-    words = [planted[index].concept.words for index, _ in kept]
-    others = unrelated(words, numpy_generator(seed, "unrelated concepts"))
+    concepts = [planted[index].concept for index, _ in kept]
+    others = unrelated(concepts, numpy_generator(seed, "unrelated concepts"))
     tasks = [
         (number, name, text)
         for number, ((index, _), other) in enumerate(zip(kept, others, strict=True))

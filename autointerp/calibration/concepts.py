@@ -72,6 +72,15 @@ class Concept:
         return predict(self.rules, text.ids_ML) > 0
 
 
+def unrelated(concepts: Sequence[Concept], rng: np.random.Generator) -> list[int | None]:
+    """Draw for each concept the index of another one that shares no word with it; None if there is none."""
+    others: list[int | None] = []
+    for index, own in enumerate(concepts):
+        apart = [i for i, other in enumerate(concepts) if i != index and not own.words & other.words]
+        others.append(int(rng.choice(apart)) if apart else None)
+    return others
+
+
 def single(kind: RuleKind, *ids: int) -> Rule:
     """Make a rule of full strength from token indices."""
     return Rule(kind, tuple(vocabulary()[index] for index in ids), STRENGTH)

@@ -1,7 +1,6 @@
 """Chooses the mismatched explanations of the control: whose explanation each feature is scored with."""
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -35,17 +34,4 @@ def derangement(n: int, rng: np.random.Generator) -> list[int | None]:
     others: list[int | None] = [None] * n
     for position, item in enumerate(order):
         others[item] = order[(position + 1) % n]
-    return others
-
-
-def unrelated(words: Sequence[AbstractSet[str]], rng: np.random.Generator) -> list[int | None]:
-    """Draw for each of n concepts another one that shares no word with it; None if there is none.
-
-    Args:
-        words: the words that each concept is about; it may be none.
-    """
-    others: list[int | None] = []
-    for index, own in enumerate(words):
-        apart = [other for other, theirs in enumerate(words) if other != index and not own & theirs]
-        others.append(int(rng.choice(apart)) if apart else None)
     return others

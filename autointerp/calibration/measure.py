@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Activations, Cell, Planted, activations, closed_form, correlation, is_possible
-from autointerp.calibration.concepts import Concept, Family, Mask, predict
-from autointerp.calibration.controls import unrelated
+from autointerp.calibration.concepts import Concept, Family, Mask, predict, unrelated
 from autointerp.calibration.generation import Generated, generated
 from autointerp.calibration.harness import Harness, given
 from autointerp.calibration.language import Ids, PlantedText, generate, vocabulary
@@ -195,7 +194,7 @@ def _measure_group(bench: Bench, group: Sequence[Planted], seed: int) -> Iterato
     explained = bench.harness.explain(features)
     truths = [given(group[index].concept.truth) for index in kept]
     rng = numpy_generator(seed, "mismatched concepts", group[0].key)
-    others = unrelated([group[index].concept.words for index in kept], rng)
+    others = unrelated([group[index].concept for index in kept], rng)
     mismatched = [None if other is None else explained[other].outcome for other in others]
     results = bench.harness.score(features, explained, mismatched)
     oracles = bench.harness.score(features, truths)

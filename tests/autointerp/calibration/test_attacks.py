@@ -7,8 +7,7 @@ from autointerp.calibration import attacks
 from autointerp.calibration.attacks import Attacked, orderings, texts
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import correlation
-from autointerp.calibration.concepts import Concept, predict, single
-from autointerp.calibration.controls import unrelated
+from autointerp.calibration.concepts import Concept, predict, single, unrelated
 from autointerp.calibration.generation import generated
 from autointerp.calibration.language import category_ids, generate, vocabulary
 from autointerp.calibration.purity import matthews, spearman
@@ -109,12 +108,13 @@ def test_spearman_shares_ranks_among_ties() -> None:
 
 
 def test_an_unrelated_concept_shares_no_word() -> None:
-    words = [frozenset("ab"), frozenset("bc"), frozenset("c"), frozenset(), frozenset("abc")]
+    parts = [tuple(Rule("token", (word,), 1.0) for word in words) for words in ("ab", "bc", "c", "", "abc")]
+    concepts = [Concept("set", str(number), (part,)) for number, part in enumerate(parts)]
     for seed in range(20):
-        others = unrelated(words, np.random.default_rng(seed))
-        assert all(j is not None and j != i and not words[i] & words[j] for i, j in enumerate(others))
+        others = unrelated(concepts, np.random.default_rng(seed))
+        assert all(j is not None and j != i and not concepts[i].words & concepts[j].words for i, j in enumerate(others))
         assert others[4] == 3
-    assert unrelated([frozenset("a")] * 2, np.random.default_rng(0)) == [None, None]
+    assert unrelated(concepts[:1] * 2, np.random.default_rng(0)) == [None, None]
 
 
 def test_no_word_of_the_vocabulary_is_the_unknown_token() -> None:
