@@ -20,7 +20,7 @@ from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, Featu
 from sae.common.errors import UserError
 from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
@@ -34,7 +34,9 @@ RECORDS_SCHEMA = pyarrow.schema(
 )
 RESULT = TypeAdapter(FeatureResult)
 """Reads lines of results.jsonl, in half the time of json and constructors. Its writer would print 1e-05 as 0.00001."""
-FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted")
+FEATURE_FIELDS = (
+    "density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted", "unpromoted",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -198,7 +200,7 @@ def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
 def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
     feature = FeatureId(row["dictionary"], row["feature"])
     values = {name: row[name] for name in FEATURE_FIELDS}
-    values |= {name: tuple(row[name]) for name in ("histogram", "promoted")}
+    values |= {name: tuple(row[name]) for name in ("histogram", "promoted", "unpromoted")}
     explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
     return FeatureRecord(feature, explain, score, **values)
 

@@ -5,6 +5,7 @@ Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a ba
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,10 +20,38 @@ from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import SelectedDictionary, Selection, joined
 from autointerp.sampling.tally import Picked
 from sae.common.progress import Report
+from sae.common.seeds import numpy_generator
 from sae.dictionary import Dictionary
+from sae.models.subject import undecodable
 
 PROMOTED = 10
-"""Promoted tokens that are kept of each feature."""
+"""Promoted tokens that are kept of each feature, and as many others."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Holds the text of every token id, and the run's seed."""
+
+    tokens: list[str]
+    seed: int
+
+    @cached_property
+    def undecodable_V(self) -> Tensor:
+        """Tells which ids are pieces of a character, which cannot be shown."""
+        return undecodable(self.tokens)
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """Every text that can be shown, once."""
+        shown = zip(self.tokens, self.undecodable_V.tolist(), strict=True)
+        return list(dict.fromkeys(token for token, is_piece in shown if token and not is_piece))
+
+    def others(self, promoted: tuple[str, ...], feature: FeatureId) -> tuple[str, ...]:
+        """Draw as many tokens as are promoted from the rest of the vocabulary, without repetition."""
+        rng = numpy_generator(self.seed, "unpromoted tokens", str(feature))
+        drawn = rng.choice(len(self._texts), min(2 * len(promoted), len(self._texts)), replace=False).tolist()
+        others = [self._texts[index] for index in drawn if self._texts[index] not in promoted]
+        return tuple(others[: len(promoted)])
 
 
 @dataclass(frozen=True)
@@ -38,12 +67,12 @@ def replay(prepared: Prepared, selection: Selection, config: Config, report: Rep
     """Read the activations of every selected fragment and build the feature records."""
     picks = [_picks(selected) for selected in selection.dictionaries]
     values = _activations(prepared, selection, picks, config, report)
-    tokens = prepared.subject.token_strings()
+    vocabulary = Vocabulary(prepared.subject.token_strings(), config.seed)
     features: list[FeatureRecord] = []
     spoiled = 0
     for selected, values_PL in zip(selection.dictionaries, values, strict=True):
         rows = iter(values_PL)
-        for record in _feature_records(selected, rows, prepared, selection.fragments, tokens):
+        for record in _feature_records(selected, rows, prepared, selection.fragments, vocabulary):
             kept = _verified(record)
             spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
             features.append(kept)
@@ -114,24 +143,25 @@ def _feature_records(
     rows: Iterator[NDArray[np.float32]],
     prepared: Prepared,
     fragments: Fragments,
-    tokens: list[str],
+    vocabulary: Vocabulary,
 ) -> Iterator[FeatureRecord]:
     ids_ML = prepared.text.ids_NC.reshape(-1, fragments.length)
 
     def record(picked: Picked) -> ActivationRecord:
         return ActivationRecord(
-            tokens=tuple(tokens[index] for index in ids_ML[picked.fragment]),
+            tokens=tuple(vocabulary.tokens[index] for index in ids_ML[picked.fragment]),
             activations=tuple(next(rows).tolist()),
             document=int(fragments.document_M[picked.fragment]),
             source=picked.source,
         )
 
-    indices = [feature.index for feature in selected.features]
+    name, indices = selected.measured.dictionary.name, [feature.index for feature in selected.features]
     norms, cosines = _decoder_statistics(selected.measured.dictionary, indices)
-    promoted = _promoted(selected.measured.dictionary, indices, prepared, tokens)
+    promoted = _promoted(selected.measured.dictionary, indices, prepared, vocabulary)
     for feature, norm, cosine, raised in zip(selected.features, norms, cosines, promoted, strict=True):
+        feature_id = FeatureId(name, feature.index)
         yield FeatureRecord(
-            id=FeatureId(selected.measured.dictionary.name, feature.index),
+            id=feature_id,
             explain=tuple(map(record, feature.explain)),
             score=tuple(map(record, feature.score)),
             density=feature.density,
@@ -140,6 +170,7 @@ def _feature_records(
             decoder_norm=norm,
             decoder_max_cosine=cosine,
             promoted=raised,
+            unpromoted=vocabulary.others(raised, feature_id),
         )
 
 
@@ -162,7 +193,7 @@ def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[li
 
 
 def _promoted(
-    dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
+    dictionary: Dictionary, features: list[int], prepared: Prepared, vocabulary: Vocabulary
 ) -> list[tuple[str, ...]]:
     """Return the tokens whose logits each feature's decoder raises most; none where no fixed map leads there."""
     if len(dictionary.writes) != 1:
@@ -170,8 +201,10 @@ def _promoted(
     logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
     if logits_SV is None:
         return [()] * len(features)
-    ids_ST = logits_SV[:, : len(tokens)].topk(min(PROMOTED, len(tokens)), dim=1).indices.tolist()
-    return [tuple(tokens[index] for index in ids_T) for ids_T in ids_ST]
+    pieces_V = vocabulary.undecodable_V[: logits_SV.shape[1]].to(logits_SV.device)
+    shown_SV = logits_SV[:, : len(pieces_V)].masked_fill(pieces_V, -torch.inf)
+    ids_ST = shown_SV.topk(min(PROMOTED, int((~pieces_V).sum())), dim=1).indices.tolist()
+    return [tuple(vocabulary.tokens[index] for index in ids_T) for ids_T in ids_ST]
 
 
 def _summary(selected: SelectedDictionary, prepared: Prepared) -> DictionarySummary:

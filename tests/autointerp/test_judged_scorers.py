@@ -43,7 +43,8 @@ def feature(index: int, n_active: int = 10, n_silent: int = 10) -> FeatureRecord
     random = [record("r0", [1.0] * 12, "random"), record("r1", [0.0] * 12, "random")]
     score = (*random, *active, *silent)
     explain = (record("seen", [1.0, 0.0], "top"), record("hushed", [0.0, 0.0], "inactive"))
-    return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1)
+    tokens = (("x", " y", "\n"), ("p", " q", "'r"))
+    return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1, *tokens)
 
 
 def make(name: str, seed: int = 0, score: Records | None = None, **settings: Any) -> Scorer:
@@ -302,8 +303,9 @@ def test_a_scorer_calls_the_models_it_says_it_needs(name: str) -> None:
 def test_without_a_judge_the_simulator_judges() -> None:
     assert scorers.make("detection", both(simulator="openai/s")).models == ("openai/s",)
     assert scorers.make("detection", both(simulator="rules", judge="openai/j")).models == ("openai/j",)
-    with pytest.raises(UserError, match="detection asks a language model; give --judge anthropic/MODEL"):
-        scorers.make("detection", both(simulator="rules"))
+    assert scorers.make("detection", both(simulator="rules")).models == ()
+    with pytest.raises(UserError, match=r"unknown judge 'other'; give --judge anthropic/MODEL, .*, rules"):
+        scorers.make("detection", both(simulator="other"))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free(monkeypat
 
 @pytest.mark.parametrize(
     ("config", "judge"),
-    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE)],
+    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE), ({"simulator": "rules"}, "rules")],
 )
 def test_a_row_names_the_models_that_its_scorer_asks(config: dict[str, Any], judge: str | None) -> None:
     scores = ("simulation/top", "detection/f1", "intruder", "embedding")
