@@ -233,6 +233,36 @@ def test_too_few_texts_for_one_intruder_question_are_undefined() -> None:
     assert answered_by(make("intruder").score(feature(0, 3), EXPLAINED), find_intruder).scores == {"intruder": None}
 
 
+def tokens_of(question: Question) -> list[str]:
+    assert isinstance(question, Request)
+    assert EXPLAINED.text in question.messages[-1].content
+    return re.findall(r"^Token \d+: (.*)$", question.messages[-1].content, re.MULTILINE)
+
+
+def test_logits_shows_promoted_and_random_tokens_in_quotes_and_no_text() -> None:
+    one = feature(0)
+    (question,) = asked(make("logits"), one)
+    assert sorted(tokens_of(question)) == sorted(map(repr, (*one.promoted, *one.unpromoted)))
+    assert question == asked(make("logits"), replace(one, score=()))[0]
+    pieces = [tokens_of(q) for q in asked(make("logits", tokens=4), one)]
+    assert [len(piece) for piece in pieces] == [4, 2]
+    assert [token for piece in pieces for token in piece] == tokens_of(question)
+    orders = {tuple(tokens_of(asked(make("logits", seed), one)[0])) for seed in range(10)}
+    assert len(orders) > 5
+
+
+def test_a_judge_that_knows_the_promoted_tokens_scores_one() -> None:
+    one = feature(0)
+    known = set(map(repr, one.promoted))
+
+    def answer(question: Question) -> Completion:
+        return Completion(json.dumps({"answers": [int(token in known) for token in tokens_of(question)]}))
+
+    result = answered_by(make("logits", tokens=4).score(one, EXPLAINED), answer)
+    assert set(result.scores.values()) == {1.0}
+    assert {item.record: item.answer for item in result.judgements} == {n: int(n < 3) for n in range(6)}
+
+
 Embed = Callable[[str], Sequence[float]]
 
 
