@@ -5,7 +5,6 @@ Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a ba
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,42 +15,12 @@ from autointerp.config import Config
 from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
 from autointerp.sampling import Sample
 from autointerp.sampling.fragments import Fragments
+from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import SelectedDictionary, Selection, joined
 from autointerp.sampling.tally import Picked
 from sae.common.progress import Report
-from sae.common.seeds import numpy_generator
 from sae.dictionary import Dictionary
-from sae.models.subject import undecodable
-
-PROMOTED = 10
-"""Promoted tokens that are kept of each feature, and as many others."""
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Holds the text of every token id, and the run's seed."""
-
-    tokens: list[str]
-    seed: int
-
-    @cached_property
-    def undecodable_V(self) -> Tensor:
-        """Tells which ids are pieces of a character, which cannot be shown."""
-        return undecodable(self.tokens)
-
-    @cached_property
-    def _texts(self) -> list[str]:
-        """Every text that can be shown, once."""
-        shown = zip(self.tokens, self.undecodable_V.tolist(), strict=True)
-        return list(dict.fromkeys(token for token, is_piece in shown if token and not is_piece))
-
-    def others(self, promoted: tuple[str, ...], feature: FeatureId) -> tuple[str, ...]:
-        """Draw as many tokens as are promoted from the rest of the vocabulary, without repetition."""
-        rng = numpy_generator(self.seed, "unpromoted tokens", str(feature))
-        drawn = rng.choice(len(self._texts), min(2 * len(promoted), len(self._texts)), replace=False).tolist()
-        others = [self._texts[index] for index in drawn if self._texts[index] not in promoted]
-        return tuple(others[: len(promoted)])
 
 
 @dataclass(frozen=True)
@@ -157,7 +126,7 @@ def _feature_records(
 
     name, indices = selected.measured.dictionary.name, [feature.index for feature in selected.features]
     norms, cosines = _decoder_statistics(selected.measured.dictionary, indices)
-    promoted = _promoted(selected.measured.dictionary, indices, prepared, vocabulary)
+    promoted = vocabulary.promoted(selected.measured.dictionary, indices, prepared.subject)
     for feature, norm, cosine, raised in zip(selected.features, norms, cosines, promoted, strict=True):
         feature_id = FeatureId(name, feature.index)
         yield FeatureRecord(
@@ -190,21 +159,6 @@ def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[li
     cosine_SF = unit_FD[features] @ unit_FD.T
     cosine_SF[torch.arange(len(features)), features] = -1.0
     return norm_F[features].tolist(), cosine_SF.amax(1).tolist()
-
-
-def _promoted(
-    dictionary: Dictionary, features: list[int], prepared: Prepared, vocabulary: Vocabulary
-) -> list[tuple[str, ...]]:
-    """Return the tokens whose logits each feature's decoder raises most; none where no fixed map leads there."""
-    if len(dictionary.writes) != 1:
-        return [()] * len(features)
-    logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
-    if logits_SV is None:
-        return [()] * len(features)
-    pieces_V = vocabulary.undecodable_V[: logits_SV.shape[1]].to(logits_SV.device)
-    shown_SV = logits_SV[:, : len(pieces_V)].masked_fill(pieces_V, -torch.inf)
-    ids_ST = shown_SV.topk(min(PROMOTED, int((~pieces_V).sum())), dim=1).indices.tolist()
-    return [tuple(vocabulary.tokens[index] for index in ids_T) for ids_T in ids_ST]
 
 
 def _summary(selected: SelectedDictionary, prepared: Prepared) -> DictionarySummary:

@@ -13,7 +13,7 @@ from scipy import stats
 from autointerp.config import Config, build
 from autointerp.records import HISTOGRAM_FLOOR, FeatureId, Source
 from autointerp.sampling import fragments, priorities, select, tally
-from autointerp.sampling.replay import Vocabulary
+from autointerp.sampling.output_tokens import Vocabulary
 from sae.dictionary import Dictionary
 
 N_FRAGMENTS, LENGTH, FEATURES = 400, 4, 7
