@@ -102,6 +102,14 @@ class Records(Section):
         return self.top + self.quantile + self.importance
 
 
+class ScoreRecords(Records):
+    """Says how many records of each source are drawn to score a feature on."""
+
+    weighted: Annotated[int, I, Field(ge=0)] = 0
+    """Records drawn with known probabilities, from which language models' scores on the whole score half are
+    estimated (the population score)."""
+
+
 class Sampling(Section):
     """Decides which features and which fragments of text are used."""
 
@@ -113,8 +121,11 @@ class Sampling(Section):
     """Tokens of a record."""
     explain: Records = Records(top=10, quantile=5, random=5)
     """What explainers see."""
-    score: Records = Records(top=5, random=5)
+    score: ScoreRecords = ScoreRecords(weighted=10, top=5, random=5)
     """What explanations are scored on; from other documents than the explain records."""
+    population: Annotated[int, I, Field(ge=0)] = 200_000
+    """Tokens of the score half that population scores are about: all of it if it is smaller, else random fragments; 0:
+    no population scores."""
 
 
 def _known_scorer(name: str) -> str:

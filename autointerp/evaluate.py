@@ -127,6 +127,7 @@ def _result(
         errors,
         control_errors,
         _judgements(outcomes),
+        _intervals(outcomes.values()),
         _failed(outcomes.values()),
         _failed(controls.values()),
     )
@@ -143,6 +144,10 @@ def _status(outcome: Scored | AnswerError | None, score: str) -> Status:
 
 def _scores(outcomes: Iterable[Scored | AnswerError]) -> dict[str, float | None]:
     return {name: value for item in outcomes if isinstance(item, Scored) for name, value in item.scores.items()}
+
+
+def _intervals(outcomes: Iterable[Scored | AnswerError]) -> dict[str, tuple[float, float]]:
+    return {name: ends for item in outcomes if isinstance(item, Scored) for name, ends in item.intervals.items()}
 
 
 def _failed(outcomes: Iterable[Scored | AnswerError]) -> tuple[str, ...]:

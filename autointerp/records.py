@@ -1,8 +1,13 @@
 """Defines the frozen values that flow through autointerp."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from autointerp.population import Population
 
 Source = Literal["top", "quantile", "importance", "random", "inactive", "weighted"]
 Status = Literal["ok", "undefined", "failed", "error"]
@@ -65,6 +70,8 @@ class FeatureRecord:
     """Tokens whose logits the decoder direction raises most, strongest first; empty if that is not defined."""
     unpromoted: tuple[str, ...] = ()
     """As many other tokens, drawn at random from the rest of the vocabulary; fewer where it is too small."""
+    population: Population | None = field(default=None, compare=False)
+    """Its activations on every token of the score half, or on a random part of it; None if they were not kept."""
 
 
 HISTOGRAM_BINS = 64
@@ -131,6 +138,8 @@ class FeatureResult:
     """The same for `control`."""
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     """Judgements by scorer."""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """95% intervals of the scores that are estimates of a whole text's, by name."""
     failed: tuple[str, ...] = ()
     """Scores that failed: the prediction is constant and the truth is not."""
     control_failed: tuple[str, ...] = ()

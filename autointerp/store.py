@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
+from autointerp import population_files
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
@@ -27,6 +29,7 @@ RECORDS_SCHEMA = pyarrow.schema(
         ("feature", pyarrow.int32()),
         ("split", pyarrow.string()),
         ("source", pyarrow.string()),
+        ("weight", pyarrow.float64()),
         ("document", pyarrow.int32()),
         ("tokens", pyarrow.list_(pyarrow.string())),
         ("activations", pyarrow.list_(pyarrow.float32())),
@@ -90,7 +93,7 @@ class RunFolder:
         write_atomic(self.path / name, text)
 
     def write_features(self, features: Sequence[FeatureRecord]) -> None:
-        """Write records.parquet, then features.parquet: if the second one exists, both are complete."""
+        """Write the records, the population, then features.parquet: if that one exists, all are complete."""
         rows = [row for feature in features for row in _record_rows(feature)]
         columns = [
             pyarrow.array(column, field.type)
@@ -98,6 +101,7 @@ class RunFolder:
         ]
         records = pyarrow.Table.from_arrays(columns, schema=RECORDS_SCHEMA)
         write_atomic_with(self.path / "records.parquet", lambda path: parquet.write_table(records, path))
+        population_files.write(self.path, features)
         table = pyarrow.Table.from_pylist([_feature_row(feature) for feature in features])
         write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
 
@@ -111,9 +115,13 @@ class RunFolder:
         sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
         for row in parquet.read_table(self.path / "records.parquet").to_pylist():
             feature = FeatureId(row["dictionary"], row["feature"])
-            record = ActivationRecord(tuple(row["tokens"]), tuple(row["activations"]), row["document"], row["source"])
+            tokens, activations = tuple(row["tokens"]), tuple(row["activations"])
+            record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
             sides.setdefault((feature, row["split"]), []).append(record)
-        return [_feature(row, sides) for row in parquet.read_table(self.path / "features.parquet").to_pylist()]
+        populations = population_files.read(self.path)
+        rows = parquet.read_table(self.path / "features.parquet").to_pylist()
+        features = [_feature(row, sides) for row in rows]
+        return [replace(feature, population=populations.get(feature.id)) for feature in features]
 
     def densities(self) -> dict[str, list[float]]:
         """Read the densities of the sampled features, by dictionary."""
@@ -189,7 +197,7 @@ def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
     for split, records in (("explain", feature.explain), ("score", feature.score)):
         for record in records:
             key = (feature.id.dictionary, feature.id.index, split)
-            yield (*key, record.source, record.document, record.tokens, record.activations)
+            yield (*key, record.source, record.weight, record.document, record.tokens, record.activations)
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:

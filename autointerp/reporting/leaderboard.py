@@ -14,8 +14,9 @@ from sae.common.tables import to_markdown
 
 COLUMNS = (
     "dictionary", "kind", "hook_point", "explainer", "simulator", "judge", "scorer", "n_ok", "n_undefined", "n_failed",
-    "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control", "n_control_undefined",
-    "n_control_failed", "chance", "density_median", "l0", "fvu", "cost_usd", "tokens_in", "tokens_out",
+    "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control",
+    "n_control_undefined", "n_control_failed", "chance", "density_median", "l0", "fvu", "cost_usd", "tokens_in",
+    "tokens_out",
 )  # fmt: skip
 """Columns of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
 MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from autointerp.parts import Part
@@ -28,6 +28,8 @@ class Scored:
     scores: Mapping[str, float | None]
     simulations: tuple[Simulation, ...] = ()
     judgements: tuple[Judgement, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """95% intervals of scores that are estimated from a sample of the text."""
     failed: tuple[str, ...] = ()
     """Scores that are 0 because the prediction is constant and the truth is not."""
 
