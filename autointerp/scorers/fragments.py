@@ -38,6 +38,13 @@ def labelled(records: tuple[ActivationRecord, ...]) -> Labelled:
     return Labelled(records, tuple(active), tuple(silent))
 
 
+def labelled_weighted(records: tuple[ActivationRecord, ...]) -> Labelled:
+    """Label the records that stand for the whole text, by their weights; each is active or silent."""
+    weighted = [(i, max(r.activations, default=0.0) > 0) for i, r in enumerate(records) if r.source == "weighted"]
+    active, silent = (tuple(i for i, is_active in weighted if is_active is side) for side in (True, False))
+    return Labelled(records, active, silent)
+
+
 def active_tokens(record: ActivationRecord) -> list[int]:
     """Return the positions where the feature is active."""
     return [position for position, value in enumerate(record.activations) if value > 0]

@@ -2,26 +2,28 @@
 
 Detection and fuzzing (delphi; Paulo et al. 2024) show texts; the judge says of each whether the explanation fits it.
 The score is balanced accuracy, (TPR + TNR) / 2, with precision, recall and F1 beside it, and AUROC where
-probabilities are asked for.
+probabilities are asked for. NAME/population is the balanced accuracy on the whole text, estimated from the weighted
+records: each counts as many times as the fragments it stands for; NAME/population_precision is the precision at the
+text's own base rate.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
 from autointerp import judges
-from autointerp.judges import YesNo
+from autointerp.judges import Verdict, YesNo
 from autointerp.llm.types import LLMTask
 from autointerp.parts import I
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored, Scorer
 from autointerp.scorers.agreement import auroc, confusion_scores
-from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled
+from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, labelled_weighted
 from sae.common.settings import Section
 
 if TYPE_CHECKING:
@@ -45,12 +47,25 @@ class TextsSettings(GradedSettings):
     """Texts per question."""
 
 
+PUBLISHED = ("", "/precision", "/recall", "/f1")
+POPULATION = ("/population", "/population_precision")
+
+
 @dataclass(frozen=True)
 class Classes(Generic[T]):
     """Holds items of two classes by their index: those to which the true explanation says yes, and the others."""
 
     yes: Mapping[int, T]
     no: Mapping[int, T]
+    weights: Mapping[int, float] | None = None
+    """How much each item counts; None: all alike."""
+    details: tuple[str, ...] = PUBLISHED
+    """What its scores are called: balanced accuracy, precision, recall and F1, or the first of them."""
+
+    @property
+    def items(self) -> dict[int, T]:
+        """All items; none if a class is empty, since nothing is defined then."""
+        return {**self.yes, **self.no} if self.yes and self.no else {}
 
 
 class YesNoScorer(Scorer, YesNo[T]):
@@ -77,32 +92,40 @@ class YesNoScorer(Scorer, YesNo[T]):
         self.chances = {self.name + detail: level for detail, level in levels.items()}
 
     @abstractmethod
-    def classes(self, feature: FeatureRecord) -> Classes[T]:
-        """Return the items to ask about."""
+    def samples(self, feature: FeatureRecord) -> Sequence[Classes[T]]:
+        """Return the items to ask about: the sample of the main score, and perhaps others."""
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
-        """Score by the judge's answers; where a class is empty nothing is asked, and nothing defined."""
-        asked = self.classes(feature)
-        if not asked.yes or not asked.no:
+        """Score by the judge's answers; of a sample that lacks a class nothing is asked, and nothing defined."""
+        samples = self.samples(feature)
+        items = {index: item for sample in samples for index, item in sample.items.items()}
+        if not items:
             return Scored(dict.fromkeys(self.chances))
-        items = {**asked.yes, **asked.no}
         order = generator(self.config.seed, self.stream, feature.id).permutation(list(items)).tolist()
         verdicts = yield from self._judge.fits(self, explanation.text, [items[index] for index in order])
-        pairs = zip(order, verdicts, strict=True)
-        judgements = tuple(Judgement(index, verdict.answer, verdict.probability) for index, verdict in pairs)
-        return Scored(self._scores(asked, judgements), judgements=judgements)
+        by_index = dict(zip(order, verdicts, strict=True))
+        scores = dict.fromkeys(self.chances) | self._graded(samples[0], by_index)
+        for sample in samples:
+            scores |= self._scores(sample, by_index)
+        judgements = tuple(Judgement(index, v.answer, v.probability) for index, v in by_index.items())
+        return Scored(scores, judgements=judgements)
 
-    def _scores(self, asked: Classes[T], judgements: Sequence[Judgement]) -> dict[str, float | None]:
-        yes = [judgement for judgement in judgements if judgement.record in asked.yes]
-        no = [judgement for judgement in judgements if judgement.record in asked.no]
-        measures = confusion_scores([j.answer for j in yes], [j.answer for j in no])
-        scores = dict(zip(self.chances, measures, strict=False))
-        if self.graded:
-            sides = [[judgement.probability for judgement in side] for side in (yes, no)]
-            known = None not in sides[0] + sides[1]
-            positive, negative = [[p for p in side if p is not None] for side in sides]
-            scores[f"{self.name}/auroc"] = auroc(positive, negative) if known else None
-        return scores
+    def _scores(self, sample: Classes[T], verdicts: Mapping[int, Verdict]) -> dict[str, float | None]:
+        if not sample.items:
+            return {}
+        answers = [[verdicts[index].answer for index in side] for side in (sample.yes, sample.no)]
+        weights = None if sample.weights is None else [sample.weights[index] for index in sample.items]
+        measures = confusion_scores(*answers, weights)
+        return {self.name + detail: value for detail, value in zip(sample.details, measures, strict=False)}
+
+    def _graded(self, sample: Classes[T], verdicts: Mapping[int, Verdict]) -> dict[str, float | None]:
+        """Return the AUROC; None where a probability does not exist."""
+        if not self.graded or not sample.items:
+            return {}
+        sides = [[verdicts[index].probability for index in side] for side in (sample.yes, sample.no)]
+        positive, negative = [[p for p in side if p is not None] for side in sides]
+        known = len(positive) + len(negative) == len(sample.items)
+        return {f"{self.name}/auroc": auroc(positive, negative) if known else None}
 
 
 class TextScorer(YesNoScorer[MarkedText]):
@@ -114,17 +137,28 @@ class TextScorer(YesNoScorer[MarkedText]):
     def __init__(self, config: Config) -> None:
         settings = config.section(self.own)
         super().__init__(config, settings.texts, settings.logprobs, base_rate(config))
+        if config.sampling.score.weighted:
+            levels = zip(POPULATION, (0.5, None), strict=True)
+            self.chances = {**self.chances, **{self.name + detail: level for detail, level in levels}}
 
     @abstractmethod
     def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
         """Return what the judge may see of every active and silent fragment, by its index among the records."""
 
-    def classes(self, feature: FeatureRecord) -> Classes[MarkedText]:
-        """Return the active fragments, whose right answer is yes, and the silent ones."""
-        shown = labelled(feature.score)
-        texts = self.texts(shown) if shown.active and shown.silent else {}
-        sides = [{index: texts[index] for index in side if index in texts} for side in (shown.active, shown.silent)]
-        return Classes(*sides)
+    def samples(self, feature: FeatureRecord) -> Sequence[Classes[MarkedText]]:
+        """Return the active fragments, whose right answer is yes, and the silent ones; the weighted ones likewise."""
+        published = self._classes(labelled(feature.score))
+        if not self.config.sampling.score.weighted:
+            return [published]
+        weights = {index: record.weight for index, record in enumerate(feature.score)}
+        weighted = self._classes(labelled_weighted(feature.score))
+        return [published, replace(weighted, weights=weights, details=POPULATION)]
+
+    def _classes(self, shown: Labelled) -> Classes[MarkedText]:
+        if not shown.active or not shown.silent:
+            return Classes({}, {})
+        texts = self.texts(shown)
+        return Classes(*({index: texts[index] for index in side} for side in (shown.active, shown.silent)))
 
 
 def base_rate(config: Config) -> float:

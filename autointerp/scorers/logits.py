@@ -45,11 +45,11 @@ class Logits(YesNoScorer[str]):
         settings = config.section(LogitsSettings)
         super().__init__(config, settings.tokens, settings.logprobs, rate=0.5)
 
-    def classes(self, feature: FeatureRecord) -> Classes[str]:
+    def samples(self, feature: FeatureRecord) -> Sequence[Classes[str]]:
         """Return the promoted tokens, numbered from 0, and after them the random ones."""
         tokens = dict(enumerate((*feature.promoted, *feature.unpromoted)))
         yes = {index: token for index, token in tokens.items() if index < len(feature.promoted)}
-        return Classes(yes, {index: token for index, token in tokens.items() if index not in yes})
+        return [Classes(yes, {index: token for index, token in tokens.items() if index not in yes})]
 
     def written(self, item: str) -> str:
         """Write a token in quotes, so that spaces at its ends are seen."""

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from autointerp import scorers
-from autointerp.config import Config, Records, Sampling
+from autointerp.config import Config, Sampling, ScoreRecords
 from autointerp.judges import JUDGES, Judge, OddOneOut, Question, Verdict, YesNo, part_of
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import LLMTask
@@ -46,7 +46,7 @@ def planted(index: int = 0) -> FeatureRecord:
 
 
 def make(name: str, seed: int = 0, **settings: Any) -> Scorer:
-    sampling = Sampling(score=Records(top=10, inactive=10))
+    sampling = Sampling(score=ScoreRecords(top=10, inactive=10))
     own = {name: settings} if settings else {}
     return scorers.make(name, Config(judge="rules", seed=seed, sampling=sampling, **own))
 
@@ -226,7 +226,7 @@ class Agrees(Judge):
 
 def test_a_judge_of_another_package_is_a_value_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(JUDGES._parts, "agrees", Agrees)
-    settings = Config(judge="agrees", sampling=Sampling(score=Records(top=10, inactive=10)))
+    settings = Config(judge="agrees", sampling=Sampling(score=ScoreRecords(top=10, inactive=10)))
     scores = [answered_by(scorers.make(name, settings).score(planted(), PROSE), fail).scores[name] for name in JUDGED]
     assert scores == [0.5, 0.5, pytest.approx(0.2, abs=0.3), 0.5]
 

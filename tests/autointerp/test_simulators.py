@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
-from autointerp.config import Config, Records, Sampling
+from autointerp.config import Config, Records, Sampling, ScoreRecords
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import (
     Answer,
@@ -187,7 +187,7 @@ def asks_once_each(task: LLMTask[object]) -> None:
 
 
 JUDGES = ("anthropic/m", "openai/m", "hf/m", "http://localhost:1/v1#m")
-BOTH = Sampling(explain=Records(top=4, inactive=2), score=Records(top=4, inactive=2))
+BOTH = Sampling(explain=Records(top=4, inactive=2), score=ScoreRecords(top=4, inactive=2))
 
 
 @pytest.mark.parametrize("judge", JUDGES)
