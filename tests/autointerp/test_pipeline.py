@@ -97,7 +97,8 @@ def test_every_offline_scorer_runs_in_smoke_and_is_shown(smoke: Path, tmp_path: 
     for name in ("detection", "detection/auroc", "fuzzing"):
         assert learnt.loc[name, "mean"] > learnt.loc[name, "control_mean"] + 0.1
     assert learnt.loc["intruder", "mean"] > 0.2
-    (feature,) = {line.split()[0] for line in autointerp("show", "r", cwd=tmp_path).stdout.splitlines()[3:4]}
+    listed = autointerp("show", "r", cwd=tmp_path).stdout.splitlines()
+    feature = next(line.split()[0] for line in listed if line.startswith("topk_2x/"))
     page = autointerp("show", "r", feature, cwd=tmp_path).stdout
     for part in ("judged promoted by logits: ", "judged     detection: ", "judged     fuzzing: "):
         assert part in page
