@@ -81,7 +81,7 @@ SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
     "autointerp.scorers",
     order=("simulation", "detection", "fuzzing", "intruder", "embedding", "example_embedding"),
-    shared=("agreement", "fragments", "judging"),
+    shared=("agreement", "fragments", "judging", "population"),
 )
 
 
