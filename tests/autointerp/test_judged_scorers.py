@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics
 
 from autointerp import config, scorers
-from autointerp.config import Records, Sampling
+from autointerp.config import Records, Sampling, ScoreRecords
 from autointerp.evaluate import Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
@@ -48,7 +48,7 @@ def feature(index: int, n_active: int = 10, n_silent: int = 10) -> FeatureRecord
 
 def make(name: str, seed: int = 0, score: Records | None = None, **settings: Any) -> Scorer:
     """A scorer with settings of its own section."""
-    sampling = Sampling(explain=Records(top=1, inactive=1), score=score or Records(top=10, inactive=10))
+    sampling = Sampling(explain=Records(top=1, inactive=1), score=score or ScoreRecords(top=10, inactive=10))
     own = {name: settings} if settings else {}
     return scorers.make(name, config.Config(judge="openai/m", seed=seed, sampling=sampling, **own))
 
@@ -117,7 +117,7 @@ def test_numbers_are_scikit_learns(name: str, seed: int) -> None:
 
 
 def test_saying_always_the_same_gets_the_chances() -> None:
-    scorer = make("detection", logprobs=True, score=Records(top=4, quantile=2, inactive=14))
+    scorer = make("detection", logprobs=True, score=ScoreRecords(top=4, quantile=2, inactive=14))
     result = answered_by(scorer.score(feature(0, 6, 14), EXPLAINED), judge(lambda name: 0.8))
     chances = dict(scorer.chances)
     assert chances.pop("detection/recall") is None
@@ -283,7 +283,7 @@ def test_embedding_scores_are_cosines_and_their_auroc() -> None:
 
 def both(**changes: Any) -> config.Config:
     """With records for every scorer."""
-    sampling = Sampling(explain=Records(top=1, inactive=1), score=Records(top=10, inactive=10))
+    sampling = Sampling(explain=Records(top=1, inactive=1), score=ScoreRecords(top=10, inactive=10))
     return config.Config(sampling=sampling, **changes)
 
 
@@ -311,8 +311,11 @@ def test_without_a_judge_the_simulator_judges() -> None:
     [
         ({"fuzzing": {"logprobs": True}}, r"anthropic/m gives no log-probabilities; set fuzzing\.logprobs=false"),
         ({"judgement": {"temperature": 1}}, r"anthropic/m takes no temperature; set judgement\.temperature=null"),
-        ({"sampling": Sampling(score=Records(top=1))}, r"fuzzing needs .* silent; set sampling\.score\.inactive"),
-        ({"sampling": Sampling(score=Records(inactive=1))}, r"fuzzing needs .* active; set sampling\.score\.quantile"),
+        ({"sampling": Sampling(score=ScoreRecords(top=1))}, r"fuzzing needs .* silent; set sampling\.score\.inactive"),
+        (
+            {"sampling": Sampling(score=ScoreRecords(inactive=1))},
+            r"fuzzing needs .* active; set sampling\.score\.quantile",
+        ),
     ],
 )
 def test_what_a_judge_cannot_do_is_refused_before_anything_is_asked(changes: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
-from autointerp.config import Config, Records, Sampling
+from autointerp.config import Config, Records, Sampling, ScoreRecords
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import (
     Answer,
@@ -108,7 +108,7 @@ def test_a_slot_without_numbers_is_undefined_and_not_zero() -> None:
     slots = ({"0": -0.1}, {"unknown": -0.1, " 7": -3.0}, {"10": -0.1})
     (result,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots))
     assert result == (0.0, None, 10.0)
-    assert correlation([1.0, 2.0, 3.0], result) is None
+    assert correlation([1.0, 2.0, 3.0], result) == "undefined"
     with pytest.raises(AnswerError, match="2 positions for 3 tokens"):
         all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots[:2]))
 
@@ -187,7 +187,7 @@ def asks_once_each(task: LLMTask[object]) -> None:
 
 
 JUDGES = ("anthropic/m", "openai/m", "hf/m", "http://localhost:1/v1#m")
-BOTH = Sampling(explain=Records(top=4, inactive=2), score=Records(top=4, inactive=2))
+BOTH = Sampling(explain=Records(top=4, inactive=2), score=ScoreRecords(top=4, inactive=2))
 
 
 @pytest.mark.parametrize("judge", JUDGES)
