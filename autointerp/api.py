@@ -51,7 +51,11 @@ class Run:
         rows = []
         for result in self._folder.results():
             scores = dict(result.scores)
-            control = {f"control/{name}": value for name, value in result.control.items()}
+            control = {
+                f"{kind}/{name}": value
+                for kind, control in result.controls.items()
+                for name, value in control.scores.items()
+            }
             rows.append(
                 {
                     "dictionary": result.feature.dictionary,

@@ -7,7 +7,7 @@ Every field is annotated with the role it has in a run's identity: I (IDENTITY),
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, create_model
 
@@ -173,6 +173,9 @@ class Runtime(Section):
     """A YAML file with prices of your own, which override the shipped ones; null: only the shipped ones."""
 
 
+ControlKind = Literal["mismatched", "permuted", "exchanged"]
+
+
 class Config(Section):
     """Describes one experiment."""
 
@@ -197,7 +200,11 @@ class Config(Section):
     )
     """Scorers, the main one first."""
     controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
-    """Share of features that are also scored with a mismatched explanation: that of another feature."""
+    """Share of features that are also scored with explanations that should know nothing of them."""
+    control_kinds: Annotated[tuple[ControlKind, ...], I] = ("mismatched",)
+    """What the controls are. `mismatched`: the explanation of a feature of like density; `permuted`: one learnt from
+    the feature's own fragments with the activations in another order; `exchanged`: the feature's own explanation with
+    its words exchanged for others as frequent. The last two are made for the main explainer only."""
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:

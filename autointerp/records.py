@@ -115,6 +115,15 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Control:
+    """Holds a feature's scores with an explanation that should know nothing of it."""
+
+    scores: Mapping[str, float | None]
+    errors: Mapping[str, str] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FeatureResult:
     """Holds one feature's explanation by one explainer, with all its scores."""
 
@@ -126,24 +135,20 @@ class FeatureResult:
     simulations: tuple[Simulation, ...]
     scores: Mapping[str, float | None]
     """Scores by name; None if a score is undefined, as the correlation with a constant truth is, and 0 if it failed."""
-    control: Mapping[str, float | None] = field(default_factory=dict)
-    """The same scores of a mismatched explanation: another feature's (the shuffled control)."""
+    controls: Mapping[str, Control] = field(default_factory=dict)
+    """The same scores of explanations that should know nothing of the feature, by kind: see `calibration.controls`."""
     error: str | None = None
     """The main scorer's entry in `errors`."""
     usage: Mapping[str, int | float | None] = field(default_factory=dict)
     """Calls, tokens and USD of all answers behind this result, as they were when the answers were made."""
     errors: Mapping[str, str] = field(default_factory=dict)
     """Why there is no answer that can be read, by scorer; such a scorer has no scores."""
-    control_errors: Mapping[str, str] = field(default_factory=dict)
-    """The same for `control`."""
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     """Judgements by scorer."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """95% intervals of the scores that are estimates of a whole text's, by name."""
     failed: tuple[str, ...] = ()
     """Scores that failed: the prediction is constant and the truth is not."""
-    control_failed: tuple[str, ...] = ()
-    """The same for `control`."""
 
 
 @dataclass(frozen=True)

@@ -226,5 +226,6 @@ def _result_row(result: FeatureResult) -> dict[str, Any]:
         "feature": vars(result.feature),
         "explanation": result.explanation and vars(result.explanation),
         "simulations": [vars(item) for item in result.simulations],
+        "controls": {kind: vars(control) for kind, control in result.controls.items()},
         "judgements": {name: [vars(item) for item in items] for name, items in result.judgements.items()},
     }

@@ -82,7 +82,7 @@ def predict_fragment(records: tuple[ActivationRecord, ...], tokens: Sequence[str
     return rules.Predictor(learn(records)[:CONTROL_RULES]).predict(tokens)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=4096)
 def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
     """Return all rules that pay, in the order the greedy search takes them: the first N are the best N it finds."""
     everything = Candidates.of(records, KINDS)

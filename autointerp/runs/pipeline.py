@@ -118,7 +118,11 @@ def score(
 
 def without_errors(folder: RunFolder) -> list[FeatureResult]:
     """Return the results that hold no error."""
-    return [result for result in folder.results() if not result.errors and not result.control_errors]
+    return [
+        result
+        for result in folder.results()
+        if not result.errors and not any(control.errors for control in result.controls.values())
+    ]
 
 
 def totals(results: Iterable[FeatureResult]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
     "autointerp.scorers",
     order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding"),
-    shared=("agreement", "fragments", "judging"),
+    shared=("agreement", "fragments", "judging", "population"),
 )
 
 

@@ -57,14 +57,14 @@ def test_a_planted_feature_is_named_and_scores_one(planted_run: package.Run) -> 
 
 
 def test_its_shuffled_explanation_scores_nothing(planted_run: package.Run) -> None:
-    controls = planted_run.results["control/simulation/top_and_random"]
+    controls = planted_run.results["mismatched/simulation/top_and_random"]
     assert controls.abs().max() < 0.35
     assert abs(controls.mean()) < 0.1
     board = planted_run.leaderboard()
     main = board[board.scorer == "simulation/top_and_random"].iloc[0]
     assert main["mean"] == pytest.approx(1.0)
     assert main["control_mean"] == pytest.approx(
-        planted_run.results.query("explainer == 'rules-1'")["control/simulation/top_and_random"].mean()
+        planted_run.results.query("explainer == 'rules-1'")["mismatched/simulation/top_and_random"].mean()
     )
 
 

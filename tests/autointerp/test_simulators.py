@@ -108,7 +108,7 @@ def test_a_slot_without_numbers_is_undefined_and_not_zero() -> None:
     slots = ({"0": -0.1}, {"unknown": -0.1, " 7": -3.0}, {"10": -0.1})
     (result,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots))
     assert result == (0.0, None, 10.0)
-    assert correlation([1.0, 2.0, 3.0], result) is None
+    assert correlation([1.0, 2.0, 3.0], result) == "undefined"
     with pytest.raises(AnswerError, match="2 positions for 3 tokens"):
         all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots[:2]))
 

@@ -44,7 +44,7 @@ def test_every_kind_has_a_colour_even_an_unknown_one() -> None:
 
 def test_scores_have_a_row_of_panels_per_hook_point() -> None:
     figure = plots.scores_by_dictionary(layered())
-    assert len(figure.axes) == 9
+    assert len(figure.axes) == 12
     names = [[text.get_text() for text in panel.get_xticklabels()] for panel in figure.axes]
     assert names == [list(KINDS)] * 9
     assert [panel.get_ylabel() for panel in figure.axes[::3]] == [f"{hook}\ncorrelation" for hook in HOOKS]
