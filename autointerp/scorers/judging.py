@@ -113,9 +113,9 @@ class YesNoScorer(Scorer, YesNo[T]):
     def _scores(self, sample: Classes[T], verdicts: Mapping[int, Verdict]) -> dict[str, float | None]:
         if not sample.items:
             return {}
-        answers = [[verdicts[index].answer for index in side] for side in (sample.yes, sample.no)]
+        yes, no = ([verdicts[index].answer for index in side] for side in (sample.yes, sample.no))
         weights = None if sample.weights is None else [sample.weights[index] for index in sample.items]
-        measures = confusion_scores(*answers, weights)
+        measures = confusion_scores(yes, no, weights)
         return {self.name + detail: value for detail, value in zip(sample.details, measures, strict=False)}
 
     def _graded(self, sample: Classes[T], verdicts: Mapping[int, Verdict]) -> dict[str, float | None]:
@@ -158,7 +158,8 @@ class TextScorer(YesNoScorer[MarkedText]):
         if not shown.active or not shown.silent:
             return Classes({}, {})
         texts = self.texts(shown)
-        return Classes(*({index: texts[index] for index in side} for side in (shown.active, shown.silent)))
+        active, silent = ({index: texts[index] for index in side} for side in (shown.active, shown.silent))
+        return Classes(active, silent)
 
 
 def base_rate(config: Config) -> float:
