@@ -93,7 +93,7 @@ def run(
 
     >>> run = autointerp.run("smoke", {"sampling.features": 2}, out="small", report=Silent)
     >>> run.leaderboard()[["dictionary", "scorer"]].iloc[0].tolist()
-    ['topk_2x', 'simulation/top_and_random']
+    ['topk_2x', 'simulation/population']
     >>> run.features[0].id.dictionary
     'topk_2x'
 

@@ -110,8 +110,8 @@ def _counts_table(rows: Sequence[Row]) -> Table:
     ]
     header = ["dictionary", COUNTS, "mismatched", "density", "L0", "FVU"]
     title = (
-        f"Number of features {COUNTS} ({MEANINGS}); of mismatched explanations ok/failed/undefined; the features' median "
-        "density, the dictionary's L0 and FVU."
+        f"Number of features {COUNTS} ({MEANINGS}); of mismatched explanations ok/failed/undefined; the features' "
+        "median density, the dictionary's L0 and FVU."
     )
     return Table(header, lines, title)
 
