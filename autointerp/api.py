@@ -52,7 +52,11 @@ class Run:
         rows = []
         for result in self._folder.results():
             scores = dict(result.scores)
-            control = {f"control/{name}": value for name, value in result.control.items()}
+            control = {
+                f"{kind}/{name}": value
+                for kind, control in result.controls.items()
+                for name, value in control.scores.items()
+            }
             rows.append(
                 {
                     "dictionary": result.feature.dictionary,
@@ -90,7 +94,7 @@ def run(
 
     >>> run = autointerp.run("smoke", {"sampling.features": 2}, out="small", report=Silent)
     >>> run.leaderboard()[["dictionary", "scorer"]].iloc[0].tolist()
-    ['topk_2x', 'simulation/top_and_random']
+    ['topk_2x', 'simulation/population']
     >>> run.features[0].id.dictionary
     'topk_2x'
 

@@ -7,12 +7,13 @@ Every field is annotated with the role it has in a run's identity: I (IDENTITY),
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, create_model
 
+from autointerp import judges
 from autointerp.explainers import EXPLAINERS
-from autointerp.llm import specs
+from autointerp.judges import JUDGES
 from autointerp.parts import C, I, Part, R, Role
 from autointerp.scorers import SCORERS
 from autointerp.simulators import SIMULATORS
@@ -101,6 +102,14 @@ class Records(Section):
         return self.top + self.quantile + self.importance
 
 
+class ScoreRecords(Records):
+    """Says how many records of each source are drawn to score a feature on."""
+
+    weighted: Annotated[int, I, Field(ge=0)] = 0
+    """Records drawn with known probabilities, from which language models' scores on the whole score half are
+    estimated (the population score)."""
+
+
 class Sampling(Section):
     """Decides which features and which fragments of text are used."""
 
@@ -112,8 +121,11 @@ class Sampling(Section):
     """Tokens of a record."""
     explain: Records = Records(top=10, quantile=5, random=5)
     """What explainers see."""
-    score: Records = Records(top=5, random=5)
+    score: ScoreRecords = ScoreRecords(weighted=10, top=5, random=5)
     """What explanations are scored on; from other documents than the explain records."""
+    population: Annotated[int, I, Field(ge=0)] = 200_000
+    """Tokens of the score half that population scores are about: all of it if it is smaller, else random fragments; 0:
+    no population scores."""
 
 
 def _known_scorer(name: str) -> str:
@@ -122,11 +134,12 @@ def _known_scorer(name: str) -> str:
     return name
 
 
-def _language_model(spec: str) -> str:
+def _known_judge(spec: str) -> str:
     try:
-        return specs.parse(spec).text
+        judges.part_of(spec)
     except UserError as error:
         raise ValueError(str(error)) from error
+    return spec
 
 
 class Runtime(Section):
@@ -160,6 +173,9 @@ class Runtime(Section):
     """A YAML file with prices of your own, which override the shipped ones; null: only the shipped ones."""
 
 
+ControlKind = Literal["mismatched", "permuted", "exchanged"]
+
+
 class Config(Section):
     """Describes one experiment."""
 
@@ -176,14 +192,19 @@ class Config(Section):
     language model, such as anthropic/MODEL."""
     simulator: Annotated[str, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
-    judge: Annotated[Annotated[str, AfterValidator(_language_model)] | None, I] = None
-    """The language model that detection, fuzzing and intruder ask; null: the simulator."""
+    judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None
+    """Answers the questions of detection, fuzzing, intruder and logits: `rules`, or the spec of a language model; null:
+    the simulator."""
     scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1)] = (
         "simulation",
     )
     """Scorers, the main one first."""
     controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
-    """Share of features that are also scored with a mismatched explanation: that of another feature."""
+    """Share of features that are also scored with explanations that should know nothing of them."""
+    control_kinds: Annotated[tuple[ControlKind, ...], I] = ("mismatched",)
+    """What the controls are. `mismatched`: the explanation of a feature of like density; `permuted`: one learnt from
+    the feature's own fragments with the activations in another order; `exchanged`: the feature's own explanation with
+    its words exchanged for others as frequent. The last two are made for the main explainer only."""
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:
@@ -261,7 +282,9 @@ def part_sections() -> dict[str, type[Section]]:
     Raises UserError if two parts have different sections of one name, or one has the name of another config field.
     """
     sections: dict[str, type[Section]] = {}
-    parts: list[type[Part]] = [part for kind in (EXPLAINERS, SIMULATORS, SCORERS) for part in kind.all().values()]
+    parts: list[type[Part]] = [
+        part for kind in (EXPLAINERS, SIMULATORS, SCORERS, JUDGES) for part in kind.all().values()
+    ]
     for part in parts:
         for name, section in part.settings.items():
             if sections.setdefault(name, section) is not section or name in SHARED_FIELDS:

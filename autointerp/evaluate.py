@@ -1,9 +1,9 @@
-"""Scores an explanation on held-out records, and a mismatched explanation as the control: the method on one screen.
+"""Scores an explanation on held-out records, and explanations that know nothing as controls: the method on one screen.
 
 Everything here is pure: it yields requests and returns results. Who answers, and where results go, is not decided here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autointerp import explainers, scorers
@@ -13,10 +13,14 @@ from autointerp.llm.ask import attempt, metered, together
 from autointerp.llm.types import LLMTask, Usage
 from autointerp.parts import Part
 from autointerp.prompting.templates import Prompt
-from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Judgement, Simulation, Status
+from autointerp.records import AnswerError, Control, Explanation, FeatureRecord, FeatureResult, Status
 from autointerp.scorers import Scored, Scorer
 
-NO_EXPLANATION = "the other feature has no explanation"
+OWN = "own"
+"""The kind of the feature's own explanation."""
+NO_TEXT = Explanation("", "", "")
+"""What scorers that need no explanation are given."""
+NO_EXPLANATION = "the control has no explanation"
 
 
 @dataclass(frozen=True)
@@ -75,61 +79,65 @@ def explain(feature: FeatureRecord, explainer: Explainer) -> LLMTask[Explained]:
 
 @dataclass(frozen=True)
 class Case:
-    """Holds a feature with its explanation, and a mismatched one for its control (None: no control)."""
+    """Holds a feature with its explanation, and explanations that should know nothing of it as its controls."""
 
     feature: FeatureRecord
     explainer: str
     explained: Explained
-    mismatched: Explanation | AnswerError | None
+    controls: dict[str, Explanation | AnswerError]
+    """By kind."""
     scorers: tuple[Scorer, ...]
 
 
+Outcomes = Mapping[str, Scored | AnswerError]
+"""What each scorer returns, by its name."""
+
+
 def evaluate(case: Case) -> LLMTask[FeatureResult]:
-    """Score a feature's explanation, and as its control the mismatched one, on the feature's score records."""
-    explanation, mismatched = case.explained.outcome, case.mismatched
-    own = {s.name: s.score(case.feature, explanation) for s in case.scorers if isinstance(explanation, Explanation)}
-    if isinstance(explanation, AnswerError):
-        nothing = Explanation("", "", "")
-        own = {s.name: s.score(case.feature, nothing) for s in case.scorers if not s.needs.explanation}
-    control = {
-        s.name: s.score(case.feature, mismatched)
-        for s in case.scorers
-        if s.needs.explanation and isinstance(mismatched, Explanation)
-    }
-    values, usage = yield from metered(together(attempt(task) for task in (*own.values(), *control.values())))
-    outcomes = dict(zip(own, values[: len(own)], strict=True))
-    controls = dict(zip(control, values[len(own) :], strict=True))
-    return _result(case, outcomes, controls, case.explained.usage + usage)
+    """Score a feature's explanation, and its controls' explanations, on the feature's score records."""
+    tasks: dict[tuple[str, str], LLMTask[Scored]] = {}
+    for kind, explanation in ({OWN: case.explained.outcome} | case.controls).items():
+        text = explanation if isinstance(explanation, Explanation) else None
+        for scorer in case.scorers:
+            if (text and scorer.needs.explanation) or (kind == OWN and not scorer.needs.explanation):
+                tasks[kind, scorer.name] = scorer.score(case.feature, text or NO_TEXT)
+    values, usage = yield from metered(together(attempt(task) for task in tasks.values()))
+    outcomes: dict[str, dict[str, Scored | AnswerError]] = {kind: {} for kind in (OWN, *case.controls)}
+    for (kind, name), value in zip(tasks, values, strict=True):
+        outcomes[kind][name] = value
+    return _result(case, outcomes, case.explained.usage + usage)
 
 
-def _result(
-    case: Case, outcomes: Mapping[str, Scored | AnswerError], controls: Mapping[str, Scored | AnswerError], usage: Usage
-) -> FeatureResult:
+def _result(case: Case, outcomes: Mapping[str, Outcomes], usage: Usage) -> FeatureResult:
     """Put values and failures apart."""
-    explanation = case.explained.outcome
-    errors = {name: str(error) for name, error in outcomes.items() if isinstance(error, AnswerError)}
+    explanation, own, main = case.explained.outcome, outcomes[OWN], case.scorers[0]
+    errors = _errors(own)
     if isinstance(explanation, AnswerError):
         errors |= {s.name: f"no explanation: {explanation}" for s in case.scorers if s.needs.explanation}
-    control_errors = {name: str(error) for name, error in controls.items() if isinstance(error, AnswerError)}
-    if isinstance(case.mismatched, AnswerError):
-        control_errors = {s.name: NO_EXPLANATION for s in case.scorers if s.needs.explanation}
-    main = case.scorers[0]
     return FeatureResult(
-        case.feature.id,
-        case.explainer,
-        _status(outcomes.get(main.name), next(iter(main.chances))),
-        None if isinstance(explanation, AnswerError) else explanation,
-        _simulations(outcomes.values()),
-        _scores(outcomes.values()),
-        _scores(controls.values()),
-        errors.get(main.name),
-        vars(usage),
-        errors,
-        control_errors,
-        _judgements(outcomes),
-        _failed(outcomes.values()),
-        _failed(controls.values()),
+        feature=case.feature.id,
+        explainer=case.explainer,
+        status=_status(own.get(main.name), next(iter(main.chances))),
+        explanation=None if isinstance(explanation, AnswerError) else explanation,
+        simulations=tuple(simulation for item in _scored(own) for simulation in item.simulations),
+        scores=_scores(own),
+        controls={kind: _control(case, kind, outcomes[kind]) for kind in case.controls},
+        error=errors.get(main.name),
+        usage=vars(usage),
+        errors=errors,
+        judgements={
+            name: item.judgements for name, item in own.items() if isinstance(item, Scored) and item.judgements
+        },
+        intervals={name: ends for item in _scored(own) for name, ends in item.intervals.items()},
+        failed=tuple(name for item in _scored(own) for name in item.failed),
     )
+
+
+def _control(case: Case, kind: str, outcomes: Outcomes) -> Control:
+    errors = _errors(outcomes)
+    if isinstance(case.controls[kind], AnswerError):
+        errors = {s.name: NO_EXPLANATION for s in case.scorers if s.needs.explanation}
+    return Control(_scores(outcomes), errors, tuple(name for item in _scored(outcomes) for name in item.failed))
 
 
 def _status(outcome: Scored | AnswerError | None, score: str) -> Status:
@@ -141,17 +149,13 @@ def _status(outcome: Scored | AnswerError | None, score: str) -> Status:
     return "undefined" if outcome.scores[score] is None else "ok"
 
 
-def _scores(outcomes: Iterable[Scored | AnswerError]) -> dict[str, float | None]:
-    return {name: value for item in outcomes if isinstance(item, Scored) for name, value in item.scores.items()}
+def _scored(outcomes: Outcomes) -> list[Scored]:
+    return [item for item in outcomes.values() if isinstance(item, Scored)]
 
 
-def _failed(outcomes: Iterable[Scored | AnswerError]) -> tuple[str, ...]:
-    return tuple(name for item in outcomes if isinstance(item, Scored) for name in item.failed)
+def _errors(outcomes: Outcomes) -> dict[str, str]:
+    return {name: str(error) for name, error in outcomes.items() if isinstance(error, AnswerError)}
 
 
-def _simulations(outcomes: Iterable[Scored | AnswerError]) -> tuple[Simulation, ...]:
-    return tuple(simulation for item in outcomes if isinstance(item, Scored) for simulation in item.simulations)
-
-
-def _judgements(outcomes: Mapping[str, Scored | AnswerError]) -> dict[str, tuple[Judgement, ...]]:
-    return {name: item.judgements for name, item in outcomes.items() if isinstance(item, Scored) and item.judgements}
+def _scores(outcomes: Outcomes) -> dict[str, float | None]:
+    return {name: value for item in _scored(outcomes) for name, value in item.scores.items()}

@@ -1,8 +1,13 @@
 """Defines the frozen values that flow through autointerp."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from autointerp.population import Population
 
 Source = Literal["top", "quantile", "importance", "random", "inactive", "weighted"]
 Status = Literal["ok", "undefined", "failed", "error"]
@@ -63,6 +68,10 @@ class FeatureRecord:
     """Cosine with the nearest other decoder direction of the dictionary."""
     promoted: tuple[str, ...] = ()
     """Tokens whose logits the decoder direction raises most, strongest first; empty if that is not defined."""
+    unpromoted: tuple[str, ...] = ()
+    """As many other tokens, drawn at random from the rest of the vocabulary; fewer where it is too small."""
+    population: Population | None = field(default=None, compare=False)
+    """Its activations on every token of the score half, or on a random part of it; None if they were not kept."""
 
 
 HISTOGRAM_BINS = 64
@@ -94,14 +103,24 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Holds a judge's answer about one score record."""
+    """Holds a judge's answer about one score record, or one token."""
 
     record: int
-    """Index among the feature's score records."""
+    """Index among the feature's score records; for logits, among its promoted and then its unpromoted tokens."""
     answer: int
-    """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge named it. Otherwise 0."""
+    """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge named it. Logits: 1 for promoted.
+    Otherwise 0."""
     probability: float | None = None
-    """Probability of the answer 1, if log-probabilities were asked for."""
+    """Probability of the answer 1, where the judge says it."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Holds a feature's scores with an explanation that should know nothing of it."""
+
+    scores: Mapping[str, float | None]
+    errors: Mapping[str, str] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,22 +135,20 @@ class FeatureResult:
     simulations: tuple[Simulation, ...]
     scores: Mapping[str, float | None]
     """Scores by name; None if a score is undefined, as the correlation with a constant truth is, and 0 if it failed."""
-    control: Mapping[str, float | None] = field(default_factory=dict)
-    """The same scores of a mismatched explanation: another feature's (the shuffled control)."""
+    controls: Mapping[str, Control] = field(default_factory=dict)
+    """The same scores of explanations that should know nothing of the feature, by kind: see `calibration.controls`."""
     error: str | None = None
     """The main scorer's entry in `errors`."""
     usage: Mapping[str, int | float | None] = field(default_factory=dict)
     """Calls, tokens and USD of all answers behind this result, as they were when the answers were made."""
     errors: Mapping[str, str] = field(default_factory=dict)
     """Why there is no answer that can be read, by scorer; such a scorer has no scores."""
-    control_errors: Mapping[str, str] = field(default_factory=dict)
-    """The same for `control`."""
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     """Judgements by scorer."""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """95% intervals of the scores that are estimates of a whole text's, by name."""
     failed: tuple[str, ...] = ()
     """Scores that failed: the prediction is constant and the truth is not."""
-    control_failed: tuple[str, ...] = ()
-    """The same for `control`."""
 
 
 @dataclass(frozen=True)

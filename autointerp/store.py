@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,19 @@ import pyarrow
 import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
+from autointerp import population_files
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
         ("feature", pyarrow.int32()),
         ("split", pyarrow.string()),
         ("source", pyarrow.string()),
+        ("weight", pyarrow.float64()),
         ("document", pyarrow.int32()),
         ("tokens", pyarrow.list_(pyarrow.string())),
         ("activations", pyarrow.list_(pyarrow.float32())),
@@ -34,7 +37,9 @@ RECORDS_SCHEMA = pyarrow.schema(
 )
 RESULT = TypeAdapter(FeatureResult)
 """Reads lines of results.jsonl, in half the time of json and constructors. Its writer would print 1e-05 as 0.00001."""
-FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted")
+FEATURE_FIELDS = (
+    "density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted", "unpromoted",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -88,7 +93,7 @@ class RunFolder:
         write_atomic(self.path / name, text)
 
     def write_features(self, features: Sequence[FeatureRecord]) -> None:
-        """Write records.parquet, then features.parquet: if the second one exists, both are complete."""
+        """Write the records, the population, then features.parquet: if that one exists, all are complete."""
         rows = [row for feature in features for row in _record_rows(feature)]
         columns = [
             pyarrow.array(column, field.type)
@@ -96,6 +101,7 @@ class RunFolder:
         ]
         records = pyarrow.Table.from_arrays(columns, schema=RECORDS_SCHEMA)
         write_atomic_with(self.path / "records.parquet", lambda path: parquet.write_table(records, path))
+        population_files.write(self.path, features)
         table = pyarrow.Table.from_pylist([_feature_row(feature) for feature in features])
         write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
 
@@ -109,9 +115,13 @@ class RunFolder:
         sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
         for row in parquet.read_table(self.path / "records.parquet").to_pylist():
             feature = FeatureId(row["dictionary"], row["feature"])
-            record = ActivationRecord(tuple(row["tokens"]), tuple(row["activations"]), row["document"], row["source"])
+            tokens, activations = tuple(row["tokens"]), tuple(row["activations"])
+            record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
             sides.setdefault((feature, row["split"]), []).append(record)
-        return [_feature(row, sides) for row in parquet.read_table(self.path / "features.parquet").to_pylist()]
+        populations = population_files.read(self.path)
+        rows = parquet.read_table(self.path / "features.parquet").to_pylist()
+        features = [_feature(row, sides) for row in rows]
+        return [replace(feature, population=populations.get(feature.id)) for feature in features]
 
     def densities(self) -> dict[str, list[float]]:
         """Read the densities of the sampled features, by dictionary."""
@@ -187,7 +197,7 @@ def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
     for split, records in (("explain", feature.explain), ("score", feature.score)):
         for record in records:
             key = (feature.id.dictionary, feature.id.index, split)
-            yield (*key, record.source, record.document, record.tokens, record.activations)
+            yield (*key, record.source, record.weight, record.document, record.tokens, record.activations)
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
@@ -198,7 +208,7 @@ def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
 def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
     feature = FeatureId(row["dictionary"], row["feature"])
     values = {name: row[name] for name in FEATURE_FIELDS}
-    values |= {name: tuple(row[name]) for name in ("histogram", "promoted")}
+    values |= {name: tuple(row[name]) for name in ("histogram", "promoted", "unpromoted")}
     explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
     return FeatureRecord(feature, explain, score, **values)
 
@@ -216,5 +226,6 @@ def _result_row(result: FeatureResult) -> dict[str, Any]:
         "feature": vars(result.feature),
         "explanation": result.explanation and vars(result.explanation),
         "simulations": [vars(item) for item in result.simulations],
+        "controls": {kind: vars(control) for kind, control in result.controls.items()},
         "judgements": {name: [vars(item) for item in items] for name, items in result.judgements.items()},
     }

@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 
 from autointerp.explainers import EXPLAINERS, Explainer, unknown
 from autointerp.llm.types import LLMTask
+from autointerp.population import Floats as Floats32
+from autointerp.population import PopulationText
 from autointerp.prompting import rules, templates
+from autointerp.prompting.predict_text import predict_text
 from autointerp.prompting.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord
 
 if TYPE_CHECKING:
     from autointerp.config import Config
 
+CONTROL_RULES = 5
+"""Rules that predict a whole text where language models predict a part of it."""
 LEAST_STRENGTH = 0.05
 """Least strength of a rule: a weaker one would be written as 0.0."""
 LEAST_GAIN = 1e-3
@@ -63,7 +68,21 @@ def explanation(learnt: Sequence[Rule], name: str) -> Explanation:
     return Explanation(rules.to_text(learnt), templates.load(rules.PROMPT).label, name)
 
 
-@lru_cache(maxsize=4)
+def predict_by_rules(records: tuple[ActivationRecord, ...], text: PopulationText) -> Floats32:
+    """Predict a whole text, [M, L], by a few rules learnt from a feature's explain records.
+
+    It costs nothing, so that language models' predictions are compared with it where theirs are known (the control
+    variate of the population score).
+    """
+    return predict_text(learn(records)[:CONTROL_RULES], text)
+
+
+def predict_fragment(records: tuple[ActivationRecord, ...], tokens: Sequence[str]) -> tuple[float, ...]:
+    """Predict one fragment as `predict_by_rules` predicts a text."""
+    return rules.Predictor(learn(records)[:CONTROL_RULES]).predict(tokens)
+
+
+@lru_cache(maxsize=4096)
 def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
     """Return all rules that pay, in the order the greedy search takes them: the first N are the best N it finds."""
     everything = Candidates.of(records, KINDS)

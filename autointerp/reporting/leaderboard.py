@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
+from autointerp.config import ControlKind
 from autointerp.records import FeatureResult
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
@@ -14,12 +16,16 @@ from sae.common.tables import to_markdown
 
 COLUMNS = (
     "dictionary", "kind", "hook_point", "explainer", "simulator", "judge", "scorer", "n_ok", "n_undefined", "n_failed",
-    "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control", "n_control_undefined",
-    "n_control_failed", "chance", "density_median", "l0", "fvu", "cost_usd", "tokens_in", "tokens_out",
+    "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control",
+    "n_control_undefined", "n_control_failed", "permuted_mean", "exchanged_mean", "best_control", "lead", "lead_low",
+    "lead_high", "chance", "density_median", "l0", "fvu", "cost_usd", "tokens_in",
+    "tokens_out",
 )  # fmt: skip
 """Columns of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
 MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
 """Columns of the rows of several runs in one table."""
+MISMATCHED = "mismatched"
+"""The kind of control whose counts the leaderboard gives."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
@@ -108,8 +114,6 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
     answered = [result for result in group if scorer in result.scores]
     failed = sum(scorer in result.failed for result in answered)
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
-    controlled = [result.control[scorer] for result in group if scorer in result.control]
-    controls = [value for value in controlled if value is not None]
     interval = intervals.mean_interval(scores, _range_of(scorer))
     return {
         "dictionary": facts["name"],
@@ -124,10 +128,7 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
         "ci_low": interval and interval.low,
         "ci_high": interval and interval.high,
         "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
-        "control_mean": float(np.mean(controls)) if controls else None,
-        "n_control": len(controls),
-        "n_control_undefined": len(controlled) - len(controls),
-        "n_control_failed": sum(scorer in result.control_failed for result in group),
+        **_control_columns(group, scorer),
         "chance": chance,
         "density_median": float(np.median(densities)),
         "l0": facts["l0"],
@@ -136,6 +137,50 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
         "tokens_in": sum(result.usage.get("tokens_in") or 0 for result in group),
         "tokens_out": sum(result.usage.get("tokens_out") or 0 for result in group),
     }
+
+
+def _control_columns(group: Sequence[FeatureResult], scorer: str) -> Row:
+    """Sum up the controls: the mismatched one's counts, every kind's mean, and the score's lead over the best kind."""
+    counts = _scores_of_control(group, scorer, MISMATCHED)
+    means = {kind: [value for _, value in _pairs(group, scorer, kind)] for kind in get_args(ControlKind)}
+    columns: Row = {
+        "control_mean": _mean([value for value in counts if value is not None]),
+        "n_control": sum(value is not None for value in counts),
+        "n_control_undefined": sum(value is None for value in counts),
+        "n_control_failed": sum(
+            scorer in control.failed for result in group if (control := result.controls.get(MISMATCHED))
+        ),
+    } | {f"{kind}_mean": _mean(values) for kind, values in means.items() if kind != MISMATCHED}
+    best = max((kind for kind in means if means[kind]), key=lambda kind: float(np.mean(means[kind])), default=None)
+    lead = [own - null for own, null in _pairs(group, scorer, best)] if best else []
+    bounds = _range_of(scorer)
+    width = None if bounds is None else bounds[1] - bounds[0]
+    interval = intervals.mean_interval(lead, None if width is None else (-width, width))
+    return columns | {
+        "best_control": best,
+        "lead": interval and interval.mean,
+        "lead_low": interval and interval.low,
+        "lead_high": interval and interval.high,
+    }
+
+
+def _scores_of_control(group: Sequence[FeatureResult], scorer: str, kind: str) -> list[float | None]:
+    controls = (result.controls[kind].scores for result in group if kind in result.controls)
+    return [scores[scorer] for scores in controls if scorer in scores]
+
+
+def _pairs(group: Sequence[FeatureResult], scorer: str, kind: str) -> list[tuple[float, float]]:
+    """Pair a score with its control's, feature by feature, where both exist."""
+    pairs = [
+        (result.scores.get(scorer), result.controls[kind].scores.get(scorer))
+        for result in group
+        if kind in result.controls
+    ]
+    return [(own, control) for own, control in pairs if own is not None and control is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _has(result: FeatureResult, score: str) -> bool:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autointerp.reporting.tables import SLICES, Row, main_rows, method_of, values_of, words
+from autointerp.reporting.tables import CONTROLS, SIMULATION, Row, main_rows, method_of, values_of, words
 from sae.baselines.registry import colour_of as registered_colour
 from sae.baselines.registry import kinds
 from sae.common.files import write_atomic_with
@@ -35,7 +35,7 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    rows = [row for row in rows if row["scorer"] in SLICES] or rows
+    rows = [row for row in rows if row["scorer"] in SIMULATION] or rows
     figures = {
         "scores.png": scores_by_dictionary(rows),
         "layers.png": scores_by_layer(rows),
@@ -61,9 +61,9 @@ def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
             shown = [row for row in main if (row["hook_point"], row["scorer"]) == (hook_point, scorer)]
             _draw_dictionaries(panel, shown)
             panel.set_title(words(scorer), fontsize=10)
-        unit = "correlation" if scorers[0] in SLICES else "score"
+        unit = "correlation" if scorers[0] in SIMULATION else "score"
         line[0].set_ylabel(f"{hook_point}\n{unit}" if len(hook_points) > 1 else unit)
-    title = f"Mean over features with 95% interval; x: mismatched explanation; {method_of(main)}"
+    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {method_of(main)}"
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     return figure
@@ -72,8 +72,9 @@ def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
 def _draw_dictionaries(panel: Axes, rows: Sequence[Row]) -> None:
     for position, row in enumerate(rows):
         _draw_point(panel, position, row)
-        if row["control_mean"] is not None:
-            panel.plot(position, row["control_mean"], marker="x", color=CONTROL_COLOUR, linestyle="none")
+        for marker, column in zip("x+|", CONTROLS.values(), strict=True):
+            if row[column] is not None:
+                panel.plot(position, row[column], marker=marker, color=CONTROL_COLOUR, linestyle="none")
     _draw_chance(panel, rows)
     panel.set_xticks(range(len(rows)), list(map(_short_name, rows)), rotation=40, ha="right")
 

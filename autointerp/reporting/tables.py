@@ -6,8 +6,8 @@ from typing import Any
 from autointerp.scorers import simulation
 from sae.common.tables import Table, number
 
-SLICES = tuple(simulation.SLICES)
-"""Simulation's scores, which have tables of their own; the first is the main one."""
+SIMULATION = simulation.NAMES
+"""Simulation's scores, the main one first; the others have a table of their own."""
 METHOD = ("explainer", "simulator", "judge")
 ORIGIN = ("model", "corpus")
 """Columns that only the rows of several runs have."""
@@ -26,14 +26,16 @@ def all_tables(rows: Sequence[Row], comparisons: Sequence[Row]) -> list[Table]:
 
 
 def scores_tables(rows: Sequence[Row]) -> list[Table]:
-    """Make the main explainer's tables: simulation's scores and counts by dictionary, then a row per other score."""
+    """Make the main explainer's tables: the main score with its controls, simulation's other scores, then the rest."""
     main = main_rows(rows)
-    simulated: dict[str, list[Row]] = {}
-    for row in main:
-        if row["scorer"] in SLICES:
-            simulated.setdefault(row["dictionary"], []).append(row)
-    judged = [row for row in main if row["scorer"] not in SLICES]
-    tables = [_simulation_table(simulated), _counts_table(simulated)] if simulated else []
+    if not main:
+        return []
+    first = [row for row in main if row["scorer"] == main[0]["scorer"]]
+    others = [row for row in main if row["scorer"] != main[0]["scorer"]]
+    published = [row for row in others if row["scorer"] in SIMULATION]
+    judged = [row for row in others if row["scorer"] not in SIMULATION]
+    tables = [_main_table(first), _counts_table(first)]
+    tables += [_published_table(published)] if published else []
     return [*tables, _judged_table(judged)] if judged else tables
 
 
@@ -45,43 +47,76 @@ def main_rows(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["explainer"] == first[row["dictionary"]]]
 
 
-def _simulation_table(by_dictionary: dict[str, list[Row]]) -> Table:
-    rows = [row for slices in by_dictionary.values() for row in slices]
+def _main_table(rows: Sequence[Row]) -> Table:
+    """Make the table of the main score: how far is it above what explanations get that know nothing?"""
     labels = _labels(rows)
-    header = [*map(words, (*labels, *SLICES)), "mismatched", "undefined as 0"]
+    controls = {name: column for name, column in CONTROLS.items() if any(row[column] is not None for row in rows)}
     lines = [
         [
-            *(slices[0][label] or "-" for label in labels),
-            *map(with_interval, slices),
-            number(slices[0]["control_mean"]),
-            number(slices[0]["mean_undefined_as_zero"]),
+            *(row[label] or "-" for label in labels),
+            with_interval(row),
+            *(number(row[column]) for column in controls.values()),
+            _interval(row["lead"], row["lead_low"], row["lead_high"]),
         ]
-        for slices in by_dictionary.values()
+        for row in rows
     ]
-    text = (
-        f"mean correlation with 95% interval; chance level 0. The last two columns are of top and random; {MISMATCHED}"
+    score = words(rows[0]["scorer"])
+    chance = "-" if rows[0]["chance"] is None else f"{rows[0]['chance']:.2g}"
+    text = f"mean {score} with 95% interval; chance level {chance}. {meanings(list(controls))}"
+    return Table([*map(words, labels), score, *controls, "lead"], lines, _title(rows, text))
+
+
+CONTROLS = {"mismatched": "control_mean", "permuted": "permuted_mean", "exchanged": "exchanged_mean"}
+"""The kinds of controls, and the leaderboard's column of their mean."""
+MEANINGS_OF_CONTROLS = {
+    "mismatched": "mismatched: with the explanation of a feature of like density (the shuffled control)",
+    "permuted": "permuted: with one learnt from the feature's fragments with their activations in another order",
+    "exchanged": "exchanged: with its own explanation, the words exchanged for others as frequent",
+}
+
+
+def meanings(controls: Sequence[str]) -> str:
+    """Say what the columns of controls hold, and what the lead is."""
+    listed = [MEANINGS_OF_CONTROLS[name] for name in controls]
+    return "; ".join([*listed, "lead: over the best control, feature by feature"]) + "." if listed else ""
+
+
+def _published_table(rows: Sequence[Row]) -> Table:
+    """Make the table of the scores that are published elsewhere, which over-sample each feature's top fragments."""
+    labels, names = _labels(rows), values_of(rows, "scorer")
+    by_dictionary: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in rows:
+        by_dictionary.setdefault(tuple(row[label] or "-" for label in labels), {})[row["scorer"]] = row
+    lines = [
+        [*key, *(with_interval(scores[name]) if name in scores else "-" for name in names)]
+        for key, scores in by_dictionary.items()
+    ]
+    text = "as published, over top and random fragments: mean correlation with 95% interval."
+    return Table([*map(words, (*labels, *names))], lines, _title(rows, text))
+
+
+def _counts_table(rows: Sequence[Row]) -> Table:
+    """Make the table of how many features each mean of the main table stands for, and what they are like."""
+    lines = [
+        [
+            row["dictionary"],
+            _counts(row),
+            f"{row['n_control'] - row['n_control_failed']}/{row['n_control_failed']}/{row['n_control_undefined']}",
+            number(row["density_median"], 4),
+            number(row["l0"], 1),
+            number(row["fvu"], 3),
+        ]
+        for row in rows
+    ]
+    header = ["dictionary", COUNTS, "mismatched", "density", "L0", "FVU"]
+    title = (
+        f"Number of features {COUNTS} ({MEANINGS}); of mismatched explanations ok/failed/undefined; the features' "
+        "median density, the dictionary's L0 and FVU."
     )
-    return Table(header, lines, _title(rows, text))
-
-
-def _counts_table(by_dictionary: dict[str, list[Row]]) -> Table:
-    """Make the table of how many features each mean of the simulation table stands for, and what they are like."""
-    lines = [
-        [
-            name,
-            *map(_counts, slices),
-            number(slices[0]["density_median"], 4),
-            number(slices[0]["l0"], 1),
-            number(slices[0]["fvu"], 3),
-        ]
-        for name, slices in by_dictionary.items()
-    ]
-    header = ["dictionary", *map(words, SLICES), "density", "L0", "FVU"]
-    title = f"Number of features {COUNTS} ({MEANINGS}), their median density, and the dictionary's L0 and FVU."
     return Table(header, lines, title)
 
 
-MISMATCHED = "mismatched: with another feature's explanation (the shuffled control)."
+MISMATCHED = MEANINGS_OF_CONTROLS["mismatched"] + "."
 COUNTS = "ok/failed/undefined/error"
 """What `_counts` prints."""
 MEANINGS = (

@@ -19,6 +19,7 @@ from autointerp.runs.plan import Plan, make_plan
 from autointerp.runs.work import Offline, Resolver, Work
 from autointerp.sampling import sample
 from autointerp.store import RunFolder
+from sae.common.errors import UserError
 from sae.common.files import alone
 from sae.common.progress import Report
 from sae.common.settings import cache_folder
@@ -83,7 +84,10 @@ def folder_of(plan: Plan) -> RunFolder:
 def records_of(folder: RunFolder, plan: Plan, report: Report) -> Sequence[FeatureRecord]:
     """Read the records, or draw them; the run folder is made only once they exist."""
     if folder.is_sampled:
-        return folder.read_features()
+        features = folder.read_features()
+        if plan.config.sampling.population and any(feature.population is None for feature in features):
+            raise UserError(f"{folder.path} lacks its population; the same command with another --out starts over")
+        return features
     drawn = sample(plan, cache_folder("autointerp"), report)
     dictionaries = [asdict(summary) for summary in drawn.dictionaries]
     folder.begin(plan.about | {"sampling": drawn.facts, "dictionaries": dictionaries})
@@ -118,7 +122,11 @@ def score(
 
 def without_errors(folder: RunFolder) -> list[FeatureResult]:
     """Return the results that hold no error."""
-    return [result for result in folder.results() if not result.errors and not result.control_errors]
+    return [
+        result
+        for result in folder.results()
+        if not result.errors and not any(control.errors for control in result.controls.values())
+    ]
 
 
 def totals(results: Iterable[FeatureResult]) -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from autointerp import evaluate
-from autointerp.calibration.controls import mismatched_features
+from autointerp.calibration.controls import WordExchange, mismatched_features, permuted, with_controls
 from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import LLMTask, Usage
-from autointerp.records import Explanation, FeatureRecord, FeatureResult
+from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.progress import Progress
 
@@ -95,7 +96,10 @@ class Work:
         self._features, self._config, self._method = features, config, method
         index_of = {feature.id: index for index, feature in enumerate(features)}
         self._finished = {(index_of[result.feature], result.explainer): result for result in finished}
-        self._mismatched = mismatched_features(features, config.seed, config.controls)
+        self._kinds = config.control_kinds
+        self._controlled = with_controls(features, config.seed, config.controls)
+        self._mismatched = mismatched_features(features, config.seed)
+        self._permuted: dict[Key, Explained] = {}
         self._explained: dict[Key, Explained] = {
             key: Explained(result.explanation, Usage())
             for key, result in self._finished.items()
@@ -110,15 +114,21 @@ class Work:
     def explain(self, resolver: Resolver, progress: Progress) -> None:
         """Explain every unfinished feature and every one whose explanation is a control, each once."""
         by_name = {explainer.name: explainer for explainer in self._method.explainers}
-        controls = ((other, name) for i, name in self._pending if (other := self._mismatched[i]) is not None)
-        missing = [key for key in dict.fromkeys([*self._pending, *controls]) if key not in self._explained]
-        tasks = [evaluate.explain(self._features[index], by_name[name]) for index, name in missing]
+        others = [(other, name) for i, name in self._pending if (other := self._mismatched_of(i)) is not None]
+        own = [key for key in dict.fromkeys([*self._pending, *others]) if key not in self._explained]
+        shuffled = [key for key in self._pending if self._has("permuted", key)]
+        seed = self._config.seed
+        tasks = [evaluate.explain(self._features[index], by_name[name]) for index, name in own]
+        tasks += [evaluate.explain(permuted(self._features[index], seed), by_name[name]) for index, name in shuffled]
         ended = 0
 
         def done(index: int, explained: Explained) -> None:
             nonlocal ended
             ended += 1
-            self._explained[missing[index]] = explained
+            if index < len(own):
+                self._explained[own[index]] = explained
+            else:
+                self._permuted[shuffled[index - len(own)]] = explained
 
         resolver.resolve(tasks, done, lambda: progress.update(ended, len(tasks), resolver.note()))
 
@@ -151,9 +161,32 @@ class Work:
 
     def _case(self, key: Key) -> Case:
         index, name = key
-        other = self._mismatched[index]
-        mismatched = None if other is None else self._explained[other, name].outcome
-        return Case(self._features[index], name, self._explained[key], mismatched, self._method.scorers_for(name))
+        explained, controls = self._explained[key], dict[str, Explanation | AnswerError]()
+        if (other := self._mismatched_of(index)) is not None:
+            controls["mismatched"] = self._explained[other, name].outcome
+        if key in self._permuted:
+            controls["permuted"] = self._permuted[key].outcome
+            explained = Explained(explained.outcome, explained.usage + self._permuted[key].usage)
+        if self._has("exchanged", key) and isinstance(explained.outcome, Explanation):
+            controls["exchanged"] = self._words.exchanged(explained.outcome, self._features[index], self._config.seed)
+        return Case(self._features[index], name, explained, controls, self._method.scorers_for(name))
+
+    def _mismatched_of(self, index: int) -> int | None:
+        """Return the feature whose explanation is another's mismatched one; None if that feature gets no control."""
+        return self._mismatched[index] if "mismatched" in self._kinds and index in self._controlled else None
+
+    def _has(self, kind: str, key: Key) -> bool:
+        """Tell whether an explanation gets a control of a kind that is made for the main explainer only."""
+        index, name = key
+        return kind in self._kinds and index in self._controlled and name == self._method.explainers[0].name
+
+    @cached_property
+    def _words(self) -> WordExchange:
+        """The words of the population; a config with `exchanged` has one."""
+        population = self._features[0].population
+        if population is None:
+            raise UserError("control_kinds=exchanged needs a population; set sampling.population=200000")
+        return WordExchange(population.text)
 
     @property
     def is_ordered(self) -> bool:

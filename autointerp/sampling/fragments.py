@@ -24,6 +24,7 @@ from sae.data.split import choose_groups
 from sae.models.subject import undecodable
 
 SIDES = ("explain", "score")
+SCORE = SIDES.index("score")
 
 
 @dataclass(frozen=True)

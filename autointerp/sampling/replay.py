@@ -3,8 +3,8 @@
 Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a batch, S features.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,101 +12,109 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autointerp.config import Config
+from autointerp.population import Population, PopulationText
 from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
 from autointerp.sampling import Sample
+from autointerp.sampling.census import Census, population_fragments, population_text
 from autointerp.sampling.fragments import Fragments
+from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import SelectedDictionary, Selection, joined
 from autointerp.sampling.tally import Picked
+from autointerp.sampling.weighted import with_weighted
 from sae.common.progress import Report
 from sae.dictionary import Dictionary
 
-PROMOTED = 10
-"""Promoted tokens that are kept of each feature."""
-
-
-@dataclass(frozen=True)
-class _Picks:
-    """Holds a dictionary's picks in the order of its features, explain before score; `slot_P` is the feature's row."""
-
-    features_S: Tensor
-    fragment_P: NDArray[np.int64]
-    slot_P: NDArray[np.int64]
-
 
 def replay(prepared: Prepared, selection: Selection, config: Config, report: Report) -> Sample:
-    """Read the activations of every selected fragment and build the feature records."""
-    picks = [_picks(selected) for selected in selection.dictionaries]
-    values = _activations(prepared, selection, picks, config, report)
-    tokens = prepared.subject.token_strings()
+    """Read the activations of every selected fragment and of the population, and build the feature records."""
+    fragments = selection.fragments
+    population_M = population_fragments(fragments, config.sampling.population)
+    text = population_text(prepared, fragments, population_M) if len(population_M) else None
+    device = prepared.subject.device
+    readers = [_Reader(selected, fragments.length, device, text) for selected in selection.dictionaries]
+    _read_all(prepared, fragments, readers, population_M, config.runtime.batch_blocks, report)
+    vocabulary = Vocabulary(prepared.subject.token_strings(), config.seed)
     features: list[FeatureRecord] = []
     spoiled = 0
-    for selected, values_PL in zip(selection.dictionaries, values, strict=True):
-        rows = iter(values_PL)
-        for record in _feature_records(selected, rows, prepared, selection.fragments, tokens):
+    for selected, reader in zip(selection.dictionaries, readers, strict=True):
+        drawn = _feature_records(selected, iter(reader.values_PL), prepared, fragments, vocabulary)
+        for record, population in zip(drawn, reader.populations(), strict=True):
             kept = _verified(record)
             spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
-            features.append(kept)
-    facts = prepared.facts | {"records_not_verified_inactive": spoiled}
-    return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), facts)
+            features.append(with_weighted(replace(kept, population=population), config))
+    facts = {"records_not_verified_inactive": spoiled, "population_tokens": len(population_M) * fragments.length}
+    return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), prepared.facts | facts)
 
 
-def _picks(selected: SelectedDictionary) -> _Picks:
-    pairs = [
-        (picked.fragment, slot)
-        for slot, feature in enumerate(selected.features)
-        for picked in feature.explain + feature.score
-    ]
-    array = np.array(pairs, np.int64).reshape(-1, 2)
-    features_S = torch.tensor([feature.index for feature in selected.features], dtype=torch.long)
-    return _Picks(features_S, array[:, 0], array[:, 1])
+class _Reader:
+    """Reads the activations of one dictionary's picks, and those of its features on the whole population.
+
+    The picks are in the order of the features, explain before score.
+    """
+
+    def __init__(self, selected: SelectedDictionary, length: int, device: str, text: PopulationText | None) -> None:
+        pairs = [
+            (picked.fragment, slot)
+            for slot, feature in enumerate(selected.features)
+            for picked in feature.explain + feature.score
+        ]
+        array = np.array(pairs, np.int64).reshape(-1, 2)
+        features_S = torch.tensor([feature.index for feature in selected.features], dtype=torch.long)
+        self._dictionary, self._n_features = selected.measured.dictionary, len(features_S)
+        self._encode = self._dictionary.encoder(features_S.to(device))
+        self.fragment_P, self._slot_P = array[:, 0], array[:, 1]
+        self.values_PL = np.zeros((len(array), length), np.float32)
+        self._census = Census(text) if text else None
+
+    def read(self, acts: Mapping[str, Tensor], fragment_M: NDArray[np.int64], population_M: NDArray[np.int64]) -> None:
+        """Take what is needed from a batch.
+
+        Args:
+            acts: by hook point, [M, L, D].
+            fragment_M: the numbers of the batch's fragments, ascending.
+            population_M: those among them that belong to the population.
+        """
+        pick_P = np.flatnonzero(np.isin(self.fragment_P, fragment_M))
+        needed_M = np.union1d(self.fragment_P[pick_P], population_M)
+        if not len(needed_M):
+            return
+        acts_MLD = joined(acts, self._dictionary)[torch.from_numpy(np.searchsorted(fragment_M, needed_M))]
+        acts_MLS = self._encode(acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2])
+        row_P = torch.from_numpy(np.searchsorted(needed_M, self.fragment_P[pick_P]))
+        self.values_PL[pick_P] = acts_MLS[row_P, :, torch.from_numpy(self._slot_P[pick_P])].cpu().numpy()
+        if self._census and len(population_M):
+            self._census.add(acts_MLS[torch.from_numpy(np.searchsorted(needed_M, population_M))])
+
+    def populations(self) -> Sequence[Population | None]:
+        """Return each feature's activations on the population; None if there is no population."""
+        return self._census.populations(self._n_features) if self._census else [None] * self._n_features
 
 
 @torch.no_grad()
-def _activations(
-    prepared: Prepared, selection: Selection, picks: list[_Picks], config: Config, report: Report
-) -> list[NDArray[np.float32]]:
-    """Return activations [P, L] per dictionary. Each needed block runs through the model once, for all dictionaries."""
-    device, fragments = prepared.subject.device, selection.fragments
-    values = [np.zeros((len(pick.fragment_P), fragments.length), np.float32) for pick in picks]
-    encoders = [
-        selected.measured.dictionary.encoder(pick.features_S.to(device))
-        for selected, pick in zip(selection.dictionaries, picks, strict=True)
-    ]
-    needed_N = np.unique(np.concatenate([pick.fragment_P for pick in picks]) // fragments.per_block)
+def _read_all(
+    prepared: Prepared,
+    fragments: Fragments,
+    readers: Sequence[_Reader],
+    population_M: NDArray[np.int64],
+    batch: int,
+    report: Report,
+) -> None:
+    """Run each block that is needed through the model once, for all dictionaries, `batch` blocks at a time."""
+    device, per_block = prepared.subject.device, fragments.per_block
+    needed_N = np.unique(np.concatenate([population_M, *(reader.fragment_P for reader in readers)]) // per_block)
     with report("reading records (blocks)") as progress:
-        for start in range(0, len(needed_N), config.runtime.batch_blocks):
-            batch_N = needed_N[start : start + config.runtime.batch_blocks]
+        for start in range(0, len(needed_N), batch):
+            batch_N = needed_N[start : start + batch]
+            fragment_M = (batch_N[:, None] * per_block + np.arange(per_block)).ravel()
             ids_NC = torch.from_numpy(prepared.text.ids_NC[batch_N]).long().to(device)
             acts = {
                 name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
                 for name, acts_NCD in prepared.subject.activations_at(ids_NC, prepared.hook_points).items()
             }
-            for selected, pick, encode, values_PL in zip(selection.dictionaries, picks, encoders, values, strict=True):
-                acts_MLD = joined(acts, selected.measured.dictionary)
-                _read(pick, encode, acts_MLD, batch_N, fragments.per_block, values_PL)
+            for reader in readers:
+                reader.read(acts, fragment_M, np.intersect1d(fragment_M, population_M))
             progress.update(start + len(batch_N), len(needed_N))
-    return values
-
-
-def _read(
-    pick: _Picks,
-    encode: object,
-    acts_MLD: Tensor,
-    batch_N: NDArray[np.int64],
-    per_block: int,
-    values_PL: NDArray[np.float32],
-) -> None:
-    """Fill the rows of `values_PL` whose fragments lie in this batch of blocks."""
-    block_P, offset_P = np.divmod(pick.fragment_P, per_block)
-    row_P = np.searchsorted(batch_N, block_P)
-    here = np.flatnonzero((row_P < len(batch_N)) & (batch_N[np.minimum(row_P, len(batch_N) - 1)] == block_P))
-    if not len(here):
-        return
-    row, inverse = np.unique(row_P[here] * per_block + offset_P[here], return_inverse=True)
-    selected_MLD = acts_MLD[torch.from_numpy(row).to(acts_MLD.device)]
-    acts_MLS = encode(selected_MLD.flatten(0, 1)).unflatten(0, selected_MLD.shape[:2])  # type: ignore[operator]
-    values_PL[here] = acts_MLS.cpu().numpy()[inverse, :, pick.slot_P[here]]
 
 
 def _feature_records(
@@ -114,24 +122,25 @@ def _feature_records(
     rows: Iterator[NDArray[np.float32]],
     prepared: Prepared,
     fragments: Fragments,
-    tokens: list[str],
+    vocabulary: Vocabulary,
 ) -> Iterator[FeatureRecord]:
     ids_ML = prepared.text.ids_NC.reshape(-1, fragments.length)
 
     def record(picked: Picked) -> ActivationRecord:
         return ActivationRecord(
-            tokens=tuple(tokens[index] for index in ids_ML[picked.fragment]),
+            tokens=tuple(vocabulary.tokens[index] for index in ids_ML[picked.fragment]),
             activations=tuple(next(rows).tolist()),
             document=int(fragments.document_M[picked.fragment]),
             source=picked.source,
         )
 
-    indices = [feature.index for feature in selected.features]
+    name, indices = selected.measured.dictionary.name, [feature.index for feature in selected.features]
     norms, cosines = _decoder_statistics(selected.measured.dictionary, indices)
-    promoted = _promoted(selected.measured.dictionary, indices, prepared, tokens)
+    promoted = vocabulary.promoted(selected.measured.dictionary, indices, prepared.subject)
     for feature, norm, cosine, raised in zip(selected.features, norms, cosines, promoted, strict=True):
+        feature_id = FeatureId(name, feature.index)
         yield FeatureRecord(
-            id=FeatureId(selected.measured.dictionary.name, feature.index),
+            id=feature_id,
             explain=tuple(map(record, feature.explain)),
             score=tuple(map(record, feature.score)),
             density=feature.density,
@@ -140,6 +149,7 @@ def _feature_records(
             decoder_norm=norm,
             decoder_max_cosine=cosine,
             promoted=raised,
+            unpromoted=vocabulary.others(raised, feature_id),
         )
 
 
@@ -159,19 +169,6 @@ def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[li
     cosine_SF = unit_FD[features] @ unit_FD.T
     cosine_SF[torch.arange(len(features)), features] = -1.0
     return norm_F[features].tolist(), cosine_SF.amax(1).tolist()
-
-
-def _promoted(
-    dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
-) -> list[tuple[str, ...]]:
-    """Return the tokens whose logits each feature's decoder raises most; none where no fixed map leads there."""
-    if len(dictionary.writes) != 1:
-        return [()] * len(features)
-    logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
-    if logits_SV is None:
-        return [()] * len(features)
-    ids_ST = logits_SV[:, : len(tokens)].topk(min(PROMOTED, len(tokens)), dim=1).indices.tolist()
-    return [tuple(tokens[index] for index in ids_T) for ids_T in ids_ST]
 
 
 def _summary(selected: SelectedDictionary, prepared: Prepared) -> DictionarySummary:

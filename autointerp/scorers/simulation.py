@@ -1,33 +1,40 @@
 """Scores by simulation (Bills et al. 2023): Pearson correlation of true and predicted activations, pooled over tokens.
 
-All tokens of the scored records are one long pair of vectors; per-record correlations are never averaged. Where the
-truth is constant the score is None (`undefined`), never 0; where only the prediction is, it is 0 (`failed`).
+The main score is about the population, every token of the score half: exact where the simulator predicts a whole text
+for nothing, else estimated from weighted records. The published scores pool the tokens of top and random records: one
+long pair of vectors; per-record correlations are never averaged.
+
+Where the truth is constant a score is None (`undefined`), never 0; where only the prediction is, it is 0 (`failed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autointerp import simulators
+from autointerp.explainers.rules import predict_by_rules, predict_fragment
 from autointerp.llm.types import LLMTask
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
+from autointerp.scorers.population import Outcome, estimate, exact, sample_of
+from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from autointerp.config import Config
+    from autointerp.population import Population
 
-Outcome: TypeAlias = float | Literal["undefined", "failed"]
+POPULATION = "simulation/population"
 SLICES = {
     "simulation/top_and_random": frozenset({"top", "random"}),
     "simulation/top": frozenset({"top"}),
     "simulation/random": frozenset({"random"}),
 }
-"""Which records each score pools, by their source. The first is the main one."""
-SIMULATED = frozenset().union(*SLICES.values())
-"""Sources that any slice pools: others are not simulated, which may be paid for."""
+"""Which records each published score pools, by their source."""
+NAMES = (POPULATION, *SLICES)
+"""Every score; a run's main one is the first that its records allow."""
 
 
 class SimulationScorer(Scorer):
@@ -40,22 +47,68 @@ class SimulationScorer(Scorer):
         super().__init__(config)
         self._simulator = simulators.make(config)
         self.prompts, self.models = self._simulator.prompts, self._simulator.models
-        self.chances = dict.fromkeys(SLICES, 0.0)
+        records = config.sampling.score
+        drawn = {source for source in ("top", "random") if getattr(records, source)}
+        self._slices = {name: sources for name, sources in SLICES.items() if sources <= drawn}
+        self._is_exact = type(self._simulator).simulate_all is not simulators.Simulator.simulate_all
+        has_population = config.sampling.population and (self._is_exact or records.weighted)
+        self.chances = dict.fromkeys(((POPULATION,) if has_population else ()) + tuple(self._slices), 0.0)
+        if not self.chances:
+            raise UserError("simulation has no records to score; set sampling.score.weighted=10")
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
-        """Score one feature by every slice of its score records."""
-        used = [index for index, record in enumerate(feature.score) if record.source in SIMULATED]
+        """Score one feature on the population, and by every slice of its score records."""
+        used = [index for index, record in enumerate(feature.score) if record.source in self._simulated]
         predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
         simulations = tuple(Simulation(index, values) for index, values in zip(used, predictions, strict=True))
-        outcomes = slices(feature.score, simulations)
+        outcomes, intervals = self._population(feature, explanation, simulations)
+        outcomes |= slices(feature.score, simulations, self._slices)
         failed = tuple(name for name, outcome in outcomes.items() if outcome == "failed")
         scores = {name: _number(outcome) for name, outcome in outcomes.items()}
-        return Scored(scores, simulations, failed=failed)
+        return Scored(scores, simulations, intervals=intervals, failed=failed)
+
+    @property
+    def _simulated(self) -> frozenset[str]:
+        """Sources of the records that are simulated: no others, which may be paid for."""
+        weighted = {"weighted"} if POPULATION in self.chances and not self._is_exact else set[str]()
+        return frozenset[str]().union(weighted, *self._slices.values())
+
+    def _population(
+        self, feature: FeatureRecord, explanation: Explanation, simulations: Sequence[Simulation]
+    ) -> tuple[dict[str, Outcome], dict[str, tuple[float, float]]]:
+        """Score on the whole population, with an interval where that is an estimate."""
+        if POPULATION not in self.chances:
+            return {}, {}
+        if feature.population is None:
+            return {POPULATION: "undefined"}, {}
+        predicted_ML = self._simulator.simulate_all(explanation, feature.population.text)
+        if predicted_ML is not None:
+            return {POPULATION: exact(feature.population, predicted_ML)}, {}
+        outcome, interval = _estimated(feature, feature.population, simulations)
+        return {POPULATION: outcome}, {POPULATION: interval} if interval else {}
 
 
-def slices(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> dict[str, Outcome]:
-    """Return all slices' correlations of one feature."""
-    return {name: _pooled(records, simulations, sources) for name, sources in SLICES.items()}
+def _estimated(
+    feature: FeatureRecord, population: Population, simulations: Sequence[Simulation]
+) -> tuple[Outcome, tuple[float, float] | None]:
+    weighted = [one for one in simulations if feature.score[one.record].source == "weighted"]
+    predicted = [[value for value in one.predicted if value is not None] for one in weighted]
+    records = [feature.score[one.record] for one in weighted]
+    if not records or any(len(values) < len(record.tokens) for values, record in zip(predicted, records, strict=True)):
+        return "undefined", None
+    control_ML = predict_by_rules(feature.explain, population.text)
+    control = [predict_fragment(feature.explain, record.tokens) for record in records]
+    true, weights = [record.activations for record in records], [record.weight for record in records]
+    return estimate(population, sample_of(true, predicted, control, weights), control_ML)
+
+
+def slices(
+    records: Sequence[ActivationRecord],
+    simulations: Sequence[Simulation],
+    named: Mapping[str, frozenset[str]] = SLICES,
+) -> dict[str, Outcome]:
+    """Return the correlation of one feature over each slice of its records."""
+    return {name: _pooled(records, simulations, sources) for name, sources in named.items()}
 
 
 def _number(outcome: Outcome) -> float | None:

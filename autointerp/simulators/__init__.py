@@ -18,6 +18,7 @@ from sae.common.registry import Registry
 if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.llm.types import LLMTask
+    from autointerp.population import Floats, PopulationText
     from autointerp.records import Explanation
 
 Predicted: TypeAlias = tuple[float | None, ...]
@@ -45,6 +46,13 @@ class Simulator(Part, ABC):
 
         Raises AnswerError if the explanation or an answer cannot be read.
         """
+
+    def simulate_all(self, explanation: Explanation, text: PopulationText) -> Floats | None:
+        """Predict every token of a whole text, [M, L]; None where that would have to be paid for (the default).
+
+        Raises AnswerError if the explanation cannot be read.
+        """
+        return None
 
 
 SIMULATORS: Registry[type[Simulator]] = Registry(

@@ -12,6 +12,7 @@ from autointerp.simulators import SIMULATORS, Predicted, Simulator
 
 if TYPE_CHECKING:
     from autointerp.config import Config
+    from autointerp.population import Floats, PopulationText
 
 
 class RulesSimulator(Simulator):
@@ -28,6 +29,12 @@ class RulesSimulator(Simulator):
         yield from ()  # asks nobody
         predictor = rules.Predictor(rules.from_text(explanation.text))
         return [predictor.predict(tokens) for tokens in fragments]
+
+    def simulate_all(self, explanation: Explanation, text: PopulationText) -> Floats:
+        """Apply the explanation's rules to every fragment. Raises AnswerError if it is not made of rules."""
+        from autointerp.prompting.predict_text import predict_text
+
+        return predict_text(rules.from_text(explanation.text), text)
 
 
 SIMULATORS.register("rules", RulesSimulator)

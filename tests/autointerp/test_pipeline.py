@@ -8,22 +8,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pandas
 import pyarrow.parquet as parquet
 import pytest
 
 import autointerp as package
-from autointerp.records import AnswerError, Explanation
+from autointerp.records import AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
-from autointerp.store import RunFolder
+from autointerp.store import RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
 FILES = {
     "run.json", "records.parquet", "features.parquet", "results.jsonl", "leaderboard.json", "leaderboard.csv",
-    "leaderboard.md", "scores.png", "length.png",
+    "leaderboard.md", "scores.png", "length.png", "population.parquet", "population_text.parquet",
 }  # fmt: skip
+
+
+OFFLINE = ["simulation", "detection", "fuzzing", "intruder", "logits"]
+"""The scorers that need no language model."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -38,6 +43,7 @@ def planted_run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> pack
         "dictionaries.baselines": [],
         "corpus.source": str(planted / "corpus.jsonl"),
         "explainers": ["rules-1", "token-table"],
+        "scorers": OFFLINE,
     }
     return package.run("dictionary", changes, out=tmp_path_factory.mktemp("p") / "run", report=Silent)
 
@@ -52,21 +58,57 @@ def test_a_planted_feature_is_named_and_scores_one(planted_run: package.Run) -> 
 
 
 def test_its_shuffled_explanation_scores_nothing(planted_run: package.Run) -> None:
-    controls = planted_run.results["control/simulation/top_and_random"]
+    controls = planted_run.results["mismatched/simulation/top_and_random"]
     assert controls.abs().max() < 0.35
     assert abs(controls.mean()) < 0.1
     board = planted_run.leaderboard()
     main = board[board.scorer == "simulation/top_and_random"].iloc[0]
     assert main["mean"] == pytest.approx(1.0)
     assert main["control_mean"] == pytest.approx(
-        planted_run.results.query("explainer == 'rules-1'")["control/simulation/top_and_random"].mean()
+        planted_run.results.query("explainer == 'rules-1'")["mismatched/simulation/top_and_random"].mean()
     )
+
+
+def test_rules_judge_a_planted_feature_offline(planted_run: package.Run) -> None:
+    """The judge follows from the simulator; of the ten promoted tokens the rule names the strongest."""
+    board = planted_run.leaderboard().query("explainer == 'rules-1'").set_index("scorer")
+    scores = {name: board.loc[name, "mean"] for name in OFFLINE[1:]}
+    assert scores == {"detection": 1.0, "fuzzing": 1.0, "intruder": 1.0, "logits": pytest.approx(0.55)}
+    assert set(board.loc[OFFLINE[1:], "judge"]) == {"rules"}
+    for name in OFFLINE[1:3]:
+        assert abs(board.loc[name, "control_mean"] - 0.5) < 0.15
+    for feature, word in enumerate(WORDS):
+        record = planted_run.features[feature]
+        assert record.promoted[0] == word
+        assert len(record.unpromoted) == 10
+        assert not set(record.promoted) & set(record.unpromoted)
+
+
+def test_every_offline_scorer_runs_in_smoke_and_is_shown(smoke: Path, tmp_path: Path) -> None:
+    """`smoke` has trained the subject and the dictionaries; these are the same, judged."""
+    done = autointerp(
+        "run", "smoke", "--scorers", ",".join(OFFLINE), "--explainer", "rules-5", "--judge", "rules",
+        "--set", "detection.logprobs=true", "--out", "r", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    board = package.open_run(tmp_path / "r").leaderboard()
+    assert {name.split("/")[0] for name in board.scorer} == set(OFFLINE)
+    assert not board.n_error.any()
+    learnt = board[board.dictionary == "topk_2x"].set_index("scorer")
+    for name in ("detection", "detection/auroc", "fuzzing"):
+        assert learnt.loc[name, "mean"] > learnt.loc[name, "control_mean"] + 0.1
+    assert learnt.loc["intruder", "mean"] > 0.2
+    listed = autointerp("show", "r", cwd=tmp_path).stdout.splitlines()
+    feature = next(line.split()[0] for line in listed if line.startswith("topk_2x/"))
+    page = autointerp("show", "r", feature, cwd=tmp_path).stdout
+    for part in ("judged promoted by logits: ", "judged     detection: ", "judged     fuzzing: "):
+        assert part in page
 
 
 def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     assert {path.name for path in smoke.iterdir()} == FILES
     about = json.loads((smoke / "run.json").read_text())
-    assert about["schema_version"] == 3
+    assert about["schema_version"] == SCHEMA_VERSION
     assert about["status"] == "complete"
     for key in (
         "identity",
@@ -81,7 +123,7 @@ def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     ):
         assert key in about
     records = parquet.read_table(smoke / "records.parquet").to_pandas()
-    assert list(records.columns) == ["dictionary", "feature", "split", "source", "document", "tokens", "activations"]
+    assert list(records.columns) == [field.name for field in RECORDS_SCHEMA]
     assert (records.tokens.map(len) == 32).all()
     assert (records.activations.map(len) == 32).all()
     documents = records.groupby(["dictionary", "feature", "split"]).document.agg(set).unstack()
@@ -93,11 +135,11 @@ def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     assert {row["kind"] for row in board} == {"sae", "neurons", "pca", "ica", "random", "random_matched"}
     assert len(pandas.read_csv(smoke / "leaderboard.csv")) == len(board)
     for row in board:
-        assert row["n_ok"] + row["n_undefined"] + row["n_error"] == 12
+        assert sum(row[f"n_{status}"] for status in get_args(Status)) == 12
     lines = [json.loads(line) for line in (smoke / "results.jsonl").read_text().splitlines()]
     assert len(lines) == 6 * 12 * 4
     assert "/" not in {line["status"] for line in lines}
-    assert {line["status"] for line in lines} <= {"ok", "undefined", "error"}
+    assert {line["status"] for line in lines} <= set(get_args(Status))
 
 
 def test_the_leaderboard_is_what_the_results_say(smoke: Path) -> None:
@@ -138,7 +180,7 @@ def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float
 def begin_scoring(smoke: Path, out: Path) -> None:
     """Copy what a run has on disk when it begins to score."""
     out.mkdir()
-    for name in ("records.parquet", "features.parquet"):
+    for name in ("records.parquet", "features.parquet", "population.parquet", "population_text.parquet"):
         shutil.copy(smoke / name, out)
     about = json.loads((smoke / "run.json").read_text())
     del about["totals"]
@@ -186,6 +228,32 @@ def test_killed_before_sampling_is_done_leaves_no_half_run(smoke: Path, tmp_path
     done = autointerp("run", "smoke", "--out", out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(smoke)
+
+
+def test_a_population_that_is_gone_is_one_line(smoke: Path, tmp_path: Path) -> None:
+    begin_scoring(smoke, tmp_path / "run")
+    (tmp_path / "run" / "population.parquet").unlink()
+    done = autointerp("run", "smoke", "--out", "run", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "lacks its population; the same command with another --out starts over" in done.stderr
+
+
+def test_the_population_is_every_token_of_the_score_half(planted_run: package.Run) -> None:
+    """A planted feature is active exactly on its word; explain and score halves are all text that is sampled."""
+    tokens = planted_run.about["sampling"]["population_tokens"]
+    assert 0.3 < tokens / planted_run.about["sampling"]["usable_tokens"] < 0.7
+    explained = {record.document for feature in planted_run.features for record in feature.explain}
+    for feature in planted_run.features:
+        population = feature.population
+        assert population is not None
+        assert population.text.ids_ML.size == tokens
+        assert not explained & set(population.text.document_M.tolist())
+        for fragment, acts_L in enumerate(population.acts_ML):
+            words = population.text.tokens(fragment)
+            assert [value > 0 for value in acts_L] == [word == WORDS[feature.id.index] for word in words]
+        weighted = [record for record in feature.score if record.source == "weighted"]
+        assert len(weighted) == 10
+        assert all(record.weight >= 1 for record in weighted)
 
 
 def test_another_identity_does_not_touch_the_folder(smoke: Path, tmp_path: Path) -> None:
@@ -276,7 +344,7 @@ def test_failures_are_counted_and_never_scored(smoke: Path, monkeypatch: pytest.
     rows = leaderboard.make_rows(folder.about, folder.densities(), work.results(), Method.of(experiment).chances)
     assert sum(row["n_error"] for row in rows if row["scorer"] == "simulation/top") == len(errors)
     for row in rows:
-        assert row["n_ok"] + row["n_undefined"] + row["n_error"] == 12
+        assert sum(row[f"n_{status}"] for status in get_args(Status)) == 12
 
 
 def test_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ JUDGED = (
 @pytest.mark.parametrize(("judge", "name", "method"), JUDGED)
 def test_no_judge_is_shown_activations_of_score_records(judge: str, name: str, method: str) -> None:
     """Two features with the same texts and other activations, active on other tokens, are asked about alike."""
-    sampling = config.Sampling(score=config.Records(top=6, inactive=6))
+    sampling = config.Sampling(score=config.ScoreRecords(top=6, inactive=6))
     settings = config.Config(simulator=judge, simulation={"method": method}, sampling=sampling)
     scorer = scorers.make(name, settings)
     one = feature()
@@ -119,7 +119,7 @@ def test_no_judge_is_shown_activations_of_score_records(judge: str, name: str, m
 
 @pytest.mark.parametrize("name", ["fuzzing", "intruder", "example_embedding"])
 def test_marks_say_where_and_not_how_strongly(name: str) -> None:
-    sampling = config.Sampling(explain=config.Records(top=1, inactive=1), score=config.Records(top=6, inactive=6))
+    sampling = config.Sampling(explain=config.Records(top=1, inactive=1), score=config.ScoreRecords(top=6, inactive=6))
     scorer = scorers.make(name, config.Config(simulator="openai/m", sampling=sampling))
     one = feature()
     louder = [replace(r, activations=tuple(3 * value for value in r.activations)) for r in one.score]

@@ -36,9 +36,17 @@ def test_pooled_is_not_the_mean_of_records() -> None:
     assert simulation.slices(records, simulations)["simulation/top"] < 0  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("true", "predicted"), [([0, 0, 0], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([], []), ([1], [2])])
-def test_constant_sides_have_no_correlation(true: list[float], predicted: list[float]) -> None:
-    assert simulation.correlation(true, predicted) is None
+@pytest.mark.parametrize(
+    ("true", "predicted", "outcome"),
+    [
+        ([0, 0, 0], [1, 2, 3], "undefined"), ([0, 0, 0], [1, 1, 1], "undefined"), ([1, 2, 3], [5, 5, 5], "failed"),
+        ([], [], "undefined"), ([1], [2], "undefined"), ([1, 2], [1, None], "undefined"),
+    ],
+)  # fmt: skip
+def test_a_constant_truth_is_undefined_and_a_constant_prediction_failed(
+    true: list[float], predicted: list[float | None], outcome: str
+) -> None:
+    assert simulation.correlation(true, predicted) == outcome
 
 
 def test_extreme_scales_do_not_break_it() -> None:

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
-from autointerp.config import Config, Records, Sampling
+from autointerp.config import Config, Records, Sampling, ScoreRecords
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import (
     Answer,
@@ -108,7 +108,7 @@ def test_a_slot_without_numbers_is_undefined_and_not_zero() -> None:
     slots = ({"0": -0.1}, {"unknown": -0.1, " 7": -3.0}, {"10": -0.1})
     (result,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots))
     assert result == (0.0, None, 10.0)
-    assert correlation([1.0, 2.0, 3.0], result) is None
+    assert correlation([1.0, 2.0, 3.0], result) == "undefined"
     with pytest.raises(AnswerError, match="2 positions for 3 tokens"):
         all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots[:2]))
 
@@ -178,7 +178,7 @@ def feature() -> FeatureRecord:
     fenced = ActivationRecord(("```", "```\n", "<<", '"', "\\"), (0.0, 2.0, 0.0, 1.0, 3.0), 1, "top")
     silent = ActivationRecord(AWKWARD, (0.0,) * len(AWKWARD), 2, "inactive")
     records = (active, fenced, active, fenced, silent, silent)
-    return FeatureRecord(FeatureId("d", 1), records, records, 0.1, 5.0, (0,) * 64, 1.0, 0.1, ("x", "\n"))
+    return FeatureRecord(FeatureId("d", 1), records, records, 0.1, 5.0, (0,) * 64, 1.0, 0.1, ("x", "\n"), ("y", " "))
 
 
 def asks_once_each(task: LLMTask[object]) -> None:
@@ -187,7 +187,7 @@ def asks_once_each(task: LLMTask[object]) -> None:
 
 
 JUDGES = ("anthropic/m", "openai/m", "hf/m", "http://localhost:1/v1#m")
-BOTH = Sampling(explain=Records(top=4, inactive=2), score=Records(top=4, inactive=2))
+BOTH = Sampling(explain=Records(top=4, inactive=2), score=ScoreRecords(top=4, inactive=2))
 
 
 @pytest.mark.parametrize("judge", JUDGES)
@@ -208,5 +208,6 @@ def test_examples_suit_the_explainers(judge: str, max_words: int, candidates: in
 def test_examples_suit_the_scorers_and_simulators(judge: str, name: str, logprobs: bool) -> None:
     simulation = {"method": "logprobs" if logprobs else "auto", "samples": 2}
     asked_settings = {"detection": {"logprobs": logprobs}, "fuzzing": {"logprobs": logprobs}, "intruder": {"texts": 4}}
+    asked_settings["logits"] = {"logprobs": logprobs}
     settings = Config(simulator=judge, simulation=simulation, sampling=BOTH, **asked_settings)
     asks_once_each(scorers.make(name, settings).score(feature(), EXPLAINED))

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas
 import pytest
+from scipy import stats
 
 from autointerp.llm.types import LLMTask
-from autointerp.records import Explanation, FeatureId, FeatureRecord, FeatureResult
+from autointerp.records import Control, Explanation, FeatureId, FeatureRecord, FeatureResult
 from autointerp.reporting import leaderboard, tables
 from autointerp.reporting.leaderboard import COLUMNS, MERGED_COLUMNS
 from autointerp.scorers import SCORERS, Scored, Scorer
-from autointerp.store import RunFolder
+from autointerp.store import SCHEMA_VERSION, RunFolder
 from sae.common.errors import UserError
 from tests.autointerp.reporting.rows import simulated
 from tests.conftest import autointerp
@@ -36,16 +37,35 @@ def rows(described: dict[str, Any], results: list[FeatureResult], *scores: str) 
 
 def test_a_row_has_the_contracts_columns_and_counts() -> None:
     results = [
-        result(0, {"detection": 0.9}, control={"detection": 0.5}, usage={"cost_usd": 0.25, "tokens_in": 3}),
-        result(1, {"detection": 0.7}, control={"detection": None}),
+        result(0, {"detection": 0.9}, controls=known(0.5, 0.6), usage={"cost_usd": 0.25, "tokens_in": 3}),
+        result(1, {"detection": 0.7}, controls=known(None, 0.2)),
         result(2, {"detection": None}),
         result(3, {}, errors={"detection": "no answer"}),
-    ]
+        result(4, {"detection": 0.0}, controls={"mismatched": Control({"detection": 0.0}, {}, ("detection",))},
+               failed=("detection",)),
+    ]  # fmt: skip
     (row,) = rows(about(), results, "detection").values()
     assert tuple(row) == COLUMNS
-    assert (row["n_ok"], row["n_undefined"], row["n_failed"], row["n_error"], row["n_control"]) == (2, 1, None, 1, 1)
-    assert (row["mean"], row["mean_undefined_as_zero"]) == (pytest.approx(0.8), pytest.approx(1.6 / 3))
-    assert (row["control_mean"], row["density_median"], row["cost_usd"], row["tokens_in"]) == (0.5, 0.2, 0.25, 3)
+    assert (row["n_ok"], row["n_undefined"], row["n_failed"], row["n_error"]) == (2, 1, 1, 1)
+    assert (row["n_control"], row["n_control_undefined"], row["n_control_failed"]) == (2, 1, 1)
+    assert (row["mean"], row["mean_undefined_as_zero"]) == (pytest.approx(1.6 / 3), pytest.approx(1.6 / 4))
+    assert (row["control_mean"], row["density_median"], row["cost_usd"], row["tokens_in"]) == (0.25, 0.2, 0.25, 3)
+
+
+def known(mismatched: float | None, permuted: float) -> dict[str, Control]:
+    return {"mismatched": Control({"detection": mismatched}), "permuted": Control({"detection": permuted})}
+
+
+def test_the_lead_is_over_the_best_control_feature_by_feature() -> None:
+    """Against scipy's paired interval."""
+    own, permuted = [0.9, 0.7, 0.8], [0.6, 0.2, 0.5]
+    results = [
+        result(i, {"detection": a}, controls=known(0.1, b)) for i, (a, b) in enumerate(zip(own, permuted, strict=True))
+    ]
+    (row,) = rows(about(), results, "detection").values()
+    assert (row["best_control"], row["permuted_mean"]) == ("permuted", pytest.approx(1.3 / 3))
+    interval = stats.ttest_rel(own, permuted).confidence_interval(0.95)
+    assert (row["lead_low"], row["lead_high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
 
 class Plugin(Scorer):
@@ -71,7 +91,7 @@ def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free(monkeypat
 
 @pytest.mark.parametrize(
     ("config", "judge"),
-    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE)],
+    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE), ({"simulator": "rules"}, "rules")],
 )
 def test_a_row_names_the_models_that_its_scorer_asks(config: dict[str, Any], judge: str | None) -> None:
     scores = ("simulation/top", "detection/f1", "intruder", "embedding")
@@ -103,14 +123,13 @@ def test_rows_of_several_runs_name_run_model_and_corpus(tmp_path: Path) -> None:
     done = autointerp("leaderboard", *runs, "--csv", "all.csv", "--markdown", "all.md", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["dictionary", "model", "corpus", "top"] in [line[:4] for line in lines]
+    assert ["dictionary", "model", "corpus", "population"] in [line[:4] for line in lines]
     for name in "ab":
         assert [f"{name}:{name}", f"model-{name}", f"model-{name}.txt", "0.50"] in [line[:4] for line in lines]
         assert f"| {name}:{name}" in (tmp_path / "all.md").read_text()
     table = pandas.read_csv(tmp_path / "all.csv")
     assert tuple(table.columns) == MERGED_COLUMNS
-    assert list(table.dictionary) == ["a:a"] * 3 + ["b:b"] * 3
-    assert table.n_failed.isna().all()
+    assert list(table.dictionary) == ["a:a"] * 4 + ["b:b"] * 4
     assert (tmp_path / "all.csv").read_text().splitlines()[1].startswith("a:a,a,blocks.0.mlp.hook_post,model-a,")
 
 
@@ -123,7 +142,7 @@ def test_the_main_explainers_come_first_and_a_missing_score_is_a_dash(tmp_path: 
     both = [*simulated("sae"), *simulated("sae", explainer="token-table")]
     runs = [run_folder(tmp_path / "a", both), run_folder(tmp_path / "b", simulated("sae"))]
     merged = leaderboard.merge(runs)
-    assert [row["explainer"] for row in merged] == ["rules-5"] * 6 + ["token-table"] * 3
+    assert [row["explainer"] for row in merged] == ["rules-5"] * 8 + ["token-table"] * 4
     by_explainer = tables.all_tables(merged, [])[-1]
     assert [list(line) for line in by_explainer.rows][1] == ["b:sae", "0.50 [0.40, 0.60]", "-"]
 
@@ -132,7 +151,9 @@ def test_an_unfinished_run_and_an_old_one_are_refused_in_one_line(tmp_path: Path
     with pytest.raises(UserError, match="is not finished"):
         leaderboard.merge([run_folder(tmp_path / "a", [], status="scoring")])
     old = run_folder(tmp_path / "b", simulated("sae"))
-    (old / "run.json").write_text(json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": 2}))
+    (old / "run.json").write_text(
+        json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": SCHEMA_VERSION - 1})
+    )
     done = autointerp("leaderboard", old, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "has schema 2, but this version reads 3" in done.stderr
+    assert f"has schema {SCHEMA_VERSION - 1}, but this version reads {SCHEMA_VERSION}" in done.stderr

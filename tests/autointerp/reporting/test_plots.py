@@ -44,13 +44,13 @@ def test_every_kind_has_a_colour_even_an_unknown_one() -> None:
 
 def test_scores_have_a_row_of_panels_per_hook_point() -> None:
     figure = plots.scores_by_dictionary(layered())
-    assert len(figure.axes) == 9
+    assert len(figure.axes) == 12
     names = [[text.get_text() for text in panel.get_xticklabels()] for panel in figure.axes]
-    assert names == [list(KINDS)] * 9
-    assert [panel.get_ylabel() for panel in figure.axes[::3]] == [f"{hook}\ncorrelation" for hook in HOOKS]
-    assert [panel.get_title() for panel in figure.axes[:3]] == ["top and random", "top", "random"]
+    assert names == [list(KINDS)] * 12
+    assert [panel.get_ylabel() for panel in figure.axes[::4]] == [f"{hook}\ncorrelation" for hook in HOOKS]
+    assert [panel.get_title() for panel in figure.axes[:4]] == ["population", "top and random", "top", "random"]
     one = plots.scores_by_dictionary(layered(HOOKS[:1]))
-    assert (len(one.axes), one.axes[0].get_ylabel()) == (3, "correlation")
+    assert (len(one.axes), one.axes[0].get_ylabel()) == (4, "correlation")
     assert one.get_suptitle().endswith("explainer rules-5, simulator rules")
 
 

@@ -1,0 +1,159 @@
+"""Correlates predictions with a feature's activations on its whole population, exactly or from weighted records.
+
+Exactly, where every token is predicted. Else the moments of the predictions are estimated (Horvitz & Thompson 1952)
+and corrected by those of a few rules, which predict every token for nothing: the difference estimator with a fitted
+coefficient, as in prediction-powered inference (Angelopoulos et al. 2023). The moments of the truth are known.
+
+Shape suffixes: K weighted records, M fragments, L tokens of a fragment, A active tokens, 3 moments: xy, y, y^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.population import Floats as Floats32
+from autointerp.population import Population
+
+Outcome: TypeAlias = float | Literal["undefined", "failed"]
+Floats = NDArray[np.float64]
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Holds what is known of the activations x of all n tokens: mean and standard deviation."""
+
+    n: int
+    mean: float
+    deviation: float
+
+    @staticmethod
+    def of(population: Population) -> Truth:
+        """Sum a feature's activations."""
+        n, value_A = population.text.ids_ML.size, population.value_A.astype(np.float64)
+        mean = float(value_A.sum()) / n
+        return Truth(n, mean, math.sqrt(max(0.0, float((value_A**2).sum()) / n - mean**2)))
+
+
+def exact(population: Population, predicted_ML: Floats32) -> Outcome:
+    """Return Pearson's r over every token of the population."""
+    truth = Truth.of(population)
+    if truth.deviation == 0:
+        return "undefined"
+    return _correlation(_totals(population, predicted_ML), truth)
+
+
+@dataclass(frozen=True)
+class WeightedPredictions:
+    """Holds the weighted records with what was predicted on them."""
+
+    true_KL: Floats
+    predicted_KL: Floats
+    control_KL: Floats
+    """What the rules predict there."""
+    weight_K: Floats
+    """One over each record's inclusion probability."""
+
+
+def estimate(
+    population: Population, sample: WeightedPredictions, control_ML: Floats32
+) -> tuple[Outcome, tuple[float, float] | None]:
+    """Estimate Pearson's r over every token of the population, with a 95% interval.
+
+    Args:
+        control_ML: what the rules predict on the whole population.
+
+    Returns:
+        "undefined" if the activations are constant, "failed" if the predictions on all records are; then no interval.
+    """
+    truth = Truth.of(population)
+    if truth.deviation == 0:
+        return "undefined", None
+    if np.ptp(sample.predicted_KL) == 0:
+        return "failed", None
+    predicted_K3, control_K3 = (_moments(sample.true_KL, values) for values in (sample.predicted_KL, sample.control_KL))
+    slope = _slope(sample)
+    factor_3 = np.array([slope, slope, slope**2])
+    residual_K3 = predicted_K3 - factor_3 * control_K3
+    totals_3 = sample.weight_K @ residual_K3 + factor_3 * _totals(population, control_ML)
+    if not _variance(totals_3, truth.n) > 0:  # the correction overshot: few records, far from the rules
+        residual_K3, totals_3 = predicted_K3, sample.weight_K @ predicted_K3
+    outcome = _correlation(totals_3, truth)
+    if not isinstance(outcome, float):
+        return outcome, None
+    return outcome, _interval(outcome, _gradient(totals_3, truth) @ residual_K3.T, sample.weight_K)
+
+
+def _slope(sample: WeightedPredictions) -> float:
+    """Fit the predictions as a multiple of the rules', by weighted least squares; 0 where the rules are silent."""
+    weight_K1 = sample.weight_K[:, None]
+    square = float((weight_K1 * sample.control_KL**2).sum())
+    return float((weight_K1 * sample.control_KL * sample.predicted_KL).sum()) / square if square > 0 else 0.0
+
+
+def _moments(true_KL: Floats, values_KL: Floats) -> Floats:
+    """Sum each record's xy, y and y^2, [K, 3]."""
+    return np.stack([(true_KL * values_KL).sum(1), values_KL.sum(1), (values_KL**2).sum(1)], axis=1)
+
+
+def _totals(population: Population, values_ML: Floats32) -> Floats:
+    """Sum xy, y and y^2 over the population, [3]."""
+    values_T = values_ML.reshape(-1).astype(np.float64)
+    product = float(population.value_A.astype(np.float64) @ values_T[population.position_A])
+    return np.array([product, values_T.sum(), values_T @ values_T])
+
+
+def _variance(totals_3: Floats, n: int) -> float:
+    mean = totals_3[1] / n
+    variance = float(totals_3[2] / n - mean**2)
+    return variance if variance > 1e-12 * totals_3[2] / n else 0.0  # the rest is rounding
+
+
+def _correlation(totals_3: Floats, truth: Truth) -> Outcome:
+    variance = _variance(totals_3, truth.n)
+    if not variance > 0:
+        return "failed"
+    covariance = float(totals_3[0] - truth.mean * totals_3[1]) / truth.n
+    return float(np.clip(covariance / (truth.deviation * math.sqrt(variance)), -1.0, 1.0))
+
+
+def _gradient(totals_3: Floats, truth: Truth) -> Floats:
+    """Differentiate the correlation by the three totals, [3]."""
+    mean, deviation = totals_3[1] / truth.n, math.sqrt(_variance(totals_3, truth.n))
+    r = float(totals_3[0] - truth.mean * totals_3[1]) / truth.n / (truth.deviation * deviation)
+    scale = 1 / (truth.n * truth.deviation * deviation)
+    by_square = -r / (2 * truth.n * deviation**2)
+    return np.array([scale, -truth.mean * scale - 2 * mean * by_square, by_square])
+
+
+def _interval(r: float, influence_K: Floats, weight_K: Floats) -> tuple[float, float] | None:
+    """Make the interval from the spread of the weighted influences, by Hajek's approximation (1964); None for one."""
+    from scipy import special
+
+    free_K = 1 - 1 / weight_K
+    k = int((free_K > 0).sum())
+    if k == 0:
+        return r, r
+    if k == 1:
+        return None
+    values_K = weight_K * influence_K
+    centre = float(free_K @ values_K / free_K.sum())
+    error = math.sqrt(k / (k - 1) * float(free_K @ (values_K - centre) ** 2))
+    reach = float(special.stdtrit(k - 1, 0.5 + CONFIDENCE / 2)) * error
+    return max(-1.0, r - reach), min(1.0, r + reach)
+
+
+def sample_of(
+    true: Sequence[Sequence[float]],
+    predicted: Sequence[Sequence[float]],
+    control: Sequence[Sequence[float]],
+    weights: Sequence[float],
+) -> WeightedPredictions:
+    """Make the arrays of weighted records, which are equally long."""
+    return WeightedPredictions(*(np.asarray(values, np.float64) for values in (true, predicted, control, weights)))
