@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from autointerp.calibration.concepts import EXACT, FAMILIES
 from autointerp.calibration.harness import Harness, available_scorers, opened
 from autointerp.calibration.language import LENGTH, generate
 from autointerp.calibration.marks import Evidence, all_marks
-from autointerp.calibration.measure import ALL_TOKENS, Bench, Grid, make_bench, measure
+from autointerp.calibration.measure import ALL_TOKENS, Bench, Grid, Row, make_bench, measure
 from autointerp.calibration.report import Calibration
 from autointerp.calibration.trained import Trained, train_and_measure
 from autointerp.config import Config
@@ -47,6 +48,10 @@ QUICK = Size(
 """For models that cost money, and to look at the output in seconds."""
 
 
+MOST_TOKENS = 10**9
+"""No limit to the population: scores over all tokens are exact."""
+
+
 def config_for(explainer: str, simulator: str, judge: str | None, seed: int, max_cost: float | None = None) -> Config:
     """Make the config of a calibration: the records of `autointerp run --dictionary`, every scorer that works.
 
@@ -55,6 +60,7 @@ def config_for(explainer: str, simulator: str, judge: str | None, seed: int, max
     changes: dict[str, Any] = {
         "seed": seed,
         "sampling.fragment": LENGTH,
+        "sampling.population": MOST_TOKENS,
         "sampling.score.quantile": 5,
         "sampling.score.inactive": 10,
         "explainers": [explainer],
@@ -80,7 +86,7 @@ def calibrate(config: Config, size: Size = FULL, report: Report = Progress) -> C
         rows = tuple(measure(bench, size.grid.plant(catalogue), config.seed))
         attacked = tuple(attack(bench, size.attacked.plant(catalogue), catalogue, config.seed))
         trained = train_and_measure(bench, size.trained_tokens) if size.trained_tokens else Trained()
-    scores = (*harness.compared_scores, ALL_TOKENS)
+    scores = (*(name for name in harness.compared_scores if _is_defined(name, rows)), ALL_TOKENS)
     evidence = Evidence(rows, attacked, trained.features, harness.method.chances)
     return Calibration(
         about=_about(bench, config, harness, time.monotonic() - started),
@@ -93,6 +99,11 @@ def calibrate(config: Config, size: Size = FULL, report: Report = Progress) -> C
         agreement=trained.agreement,
         marks=tuple(all_marks(evidence, scores)),
     )
+
+
+def _is_defined(score: str, rows: Iterable[Row]) -> bool:
+    """Tell whether some feature has this score: planted ones have no output that `logits` could be about."""
+    return any(row.harness.get(score) is not None for row in rows)
 
 
 def _about(bench: Bench, config: Config, harness: Harness, seconds: float) -> dict[str, Any]:

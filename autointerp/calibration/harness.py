@@ -18,6 +18,9 @@ from sae.common.errors import UserError
 from sae.common.progress import Report, Silent
 from sae.common.settings import cache_folder
 
+MISMATCHED = "mismatched"
+"""Names the control, which is the explanation of an unrelated concept."""
+
 
 @dataclass(frozen=True)
 class Harness:
@@ -53,7 +56,7 @@ class Harness:
         controls = mismatched or [None] * len(features)
         name = self.method.explainers[0].name
         cases = [
-            Case(feature, name, own, control, self.method.scorers)
+            Case(feature, name, own, {} if control is None else {MISMATCHED: control}, self.method.scorers)
             for feature, own, control in zip(features, explained, controls, strict=True)
         ]
         return self._resolve("scoring", [evaluate.evaluate(case) for case in cases])

@@ -25,7 +25,7 @@ from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Activations, Cell, Planted, activations, closed_form, correlation, is_possible
 from autointerp.calibration.concepts import Concept, Family, Mask, predict, unrelated
 from autointerp.calibration.generation import Generated, generated
-from autointerp.calibration.harness import Harness, given
+from autointerp.calibration.harness import MISMATCHED, Harness, given
 from autointerp.calibration.language import Ids, PlantedText, generate, vocabulary
 from autointerp.config import Config
 from autointerp.evaluate import Explained
@@ -233,7 +233,7 @@ def _row(
         oracle=dict(oracle.scores) if says else {},
         oracle_all=bench.on_all(concept.truth, made_ML) if says else None,
         closed_form=_expected(planted, bench, made_ML) if exactly else None,
-        control=dict(result.control),
+        control=dict(result.controls[MISMATCHED].scores) if MISMATCHED in result.controls else {},
         control_all=bench.on_all(mismatched, made_ML),
         named=names_first(text, concept) if cell.family == "token" else None,
         sensitivity=written.sensitivity,
