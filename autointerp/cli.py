@@ -102,7 +102,7 @@ class PartOption(click.Option):
 @click.option(
     "--judge",
     metavar="SPEC",
-    help="The language model (below) that detection, fuzzing and intruder ask; default: the simulator.",
+    help="Answers detection, fuzzing, intruder and logits: rules, or a language model (below). Default: the simulator.",
 )
 @click.option(
     "--scorers",
@@ -169,7 +169,7 @@ def _default_config(own_dictionary: bool, simulator: str | None, judge: str | No
     """Return the name of the shipped config that suits the flags."""
     if not own_dictionary:
         return "demo"
-    return "dictionary" if simulator in (None, "rules") and judge is None else "judged"
+    return "dictionary" if {simulator, judge} <= {None, "rules"} else "judged"
 
 
 FLAGS = {

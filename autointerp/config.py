@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, create_model
 
+from autointerp import judges
 from autointerp.explainers import EXPLAINERS
-from autointerp.llm import specs
+from autointerp.judges import JUDGES
 from autointerp.parts import C, I, Part, R, Role
 from autointerp.scorers import SCORERS
 from autointerp.simulators import SIMULATORS
@@ -133,11 +134,12 @@ def _known_scorer(name: str) -> str:
     return name
 
 
-def _language_model(spec: str) -> str:
+def _known_judge(spec: str) -> str:
     try:
-        return specs.parse(spec).text
+        judges.part_of(spec)
     except UserError as error:
         raise ValueError(str(error)) from error
+    return spec
 
 
 class Runtime(Section):
@@ -190,8 +192,9 @@ class Config(Section):
     language model, such as anthropic/MODEL."""
     simulator: Annotated[str, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
-    judge: Annotated[Annotated[str, AfterValidator(_language_model)] | None, I] = None
-    """The language model that detection, fuzzing and intruder ask; null: the simulator."""
+    judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None
+    """Answers the questions of detection, fuzzing, intruder and logits: `rules`, or the spec of a language model; null:
+    the simulator."""
     scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1)] = (
         "simulation",
     )
@@ -279,7 +282,9 @@ def part_sections() -> dict[str, type[Section]]:
     Raises UserError if two parts have different sections of one name, or one has the name of another config field.
     """
     sections: dict[str, type[Section]] = {}
-    parts: list[type[Part]] = [part for kind in (EXPLAINERS, SIMULATORS, SCORERS) for part in kind.all().values()]
+    parts: list[type[Part]] = [
+        part for kind in (EXPLAINERS, SIMULATORS, SCORERS, JUDGES) for part in kind.all().values()
+    ]
     for part in parts:
         for name, section in part.settings.items():
             if sections.setdefault(name, section) is not section or name in SHARED_FIELDS:

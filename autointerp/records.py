@@ -68,6 +68,8 @@ class FeatureRecord:
     """Cosine with the nearest other decoder direction of the dictionary."""
     promoted: tuple[str, ...] = ()
     """Tokens whose logits the decoder direction raises most, strongest first; empty if that is not defined."""
+    unpromoted: tuple[str, ...] = ()
+    """As many other tokens, drawn at random from the rest of the vocabulary; fewer where it is too small."""
     population: Population | None = field(default=None, compare=False)
     """Its activations on every token of the score half, or on a random part of it; None if they were not kept."""
 
@@ -101,14 +103,15 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Holds a judge's answer about one score record."""
+    """Holds a judge's answer about one score record, or one token."""
 
     record: int
-    """Index among the feature's score records."""
+    """Index among the feature's score records; for logits, among its promoted and then its unpromoted tokens."""
     answer: int
-    """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge named it. Otherwise 0."""
+    """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge named it. Logits: 1 for promoted.
+    Otherwise 0."""
     probability: float | None = None
-    """Probability of the answer 1, if log-probabilities were asked for."""
+    """Probability of the answer 1, where the judge says it."""
 
 
 @dataclass(frozen=True)

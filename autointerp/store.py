@@ -37,7 +37,9 @@ RECORDS_SCHEMA = pyarrow.schema(
 )
 RESULT = TypeAdapter(FeatureResult)
 """Reads lines of results.jsonl, in half the time of json and constructors. Its writer would print 1e-05 as 0.00001."""
-FEATURE_FIELDS = ("density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted")
+FEATURE_FIELDS = (
+    "density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted", "unpromoted",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -206,7 +208,7 @@ def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
 def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
     feature = FeatureId(row["dictionary"], row["feature"])
     values = {name: row[name] for name in FEATURE_FIELDS}
-    values |= {name: tuple(row[name]) for name in ("histogram", "promoted")}
+    values |= {name: tuple(row[name]) for name in ("histogram", "promoted", "unpromoted")}
     explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
     return FeatureRecord(feature, explain, score, **values)
 

@@ -33,8 +33,8 @@ FLOORS = (
 )  # fmt: skip
 """The rooms of sae: each imports those before it only."""
 PURE = (
-    "explainers/", "simulators/", "scorers/", "prompting/render.py", "prompting/parse.py", "llm/types.py", "llm/ask.py",
-    "evaluate.py",
+    "explainers/", "simulators/", "judges/", "scorers/", "prompting/render.py", "prompting/parse.py", "llm/types.py",
+    "llm/ask.py", "evaluate.py",
 )  # fmt: skip
 
 

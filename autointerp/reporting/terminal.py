@@ -12,6 +12,7 @@ import click
 
 from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
 from autointerp.reporting.tables import scores_tables
+from autointerp.scorers import SCORERS
 from autointerp.store import RunFolder
 from sae.common.errors import UserError, near
 from sae.common.tables import Table, number, print_tables, visible
@@ -161,6 +162,7 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
     lines += [f"  {record.source:10} {shaded(record, feature.max_activation, colour)}" for record in feature.explain]
     if feature.promoted:
         lines += ["", "promotes " + " ".join(repr(token) for token in feature.promoted)]
+        lines += _judged_tokens(results[0], [*feature.promoted, *feature.unpromoted]) if results else []
     lines += ["", "scored on (true activations; below them, what was predicted or judged from the first explanation)"]
     predictions = {item.record: item.predicted for item in results[0].simulations} if results else {}
     for index, record in enumerate(feature.score):
@@ -183,14 +185,29 @@ def _explained(result: FeatureResult) -> list[str]:
 
 
 def _judged(result: FeatureResult, index: int) -> list[str]:
-    """Describe the judge's answers about one record, a line per scorer."""
+    """Describe the judge's answers about one record, a line per scorer that asks about records."""
     return [
         f"  {'judged':10} {scorer}: {item.answer}"
         + ("" if item.probability is None else f" (probability of 1: {item.probability:.2f})")
         for scorer, items in result.judgements.items()
+        if not _is_about_tokens(scorer)
         for item in items
         if item.record == index
     ]
+
+
+def _judged_tokens(result: FeatureResult, tokens: Sequence[str]) -> list[str]:
+    """Describe which tokens the judge calls promoted, a line per scorer that asks about tokens."""
+    return [
+        f"judged promoted by {scorer}: " + (" ".join(repr(tokens[item.record]) for item in items if item.answer) or "-")
+        for scorer, items in result.judgements.items()
+        if _is_about_tokens(scorer)
+    ]
+
+
+def _is_about_tokens(scorer: str) -> bool:
+    """Tell what a scorer's judgements are about; those of a plugin that is not installed here are about records."""
+    return scorer in SCORERS and not SCORERS.get(scorer).judges_records
 
 
 def shaded(record: ActivationRecord, highest: float, colour: bool) -> str:

@@ -17,15 +17,13 @@ from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, F
 from autointerp.sampling import Sample
 from autointerp.sampling.census import Census, population_fragments, population_text
 from autointerp.sampling.fragments import Fragments
+from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import SelectedDictionary, Selection, joined
 from autointerp.sampling.tally import Picked
 from autointerp.sampling.weighted import with_weighted
 from sae.common.progress import Report
 from sae.dictionary import Dictionary
-
-PROMOTED = 10
-"""Promoted tokens that are kept of each feature."""
 
 
 def replay(prepared: Prepared, selection: Selection, config: Config, report: Report) -> Sample:
@@ -36,11 +34,11 @@ def replay(prepared: Prepared, selection: Selection, config: Config, report: Rep
     device = prepared.subject.device
     readers = [_Reader(selected, fragments.length, device, text) for selected in selection.dictionaries]
     _read_all(prepared, fragments, readers, population_M, config.runtime.batch_blocks, report)
-    tokens = prepared.subject.token_strings()
+    vocabulary = Vocabulary(prepared.subject.token_strings(), config.seed)
     features: list[FeatureRecord] = []
     spoiled = 0
     for selected, reader in zip(selection.dictionaries, readers, strict=True):
-        drawn = _feature_records(selected, iter(reader.values_PL), prepared, fragments, tokens)
+        drawn = _feature_records(selected, iter(reader.values_PL), prepared, fragments, vocabulary)
         for record, population in zip(drawn, reader.populations(), strict=True):
             kept = _verified(record)
             spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
@@ -124,24 +122,25 @@ def _feature_records(
     rows: Iterator[NDArray[np.float32]],
     prepared: Prepared,
     fragments: Fragments,
-    tokens: list[str],
+    vocabulary: Vocabulary,
 ) -> Iterator[FeatureRecord]:
     ids_ML = prepared.text.ids_NC.reshape(-1, fragments.length)
 
     def record(picked: Picked) -> ActivationRecord:
         return ActivationRecord(
-            tokens=tuple(tokens[index] for index in ids_ML[picked.fragment]),
+            tokens=tuple(vocabulary.tokens[index] for index in ids_ML[picked.fragment]),
             activations=tuple(next(rows).tolist()),
             document=int(fragments.document_M[picked.fragment]),
             source=picked.source,
         )
 
-    indices = [feature.index for feature in selected.features]
+    name, indices = selected.measured.dictionary.name, [feature.index for feature in selected.features]
     norms, cosines = _decoder_statistics(selected.measured.dictionary, indices)
-    promoted = _promoted(selected.measured.dictionary, indices, prepared, tokens)
+    promoted = vocabulary.promoted(selected.measured.dictionary, indices, prepared.subject)
     for feature, norm, cosine, raised in zip(selected.features, norms, cosines, promoted, strict=True):
+        feature_id = FeatureId(name, feature.index)
         yield FeatureRecord(
-            id=FeatureId(selected.measured.dictionary.name, feature.index),
+            id=feature_id,
             explain=tuple(map(record, feature.explain)),
             score=tuple(map(record, feature.score)),
             density=feature.density,
@@ -150,6 +149,7 @@ def _feature_records(
             decoder_norm=norm,
             decoder_max_cosine=cosine,
             promoted=raised,
+            unpromoted=vocabulary.others(raised, feature_id),
         )
 
 
@@ -169,19 +169,6 @@ def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[li
     cosine_SF = unit_FD[features] @ unit_FD.T
     cosine_SF[torch.arange(len(features)), features] = -1.0
     return norm_F[features].tolist(), cosine_SF.amax(1).tolist()
-
-
-def _promoted(
-    dictionary: Dictionary, features: list[int], prepared: Prepared, tokens: list[str]
-) -> list[tuple[str, ...]]:
-    """Return the tokens whose logits each feature's decoder raises most; none where no fixed map leads there."""
-    if len(dictionary.writes) != 1:
-        return [()] * len(features)
-    logits_SV = prepared.subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
-    if logits_SV is None:
-        return [()] * len(features)
-    ids_ST = logits_SV[:, : len(tokens)].topk(min(PROMOTED, len(tokens)), dim=1).indices.tolist()
-    return [tuple(tokens[index] for index in ids_T) for ids_T in ids_ST]
 
 
 def _summary(selected: SelectedDictionary, prepared: Prepared) -> DictionarySummary:

@@ -47,9 +47,7 @@ class Needs:
     simulator: bool = False
     """The run's simulator."""
     judge: bool = False
-    """The run's judge, a language model."""
-    logprobs: str = ""
-    """The dotted name of the setting that asks the judge for log-probabilities; empty: none does."""
+    """The run's judge."""
     embedder: bool = False
     """A sentence embedding model."""
 
@@ -67,6 +65,9 @@ class Scorer(Part, ABC):
     chance: ClassVar[float | None] = None
     """The chance level of its score, if it has only one; None if there is no such level."""
 
+    judges_records: ClassVar[bool] = True
+    """Whether its judgements are about score records; else they are about tokens."""
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.chances: Mapping[str, float | None] = {self.name: self.chance}
@@ -80,7 +81,7 @@ class Scorer(Part, ABC):
 SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
     "autointerp.scorers",
-    order=("simulation", "detection", "fuzzing", "intruder", "embedding", "example_embedding"),
+    order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding"),
     shared=("agreement", "fragments", "judging", "population"),
 )
 
@@ -89,10 +90,6 @@ def make(name: str, config: Config) -> Scorer:
     """Make a run's scorer by name. Raises UserError if there is none, or if the config lacks what it needs."""
     part = SCORERS.get(name)
     _check_records(part, config)
-    if part.needs.judge:
-        from autointerp.scorers.judging import check_judge
-
-        check_judge(part, config)
     return part(config)
 
 

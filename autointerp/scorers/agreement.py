@@ -1,9 +1,8 @@
-"""Measures how well predictions of a class agree with the truth, by scikit-learn; None where a measure does not exist.
+"""Measures how well predictions of a class agree with the truth; None where a measure does not exist.
 
-scikit-learn is imported when the first score is computed, not before.
+scikit-learn, for the AUROC, is imported when the first one is computed, not before.
 """
 
-import math
 from collections.abc import Sequence
 
 
@@ -16,18 +15,23 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
     return float(roc_auc_score([1] * len(positive) + [0] * len(negative), [*positive, *negative]))
 
 
-def confusion_scores(active: Sequence[int], silent: Sequence[int]) -> tuple[float | None, ...]:
+def confusion_scores(
+    active: Sequence[int], silent: Sequence[int], weights: Sequence[float] | None = None
+) -> tuple[float, float | None, float, float]:
     """Return balanced accuracy, precision, recall and F1 of the class `active`.
 
-    Precision is None where nothing was called active.
+    Precision is None where nothing was called active. Counted here, since scikit-learn takes 10 ms for it.
 
     Args:
         active: for each truly active fragment, 1 if it was called active, else 0; not empty.
         silent: the same for each truly silent fragment; not empty.
+        weights: how much each of the active and then of the silent ones counts; None: all alike.
     """
-    from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
-
-    true, predicted = [1] * len(active) + [0] * len(silent), [*active, *silent]
-    balanced = balanced_accuracy_score(true, predicted)
-    others = precision_recall_fscore_support(true, predicted, average="binary", zero_division=math.nan)
-    return tuple(None if math.isnan(value) else float(value) for value in (balanced, *others[:3]))
+    counts = [1.0] * (len(active) + len(silent)) if weights is None else weights
+    positives, negatives = sum(counts[: len(active)]), sum(counts[len(active) :])
+    hits = sum(count for count, called in zip(counts, active, strict=False) if called)
+    false_alarms = sum(count for count, called in zip(counts[len(active) :], silent, strict=True) if called)
+    recall, called_active = hits / positives, hits + false_alarms
+    balanced = (recall + 1 - false_alarms / negatives) / 2
+    precision = hits / called_active if called_active else None
+    return balanced, precision, recall, 2 * hits / (positives + called_active)

@@ -1,12 +1,18 @@
 """Scores by detection (delphi; Paulo et al. 2024): the judge says in which texts the feature is active."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from autointerp.judges import Verdict
 from autointerp.prompting import render
+from autointerp.prompting.rules import Predictor, Rule
 from autointerp.scorers import SCORERS, Needs
-from autointerp.scorers.fragments import Labelled
-from autointerp.scorers.judging import JudgementSettings, TextScorer, TextsSettings
+from autointerp.scorers.fragments import Labelled, MarkedText
+from autointerp.scorers.judging import TextScorer, TextsSettings
+
+CUT_OFF = 0.5
+"""Share of the strongest rule's strength from which on rules call a text active. With any activity at all, the many
+weak rules of a long explanation would call every text active."""
 
 
 class DetectionSettings(TextsSettings):
@@ -17,12 +23,26 @@ class Detection(TextScorer):
     """Shows plain texts."""
 
     name, colour, stream, own = "detection", "#30638e", "order of detection", DetectionSettings
-    settings: ClassVar = {"detection": DetectionSettings, "judgement": JudgementSettings}
-    needs = Needs(active=("score",), inactive=("score",), judge=True, logprobs="detection.logprobs")
+    settings: ClassVar = {"detection": DetectionSettings}
+    needs = Needs(active=("score",), inactive=("score",), judge=True)
 
-    def texts(self, shown: Labelled) -> Mapping[int, str]:
-        """Write the fragments as plain text."""
-        return {index: render.plain(shown.records[index].tokens) for index in (*shown.active, *shown.silent)}
+    def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
+        """Return the fragments without marks."""
+        return {index: MarkedText(shown.records[index].tokens) for index in (*shown.active, *shown.silent)}
+
+    def written(self, item: MarkedText) -> str:
+        """Write plain text."""
+        return render.plain(item.tokens)
+
+    def by_rules(self, rules: Sequence[Rule], items: Sequence[MarkedText]) -> list[Verdict]:
+        """Call a text active if its largest predicted activation is at least half the strongest rule's strength.
+
+        That share is the probability; exactly half counts as active. Without rules nothing is.
+        """
+        predictor, strongest = Predictor(rules), max((rule.strength for rule in rules), default=0.0)
+        largest = [max(predictor.predict(item.tokens), default=0.0) for item in items]
+        shares = [value / strongest if strongest > 0 else 0.0 for value in largest]
+        return [Verdict(int(share >= CUT_OFF), share) for share in shares]
 
 
 SCORERS.register("detection", Detection)

@@ -13,6 +13,7 @@ import numpy as np
 
 from autointerp.llm.ask import embed
 from autointerp.llm.types import EmbeddingRequest, LLMTask
+from autointerp.prompting import render
 from autointerp.records import Explanation, FeatureRecord
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.agreement import auroc
@@ -39,7 +40,8 @@ class ExampleEmbedding(Scorer):
         known, asked = labelled(feature.explain), labelled(feature.score)
         if not all((known.active, known.silent, asked.active, asked.silent)):
             return Scored({self.name: None})
-        texts = tuple(chain(marked_texts(known).values(), marked_texts(asked).values()))
+        shown = chain(marked_texts(known).values(), marked_texts(asked).values())
+        texts = tuple(render.marked(text.tokens, text.marked) for text in shown)
         vectors = yield from embed(EmbeddingRequest(self.models[0], texts, self.name))
         ends = np.cumsum([len(known.active), len(known.silent), len(asked.active)])
         active_AD, silent_SD, positive_PD, negative_ND = np.split(unit(vectors), ends)

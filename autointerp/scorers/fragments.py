@@ -1,15 +1,21 @@
 """Picks and marks the fragments that scorers show: verified active or silent, in an order of their own seed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.prompting import render
 from autointerp.records import ActivationRecord, FeatureId
 from sae.common.seeds import numpy_generator
 
 ACTIVE_SOURCES = frozenset({"top", "quantile", "importance"})
+
+
+@dataclass(frozen=True)
+class MarkedText:
+    """Holds all that a judge may see of a fragment: its tokens, and the positions of those that are marked."""
+
+    tokens: tuple[str, ...]
+    marked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,27 +38,34 @@ def labelled(records: tuple[ActivationRecord, ...]) -> Labelled:
     return Labelled(records, tuple(active), tuple(silent))
 
 
+def labelled_weighted(records: tuple[ActivationRecord, ...]) -> Labelled:
+    """Label the records that stand for the whole text, by their weights; each is active or silent."""
+    weighted = [(i, max(r.activations, default=0.0) > 0) for i, r in enumerate(records) if r.source == "weighted"]
+    active, silent = (tuple(i for i, is_active in weighted if is_active is side) for side in (True, False))
+    return Labelled(records, active, silent)
+
+
 def active_tokens(record: ActivationRecord) -> list[int]:
     """Return the positions where the feature is active."""
     return [position for position, value in enumerate(record.activations) if value > 0]
 
 
-def marked(record: ActivationRecord) -> str:
-    """Write an active fragment with its active tokens marked."""
-    return render.marked(record.tokens, active_tokens(record))
+def marked(record: ActivationRecord) -> MarkedText:
+    """Mark the active tokens of an active fragment."""
+    return MarkedText(record.tokens, tuple(active_tokens(record)))
 
 
-def marked_like(record: ActivationRecord, other: ActivationRecord) -> str:
-    """Write a silent fragment with marks at the positions where another fragment is active.
+def marked_like(record: ActivationRecord, other: ActivationRecord) -> MarkedText:
+    """Mark a silent fragment at the positions where another fragment is active.
 
     So neither the number nor the position of the marks tells the two apart.
     """
     last = len(record.tokens) - 1
-    return render.marked(record.tokens, [min(position, last) for position in active_tokens(other)])
+    return MarkedText(record.tokens, tuple(sorted({min(position, last) for position in active_tokens(other)})))
 
 
-def marked_texts(shown: Labelled) -> dict[int, str]:
-    """Write the active fragments, then the silent ones, all with marks, by their index among the records."""
+def marked_texts(shown: Labelled) -> dict[int, MarkedText]:
+    """Mark the active fragments, then the silent ones; returns them by their index among the records."""
     texts = {index: marked(shown.records[index]) for index in shown.active}
     examples = [shown.active[i] for i in spread(len(shown.silent), len(shown.active))]
     pairs = zip(shown.silent, examples, strict=True)
@@ -67,8 +80,3 @@ def spread(count: int, size: int) -> list[int]:
 def generator(seed: int, stream: str, feature: FeatureId) -> np.random.Generator:
     """Return a feature's own random numbers: independent of the run's other features and of their order."""
     return numpy_generator(seed, stream, str(feature))
-
-
-def chunks(indices: Sequence[int], size: int) -> list[list[int]]:
-    """Cut a list into pieces of `size`, in order."""
-    return [list(indices[start : start + size]) for start in range(0, len(indices), size)]

@@ -2,11 +2,13 @@
 
 The judge sees n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text
 marked where some active text is active. No explanation is involved: the score is the feature's, not a sentence's.
+
+The judge `rules` leaves each text out in turn, learns token rules from the marks of the others, as the offline
+explainer does from activations, and asks fuzzing's question of the one left out: do the rules name its marks?
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -14,14 +16,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from autointerp.llm.ask import ask, together
-from autointerp.llm.types import Completion, LLMTask, Request
+from autointerp import judges
+from autointerp.explainers.rules import learn
+from autointerp.judges import OddOneOut
+from autointerp.llm.ask import together
+from autointerp.llm.types import LLMTask
 from autointerp.parts import I
-from autointerp.prompting import parse, templates
-from autointerp.records import Explanation, FeatureRecord, Judgement
+from autointerp.prompting import render
+from autointerp.prompting.rules import Predictor
+from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Judgement
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
-from autointerp.scorers.fragments import Labelled, generator, labelled, marked, marked_like, spread
-from autointerp.scorers.judging import JudgementSettings, judge_of
+from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, marked, marked_like, spread
+from autointerp.scorers.fuzzing import share_on_marks
 from sae.common.settings import Section
 
 if TYPE_CHECKING:
@@ -39,20 +45,17 @@ class IntruderSettings(Section):
     """Texts per question, the intruder included; chance is 1 / texts."""
 
 
-class Intruder(Scorer):
+class Intruder(Scorer, OddOneOut[MarkedText]):
     """Scores the share of questions in which the judge names the intruder."""
 
     name, colour, bounds = "intruder", "#d1495b", (0.0, 1.0)
-    settings: ClassVar = {"intruder": IntruderSettings, "judgement": JudgementSettings}
+    settings: ClassVar = {"intruder": IntruderSettings}
     needs = Needs(explanation=False, active=("score",), inactive=("score",), judge=True)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._judge = judge_of(config)
-        self._settings, self._judgement = config.section(IntruderSettings), config.section(JudgementSettings)
-        self._prompt = templates.load("scorer/intruder")
-        self.prompts = (self._prompt, templates.load("again"))
-        self.models = (self._judge.text,)
+        self._settings, self._judge = config.section(IntruderSettings), judges.make(config, self)
+        self.prompts, self.models = self._judge.prompts, self._judge.models
         self.chances = {self.name: 1 / self._settings.texts}
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
@@ -84,28 +87,34 @@ class Intruder(Scorer):
         texts = [marked(shown.records[index]) for index in drawn]
         position = int(rng.integers(self._settings.texts))
         texts.insert(position, marked_like(shown.records[intruder], like))
-        return self._ask(texts, intruder, position)
+        return self._judged(texts, intruder, position)
 
-    def _ask(self, texts: Sequence[str], intruder: int, position: int) -> LLMTask[Judgement]:
-        numbers = list(range(1, len(texts) + 1))
-        schema = {
-            "type": "object",
-            "properties": {"intruder": {"type": "integer", "enum": numbers}},
-            "required": ["intruder"],
-            "additionalProperties": False,
-        }
-        request = Request(
-            model=self._judge.text,
-            messages=self._prompt.conversation([], {"texts": texts}),
-            max_tokens=50 + self._judgement.reasoning_tokens,
-            temperature=self._judgement.temperature,
-            schema=json.dumps(schema) if self._judge.has_schema else None,
-            static=1,
-            stage=self.name,
-            example=Completion('{"intruder": 1}'),
-        )
-        answer = yield from ask(request, lambda completion: parse.one_of(completion.text, len(texts)), templates.again)
+    def _judged(self, texts: Sequence[MarkedText], intruder: int, position: int) -> LLMTask[Judgement]:
+        answer = yield from self._judge.odd_one(self, texts)
         return Judgement(intruder, int(answer == position))
+
+    def written(self, item: MarkedText) -> str:
+        """Write text with its marks."""
+        return render.marked(item.tokens, item.marked)
+
+    def by_rules(self, items: Sequence[MarkedText]) -> int:
+        """Name the text whose marks the rules of the others fit least; of equally bad ones the first.
+
+        The intruder's position is uniformly random, so that the first of n is the intruder in one of n cases.
+        """
+        fits = [share_on_marks(_rules_of([*items[:i], *items[i + 1 :]]), item) for i, item in enumerate(items)]
+        return fits.index(min(fits))
+
+
+def _rules_of(texts: Sequence[MarkedText]) -> Predictor:
+    """Learn rules from texts, taking a mark for activation 1 and everything else for 0."""
+    return Predictor(learn(tuple(map(_as_record, texts))))
+
+
+def _as_record(text: MarkedText) -> ActivationRecord:
+    marks = set(text.marked)
+    values = tuple(float(position in marks) for position in range(len(text.tokens)))
+    return ActivationRecord(text.tokens, values, document=0, source="top")
 
 
 def _groups(shown: Labelled, fellows: int) -> list[list[int]]:

@@ -1,160 +1,168 @@
-"""Shares what scorers that ask a language model have in common: which model it is, and questions of many texts.
+"""Shares what scorers that ask a judge of many items have in common: two classes of items, and how answers are scored.
 
 Detection and fuzzing (delphi; Paulo et al. 2024) show texts; the judge says of each whether the explanation fits it.
 The score is balanced accuracy, (TPR + TNR) / 2, with precision, recall and F1 beside it, and AUROC where
-log-probabilities are asked for.
+probabilities are asked for. NAME/population is the balanced accuracy on the whole text, estimated from the weighted
+records: each counts as many times as the fragments it stands for; NAME/population_precision is the precision at the
+text's own base rate.
 """
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
-from autointerp.llm import specs
-from autointerp.llm.ask import ask, together
-from autointerp.llm.types import Completion, LLMTask, Request, TokenLogprobs
+from autointerp import judges
+from autointerp.judges import Verdict, YesNo
+from autointerp.llm.types import LLMTask
 from autointerp.parts import I
-from autointerp.prompting import parse, templates
 from autointerp.records import Explanation, FeatureRecord, Judgement
 from autointerp.scorers import Scored, Scorer
 from autointerp.scorers.agreement import auroc, confusion_scores
-from autointerp.scorers.fragments import Labelled, chunks, generator, labelled
-from sae.common.errors import UserError
+from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, labelled_weighted
 from sae.common.settings import Section
 
 if TYPE_CHECKING:
     from autointerp.config import Config
 
-TOKENS_PER_ANSWER = 4
-BITS = ("0", "1")
-TOP_LOGPROBS = 5
-SCHEMA = json.dumps(
-    {
-        "type": "object",
-        "properties": {"answers": {"type": "array", "items": {"type": "integer", "enum": [0, 1]}}},
-        "required": ["answers"],
-        "additionalProperties": False,
-    }
-)
+T = TypeVar("T")
 
 
-class JudgementSettings(Section):
-    """Sets how the judge of detection, fuzzing and intruder is asked."""
+class GradedSettings(Section):
+    """Sets whether answers come with probabilities."""
 
-    reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
-    """Tokens added to the answer's limit, for models that think before they answer."""
-    temperature: Annotated[float | None, I, Field(ge=0)] = None
-    """Sampling temperature; null: the provider's default (a model in this process: 0)."""
+    logprobs: Annotated[bool, I] = False
+    """Also ask for probabilities and report AUROC: a language model's log-probabilities (not anthropic/...), or how
+    strongly rules predict it."""
 
 
-class TextsSettings(Section):
+class TextsSettings(GradedSettings):
     """Sets how texts are put to the judge."""
 
     texts: Annotated[int, I, Field(gt=0)] = 5
     """Texts per question."""
-    logprobs: Annotated[bool, I] = False
-    """Also ask for log-probabilities and report AUROC (not with anthropic/...)."""
 
 
-def judge_of(config: Config) -> specs.ModelSpec:
-    """Return the run's judge: `judge`, or the simulator if no judge is given. Raises UserError if it is no model."""
-    return specs.parse(config.judge or config.simulator)
+PUBLISHED = ("", "/precision", "/recall", "/f1")
+POPULATION = ("/population", "/population_precision")
 
 
-def check_judge(part: type[Scorer], config: Config) -> None:
-    """Raise UserError if there is no judge, or if it cannot do what the settings ask of it."""
-    if not specs.is_spec(config.judge or config.simulator):
-        raise UserError(f"{part.name} asks a language model; give --judge {specs.forms()}")
-    judge = judge_of(config)
-    specs.refuse_temperature(judge, config.section(JudgementSettings).temperature, "judgement.temperature")
-    section, _, field = part.needs.logprobs.partition(".")
-    if section and getattr(getattr(config, section), field) and not judge.may_have_logprobs:
-        raise UserError(f"{judge.text} gives no log-probabilities; set {part.needs.logprobs}=false")
+@dataclass(frozen=True)
+class Classes(Generic[T]):
+    """Holds items of two classes by their index: those to which the true explanation says yes, and the others."""
+
+    yes: Mapping[int, T]
+    no: Mapping[int, T]
+    weights: Mapping[int, float] | None = None
+    """How much each item counts; None: all alike."""
+    details: tuple[str, ...] = PUBLISHED
+    """What its scores are called: balanced accuracy, precision, recall and F1, or the first of them."""
+
+    @property
+    def items(self) -> dict[int, T]:
+        """All items; none if a class is empty, since nothing is defined then."""
+        return {**self.yes, **self.no} if self.yes and self.no else {}
 
 
-class TextScorer(Scorer):
-    """Asks the judge of a feature's active and silent fragments, several texts per question, in random order."""
+class YesNoScorer(Scorer, YesNo[T]):
+    """Asks the judge about the items of a feature in random order; scores how well it tells the two classes apart.
+
+    Args:
+        per_request: items that a language model is asked about at once.
+        graded: whether to report AUROC.
+        rate: the share of items whose right answer is yes.
+    """
 
     bounds = (0.0, 1.0)
     stream: ClassVar[str]
     """Name of its random stream."""
+
+    def __init__(self, config: Config, per_request: int, graded: bool, rate: float) -> None:
+        super().__init__(config)
+        self.per_request, self.graded = per_request, graded
+        self._judge = judges.make(config, self)
+        self.prompts, self.models = self._judge.prompts, self._judge.models
+        always = 2 * rate / (1 + rate)  # F1 of answering "yes" to everything
+        levels = {"": 0.5, "/precision": rate, "/recall": None, "/f1": always}
+        levels |= {"/auroc": 0.5} if graded else {}
+        self.chances = {self.name + detail: level for detail, level in levels.items()}
+
+    @abstractmethod
+    def samples(self, feature: FeatureRecord) -> Sequence[Classes[T]]:
+        """Return the items to ask about: the sample of the main score, and perhaps others."""
+
+    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
+        """Score by the judge's answers; of a sample that lacks a class nothing is asked, and nothing defined."""
+        samples = self.samples(feature)
+        items = {index: item for sample in samples for index, item in sample.items.items()}
+        if not items:
+            return Scored(dict.fromkeys(self.chances))
+        order = generator(self.config.seed, self.stream, feature.id).permutation(list(items)).tolist()
+        verdicts = yield from self._judge.fits(self, explanation.text, [items[index] for index in order])
+        by_index = dict(zip(order, verdicts, strict=True))
+        scores = dict.fromkeys(self.chances) | self._graded(samples[0], by_index)
+        for sample in samples:
+            scores |= self._scores(sample, by_index)
+        judgements = tuple(Judgement(index, v.answer, v.probability) for index, v in by_index.items())
+        return Scored(scores, judgements=judgements)
+
+    def _scores(self, sample: Classes[T], verdicts: Mapping[int, Verdict]) -> dict[str, float | None]:
+        if not sample.items:
+            return {}
+        yes, no = ([verdicts[index].answer for index in side] for side in (sample.yes, sample.no))
+        weights = None if sample.weights is None else [sample.weights[index] for index in sample.items]
+        measures = confusion_scores(yes, no, weights)
+        return {self.name + detail: value for detail, value in zip(sample.details, measures, strict=False)}
+
+    def _graded(self, sample: Classes[T], verdicts: Mapping[int, Verdict]) -> dict[str, float | None]:
+        """Return the AUROC; None where a probability does not exist."""
+        if not self.graded or not sample.items:
+            return {}
+        sides = [[verdicts[index].probability for index in side] for side in (sample.yes, sample.no)]
+        positive, negative = [[p for p in side if p is not None] for side in sides]
+        known = len(positive) + len(negative) == len(sample.items)
+        return {f"{self.name}/auroc": auroc(positive, negative) if known else None}
+
+
+class TextScorer(YesNoScorer[MarkedText]):
+    """Asks about the active and the silent fragments of a feature."""
+
     own: ClassVar[type[TextsSettings]]
     """Its own section."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self._judge = judge_of(config)
-        self._settings, self._judgement = config.section(self.own), config.section(JudgementSettings)
-        self._prompt = templates.load(f"scorer/{self.name}")
-        self.prompts = (self._prompt, templates.load("again"))
-        self.models = (self._judge.text,)
-        rate = base_rate(config)
-        always = 2 * rate / (1 + rate)  # F1 of answering "active" to everything
-        levels = {"": 0.5, "/precision": rate, "/recall": None, "/f1": always}
-        levels |= {"/auroc": 0.5} if self._settings.logprobs else {}
-        self.chances = {self.name + detail: level for detail, level in levels.items()}
+        settings = config.section(self.own)
+        super().__init__(config, settings.texts, settings.logprobs, base_rate(config))
+        if config.sampling.score.weighted:
+            levels = zip(POPULATION, (0.5, None), strict=True)
+            self.chances = {**self.chances, **{self.name + detail: level for detail, level in levels}}
 
     @abstractmethod
-    def texts(self, shown: Labelled) -> Mapping[int, str]:
-        """Write every active and silent fragment, by its index among the records."""
+    def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
+        """Return what the judge may see of every active and silent fragment, by its index among the records."""
 
-    def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
-        """Score by the judge's answers; without active or silent fragments nothing is asked, and nothing defined."""
-        shown = labelled(feature.score)
+    def samples(self, feature: FeatureRecord) -> Sequence[Classes[MarkedText]]:
+        """Return the active fragments, whose right answer is yes, and the silent ones; the weighted ones likewise."""
+        published = self._classes(labelled(feature.score))
+        if not self.config.sampling.score.weighted:
+            return [published]
+        weights = {index: record.weight for index, record in enumerate(feature.score)}
+        weighted = self._classes(labelled_weighted(feature.score))
+        return [published, replace(weighted, weights=weights, details=POPULATION)]
+
+    def _classes(self, shown: Labelled) -> Classes[MarkedText]:
         if not shown.active or not shown.silent:
-            return Scored(dict.fromkeys(self.chances))
-        order = generator(self.config.seed, self.stream, feature.id).permutation([*shown.active, *shown.silent])
-        groups = chunks([int(index) for index in order], self._settings.texts)
+            return Classes({}, {})
         texts = self.texts(shown)
-        answered = yield from together(self._group(explanation.text, group, texts) for group in groups)
-        judgements = tuple(judgement for group in answered for judgement in group)
-        return Scored(self._scores(shown, judgements), judgements=judgements)
-
-    def _group(self, explanation: str, indices: Sequence[int], texts: Mapping[int, str]) -> LLMTask[list[Judgement]]:
-        values = {"explanation": explanation, "texts": [texts[index] for index in indices]}
-        request = Request(
-            model=self._judge.text,
-            messages=self._prompt.conversation([], values),
-            max_tokens=TOKENS_PER_ANSWER * len(indices) + 50 + self._judgement.reasoning_tokens,
-            temperature=self._judgement.temperature,
-            top_logprobs=TOP_LOGPROBS if self._settings.logprobs else 0,
-            schema=SCHEMA if self._judge.has_schema else None,
-            static=1,
-            stage=self.name,
-            example=_example(len(indices), self._settings.logprobs),
-        )
-        return (yield from ask(request, lambda completion: self._read(completion, indices), templates.again))
-
-    def _read(self, completion: Completion, indices: Sequence[int]) -> list[Judgement]:
-        answers = parse.choices(completion.text, len(indices))
-        logprobs = self._settings.logprobs
-        probabilities = parse.expected_at(completion, answers, BITS) if logprobs else [None] * len(answers)
-        return [Judgement(i, n.value, p) for i, n, p in zip(indices, answers, probabilities, strict=True)]
-
-    def _scores(self, shown: Labelled, judgements: Sequence[Judgement]) -> dict[str, float | None]:
-        active = [judgement for judgement in judgements if judgement.record in shown.active]
-        silent = [judgement for judgement in judgements if judgement.record in shown.silent]
-        measures = confusion_scores([j.answer for j in active], [j.answer for j in silent])
-        scores = dict(zip(self.chances, measures, strict=False))
-        if self._settings.logprobs:
-            sides = [[judgement.probability for judgement in side] for side in (active, silent)]
-            known = None not in sides[0] + sides[1]
-            positive, negative = [[p for p in side if p is not None] for side in sides]
-            scores[f"{self.name}/auroc"] = auroc(positive, negative) if known else None
-        return scores
+        active, silent = ({index: texts[index] for index in side} for side in (shown.active, shown.silent))
+        return Classes(active, silent)
 
 
 def base_rate(config: Config) -> float:
     """Return the share of active texts among those that are judged."""
     records = config.sampling.score
     return records.n_active / (records.n_active + records.inactive)
-
-
-def _example(count: int, logprobs: bool) -> Completion:
-    pieces = ['{"answers": [', *[piece for _ in range(count) for piece in ("0", ", ")][:-1], "]}"]
-    tokens = tuple(TokenLogprobs(piece, {piece: 0.0}) for piece in pieces) if logprobs else ()
-    return Completion("".join(pieces), logprobs=tokens)

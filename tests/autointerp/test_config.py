@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "simulation.reasoning_tokens": 7, "simulation.temperature": 0.5, "detection.texts": 7, "detection.logprobs": True,
     "fuzzing.texts": 7, "fuzzing.logprobs": True, "intruder.questions": 7, "intruder.texts": 7,
     "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
+    "logits.tokens": 7, "logits.logprobs": True,
 } | {
     f"sampling.{side}.{source}": 77
     for side in ("explain", "score") for source in ("top", "quantile", "importance", "random", "inactive")
@@ -86,8 +87,9 @@ def test_runtime_fields_do_not(name: str) -> None:
         ({"dictionaries.baselines": ["nmf", "pca-top0"]}, r"dictionaries\.baselines\.1: .*did you mean pca-top32"),
         ({"dictionaries.baselines": ["random_matched-top3"]}, "random_matched has no top-k version"),
         ({"scorers": ["detecting"]}, r"scorers\.0: unknown scorer 'detecting'; did you mean detection\?"),
-        ({"judge": "claude"}, "judge: unknown model 'claude'; write anthropic/MODEL"),
-        ({"judge": "rules"}, "judge: unknown model 'rules'; write anthropic/MODEL"),
+        ({"judge": "claude"}, r"judge: unknown judge 'claude'; give --judge anthropic/MODEL, .*, rules$"),
+        ({"judge": "language_model"}, "judge: unknown judge 'language_model'"),
+        ({"judge": "anthropic/"}, "judge: model spec 'anthropic/' names no model"),
         ({"detection.text": 3}, r"unknown key 'detection\.text'; did you mean detection\.texts"),
         ({"intruder.texts": 2}, r"intruder\.texts: .*greater than 2"),
         ({"simulation.method": "logprob"}, r"simulation\.method: unknown method 'logprob'; did you mean logprobs"),
@@ -126,7 +128,7 @@ def test_settings_of_parts_are_those_of_their_files() -> None:
     sections = config.part_sections()
     assert config.load("demo").section(sections["detection"]).texts == 5  # type: ignore[attr-defined]
     assert set(sections) == {
-        "explanation", "simulation", "detection", "fuzzing", "intruder", "judgement", "embedding",
+        "explanation", "simulation", "detection", "fuzzing", "intruder", "judgement", "embedding", "logits",
     }  # fmt: skip
 
 

@@ -209,6 +209,10 @@ def test_mistakes_are_told_before_anything_is_asked() -> None:
         explainers.make("openai/m", Config(simulator="rules"))
     with pytest.raises(UserError, match="give --simulator"):
         explainers.make("openai/m", Config(scorers=["detection"], judge="openai/m", explanation={"candidates": 2}))
+    for changes in ({"judge": "rules"}, {"judge": None}, {"simulator": "openai/m", "judge": "rules"}):
+        for name in ("detection", "logits"):
+            with pytest.raises(UserError, match=r"openai/m writes prose, which the judge `rules` cannot .* --judge"):
+                explainers.make("openai/m", Config(scorers=[name], **changes))
     with pytest.raises(UserError, match=r"explanation\.temperature=1"):
         explainers.make("hf/m", Config(simulator="hf/m", explanation={"candidates": 2}))
 
@@ -216,3 +220,4 @@ def test_mistakes_are_told_before_anything_is_asked() -> None:
 def test_prose_needs_no_simulator_where_nothing_is_simulated() -> None:
     made = explainers.make("openai/m", Config(scorers=["detection"], judge="anthropic/m"))
     assert made.models == ("openai/m",)
+    assert explainers.make("openai/m", Config(scorers=["intruder"], judge="rules")).models == ("openai/m",)

@@ -1,5 +1,6 @@
 """Scorers that show texts to a judge: their numbers against scikit-learn, and no cue but the feature itself."""
 
+import itertools
 import json
 import math
 import re
@@ -43,10 +44,11 @@ def feature(index: int, n_active: int = 10, n_silent: int = 10) -> FeatureRecord
     random = [record("r0", [1.0] * 12, "random"), record("r1", [0.0] * 12, "random")]
     score = (*random, *active, *silent)
     explain = (record("seen", [1.0, 0.0], "top"), record("hushed", [0.0, 0.0], "inactive"))
-    return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1)
+    tokens = (("x", " y", "\n"), ("p", " q", "'r"))
+    return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1, *tokens)
 
 
-def make(name: str, seed: int = 0, score: Records | None = None, **settings: Any) -> Scorer:
+def make(name: str, seed: int = 0, score: ScoreRecords | None = None, **settings: Any) -> Scorer:
     """A scorer with settings of its own section."""
     sampling = Sampling(explain=Records(top=1, inactive=1), score=score or ScoreRecords(top=10, inactive=10))
     own = {name: settings} if settings else {}
@@ -114,6 +116,69 @@ def test_numbers_are_scikit_learns(name: str, seed: int) -> None:
     }
     kept = {owner(" ".join(one.score[j.record].tokens)): (j.answer, j.probability) for j in result.judgements}
     assert kept == {n: (int(sure[n] > 0.5), pytest.approx(sure[n])) for n in names}
+
+
+def weighted(n: int, rng: np.random.Generator) -> list[ActivationRecord]:
+    """Weighted records p0, p1, ...; every second one is active."""
+    return [
+        replace(record(f"p{i}", [0.0, float(i % 2)], "weighted"), weight=float(rng.uniform(1, 50))) for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("name", ["detection", "fuzzing"])
+@pytest.mark.parametrize("seed", range(5))
+def test_population_scores_count_each_record_as_often_as_the_fragments_it_stands_for(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    plain, extra = feature(seed), weighted(14, rng)
+    one = replace(plain, score=(*plain.score, *extra))
+    says = {r.tokens[0].split("_")[0].strip(): int(rng.integers(2)) for r in one.score}
+    scorer = make(name, score=ScoreRecords(top=10, inactive=10, weighted=14))
+    result = answered_by(scorer.score(one, EXPLAINED), judge(lambda text: 0.2 + 0.6 * says[text]))
+    total = dict.fromkeys(itertools.product((0, 1), (0, 1)), 0.0)
+    for number, r in enumerate(extra):
+        total[number % 2, says[f"p{number}"]] += r.weight
+    rates = [total[side, side] / (total[side, 0] + total[side, 1]) for side in (0, 1)]
+    assert result.scores[f"{name}/population"] == pytest.approx(sum(rates) / 2)
+    assert result.scores[f"{name}/population_precision"] == pytest.approx(total[1, 1] / (total[0, 1] + total[1, 1]))
+    without = answered_by(make(name).score(plain, EXPLAINED), judge(lambda text: 0.2 + 0.6 * says[text]))
+    assert without.scores.items() < result.scores.items(), "the published scores do not change"
+    assert {item.record for item in result.judgements} == set(range(2, 22 + 14))
+    assert list(scorer.chances)[-2:] == [f"{name}/population", f"{name}/population_precision"]
+
+
+def test_weighted_records_are_judged_only_where_the_config_draws_them() -> None:
+    plain = feature(0)
+    one = replace(plain, score=(*plain.score, *weighted(4, np.random.default_rng(0))))
+    for name in ("detection", "fuzzing", "intruder"):
+        assert asked(make(name), one) == asked(make(name), plain)
+
+
+def test_population_scores_exist_without_the_published_ones_and_the_other_way_round() -> None:
+    score = ScoreRecords(top=10, inactive=10, weighted=4)
+    extra = tuple(weighted(4, np.random.default_rng(0)))
+    knows = judge(lambda text: 0.9 if text in ("p1", "p3") or text[0] == "a" else 0.1)
+    for given, exist in ((extra, (False, True)), (feature(0).score, (True, False)), ((), (False, False))):
+        scores = answered_by(make("detection", score=score).score(replace(feature(0), score=given), EXPLAINED), knows)
+        names = ("detection", "detection/population")
+        assert [scores.scores[name] for name in names] == [1.0 if here else None for here in exist]
+        assert set(scores.scores) == set(make("detection", score=score).chances)
+
+
+def test_population_scores_are_those_of_the_whole_text() -> None:
+    """In the mean of many draws with unequal probabilities, of a judge that errs on one strength of text."""
+    rng = np.random.default_rng(0)
+    texts = [record(f"p{i}", [0.0, float(i % 4)], "weighted") for i in range(400)]
+    probability = np.array([0.05 + 0.2 * max(r.activations) for r in texts])
+    scorer = make("detection", score=ScoreRecords(top=1, inactive=1, weighted=1))
+    estimates = []
+    for _ in range(60):
+        drawn = [replace(texts[i], weight=1 / probability[i]) for i in np.flatnonzero(rng.random(400) < probability)]
+        strong = {f"p{i}" for i in range(400) if i % 4 > 1 or i % 40 == 0}
+        known = judge(lambda text, strong=strong: 0.9 if text in strong else 0.1)  # type: ignore[misc]
+        estimates.append(answered_by(scorer.score(replace(feature(0), score=tuple(drawn)), EXPLAINED), known).scores)
+    whole = {"detection/population": (2 / 3 + 0.9) / 2, "detection/population_precision": 200 / 210}
+    for name, value in whole.items():
+        assert np.mean([scores[name] or 0.0 for scores in estimates]) == pytest.approx(value, abs=0.02)
 
 
 def test_saying_always_the_same_gets_the_chances() -> None:
@@ -232,6 +297,36 @@ def test_too_few_texts_for_one_intruder_question_are_undefined() -> None:
     assert answered_by(make("intruder").score(feature(0, 3), EXPLAINED), find_intruder).scores == {"intruder": None}
 
 
+def tokens_of(question: Question) -> list[str]:
+    assert isinstance(question, Request)
+    assert EXPLAINED.text in question.messages[-1].content
+    return re.findall(r"^Token \d+: (.*)$", question.messages[-1].content, re.MULTILINE)
+
+
+def test_logits_shows_promoted_and_random_tokens_in_quotes_and_no_text() -> None:
+    one = feature(0)
+    (question,) = asked(make("logits"), one)
+    assert sorted(tokens_of(question)) == sorted(map(repr, (*one.promoted, *one.unpromoted)))
+    assert question == asked(make("logits"), replace(one, score=()))[0]
+    pieces = [tokens_of(q) for q in asked(make("logits", tokens=4), one)]
+    assert [len(piece) for piece in pieces] == [4, 2]
+    assert [token for piece in pieces for token in piece] == tokens_of(question)
+    orders = {tuple(tokens_of(asked(make("logits", seed), one)[0])) for seed in range(10)}
+    assert len(orders) > 5
+
+
+def test_a_judge_that_knows_the_promoted_tokens_scores_one() -> None:
+    one = feature(0)
+    known = set(map(repr, one.promoted))
+
+    def answer(question: Question) -> Completion:
+        return Completion(json.dumps({"answers": [int(token in known) for token in tokens_of(question)]}))
+
+    result = answered_by(make("logits", tokens=4).score(one, EXPLAINED), answer)
+    assert set(result.scores.values()) == {1.0}
+    assert {item.record: item.answer for item in result.judgements} == {n: int(n < 3) for n in range(6)}
+
+
 Embed = Callable[[str], Sequence[float]]
 
 
@@ -302,8 +397,9 @@ def test_a_scorer_calls_the_models_it_says_it_needs(name: str) -> None:
 def test_without_a_judge_the_simulator_judges() -> None:
     assert scorers.make("detection", both(simulator="openai/s")).models == ("openai/s",)
     assert scorers.make("detection", both(simulator="rules", judge="openai/j")).models == ("openai/j",)
-    with pytest.raises(UserError, match="detection asks a language model; give --judge anthropic/MODEL"):
-        scorers.make("detection", both(simulator="rules"))
+    assert scorers.make("detection", both(simulator="rules")).models == ()
+    with pytest.raises(UserError, match=r"unknown judge 'other'; give --judge anthropic/MODEL, .*, rules"):
+        scorers.make("detection", both(simulator="other"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 import autointerp as package
 from autointerp.records import AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
-from autointerp.store import RECORDS_SCHEMA, RunFolder
+from autointerp.store import RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
@@ -25,6 +25,10 @@ FILES = {
     "run.json", "records.parquet", "features.parquet", "results.jsonl", "leaderboard.json", "leaderboard.csv",
     "leaderboard.md", "scores.png", "length.png", "population.parquet", "population_text.parquet",
 }  # fmt: skip
+
+
+OFFLINE = ["simulation", "detection", "fuzzing", "intruder", "logits"]
+"""The scorers that need no language model."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -39,6 +43,7 @@ def planted_run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> pack
         "dictionaries.baselines": [],
         "corpus.source": str(planted / "corpus.jsonl"),
         "explainers": ["rules-1", "token-table"],
+        "scorers": OFFLINE,
     }
     return package.run("dictionary", changes, out=tmp_path_factory.mktemp("p") / "run", report=Silent)
 
@@ -64,10 +69,46 @@ def test_its_shuffled_explanation_scores_nothing(planted_run: package.Run) -> No
     )
 
 
+def test_rules_judge_a_planted_feature_offline(planted_run: package.Run) -> None:
+    """The judge follows from the simulator; of the ten promoted tokens the rule names the strongest."""
+    board = planted_run.leaderboard().query("explainer == 'rules-1'").set_index("scorer")
+    scores = {name: board.loc[name, "mean"] for name in OFFLINE[1:]}
+    assert scores == {"detection": 1.0, "fuzzing": 1.0, "intruder": 1.0, "logits": pytest.approx(0.55)}
+    assert set(board.loc[OFFLINE[1:], "judge"]) == {"rules"}
+    for name in OFFLINE[1:3]:
+        assert abs(board.loc[name, "control_mean"] - 0.5) < 0.15
+    for feature, word in enumerate(WORDS):
+        record = planted_run.features[feature]
+        assert record.promoted[0] == word
+        assert len(record.unpromoted) == 10
+        assert not set(record.promoted) & set(record.unpromoted)
+
+
+def test_every_offline_scorer_runs_in_smoke_and_is_shown(smoke: Path, tmp_path: Path) -> None:
+    """`smoke` has trained the subject and the dictionaries; these are the same, judged."""
+    done = autointerp(
+        "run", "smoke", "--scorers", ",".join(OFFLINE), "--explainer", "rules-5", "--judge", "rules",
+        "--set", "detection.logprobs=true", "--out", "r", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    board = package.open_run(tmp_path / "r").leaderboard()
+    assert {name.split("/")[0] for name in board.scorer} == set(OFFLINE)
+    assert not board.n_error.any()
+    learnt = board[board.dictionary == "topk_2x"].set_index("scorer")
+    for name in ("detection", "detection/auroc", "fuzzing"):
+        assert learnt.loc[name, "mean"] > learnt.loc[name, "control_mean"] + 0.1
+    assert learnt.loc["intruder", "mean"] > 0.2
+    listed = autointerp("show", "r", cwd=tmp_path).stdout.splitlines()
+    feature = next(line.split()[0] for line in listed if line.startswith("topk_2x/"))
+    page = autointerp("show", "r", feature, cwd=tmp_path).stdout
+    for part in ("judged promoted by logits: ", "judged     detection: ", "judged     fuzzing: "):
+        assert part in page
+
+
 def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     assert {path.name for path in smoke.iterdir()} == FILES
     about = json.loads((smoke / "run.json").read_text())
-    assert about["schema_version"] == 4
+    assert about["schema_version"] == SCHEMA_VERSION
     assert about["status"] == "complete"
     for key in (
         "identity",

@@ -1,5 +1,6 @@
 """The streamed selection against a brute-force one; splits; records against the model's own activations."""
 
+from collections import Counter
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from autointerp.config import Config, build
-from autointerp.records import HISTOGRAM_FLOOR, Source
+from autointerp.records import HISTOGRAM_FLOOR, FeatureId, Source
 from autointerp.sampling import fragments, priorities, select, tally
+from autointerp.sampling.output_tokens import Vocabulary
 from sae.dictionary import Dictionary
 
 N_FRAGMENTS, LENGTH, FEATURES = 400, 4, 7
@@ -188,6 +191,20 @@ def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
 def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:
     sample, _ = sample_all(4)
     assert {feature.id.index: feature.promoted[:2] for feature in sample.features}[1] == ("c", "d")
+    assert {len(feature.promoted) for feature in sample.features} == {5}, "all but the one that cannot be shown"
+    assert {feature.unpromoted for feature in sample.features} == {()}, "no other token is left"
+
+
+def test_unpromoted_tokens_are_a_seeded_uniform_draw_from_the_rest() -> None:
+    tokens = ["�", "", " t1", *(f" t{number}" for number in range(30))]
+    promoted = tuple(f" t{number}" for number in range(5))
+    drawn = [Vocabulary(tokens, 0).others(promoted, FeatureId("d", index)) for index in range(400)]
+    assert drawn[3] == Vocabulary(tokens, 0).others(promoted, FeatureId("d", 3))
+    assert drawn[3] != Vocabulary(tokens, 1).others(promoted, FeatureId("d", 3))
+    assert {len(set(others)) for others in drawn} == {5}
+    counts = Counter(token for others in drawn for token in others)
+    assert set(counts) == {f" t{number}" for number in range(5, 30)}
+    assert stats.chisquare(list(counts.values())).pvalue > 0.001
 
 
 def test_records_are_true_disjoint_and_verified() -> None:

@@ -178,7 +178,7 @@ def feature() -> FeatureRecord:
     fenced = ActivationRecord(("```", "```\n", "<<", '"', "\\"), (0.0, 2.0, 0.0, 1.0, 3.0), 1, "top")
     silent = ActivationRecord(AWKWARD, (0.0,) * len(AWKWARD), 2, "inactive")
     records = (active, fenced, active, fenced, silent, silent)
-    return FeatureRecord(FeatureId("d", 1), records, records, 0.1, 5.0, (0,) * 64, 1.0, 0.1, ("x", "\n"))
+    return FeatureRecord(FeatureId("d", 1), records, records, 0.1, 5.0, (0,) * 64, 1.0, 0.1, ("x", "\n"), ("y", " "))
 
 
 def asks_once_each(task: LLMTask[object]) -> None:
@@ -208,5 +208,6 @@ def test_examples_suit_the_explainers(judge: str, max_words: int, candidates: in
 def test_examples_suit_the_scorers_and_simulators(judge: str, name: str, logprobs: bool) -> None:
     simulation = {"method": "logprobs" if logprobs else "auto", "samples": 2}
     asked_settings = {"detection": {"logprobs": logprobs}, "fuzzing": {"logprobs": logprobs}, "intruder": {"texts": 4}}
+    asked_settings["logits"] = {"logprobs": logprobs}
     settings = Config(simulator=judge, simulation=simulation, sampling=BOTH, **asked_settings)
     asks_once_each(scorers.make(name, settings).score(feature(), EXPLAINED))

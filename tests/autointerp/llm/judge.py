@@ -22,7 +22,7 @@ def answer(messages: list[dict[str, str]], body: dict[str, Any]) -> str:
         return "\n".join(f"{token}\t{level(question, token)}" for token in lines(question))
     if '{"activations"' in system:
         return json.dumps({"activations": [{"t": token, "a": level(question, token)} for token in lines(question)]})
-    texts = re.findall(r"^Text \d+: (.*)$", question, re.MULTILINE)
+    texts = re.findall(r"^(?:Text|Token) \d+: (.*)$", question, re.MULTILINE)
     if "intruder" in system:
         return json.dumps({"intruder": 1 + digest(question) % len(texts)})
     return json.dumps({"answers": [int(any(word in text for word in quoted(question))) for text in texts]})

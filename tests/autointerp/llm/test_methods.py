@@ -28,8 +28,8 @@ METHODS: dict[str, dict[str, Any]] = {
         "explanation.logits": True, "explanation.candidates": 2,
     },
     "judges with log-probabilities": {
-        "simulator": SIMULATOR, "scorers": ["detection", "fuzzing"], "detection.logprobs": True,
-        "fuzzing.logprobs": True, "controls": 0.5,
+        "simulator": SIMULATOR, "scorers": ["detection", "fuzzing", "logits"], "detection.logprobs": True,
+        "fuzzing.logprobs": True, "logits.logprobs": True, "controls": 0.5,
     },
     "without explanations": {"simulator": EXPLAINER, "scorers": ["intruder"], "intruder.texts": 3},
 }  # fmt: skip

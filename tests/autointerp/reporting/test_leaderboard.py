@@ -13,7 +13,7 @@ from autointerp.records import Control, Explanation, FeatureId, FeatureRecord, F
 from autointerp.reporting import leaderboard, tables
 from autointerp.reporting.leaderboard import COLUMNS, MERGED_COLUMNS
 from autointerp.scorers import SCORERS, Scored, Scorer
-from autointerp.store import RunFolder
+from autointerp.store import SCHEMA_VERSION, RunFolder
 from sae.common.errors import UserError
 from tests.autointerp.reporting.rows import simulated
 from tests.conftest import autointerp
@@ -91,7 +91,7 @@ def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free(monkeypat
 
 @pytest.mark.parametrize(
     ("config", "judge"),
-    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE)],
+    [({}, SIMULATOR), ({"judge": None}, SIMULATOR), ({"judge": JUDGE}, JUDGE), ({"simulator": "rules"}, "rules")],
 )
 def test_a_row_names_the_models_that_its_scorer_asks(config: dict[str, Any], judge: str | None) -> None:
     scores = ("simulation/top", "detection/f1", "intruder", "embedding")
@@ -151,7 +151,9 @@ def test_an_unfinished_run_and_an_old_one_are_refused_in_one_line(tmp_path: Path
     with pytest.raises(UserError, match="is not finished"):
         leaderboard.merge([run_folder(tmp_path / "a", [], status="scoring")])
     old = run_folder(tmp_path / "b", simulated("sae"))
-    (old / "run.json").write_text(json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": 2}))
+    (old / "run.json").write_text(
+        json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": SCHEMA_VERSION - 1})
+    )
     done = autointerp("leaderboard", old, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "has schema 2, but this version reads 4" in done.stderr
+    assert f"has schema {SCHEMA_VERSION - 1}, but this version reads {SCHEMA_VERSION}" in done.stderr

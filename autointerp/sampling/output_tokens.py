@@ -1,0 +1,64 @@
+"""Finds the tokens whose logits a feature's decoder raises most, and draws others to compare them with.
+
+Imports torch. Shape suffixes: S features, V tokens of the vocabulary.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from autointerp.records import FeatureId
+from sae.common.seeds import numpy_generator
+from sae.dictionary import Dictionary
+from sae.models.subject import Subject, undecodable
+
+PROMOTED = 10
+"""Promoted tokens that are kept of each feature, and as many others."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Holds the text of every token id, and the run's seed. Pieces of characters, which cannot be shown, are left out
+    of what it finds and draws.
+    """
+
+    tokens: list[str]
+    seed: int
+
+    @cached_property
+    def _is_piece_V(self) -> Tensor:
+        return undecodable(self.tokens)
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """Every text that can be shown, once."""
+        shown = zip(self.tokens, self._is_piece_V.tolist(), strict=True)
+        return list(dict.fromkeys(token for token, is_piece in shown if token and not is_piece))
+
+    def promoted(self, dictionary: Dictionary, features: list[int], subject: Subject) -> list[tuple[str, ...]]:
+        """Return the tokens that each feature promotes, strongest first; none where no fixed map leads to the logits.
+
+        Args:
+            features: S indices in the dictionary.
+        """
+        nothing: list[tuple[str, ...]] = [()] * len(features)
+        if len(dictionary.writes) != 1:
+            return nothing
+        logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
+        if logits_SV is None:
+            return nothing
+        is_piece_V = self._is_piece_V[: logits_SV.shape[1]].to(logits_SV.device)
+        shown_SV = logits_SV[:, : len(is_piece_V)].masked_fill(is_piece_V, -torch.inf)
+        ids_ST = shown_SV.topk(min(PROMOTED, int((~is_piece_V).sum())), dim=1).indices.tolist()
+        return [tuple(self.tokens[index] for index in ids_T) for ids_T in ids_ST]
+
+    def others(self, promoted: tuple[str, ...], feature: FeatureId) -> tuple[str, ...]:
+        """Draw as many tokens as are promoted from the rest of the vocabulary, uniformly and without repetition."""
+        # By the name without its hook point: the same tokens whatever other hook points the run has.
+        name = feature.dictionary.partition("@")[0]
+        rng = numpy_generator(self.seed, "unpromoted tokens", f"{name}/{feature.index}")
+        drawn = rng.choice(len(self._texts), min(2 * len(promoted), len(self._texts)), replace=False).tolist()
+        others = [self._texts[index] for index in drawn if self._texts[index] not in promoted]
+        return tuple(others[: len(promoted)])
