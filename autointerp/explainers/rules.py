@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 
 from autointerp.explainers import EXPLAINERS, Explainer, unknown
 from autointerp.llm.types import LLMTask
-from autointerp.population import Floats as Floats32
-from autointerp.population import PopulationText
 from autointerp.prompting import rules, templates
-from autointerp.prompting.predict_text import predict_text
 from autointerp.prompting.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord
 
@@ -68,18 +65,13 @@ def explanation(learnt: Sequence[Rule], name: str) -> Explanation:
     return Explanation(rules.to_text(learnt), templates.load(rules.PROMPT).label, name)
 
 
-def predict_by_rules(records: tuple[ActivationRecord, ...], text: PopulationText) -> Floats32:
-    """Predict a whole text, [M, L], by a few rules learnt from a feature's explain records.
+def control_rules(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
+    """Learn a few rules from a feature's explain records, which predict a whole text for nothing.
 
-    It costs nothing, so that language models' predictions are compared with it where theirs are known (the control
-    variate of the population score).
+    Language models' predictions are compared with theirs where both are known: the control variate of the population
+    score.
     """
-    return predict_text(learn(records)[:CONTROL_RULES], text)
-
-
-def predict_fragment(records: tuple[ActivationRecord, ...], tokens: Sequence[str]) -> tuple[float, ...]:
-    """Predict one fragment as `predict_by_rules` predicts a text."""
-    return rules.Predictor(learn(records)[:CONTROL_RULES]).predict(tokens)
+    return learn(records)[:CONTROL_RULES]
 
 
 @lru_cache(maxsize=4096)

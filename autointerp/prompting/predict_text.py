@@ -1,9 +1,13 @@
-"""Computes what token rules predict on a whole text at once: what `rules.Predictor` predicts fragment by fragment.
+"""Computes what token rules predict: on a whole text, or on some fragments.
+
+A token's activation is the strength of the strongest rule that holds there, else 0; rules see one fragment at a time.
 
 Shape suffixes: M fragments, L tokens of a fragment, V different tokens, R rules.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +15,56 @@ from numpy.typing import NDArray
 from autointerp.population import Floats, PopulationText
 from autointerp.prompting.rules import NEAR_WINDOW, Rule, RuleKind
 
+TEXTS_KEPT = 64
 
-def predict_text(rules: Iterable[Rule], text: PopulationText) -> Floats:
-    """Predict the activation (0-10) of every token, float32 [M, L]; rules see one fragment at a time."""
+
+def predict_text(rules: Iterable[Rule], text: PopulationText, dtype: type[np.floating[Any]] = np.float32) -> Floats:
+    """Predict the activation (0-10) of every token, [M, L]."""
     listed = list(rules)
-    predicted_ML = np.zeros(text.ids_ML.shape, np.float32)
-    if (strength_V := _by_token(listed, "token", text)) is not None:
+    predicted_ML = np.zeros(text.ids_ML.shape, dtype)
+    if (strength_V := _by_token(listed, "token", text, dtype)) is not None:
         predicted_ML = strength_V[text.ids_ML]
-    if (strength_V := _by_token(listed, "after", text)) is not None:
+    if (strength_V := _by_token(listed, "after", text, dtype)) is not None:
         _raise(predicted_ML[:, 1:], strength_V[text.ids_ML[:, :-1]])
-    if (strength_V := _by_token(listed, "near", text)) is not None:
-        strength_ML = strength_V[text.ids_ML]
-        for distance in range(1, min(NEAR_WINDOW + 1, text.ids_ML.shape[1])):
-            _raise(predicted_ML[:, distance:], strength_ML[:, :-distance])
+    if (strength_V := _by_token(listed, "near", text, dtype)) is not None:
+        _raise(predicted_ML[:, 1:], _largest_before(strength_V[text.ids_ML])[:, :-1])
     _raise_pairs(predicted_ML, [rule for rule in listed if rule.kind == "pair"], text)
     return predicted_ML
 
 
-def _by_token(rules: list[Rule], kind: RuleKind, text: PopulationText) -> Floats | None:
+def predict_fragments(rules: Sequence[Rule], fragments: Sequence[tuple[str, ...]]) -> list[tuple[float, ...]]:
+    """Predict the activation (0-10) of each token of each fragment."""
+    if len({len(tokens) for tokens in fragments}) > 1:
+        return [values for tokens in fragments for values in predict_fragments(rules, [tokens])]
+    return list(map(tuple, predict_text(rules, _text_of(tuple(fragments)), np.float64).tolist()))
+
+
+@lru_cache(maxsize=TEXTS_KEPT)
+def _text_of(fragments: tuple[tuple[str, ...], ...]) -> PopulationText:
+    """Make a text of equally long fragments; the same ones are predicted from several explanations in turn."""
+    vocabulary = tuple(dict.fromkeys(token for tokens in fragments for token in tokens))
+    id_of = {token: index for index, token in enumerate(vocabulary)}
+    ids = [[id_of[token] for token in tokens] for tokens in fragments]
+    ids_ML = np.array(ids, np.int32).reshape(len(fragments), -1)
+    return PopulationText(vocabulary, ids_ML, np.zeros(len(fragments), np.int32))
+
+
+def _largest_before(values_ML: Floats) -> Floats:
+    """Return the largest of NEAR_WINDOW values up to each position, itself among them, by doubling the window."""
+    largest_ML, window = values_ML.copy(), 1
+    while window < NEAR_WINDOW:
+        step = min(window, NEAR_WINDOW - window)
+        largest_ML[:, step:] = np.maximum(largest_ML[:, step:], largest_ML[:, :-step])
+        window += step
+    return largest_ML
+
+
+def _by_token(rules: list[Rule], kind: RuleKind, text: PopulationText, dtype: type[np.floating[Any]]) -> Floats | None:
     """Return the strength of each token's rules of a kind, [V]; None if no rule of this kind names a token here."""
     known = [(text.id_of[rule.key[0]], rule) for rule in rules if rule.kind == kind and rule.key[0] in text.id_of]
     if not known:
         return None
-    strength_V = np.zeros(len(text.vocabulary), np.float32)
+    strength_V = np.zeros(len(text.vocabulary), dtype)
     for index, rule in known:
         strength_V[index] = max(strength_V[index], rule.strength)
     return strength_V
@@ -46,6 +77,8 @@ def _raise(values: Floats, at_least: Floats) -> None:
 def _raise_pairs(predicted_ML: Floats, rules: list[Rule], text: PopulationText) -> None:
     """Raise the predictions where pair rules hold, weakest rules first."""
     known = [rule for rule in rules if all(token in text.id_of for token in rule.key)]
+    if not known:
+        return
     known.sort(key=lambda rule: rule.strength)
     code_T, position_T = text.pairs
     first_R, second_R = (np.array([text.id_of[rule.key[i]] for rule in known], np.int64) for i in range(2))

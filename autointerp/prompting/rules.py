@@ -6,10 +6,9 @@ The offline explainer and the offline simulator share nothing but the sentence. 
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import pairwise
 from typing import Any, Literal
 
 from autointerp.prompting import templates
@@ -31,30 +30,6 @@ class Rule:
     key: tuple[str, ...]
     """(token,) for `token`, `after` and `near`; (previous token, token) for `pair`."""
     strength: float
-
-
-class Predictor:
-    """Applies rules: a token's activation is the strength of the strongest rule that holds there, else 0."""
-
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._token, self._pair, self._after, self._near = tables = [dict[Any, float]() for _ in KINDS]
-        for rule in rules:
-            key = rule.key if rule.kind == "pair" else rule.key[0]
-            table = tables[KINDS.index(rule.kind)]
-            table[key] = max(rule.strength, table.get(key, 0.0))
-
-    def predict(self, tokens: Sequence[str]) -> tuple[float, ...]:
-        """Predict the activation (0-10) of each token; rules see the fragment's tokens only."""
-        predicted = [self._token.get(token, 0.0) for token in tokens]
-        if self._pair or self._after:
-            for position, pair in enumerate(pairwise(tokens), start=1):
-                strongest = max(self._pair.get(pair, 0.0), self._after.get(pair[0], 0.0))
-                predicted[position] = max(predicted[position], strongest)
-        for position, token in enumerate(tokens if self._near else ()):
-            strength = self._near.get(token, 0.0)
-            for later in range(position + 1, min(position + 1 + NEAR_WINDOW, len(tokens)) if strength else 0):
-                predicted[later] = max(predicted[later], strength)
-        return tuple(predicted)
 
 
 def to_text(rules: Sequence[Rule]) -> str:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.config import Config
-from autointerp.explainers.rules import predict_by_rules
+from autointerp.explainers.rules import control_rules
 from autointerp.population import Population
+from autointerp.prompting.predict_text import predict_text
 from autointerp.records import ActivationRecord, FeatureRecord
 from sae.common.seeds import numpy_generator
 
@@ -31,7 +32,8 @@ def with_weighted(feature: FeatureRecord, config: Config) -> FeatureRecord:
     n, population = config.sampling.score.weighted, feature.population
     if not n or population is None:
         return feature
-    probability_M = inclusion_probabilities(sizes(population, predict_by_rules(feature.explain, population.text)), n)
+    predicted_ML = predict_text(control_rules(feature.explain), population.text)
+    probability_M = inclusion_probabilities(sizes(population, predicted_ML), n)
     # By the name without its hook point: the same draw whatever other hook points the run has.
     name = feature.id.dictionary.partition("@")[0]
     rng = numpy_generator(config.seed, "weighted records", f"{name}/{feature.id.index}")

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from autointerp.judges import Verdict
 from autointerp.prompting import render
-from autointerp.prompting.rules import Predictor, Rule
+from autointerp.prompting.predict_text import predict_fragments
+from autointerp.prompting.rules import Rule
 from autointerp.scorers import SCORERS, Needs
 from autointerp.scorers.fragments import Labelled, MarkedText
 from autointerp.scorers.judging import TextScorer, TextsSettings
@@ -39,8 +40,8 @@ class Detection(TextScorer):
 
         That share is the probability; exactly half counts as active. Without rules nothing is.
         """
-        predictor, strongest = Predictor(rules), max((rule.strength for rule in rules), default=0.0)
-        largest = [max(predictor.predict(item.tokens), default=0.0) for item in items]
+        strongest = max((rule.strength for rule in rules), default=0.0)
+        largest = [max(values, default=0.0) for values in predict_fragments(rules, [item.tokens for item in items])]
         shares = [value / strongest if strongest > 0 else 0.0 for value in largest]
         return [Verdict(int(share >= CUT_OFF), share) for share in shares]
 

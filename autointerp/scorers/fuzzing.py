@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from autointerp.judges import Verdict
 from autointerp.prompting import render
-from autointerp.prompting.rules import Predictor, Rule
+from autointerp.prompting.predict_text import predict_fragments
+from autointerp.prompting.rules import Rule
 from autointerp.scorers import SCORERS, Needs
 from autointerp.scorers.fragments import Labelled, MarkedText, marked_texts
 from autointerp.scorers.judging import TextScorer, TextsSettings
@@ -39,17 +40,17 @@ class Fuzzing(TextScorer):
 
         The probability is `share_on_marks`; equal means, and a text in which nothing is predicted, count as wrong.
         """
-        predictor = Predictor(rules)
-        shares = [share_on_marks(predictor, item) for item in items]
+        predictions = predict_fragments(rules, [item.tokens for item in items])
+        shares = [share_on_marks(values, item) for values, item in zip(predictions, items, strict=True)]
         return [Verdict(int(share > 0.5), share) for share in shares]
 
 
-def share_on_marks(predictor: Predictor, item: MarkedText) -> float:
+def share_on_marks(predicted: Sequence[float], item: MarkedText) -> float:
     """Return m / (m + e), where m and e are the mean predicted activations on the marked tokens and elsewhere.
 
     It is 0 where nothing is predicted. An empty class of tokens has mean 0.
     """
-    predicted, marks = predictor.predict(item.tokens), set(item.marked)
+    marks = set(item.marked)
     sides = [[value for position, value in enumerate(predicted) if (position in marks) is on] for on in (True, False)]
     on_marks, elsewhere = (fmean(side) if side else 0.0 for side in sides)
     return on_marks / (on_marks + elsewhere) if on_marks > 0 else 0.0

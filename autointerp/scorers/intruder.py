@@ -23,7 +23,8 @@ from autointerp.llm.ask import together
 from autointerp.llm.types import LLMTask
 from autointerp.parts import I
 from autointerp.prompting import render
-from autointerp.prompting.rules import Predictor
+from autointerp.prompting.predict_text import predict_fragments
+from autointerp.prompting.rules import Rule
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Judgement
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, marked, marked_like, spread
@@ -102,13 +103,16 @@ class Intruder(Scorer, OddOneOut[MarkedText]):
 
         The intruder's position is uniformly random, so that the first of n is the intruder in one of n cases.
         """
-        fits = [share_on_marks(_rules_of([*items[:i], *items[i + 1 :]]), item) for i, item in enumerate(items)]
+        fits = []
+        for index, item in enumerate(items):
+            (predicted,) = predict_fragments(_rules_of([*items[:index], *items[index + 1 :]]), [item.tokens])
+            fits.append(share_on_marks(predicted, item))
         return fits.index(min(fits))
 
 
-def _rules_of(texts: Sequence[MarkedText]) -> Predictor:
+def _rules_of(texts: Sequence[MarkedText]) -> tuple[Rule, ...]:
     """Learn rules from texts, taking a mark for activation 1 and everything else for 0."""
-    return Predictor(learn(tuple(map(_as_record, texts))))
+    return learn(tuple(map(_as_record, texts)))
 
 
 def _as_record(text: MarkedText) -> ActivationRecord:

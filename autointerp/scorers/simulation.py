@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autointerp import simulators
-from autointerp.explainers.rules import predict_by_rules, predict_fragment
+from autointerp.explainers.rules import control_rules
 from autointerp.llm.types import LLMTask
+from autointerp.prompting.predict_text import predict_fragments, predict_text
 from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.population import Outcome, estimate, exact, sample_of
@@ -53,12 +54,14 @@ class SimulationScorer(Scorer):
         self._is_exact = type(self._simulator).simulate_all is not simulators.Simulator.simulate_all
         has_population = config.sampling.population and (self._is_exact or records.weighted)
         self.chances = dict.fromkeys(((POPULATION,) if has_population else ()) + tuple(self._slices), 0.0)
+        weighted = {"weighted"} if has_population and not self._is_exact else set[str]()
+        self._sources = frozenset[str]().union(weighted, *self._slices.values())
         if not self.chances:
             raise UserError("simulation has no records to score; set sampling.score.weighted=10")
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature on the population, and by every slice of its score records."""
-        used = [index for index, record in enumerate(feature.score) if record.source in self._simulated]
+        used = [index for index, record in enumerate(feature.score) if record.source in self._sources]
         predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
         simulations = tuple(Simulation(index, values) for index, values in zip(used, predictions, strict=True))
         outcomes, intervals = self._population(feature, explanation, simulations)
@@ -66,12 +69,6 @@ class SimulationScorer(Scorer):
         failed = tuple(name for name, outcome in outcomes.items() if outcome == "failed")
         scores = {name: _number(outcome) for name, outcome in outcomes.items()}
         return Scored(scores, simulations, intervals=intervals, failed=failed)
-
-    @property
-    def _simulated(self) -> frozenset[str]:
-        """Sources of the records that are simulated: no others, which may be paid for."""
-        weighted = {"weighted"} if POPULATION in self.chances and not self._is_exact else set[str]()
-        return frozenset[str]().union(weighted, *self._slices.values())
 
     def _population(
         self, feature: FeatureRecord, explanation: Explanation, simulations: Sequence[Simulation]
@@ -96,8 +93,8 @@ def _estimated(
     records = [feature.score[one.record] for one in weighted]
     if not records or any(len(values) < len(record.tokens) for values, record in zip(predicted, records, strict=True)):
         return "undefined", None
-    control_ML = predict_by_rules(feature.explain, population.text)
-    control = [predict_fragment(feature.explain, record.tokens) for record in records]
+    control_ML = predict_text(control_rules(feature.explain), population.text)
+    control = predict_fragments(control_rules(feature.explain), [record.tokens for record in records])
     true, weights = [record.activations for record in records], [record.weight for record in records]
     return estimate(population, sample_of(true, predicted, control, weights), control_ML)
 
@@ -130,12 +127,11 @@ def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> Out
     """
     if len(true) != len(predicted):
         raise ValueError(f"{len(true)} activations but {len(predicted)} predictions")
-    known = [value for value in predicted if value is not None]
-    if not true or len(known) < len(true) or min(true) == max(true):
+    x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)  # a missing prediction is NaN there
+    if not len(x) or np.isnan(y).any() or np.ptp(x) == 0:
         return "undefined"
-    if min(known) == max(known):
+    if np.ptp(y) == 0:
         return "failed"
-    x, y = np.asarray(true, np.float64), np.asarray(known, np.float64)
     x, y = x - x.mean(), y - y.mean()
     return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1.0, 1.0))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules, templates
+from autointerp.prompting.predict_text import predict_fragments, predict_text
 from autointerp.records import Explanation
 from autointerp.simulators import SIMULATORS, Predicted, Simulator
 
@@ -27,13 +28,10 @@ class RulesSimulator(Simulator):
     def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
         """Apply the explanation's rules to each fragment. Raises AnswerError if it is not made of rules."""
         yield from ()  # asks nobody
-        predictor = rules.Predictor(rules.from_text(explanation.text))
-        return [predictor.predict(tokens) for tokens in fragments]
+        return list(predict_fragments(rules.from_text(explanation.text), fragments))
 
     def simulate_all(self, explanation: Explanation, text: PopulationText) -> Floats:
         """Apply the explanation's rules to every fragment. Raises AnswerError if it is not made of rules."""
-        from autointerp.prompting.predict_text import predict_text
-
         return predict_text(rules.from_text(explanation.text), text)
 
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from autointerp.explainers.rules import predict_by_rules, predict_fragment
+from autointerp.explainers.rules import control_rules
 from autointerp.population import Population, PopulationText
-from autointerp.prompting.predict_text import predict_text
-from autointerp.prompting.rules import KINDS, Predictor, Rule
+from autointerp.prompting.predict_text import predict_fragments, predict_text
+from autointerp.prompting.rules import KINDS, Rule
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord
 from autointerp.sampling.weighted import draw, inclusion_probabilities, sizes
 from autointerp.scorers.population import estimate, exact, sample_of
@@ -46,8 +46,8 @@ def population_of(text: PopulationText, acts_ML: Floats) -> Population:
 def test_a_text_is_predicted_as_its_fragments_are(rules: list[Rule], seed: int) -> None:
     text = text_of(np.random.default_rng(seed), 6)
     predicted_ML = predict_text(rules, text)
-    for fragment in range(6):
-        assert predicted_ML[fragment].tolist() == list(Predictor(rules).predict(text.tokens(fragment)))
+    fragments = [text.tokens(fragment) for fragment in range(6)]
+    assert [list(values) for values in predict_fragments(rules, fragments)] == predicted_ML.tolist()
 
 
 def test_the_exact_score_is_numpys_correlation_over_all_tokens() -> None:
@@ -168,13 +168,11 @@ def test_the_population_survives_the_run_folder(tmp_path: Path) -> None:
         assert [again.population.text.tokens(m) for m in range(9)] == [text.tokens(m) for m in range(9)]
 
 
-def test_rules_predict_a_fragment_as_they_predict_the_text() -> None:
+def test_the_control_is_a_few_rules_of_the_explain_records() -> None:
     text = text_of(np.random.default_rng(1), 5)
     records = tuple(
         ActivationRecord(text.tokens(m), tuple(float(token == "b") for token in text.tokens(m)), m, "top")
         for m in range(5)
     )
-    predicted_ML = predict_by_rules(records, text)
-    assert predicted_ML.max() == 10
-    for m in range(5):
-        assert list(predict_fragment(records, text.tokens(m))) == predicted_ML[m].tolist()
+    (rule,) = control_rules(records)
+    assert rule == Rule("token", ("b",), 10.0)

@@ -13,7 +13,8 @@ from autointerp.explainers.rules import Candidates, learn
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules
-from autointerp.prompting.rules import KINDS, Predictor, Rule
+from autointerp.prompting.predict_text import predict_fragments
+from autointerp.prompting.rules import KINDS, Rule
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 from autointerp.simulators.rules import RulesSimulator
 from sae.common.errors import UserError
@@ -98,7 +99,7 @@ def test_prediction_is_what_the_wording_says(seed: int) -> None:
         for kind in (rng.choice(KINDS) for _ in range(4))
     ]
     tokens = [rng.choice("abcdefgh") for _ in range(40)]
-    assert list(Predictor(given).predict(tokens)) == slow_prediction(given, tokens)
+    assert list(predict_fragments(given, [tuple(tokens)])[0]) == slow_prediction(given, tokens)
 
 
 def some_records(seed: int, n: int = 6) -> tuple[ActivationRecord, ...]:
@@ -129,8 +130,7 @@ def test_every_rule_lowers_the_error_and_gains_are_right(seed: int) -> None:
     target = 10 * target / target.max()
     errors = []
     for n in range(len(learn(records)) + 1):
-        predictor = Predictor(learn(records)[:n])
-        predicted = np.concatenate([predictor.predict(r.tokens) for r in records])
+        predicted = np.concatenate(predict_fragments(learn(records)[:n], [r.tokens for r in records]))
         errors.append(float(((target - predicted) ** 2).sum()))
     assert all(after < before for before, after in itertools.pairwise(errors))
     candidates = Candidates.of(records, KINDS)
