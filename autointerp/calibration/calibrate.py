@@ -34,10 +34,10 @@ class Size:
 
 
 FULL = Size(
-    tokens=800_000,
+    tokens=640_000,
     grid=Grid(FAMILIES, (1e-4, 1e-3, 1e-2, 1e-1), (0.0, 0.1, 0.3, 0.5, 0.7, 0.9), (1.0, 0.3), 2),
     attacked=Grid(EXACT, (1e-3, 1e-2), (0.0, 0.3), (1.0,), 3),
-    trained_tokens=100_000,
+    trained_tokens=80_000,
 )
 QUICK = Size(
     tokens=120_000,

@@ -1,8 +1,7 @@
 """Defines concepts of the planted language, where they hold, and the true text about them in the rules' wording.
 
 A concept is one or several parts, each made of rules (`autointerp.prompting.rules`); a domain; or positions in the
-block. It holds where some part holds. `predict` applies rules to whole arrays of tokens at once, as
-`rules.Predictor` does to one fragment.
+block. It holds where some part holds.
 
 Shape suffixes: M blocks of text, L tokens of a block, V vocabulary.
 """
@@ -17,9 +16,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.calibration.language import DOMAIN_NAMES, Ids, PlantedText, domain_ids, vocabulary
+from autointerp.calibration.language import DOMAIN_NAMES, PlantedText, domain_ids, vocabulary
 from autointerp.prompting import rules
-from autointerp.prompting.rules import NEAR_WINDOW, Rule, RuleKind
+from autointerp.prompting.predict_text import predict_text
+from autointerp.prompting.rules import Rule, RuleKind
 
 Family = Literal["token", "set", "pair", "near", "mixture of 2", "mixture of 3", "mixture of 5", "domain", "position"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -29,7 +29,6 @@ EXACT = SINGLE + MIXTURES
 """Families whose truth the rules' language can say exactly."""
 STRENGTH = 10.0
 Mask = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 Part = tuple[Rule, ...]
 
 
@@ -69,7 +68,7 @@ class Concept:
             return np.repeat(here_M[:, None], text.ids_ML.shape[1], axis=1)
         if self.positions:
             return np.broadcast_to(np.isin(np.arange(text.ids_ML.shape[1]), self.positions), text.ids_ML.shape).copy()
-        return predict(self.rules, text.ids_ML) > 0
+        return predict_text(self.rules, text.population) > 0
 
 
 def unrelated(concepts: Sequence[Concept], rng: np.random.Generator) -> list[int | None]:
@@ -94,45 +93,3 @@ def domain_rules(domain: str) -> Part:
     """
     own = domain_ids(domain)
     return (*(single("token", index) for index in own), *(single("near", index) for index in own))
-
-
-def predict(rule_list: Sequence[Rule], ids_ML: Ids) -> Floats:
-    """Predict the activation (0-10) of every token, [M, L]: the strength of the strongest rule that holds there.
-
-    Words that are not in the vocabulary hold nowhere.
-    """
-    predicted_ML = np.zeros(ids_ML.shape)
-    tables = {kind: _table(rule_list, kind) for kind in ("token", "after", "near")}
-    if tables["token"].any():
-        predicted_ML = tables["token"][ids_ML]
-    if tables["after"].any():
-        _raise_to(predicted_ML[:, 1:], tables["after"][ids_ML[:, :-1]])
-    if tables["near"].any():
-        strength_ML = tables["near"][ids_ML]
-        for distance in range(1, min(NEAR_WINDOW, ids_ML.shape[1] - 1) + 1):
-            _raise_to(predicted_ML[:, distance:], strength_ML[:, :-distance])
-    index = _index()
-    for rule in rule_list:
-        if rule.kind == "pair" and all(token in index for token in rule.key):
-            first, second = (index[token] for token in rule.key)
-            here = (ids_ML[:, :-1] == first) & (ids_ML[:, 1:] == second)
-            _raise_to(predicted_ML[:, 1:], rule.strength * here)
-    return predicted_ML
-
-
-def _raise_to(values_ML: Floats, least_ML: Floats) -> None:
-    np.maximum(values_ML, least_ML, out=values_ML)
-
-
-def _table(rule_list: Sequence[Rule], kind: str) -> Floats:
-    """Return the strength that rules of one kind give each token, [V]."""
-    index, strength_V = _index(), np.zeros(len(vocabulary()))
-    for rule in rule_list:
-        if rule.kind == kind and rule.key[0] in index:
-            strength_V[index[rule.key[0]]] = max(strength_V[index[rule.key[0]]], rule.strength)
-    return strength_V
-
-
-@cache
-def _index() -> dict[str, int]:
-    return {token: i for i, token in enumerate(vocabulary())}

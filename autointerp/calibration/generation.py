@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.calibration.concepts import Concept, Mask, predict
+from autointerp.calibration.concepts import Concept, Mask
 from autointerp.calibration.language import DOMAIN_NAMES, Ids, PlantedText, tokens_of, vocabulary
+from autointerp.prompting.predict_text import predict_text
 from autointerp.prompting.rules import NEAR_WINDOW, Rule
 from sae.common.seeds import numpy_generator
 
@@ -40,7 +41,7 @@ def generated(rules: tuple[Rule, ...], concept: Concept, carriers: PlantedText, 
     Args:
         carriers: text that no record was drawn from.
     """
-    silent_M: Mask = predict(rules, carriers.ids_ML).max(1) == 0
+    silent_M: Mask = predict_text(rules, carriers.population).max(1) == 0
     held_M: Mask = concept.holds(carriers).max(1)
     specificity = float((~held_M[silent_M]).mean()) if silent_M.any() else None
     known = [rule for rule in rules if all(token in vocabulary() for token in rule.key)]

@@ -8,12 +8,13 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.calibration.grammar import CATEGORIES, DOMAINS, FALL, LINE_BREAK
+from autointerp.population import PopulationText
 from sae.common.seeds import numpy_generator
 
 LENGTH = 32
@@ -34,6 +35,11 @@ class PlantedText:
     """Index of each block's document; those of one document follow each other."""
     domain_M: Ids
     """Index of the document's domain in DOMAIN_NAMES."""
+
+    @cached_property
+    def population(self) -> PopulationText:
+        """The same text, as rules are applied to it."""
+        return PopulationText(vocabulary(), self.ids_ML.astype(np.int32), self.document_M.astype(np.int32))
 
     def take(self, rows_M: NDArray[np.bool_] | Ids) -> PlantedText:
         """Return some of the blocks."""

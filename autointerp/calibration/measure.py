@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import Activations, Cell, Planted, activations, closed_form, correlation, is_possible
-from autointerp.calibration.concepts import Concept, Family, Mask, predict, unrelated
+from autointerp.calibration.concepts import Concept, Family, Mask, unrelated
 from autointerp.calibration.generation import Generated, generated
 from autointerp.calibration.harness import MISMATCHED, Harness, given
 from autointerp.calibration.language import Ids, PlantedText, generate, vocabulary
 from autointerp.config import Config
 from autointerp.evaluate import Explained
 from autointerp.prompting import rules
+from autointerp.prompting.predict_text import predict_text
 from autointerp.prompting.rules import Rule
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
 from sae.common.progress import Report, Silent
@@ -112,7 +113,7 @@ class Bench:
         rule_list = read_rules(explanation)
         if rule_list is None:
             return None
-        return correlation(predict(rule_list, self.score_text.ids_ML), activations_ML[self.score_M])
+        return correlation(predict_text(rule_list, self.score_text.population), activations_ML[self.score_M])
 
 
 def read_rules(explanation: str | None) -> tuple[Rule, ...] | None:

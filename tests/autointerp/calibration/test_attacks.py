@@ -7,11 +7,12 @@ from autointerp.calibration import attacks
 from autointerp.calibration.attacks import Attacked, orderings, texts
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.cells import correlation
-from autointerp.calibration.concepts import Concept, predict, single, unrelated
+from autointerp.calibration.concepts import Concept, single, unrelated
 from autointerp.calibration.generation import generated
 from autointerp.calibration.language import category_ids, generate, vocabulary
 from autointerp.calibration.purity import matthews, spearman
 from autointerp.prompting import rules
+from autointerp.prompting.predict_text import predict_text
 from autointerp.prompting.rules import Rule
 from autointerp.records import AnswerError
 
@@ -30,7 +31,7 @@ def test_concepts_have_the_density_that_is_asked_for_and_each_wrong_text_is_wron
         assert density / 2 < held.mean() < density * 2
         written = texts(concept, other, CATALOGUE, 0)
         readable = {name: rules.from_text(text) for name, text in written.items() if name != attacks.THOUGHT}
-        holds = {name: predict(rule_list, TEXT.ids_ML) > 0 for name, rule_list in readable.items()}
+        holds = {name: predict_text(rule_list, TEXT.population) > 0 for name, rule_list in readable.items()}
         assert np.array_equal(holds["truth"], held)
         assert np.array_equal(holds["paraphrase"], held)
         assert written["paraphrase"] != written["truth"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autointerp.calibration import grammar
-from autointerp.calibration.concepts import Concept, domain_rules, predict, single
+from autointerp.calibration.concepts import Concept, domain_rules, single
 from autointerp.calibration.language import (
     DOMAIN_NAMES,
     LENGTH,
@@ -18,7 +18,7 @@ from autointerp.calibration.language import (
     vocabulary,
 )
 from autointerp.prompting import rules
-from autointerp.prompting.rules import Rule
+from autointerp.prompting.predict_text import predict_text
 
 TEXT = generate(40_000, 0)
 
@@ -74,21 +74,6 @@ def test_domain_ids_are_those_that_no_other_domain_writes() -> None:
         assert not np.isin(others, list(ids)).any()
 
 
-def test_predictions_for_arrays_are_the_predictors() -> None:
-    ids = list(range(0, len(vocabulary()), 9))
-    several = (
-        *(Rule("token", (vocabulary()[i],), 1.0 + i % 7) for i in ids[:8]),
-        *(Rule("pair", (vocabulary()[i], vocabulary()[j]), 6.0) for i in category_ids("determiner") for j in ids),
-        *(Rule("after", (vocabulary()[i],), 2.5) for i in ids[8:14]),
-        *(Rule("near", (vocabulary()[i],), 1.5) for i in ids[14:20]),
-        Rule("token", ("not in it",), 9.0),
-        Rule("pair", ("not in it", vocabulary()[0]), 9.0),
-    )
-    for chosen in (several, several[:3], several[-10:], ()):
-        expected = [rules.Predictor(chosen).predict(words_of_block(row)) for row in range(300)]
-        assert np.array_equal(predict(chosen, TEXT.ids_ML[:300]), expected)
-
-
 def test_labels_are_what_a_reader_of_the_words_would_write() -> None:
     a, b = category_ids("adjective")[0], category_ids("noun")[1]
     concepts = {
@@ -119,7 +104,7 @@ def test_labels_are_what_a_reader_of_the_words_would_write() -> None:
 def test_the_true_text_reads_back_as_the_concept() -> None:
     concept = Concept("pair", "p", ((single("pair", *category_ids("adjective")[:2]),),))
     assert rules.from_text(concept.truth) == concept.rules
-    near = predict(domain_rules("dna"), TEXT.ids_ML) > 0
+    near = predict_text(domain_rules("dna"), TEXT.population) > 0
     held = Concept("domain", "d", domain="dna").holds(TEXT)
     assert not (near & ~held).any(), "a domain's own words are written nowhere else"
     assert (near & held).sum() / held.sum() > 0.95
