@@ -6,8 +6,8 @@
 The exact score of `rules-5` on every token stands beside estimates from k weighted records, drawn and computed by the
 package's own functions. The rules that guide the draw and correct the estimate are fewer (`rules-1`), because a judge
 is not the rules that it is compared with. Features' intervals are counted where they cover the exact score; the
-interval of a dictionary's mean over 30 features, drawn anew 1,000 times with their records, where it covers the mean
-over all. Not a test: it asserts nothing.
+interval of a dictionary's mean over as many features, drawn anew 1,000 times with their records, where it covers the
+exact mean. Not a test: it asserts nothing.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from autointerp.store import RunFolder
 
 COUNTS = (5, 10, 20, 40, 80)
 JUDGE_RULES, CONTROL_RULES = 5, 1
-FEATURES, REPEATS = 30, 1000
+REPEATS = 1000
 Floats = NDArray[np.float64]
 
 
@@ -93,7 +93,7 @@ def measured(features: list[FeatureRecord], k: int, n: int) -> dict[str, float]:
 def means_covered(made_FN: Floats, truth: float, rng: np.random.Generator) -> float:
     covered = 0
     for _ in range(REPEATS):
-        feature_S, draw_S = (rng.integers(size, size=FEATURES) for size in made_FN.shape)
+        feature_S, draw_S = (rng.integers(size, size=len(made_FN)) for size in made_FN.shape)
         interval = mean_interval(made_FN[feature_S, draw_S].tolist(), (-1.0, 1.0))
         assert interval is not None
         assert interval.low is not None
