@@ -93,7 +93,7 @@ class WordExchange:
         self._token_of = {token.strip(): token for token in reversed(self._ranked)}
 
     def exchanged(self, explanation: Explanation, feature: FeatureRecord, seed: int) -> Explanation:
-        """Exchange the tokens that rules name, or of prose every word that is a token of the text."""
+        """Exchange the tokens that rules name, or every word of prose."""
         name = f"{_name(feature.id.dictionary)}/{feature.id.index}"
         rng = numpy_generator(seed, "exchanged words", name)
         try:
@@ -106,11 +106,10 @@ class WordExchange:
         return replace(explanation, text=rules.to_text(others))
 
     def _word(self, word: str, rng: np.random.Generator) -> str:
-        token = self._token_of.get(word)
-        return word if token is None else self._token(token, rng).strip() or word
+        return self._token(self._token_of.get(word, word), rng).strip() or word
 
     def _token(self, token: str, rng: np.random.Generator) -> str:
-        """Draw a token of like frequency; one that the text does not have counts as its rarest."""
+        """Draw a token of like frequency; one that is not a token of the text counts as its rarest."""
         rank = self._rank_of.get(token, len(self._ranked) - 1)
         first = max(0, min(rank - LIKE_FREQUENCY, len(self._ranked) - 2 * LIKE_FREQUENCY - 1))
         near = [other for other in self._ranked[first : first + 2 * LIKE_FREQUENCY + 1] if other != token]

@@ -177,11 +177,18 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
 
 def _explained(result: FeatureResult) -> list[str]:
     """Describe one explanation: its scores, its text, and the reasons of errors."""
-    scores = "  ".join(f"{name.removeprefix('simulation/')} {number(value)}" for name, value in result.scores.items())
+    scores = "  ".join(
+        f"{name.removeprefix('simulation/')} {_with_interval(value, result.intervals.get(name))}"
+        for name, value in result.scores.items()
+    )
     text = visible(result.explanation.text) if result.explanation else "-"
     errors = [f"  {name}: error: {visible(reason)}" for name, reason in result.errors.items()]
     shown = text if len(text) < 1000 else text[:1000] + " ..."
     return [f"{result.explainer} ({result.status})  {scores}", f"  {shown}", *errors, ""]
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    return number(value) + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
 
 
 def _judged(result: FeatureResult, index: int) -> list[str]:

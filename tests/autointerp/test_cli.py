@@ -19,7 +19,7 @@ def test_ones_own_dictionary_with_model_and_hook_from_its_metadata(planted: Path
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     board = json.loads((run / "leaderboard.json").read_text())
-    assert [row["dictionary"] for row in board[::3][:3]] == ["words", "neurons", "random_matched[words]"]
+    assert [row["dictionary"] for row in board[::4][:3]] == ["words", "neurons", "random_matched[words]"]
     assert board[0]["hook_point"] == "hook_embed"
     assert board[0]["mean"] == pytest.approx(1.0)
     assert "next: autointerp show" in done.stdout

@@ -156,7 +156,7 @@ def test_the_population_survives_the_run_folder(tmp_path: Path) -> None:
     for name, index in (("a", 4), ("b", 0)):
         acts_ML = np.where(rng.random(text.ids_ML.shape) > 0.7, rng.random(text.ids_ML.shape), 0.0)
         about = (FeatureId(name, index), records, records, 0.1, 1.5, (0,) * 64, 1.0, 0.5, ())
-        features.append(FeatureRecord(*about, population_of(text, acts_ML)))
+        features.append(FeatureRecord(*about, population=population_of(text, acts_ML)))
     folder = RunFolder(tmp_path)
     folder.write_features(features)
     for feature, again in zip(features, folder.read_features(), strict=True):

@@ -44,7 +44,7 @@ def test_faults_change_no_value(session: RunSession, features: int, at_least: in
     assert max(Counter(call["body"] for call in calls).values()) <= 8
     truth, result = session.results("clean"), session.results("faulty")
     assert set(result) == set(truth)
-    assert {row["status"] for row in result.values()} <= {"ok", "undefined", "error"}
+    assert {row["status"] for row in result.values()} <= {"ok", "failed", "undefined", "error"}
     unharmed = [name for name, row in result.items() if not row["errors"]]
     assert len(unharmed) > 0.9 * len(truth)
     for name in unharmed:
@@ -195,7 +195,7 @@ def test_the_budget_is_never_passed_and_a_new_one_continues(session: RunSession)
     board = json.loads((session.folder / "out" / "leaderboard.json").read_text())
     assert totals["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in board if row["scorer"] == "detection"))
     assert totals["cost_usd"] > sum(spent)
-    assert totals["calls"] == pytest.approx(len(completed), rel=0.02)  # a few texts are asked for two features
+    assert totals["calls"] == pytest.approx(len(completed), rel=0.05)  # a few texts are asked for two features
     mystery = f"{session.server.openai_url}#mystery"
     unknown = session.run("other", "--features", 4, "--max-cost", 1, "--explainer", mystery)
     assert unknown.returncode == 2
