@@ -16,7 +16,7 @@ from autointerp.llm import specs
 from autointerp.llm.ask import ask
 from autointerp.llm.types import Completion, LLMTask, Request
 from autointerp.prompting import parse, render, templates
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord
 from autointerp.scorers import SCORERS
 from sae.common.errors import UserError
 
@@ -80,13 +80,17 @@ class LanguageModelExplainer(Explainer):
             sample=self._sample,
             static=len(messages) - 1,
             stage="explain",
-            example=Completion(self._example(feature.id)),
+            example=Completion(self._example(feature)),
         )
         return (yield from ask(request, self._read, templates.again))
 
-    def _example(self, feature: FeatureId) -> str:
-        """Write an example within the length budget, or a dry run would take it for an answer that cannot be used."""
-        return " ".join(f"{feature}, {self._sample}: {EXAMPLE}".split()[: self._settings.max_words])
+    def _example(self, feature: FeatureRecord) -> str:
+        """Write an example of its own for each feature and for its permuted control, as answers are.
+
+        It keeps the length budget, or a dry run would take it for an answer that cannot be used.
+        """
+        first = hash(feature.explain[0].activations) if feature.explain else 0  # of numbers: the same in every process
+        return " ".join(f"{feature.id}/{first}, {self._sample}: {EXAMPLE}".split()[: self._settings.max_words])
 
     def _read(self, completion: Completion) -> Explanation:
         text = parse.explanation(completion.text, self._settings.max_words)

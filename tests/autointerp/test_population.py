@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ def population_of(text: PopulationText, acts_ML: Floats) -> Population:
     return Population(text, position_A, values_T[position_A])
 
 
+@settings(database=None, deadline=None, derandomize=True)
 @given(
     st.lists(
         st.builds(
