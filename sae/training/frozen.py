@@ -1,7 +1,7 @@
 """Keeps an autoencoder's encoder or decoder at its random start, or the decoder near it, while the rest is learnt.
 
-What is trained so is a null: a dictionary whose directions were learnt must be explained better than it. Source: Korznikov et
-al. 2026, "Sanity Checks for Sparse Autoencoders" (arXiv 2602.14111).
+What is trained so is a null: a dictionary whose directions were learnt must be explained better than it. Source:
+Korznikov et al. 2026, "Sanity Checks for Sparse Autoencoders" (arXiv 2602.14111).
 
 Shape suffixes: F features (of this process), D width.
 """
