@@ -51,6 +51,9 @@ class Subject(Section):
     here, it reads that one."""
     prepend_bos: Annotated[bool | None, I] = None
     """Whether every text begins with a BOS token; null: as the dictionary says, else the model's default."""
+    reset_weights: Annotated[bool, I] = False
+    """Re-initialise the subject's weights, by the run's seed, and keep its config and tokenizer: a null for the whole
+    run (Heap et al. 2025, arXiv 2501.17727). What is trained or fitted here learns from the random subject."""
     toy: Annotated[Toy, I] = Toy()
     """Size and training of the toy model; its seed is added to the run's."""
 

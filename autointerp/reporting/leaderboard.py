@@ -61,7 +61,9 @@ def merge(paths: Sequence[Path]) -> list[Row]:
 def _labelled(folder: RunFolder, label: str) -> list[Row]:
     """Read a run's rows with MERGED_COLUMNS."""
     rows, config = folder.read_leaderboard(), folder.about["config"]
-    origin = {"model": config["subject"]["model"], "corpus": config["corpus"]["source"]}
+    subject = config["subject"]
+    model = subject["model"] + (" (weights reset)" if subject.get("reset_weights") else "")
+    origin = {"model": model, "corpus": config["corpus"]["source"]}
     named = [row | origin | {"dictionary": f"{label}:{row['dictionary']}"} for row in rows]
     return [{name: row[name] for name in MERGED_COLUMNS} for row in named]
 

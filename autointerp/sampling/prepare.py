@@ -53,8 +53,9 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
     config = plan.config
     device, reason = choose_device(config.runtime.device)
     artifacts = ArtifactCache(cache, report, device)
-    is_toy = config.subject.model == TOY
-    model = str(_toy_folder(plan, artifacts) if is_toy else config.subject.model)
+    is_toy, is_reset = config.subject.model == TOY, config.subject.reset_weights
+    trained = str(_toy_folder(plan, artifacts) if is_toy else config.subject.model)
+    model = str(artifacts.reset(trained, config.seed)) if is_reset else trained
     subject = boot(model, device, False if is_toy else config.subject.prepend_bos, plan.processing)
     for hook_point in config.subject.hook_points:
         subject.width(hook_point)  # refuses an unknown hook point before the text is read
@@ -70,7 +71,7 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
         "held_out_tokens": split.held_out.n_tokens,
         "sampled_tokens": sampled.n_tokens,
     }
-    if is_toy:
+    if is_toy and not is_reset:
         facts |= json.loads((Path(model) / "toy.json").read_text("utf-8"))["losses"]
     builder = DictionaryBuilder(plan, cache, report, subject, split, _key(plan))
     return Prepared(subject, sampled, builder.measured(), facts)
@@ -129,6 +130,6 @@ def _check_context(config: Config, subject: Subject) -> None:
 def _key(plan: Plan) -> str:
     """Return the hash of everything that a fitted dictionary depends on, except its recipe and hook point."""
     config = plan.config
-    subject = [plan.contents["model"], plan.processing, config.subject.prepend_bos]
+    subject = [plan.contents["model"], plan.processing, config.subject.prepend_bos, config.subject.reset_weights]
     text = [plan.text.content, config.corpus.held_out, SPLIT_VERSION, [repr(training) for training in plan.trainings]]
     return digest([VERSION, subject, text, config.seed])

@@ -1,4 +1,4 @@
-"""Keeps what training and sampling begin with, made once: the corpus in a subject's tokens, a toy subject.
+"""Keeps what training and sampling begin with, made once: the corpus in a subject's tokens, a toy, a reset subject.
 
 Everything lies in a cache folder under the hash of all it depends on.
 """
@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from sae.common.files import sha256_of, write_atomic_with
+from sae.common.files import sha256_of, sha256_of_path, write_atomic_with
 from sae.common.progress import Report
 from sae.data.blocks import Blocks, to_blocks, token_ids
 from sae.data.corpus import Text
 from sae.data.deduplication import group_near_duplicates
 from sae.data.split import Split
 from sae.models import toy
-from sae.models.subject import Subject, batches
+from sae.models.reset import write_reset
+from sae.models.subject import Subject, batches, hub_name
 from sae.models.toy_recipe import Toy
 
 VERSION = 3
@@ -30,7 +31,7 @@ BLOCKS = ("ids_NC", "length_N", "document_N", "group_N")
 
 @dataclass(frozen=True)
 class ArtifactCache:
-    """Keeps toy subjects and tokens in a cache folder."""
+    """Keeps toy subjects, reset subjects and tokens in a cache folder."""
 
     folder: Path
     report: Report
@@ -63,6 +64,18 @@ class ArtifactCache:
             parts = split(group_near_duplicates(to_blocks(ids, text.context, text.max_tokens)))
             model = toy.train_toy(parts.train, recipe, self.report, self.device)
             toy.save_toy(folder, model, tokenizer, recipe, {"losses": losses(model, parts, self.device)})
+        return folder
+
+    def reset(self, model: str, seed: int) -> Path:
+        """Return a Hugging Face directory of a model with its weights drawn anew, made if it is not there yet.
+
+        Raises UserError if nothing loadable has that name.
+        """
+        given = Path(model).expanduser()
+        content = sha256_of_path(given) if given.is_dir() else hub_name(model)
+        folder = self.folder / "subjects" / digest([VERSION, "reset", content, seed])
+        if not folder.is_dir():
+            write_reset(model, seed, folder)
         return folder
 
 

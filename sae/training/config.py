@@ -59,6 +59,9 @@ class Subject(Section):
     """TransformerLens' name of the hook point; attention heads are flattened. Default for the toy: its MLP."""
     prepend_bos: bool | None = None
     """Put a BOS token before each block; null: the model's default."""
+    reset_weights: bool = False
+    """Re-initialise the subject's weights and keep its config and tokenizer: a null (Heap et al. 2025, arXiv
+    2501.17727). The weights are drawn with the training's seed and saved in its folder, as subject/."""
     toy: Toy = Toy()
     """Size and training of the toy model."""
 
@@ -102,7 +105,7 @@ class TrainConfig(Section):
     name: str = "dictionaries"
     """Names the default folder for the results; by default the config file's name."""
     seed: int = 0
-    """Seed of the text's split and of the activations' order."""
+    """Seed of the text's split, of the activations' order, and of a subject's weights that are reset."""
     corpus: Corpus = Corpus()
     subject: Subject = Subject(hook_point=TOY_HOOK_POINT)
     steps: Count = 2000

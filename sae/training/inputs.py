@@ -18,6 +18,7 @@ from sae.data.split import VERSION as SPLIT_VERSION
 from sae.data.split import TrainingText
 from sae.data.token_source import Shuffled, Streamed, TextSource
 from sae.models.cache import ArtifactCache
+from sae.models.reset import write_reset
 from sae.models.subject import Subject, boot
 from sae.training.config import TrainConfig
 from sae.training.ranks import Ranks
@@ -38,7 +39,7 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     """Boot the subject and read or open the text.
 
     Args:
-        folder: of the training; a toy subject is put into it.
+        folder: of the training; a toy or a reset subject is put into it.
         dtype: of the activations.
 
     Raises:
@@ -69,19 +70,27 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
 
 
 def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks: Ranks) -> Subject:
-    subject = config.subject
-    if subject.model != "toy":
+    subject, is_toy = config.subject, config.subject.model == "toy"
+    prepend_bos = False if is_toy else subject.prepend_bos
+    if not is_toy and not subject.reset_weights:
         given = Path(subject.model).expanduser()
         model = str(given.resolve()) if given.is_dir() else subject.model  # the dictionaries say where it lies
-        return boot(model, artifacts.device, subject.prepend_bos)
+        return boot(model, artifacts.device, prepend_bos)
     subject_folder = folder / "subject"
     if ranks.first and not subject_folder.is_dir():
-        split_by = [SPLIT_VERSION, config.corpus.held_out_tokens, config.seed]
-        text = _training_text(config)
-        made = artifacts.toy(subject.toy, text.text(), text.split, split_by)
-        make_folder_atomic(subject_folder, lambda new: shutil.copytree(made, new, dirs_exist_ok=True))
+        model = str(_toy(config, artifacts)) if is_toy else subject.model
+        if subject.reset_weights:
+            write_reset(model, config.seed, subject_folder)
+        else:
+            make_folder_atomic(subject_folder, lambda new: shutil.copytree(model, new, dirs_exist_ok=True))
     ranks.barrier()
-    return boot(str(subject_folder.resolve()), artifacts.device, False)
+    return boot(str(subject_folder.resolve()), artifacts.device, prepend_bos)
+
+
+def _toy(config: TrainConfig, artifacts: ArtifactCache) -> Path:
+    """Return the toy's directory, trained on the text that is not held out."""
+    split_by, text = [SPLIT_VERSION, config.corpus.held_out_tokens, config.seed], _training_text(config)
+    return artifacts.toy(config.subject.toy, text.text(), text.split, split_by)
 
 
 def _text(

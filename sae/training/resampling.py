@@ -4,6 +4,8 @@
 feature one of them, with a probability in proportion to its loss squared. 4. Its decoder row becomes that input at unit
 norm, its encoder row the same at a share of the living rows' mean norm, its bias 0, and Adam forgets all of them.
 
+A frozen decoder row stays, and the new encoder row follows it; a frozen encoder row stays too (`frozen.py`).
+
 Several processes draw alike, from the losses of the whole batch and for the dead features of the whole dictionary, so
 that what is drawn does not depend on their number.
 
@@ -93,9 +95,11 @@ class Resampler:
         living = norms_F.mean() if bool(self._dead_F.all()) else norms_F[~self._dead_F].mean()
         unit_SD = drawn_SD / drawn_SD.norm(dim=1, keepdim=True).clamp_min(1e-12)
         params["W_dec"][dead_S] = unit_SD
-        params["W_enc"][dead_S] = unit_SD * (self._recipe.resampling.encoder_norm * living)
+        trainer.hold()
+        params["W_enc"][dead_S] = params["W_dec"][dead_S] * (self._recipe.resampling.encoder_norm * living)
         params["b_enc"][dead_S] = 0
         for name in ("W_dec", "W_enc", "b_enc"):
             trainer.adam.forget(name, dead_S)
+        trainer.hold()
         trainer.silent_F[dead_S] = 0
         self._autoencoder.refresh()

@@ -18,6 +18,7 @@ from sae.training.architectures.recipe import Recipe
 from sae.training.architectures.registry import build
 from sae.training.capture import Captured
 from sae.training.flat import Flat
+from sae.training.frozen import Frozen
 from sae.training.optimiser import Adam
 
 MEDIAN_ITERATIONS = 30
@@ -54,6 +55,7 @@ class Trainer:
         scaled_BD = first_BD.float() / self.scale
         self.autoencoder.initialise(scaled_BD, geometric_median(scaled_BD))
         self.autoencoder.refresh()
+        self.frozen = Frozen(recipe.frozen, self.autoencoder) if recipe.frozen else None
         self.adam = Adam(recipe, self.autoencoder.params, self.autoencoder.grads, self.autoencoder.n_features)
         self.silent_F = torch.zeros(self.autoencoder.n_local, dtype=torch.long, device=workspace.device)
         self.dead_F = torch.zeros(self.autoencoder.n_local, dtype=torch.bool, device=workspace.device)
@@ -81,14 +83,22 @@ class Trainer:
         losses = autoencoder.gradients(self.scaled(x_BD))
         ranks.average_over_parts(autoencoder.grads.buffer)
         autoencoder.project()
+        if self.frozen:
+            self.frozen.hold_gradient()
         if self.recipe.clip is not None:
             self.adam.clip(ranks.square_norm(autoencoder.grads))
         self.adam.step()
         autoencoder.normalise()
+        self.hold()
         autoencoder.refresh()
         ranks.any_fired(autoencoder.fired_F)
         self.silent_F.add_(len(x_BD) * ranks.parts).masked_fill_(autoencoder.fired_F, 0)
         return losses
+
+    def hold(self) -> None:
+        """Undo what a change of the parameters did to frozen ones."""
+        if self.frozen:
+            self.frozen.hold()
 
     def scaled(self, x_BD: Tensor) -> Tensor:
         """Return vectors in the units and the precision trained in."""
@@ -138,7 +148,8 @@ class Trainer:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that a continued training needs, by name."""
         own = {"params": self.autoencoder.params.buffer, "silent": self.silent_F, "dead": self.dead_F}
-        return own | self.adam.state() | dict(self.autoencoder.state())
+        frozen = {"start": self.frozen.start_FD} if self.frozen else {}
+        return own | frozen | self.adam.state() | dict(self.autoencoder.state())
 
     def facts(self) -> dict[str, Any]:
         """Return what else it needs, as plain values."""
@@ -162,7 +173,8 @@ class Trainer:
     def bytes(self) -> int:
         """Memory this dictionary takes beside the working memory that all share."""
         moments: list[Flat] = [self.adam.first, self.adam.second]
-        return self.autoencoder.bytes + sum(moment.bytes for moment in moments)
+        start = self.frozen.start_FD.nbytes if self.frozen else 0
+        return self.autoencoder.bytes + start + sum(moment.bytes for moment in moments)
 
     def _look_for_dead(self) -> None:
         self.dead_F.copy_(self.silent_F >= self.recipe.dead_after)

@@ -19,7 +19,7 @@ from sae.training.config import TrainConfig
 
 OTHER: dict[str, Any] = {
     "seed": 1, "corpus.held_out": 0.5, "corpus.context": 64, "corpus.max_tokens": 5, "subject.prepend_bos": True,
-    "subject.toy": {"d_model": 7},
+    "subject.toy": {"d_model": 7}, "subject.reset_weights": True,
     "dictionaries.train": [{"architecture": "topk", "name": "other", "k": 3}], "dictionaries.baselines": ["pca"],
     "dictionaries.steps": 7, "dictionaries.batch": 7,
     "dictionaries.fit_vectors": 9, "sampling.features": 7, "sampling.tokens": 7, "sampling.fragment": 7,

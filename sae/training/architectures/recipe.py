@@ -11,9 +11,9 @@ An L1 coefficient for `mean` is d times smaller than the same one for `sum`.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sae.common.field_types import Count, Positive, Share
 from sae.common.settings import Section
@@ -25,7 +25,7 @@ class Recipe(Section):
     architecture: str
     """Name of the architecture."""
     name: Annotated[str, Field(pattern=r"^[\w.=+-]+$")] | None = None
-    """Name of the dictionary and its folder; null: made of architecture, expansion, sparsity and seed."""
+    """Name of the dictionary and its folder; null: made of architecture, expansion, sparsity, `frozen` and seed."""
     expansion: Positive = 8
     """Number of features divided by the hook point's width."""
     seed: int = 0
@@ -49,6 +49,12 @@ class Recipe(Section):
     """Largest norm of the gradient; null: no limit."""
     dead_after: Count = 10_000_000
     """A feature counts as dead when it was active on none of this many vectors in a row."""
+    frozen: Literal["encoder", "decoder", "near_decoder"] | None = None
+    """Make a null that a trained dictionary must beat (Korznikov et al. 2026, arXiv 2602.14111). `encoder` and
+    `decoder` leave the weights of that side as they were drawn, `near_decoder` keeps every decoder row within cosine
+    0.8 of its start; biases and thresholds are learnt. Null: everything is learnt."""
+    one_matrix: ClassVar[bool] = False
+    """Whether encoder and decoder are the same weights, so that neither can be frozen alone."""
     sparsity: ClassVar[str] = "k"
     """The setting that decides how sparse the features are."""
 
@@ -57,7 +63,16 @@ class Recipe(Section):
         """The dictionary's name."""
         seed = f"_seed{self.seed}" if self.seed else ""
         sparsity = f"{self.sparsity}{'' if self.sparsity == 'k' else '='}{getattr(self, self.sparsity):g}"
-        return self.name or f"{self.architecture}_{self.expansion:g}x_{sparsity}{seed}"
+        frozen = f"_frozen={self.frozen}" if self.frozen else ""
+        return self.name or f"{self.architecture}_{self.expansion:g}x_{sparsity}{frozen}{seed}"
+
+    @model_validator(mode="after")
+    def _can_be_frozen(self) -> Self:
+        if self.frozen and self.one_matrix:
+            raise ValueError(
+                f"frozen={self.frozen}: {self.architecture} encodes and decodes with one matrix; take relu"
+            )
+        return self
 
 
 class L1(Recipe):

@@ -6,7 +6,7 @@ Shape suffixes: B activation vectors, D their width, F features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sae.training.architectures.base import Losses, Weights
 from sae.training.architectures.recipe import L1
@@ -21,6 +21,7 @@ class Tied(L1):
     """Encodes and decodes with the same unit rows, without a decoder bias (Cunningham et al. 2023)."""
 
     architecture: Literal["tied"] = "tied"
+    one_matrix: ClassVar[bool] = True
 
 
 class TiedAutoencoder(ReLUAutoencoder):

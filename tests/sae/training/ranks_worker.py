@@ -38,6 +38,9 @@ RECIPES: tuple[Recipe, ...] = (
     TopK(name="topk_all_aux", k=3, k_aux=50, aux=0.5, **COMMON),
     TopK(name="topk_wide", k=60, **COMMON),
     BatchTopK(name="batch_topk", k=3, k_aux=4, aux=0.5, **COMMON),
+    ReLU(name="relu_encoder", l1=0.05, clip=0.1, resampling=RESAMPLING, frozen="encoder", **COMMON),
+    ReLU(name="relu_near", l1=0.05, clip=0.1, resampling=RESAMPLING, frozen="near_decoder", **COMMON),
+    TopK(name="topk_decoder", k=3, k_aux=4, aux=0.5, clip=1, frozen="decoder", **COMMON),
 )
 SILENCED = (1, 5, 7, 30, 47, 60, 95)
 """Features, of 96, that are made to be silent at the start: five in the first half, two in the second."""

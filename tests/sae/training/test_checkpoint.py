@@ -20,6 +20,7 @@ ALL: list[recipes.Recipe] = [
     recipes.ReLU(l1=100.0, expansion=2, lr=3e-2),
     recipes.JumpReLU(l0=0.1, bandwidth=0.1, threshold=0.1, expansion=2, lr=1e-2),
     recipes.BatchTopK(k=3, expansion=2, lr=1e-2, dead_after=300),
+    recipes.TopK(k=3, expansion=2, lr=1e-2, frozen="near_decoder"),
     recipes.TopK(name="wild", k=3, expansion=2, lr=1e30),
 ]
 
@@ -52,7 +53,7 @@ def trained(steps: int) -> list[Learner]:
 def learners() -> list[Learner]:
     """After 70 steps; one of them has failed, one was warned of."""
     made = trained(70)
-    assert [learner.problem is None for learner in made] == [True, True, True, False]
+    assert [learner.problem is None for learner in made] == [True, True, True, True, False]
     assert made[0].warned
     return made
 

@@ -24,6 +24,9 @@ ALL: dict[str, recipes.Recipe] = {
     "topk": recipes.TopK(k=2, expansion=2, lr=1e-2, dead_after=300, clip=0.1),
     "batch_topk": recipes.BatchTopK(k=2, expansion=2, lr=1e-2, dead_after=300),
     "matryoshka": recipes.Matryoshka(k=2, expansion=2, lr=1e-2, dead_after=300),
+    "topk, near decoder": recipes.TopK(k=2, expansion=2, lr=3e-2, dead_after=300, frozen="near_decoder"),
+    "relu, frozen decoder": recipes.ReLU(l1=0.5, expansion=2, lr=1e-2, resampling=RESAMPLING, frozen="decoder"),
+    "relu, frozen encoder": recipes.ReLU(l1=0.1, expansion=2, lr=1e-2, frozen="encoder"),
 }
 
 
