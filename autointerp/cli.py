@@ -9,7 +9,7 @@ import click
 from sae.common.click_group import Commands, Resumable
 
 
-class AsksModels(Resumable):
+class AsksModels(click.Command):
     """Marks a command that asks language models: its help ends with the forms of model specs."""
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -18,6 +18,10 @@ class AsksModels(Resumable):
         with formatter.section("Model specs"):
             for line in specs.help_lines():
                 formatter.write(f"  {line}\n")
+
+
+class Experiment(AsksModels, Resumable):
+    """Marks the command that runs an experiment: it asks language models, and continues after an interruption."""
 
 
 @click.group(
@@ -60,7 +64,7 @@ class PartOption(click.Option):
         )
 
 
-@main.command(cls=AsksModels)
+@main.command(cls=Experiment)
 @click.argument("config", required=False)
 @click.option(
     "--dictionary",

@@ -42,10 +42,16 @@ def call(python: Path, folder: Path, *arguments: object) -> str:
     return done.stdout
 
 
-def test_the_wheel_runs_from_any_folder(python: Path, smoke: Path, tmp_path: Path) -> None:
+def test_the_wheel_works_from_any_folder(python: Path, smoke: Path, tmp_path: Path) -> None:
     printed = call(python, tmp_path, "python", "-c", "import autointerp, sae; print(autointerp.__file__, sae.__file__)")
     assert str(ROOT) not in printed
     assert printed.count(str(python.parents[1])) == 2, printed
+    assert "topk_2x" in call(python, tmp_path, "autointerp", "leaderboard", smoke)
+    assert "sampling:" in call(python, tmp_path, "autointerp", "config")
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_as_the_checkout_does(python: Path, smoke: Path, tmp_path: Path) -> None:
     call(python, tmp_path, "autointerp", "run", "smoke", "--out", "r")
     for name in ("leaderboard.json", "results.jsonl", "records.parquet"):
         assert (tmp_path / "r" / name).read_bytes() == (smoke / name).read_bytes()

@@ -16,7 +16,7 @@ from autointerp.calibration.cells import Planted, activations
 from autointerp.calibration.concepts import Concept, Part, single, unrelated
 from autointerp.calibration.harness import given
 from autointerp.calibration.language import vocabulary
-from autointerp.calibration.measure import ALL_TOKENS, Bench
+from autointerp.calibration.measure import ALL_TOKENS, Session
 from autointerp.prompting import rules
 from autointerp.prompting.rules import Rule
 from autointerp.records import FeatureResult
@@ -120,12 +120,12 @@ def _narrowed(concept: Concept, catalogue: Catalogue) -> Part:
     return ()
 
 
-def attack(bench: Bench, planted: Sequence[Planted], catalogue: Catalogue, seed: int) -> Iterator[Attacked]:
+def attack(session: Session, planted: Sequence[Planted], catalogue: Catalogue, seed: int) -> Iterator[Attacked]:
     """Score all texts about planted features; features that are active too rarely are left out."""
     if not planted:
         return
-    made_MLF = np.stack([activations(p, p.concept.holds(bench.text), bench.text, seed) for p in planted], axis=-1)
-    kept = [(index, record) for index, record in enumerate(bench.records(made_MLF)) if record is not None]
+    made_MLF = np.stack([activations(p, p.concept.holds(session.text), session.text, seed) for p in planted], axis=-1)
+    kept = [(index, record) for index, record in enumerate(session.records(made_MLF)) if record is not None]
     concepts = [planted[index].concept for index, _ in kept]
     others = unrelated(concepts, numpy_generator(seed, "unrelated concepts"))
     tasks = [
@@ -134,21 +134,21 @@ def attack(bench: Bench, planted: Sequence[Planted], catalogue: Catalogue, seed:
         if other is not None
         for name, text in texts(planted[index].concept, planted[kept[other][0]].concept, catalogue, seed).items()
     ]
-    results = bench.harness.score([kept[number][1] for number, _, _ in tasks], [given(text) for _, _, text in tasks])
+    results = session.harness.score([kept[number][1] for number, _, _ in tasks], [given(text) for _, _, text in tasks])
     for number, (index, _) in enumerate(kept):
         own = {name: (text, result) for (n, name, text), result in zip(tasks, results, strict=True) if n == number}
-        exact = {name: bench.on_all(text, made_MLF[..., index]) for name, (text, _) in own.items()}
-        yield _attacked(bench, planted[index], catalogue, {name: result for name, (_, result) in own.items()}, exact)
+        exact = {name: session.on_all(text, made_MLF[..., index]) for name, (text, _) in own.items()}
+        yield _attacked(session, planted[index], catalogue, {name: result for name, (_, result) in own.items()}, exact)
 
 
 def _attacked(
-    bench: Bench,
+    session: Session,
     planted: Planted,
     catalogue: Catalogue,
     results: Mapping[str, FeatureResult],
     exact: Mapping[str, float | None],
 ) -> Attacked:
-    names = bench.harness.compared_scores
+    names = session.harness.compared_scores
     scores = {s: {text: r.scores[s] for text, r in results.items() if s in r.scores} for s in names}
     errors = {s: tuple(text for text, r in results.items() if s not in r.scores) for s in names}
     scores[ALL_TOKENS] = {text: value for text, value in exact.items() if value is not None}

@@ -14,7 +14,7 @@ from autointerp.calibration.concepts import EXACT, FAMILIES
 from autointerp.calibration.harness import Harness, available_scorers, opened
 from autointerp.calibration.language import LENGTH, generate
 from autointerp.calibration.marks import Evidence, all_marks
-from autointerp.calibration.measure import ALL_TOKENS, Bench, Grid, Row, make_bench, measure
+from autointerp.calibration.measure import ALL_TOKENS, Grid, Row, Session, make_session, measure
 from autointerp.calibration.report import Calibration
 from autointerp.calibration.trained import Trained, train_and_measure
 from autointerp.config import Config
@@ -81,15 +81,15 @@ def calibrate(config: Config, size: Size = FULL, report: Report = Progress) -> C
     started = time.monotonic()
     text = generate(size.tokens, config.seed)
     with opened(config, report) as harness:
-        bench = make_bench(text, harness, config, report)
+        session = make_session(text, harness, config, report)
         catalogue = Catalogue(text, config.seed)
-        rows = tuple(measure(bench, size.grid.plant(catalogue), config.seed))
-        attacked = tuple(attack(bench, size.attacked.plant(catalogue), catalogue, config.seed))
-        trained = train_and_measure(bench, size.trained_tokens) if size.trained_tokens else Trained()
+        rows = tuple(measure(session, size.grid.plant(catalogue), config.seed))
+        attacked = tuple(attack(session, size.attacked.plant(catalogue), catalogue, config.seed))
+        trained = train_and_measure(session, size.trained_tokens) if size.trained_tokens else Trained()
     scores = (*(name for name in harness.compared_scores if _is_defined(name, rows)), ALL_TOKENS)
     evidence = Evidence(rows, attacked, trained.features, harness.method.chances)
     return Calibration(
-        about=_about(bench, config, harness, time.monotonic() - started),
+        about=_about(session, config, harness, time.monotonic() - started),
         main=harness.main,
         scores=scores,
         rows=rows,
@@ -106,13 +106,13 @@ def _is_defined(score: str, rows: Iterable[Row]) -> bool:
     return any(row.harness.get(score) is not None for row in rows)
 
 
-def _about(bench: Bench, config: Config, harness: Harness, seconds: float) -> dict[str, Any]:
+def _about(session: Session, config: Config, harness: Harness, seconds: float) -> dict[str, Any]:
     return {
         "explainer": config.explainers[0],
         "simulator": config.simulator,
         "judge": config.judge,
         "scorers": list(config.scorers),
         "seed": config.seed,
-        "tokens": int(bench.text.ids_ML.size),
+        "tokens": int(session.text.ids_ML.size),
         "seconds": round(seconds, 1),
     }

@@ -85,7 +85,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Session:
     """Holds the text and the harness that all planted features share."""
 
     text: PlantedText
@@ -124,12 +124,12 @@ def read_rules(explanation: str | None) -> tuple[Rule, ...] | None:
         return None
 
 
-def make_bench(text: PlantedText, harness: Harness, config: Config, report: Report) -> Bench:
+def make_session(text: PlantedText, harness: Harness, config: Config, report: Report) -> Session:
     """Divide the text into its explain and score half as sampling does, and draw the carriers."""
     from autointerp.sampling.given import score_side
 
     carriers = generate(CARRIER_TOKENS, config.seed, "carriers")
-    return Bench(text, score_side(given_text(text), config), harness, config, report, carriers)
+    return Session(text, score_side(given_text(text), config), harness, config, report, carriers)
 
 
 def given_text(text: PlantedText) -> GivenText:
@@ -172,40 +172,40 @@ class Grid:
         ]
 
 
-def measure(bench: Bench, planted: Sequence[Planted], seed: int) -> Iterator[Row]:
+def measure(session: Session, planted: Sequence[Planted], seed: int) -> Iterator[Row]:
     """Sample, explain and score planted features, those of one noise and amplitude at once."""
     done = 0
-    with bench.report("measuring planted features") as progress:
+    with session.report("measuring planted features") as progress:
         for _, group in groupby(planted, key=lambda one: (one.cell.noise, one.cell.amplitude)):
             together = list(group)
-            yield from _measure_group(bench, together, seed)
+            yield from _measure_group(session, together, seed)
             done += len(together)
             progress.update(done, len(planted))
 
 
-def _measure_group(bench: Bench, group: Sequence[Planted], seed: int) -> Iterator[Row]:
+def _measure_group(session: Session, group: Sequence[Planted], seed: int) -> Iterator[Row]:
     """Measure features of different concepts: each one's control is the explanation of another."""
-    held = [planted.concept.holds(bench.text) for planted in group]
+    held = [planted.concept.holds(session.text) for planted in group]
     made_MLF = np.stack(
-        [activations(planted, one, bench.text, seed) for planted, one in zip(group, held, strict=True)], axis=-1
+        [activations(planted, one, session.text, seed) for planted, one in zip(group, held, strict=True)], axis=-1
     )
-    records = bench.records(made_MLF)
+    records = session.records(made_MLF)
     kept = [index for index, record in enumerate(records) if record is not None]
     features = [record for record in records if record is not None]
-    explained = bench.harness.explain(features)
+    explained = session.harness.explain(features)
     truths = [given(group[index].concept.truth) for index in kept]
     rng = numpy_generator(seed, "mismatched concepts", group[0].key)
     others = unrelated([group[index].concept for index in kept], rng)
     mismatched = [None if other is None else explained[other].outcome for other in others]
-    results = bench.harness.score(features, explained, mismatched)
-    oracles = bench.harness.score(features, truths)
+    results = session.harness.score(features, explained, mismatched)
+    oracles = session.harness.score(features, truths)
     for index, own, other, result, oracle in zip(kept, explained, mismatched, results, oracles, strict=True):
         density = float(held[index].mean())
-        yield _row(bench, group[index], density, made_MLF[..., index], own, other, result, oracle)
+        yield _row(session, group[index], density, made_MLF[..., index], own, other, result, oracle)
 
 
 def _row(
-    bench: Bench,
+    session: Session,
     planted: Planted,
     density: float,
     made_ML: Activations,
@@ -219,7 +219,7 @@ def _row(
     says, exactly = bool(concept.rules), bool(concept.parts)
     usage = result.usage
     read = read_rules(text)
-    written = Generated(None, None) if read is None else generated(read, concept, bench.carriers, bench.config.seed)
+    written = Generated(None, None) if read is None else generated(read, concept, session.carriers, session.config.seed)
     return Row(
         family=cell.family,
         concept=concept.name,
@@ -230,12 +230,12 @@ def _row(
         amplitude=cell.amplitude,
         explanation=text,
         harness=dict(result.scores),
-        harness_all=bench.on_all(text, made_ML),
+        harness_all=session.on_all(text, made_ML),
         oracle=dict(oracle.scores) if says else {},
-        oracle_all=bench.on_all(concept.truth, made_ML) if says else None,
-        closed_form=_expected(planted, bench, made_ML) if exactly else None,
+        oracle_all=session.on_all(concept.truth, made_ML) if says else None,
+        closed_form=_expected(planted, session, made_ML) if exactly else None,
         control=dict(result.controls[MISMATCHED].scores) if MISMATCHED in result.controls else {},
-        control_all=bench.on_all(mismatched, made_ML),
+        control_all=session.on_all(mismatched, made_ML),
         named=names_first(text, concept) if cell.family == "token" else None,
         sensitivity=written.sensitivity,
         specificity=written.specificity,
@@ -244,10 +244,10 @@ def _row(
     )
 
 
-def _expected(planted: Planted, bench: Bench, made_ML: Activations) -> float:
+def _expected(planted: Planted, session: Session, made_ML: Activations) -> float:
     """Compute the closed form from the densities of the score half, where they may differ from the whole text's."""
-    score_ML = made_ML[bench.score_M]
-    right, firing = float(planted.concept.holds(bench.score_text).mean()), float((score_ML > 0).mean())
+    score_ML = made_ML[session.score_M]
+    right, firing = float(planted.concept.holds(session.score_text).mean()), float((score_ML > 0).mean())
     return closed_form(right, 1 - right / firing, planted.cell.amplitude) if right else 0.0
 
 

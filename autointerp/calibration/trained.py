@@ -25,7 +25,7 @@ from autointerp.calibration.concepts import Concept, single
 from autointerp.calibration.grammar import CATEGORIES
 from autointerp.calibration.harness import given
 from autointerp.calibration.language import LENGTH, Ids, PlantedText, category_ids, generate, vocabulary
-from autointerp.calibration.measure import ALL_TOKENS, Bench, make_bench
+from autointerp.calibration.measure import ALL_TOKENS, Session, make_session
 from autointerp.calibration.purity import COVERED, FeaturePurity, matthews
 from autointerp.config import Config
 from autointerp.records import Explanation, FeatureRecord
@@ -66,12 +66,12 @@ class Everything:
     """The features' names."""
 
 
-def train_and_measure(bench: Bench, n_tokens: int) -> Trained:
+def train_and_measure(session: Session, n_tokens: int) -> Trained:
     """Train a dictionary on the superposed model, and compare the exact model's records with the labels."""
-    agreement = measure_agreement(min(n_tokens, AGREEMENT_TOKENS), bench.config, bench.report)
-    text = generate(n_tokens, bench.config.seed, "text of the trained dictionary")
+    agreement = measure_agreement(min(n_tokens, AGREEMENT_TOKENS), session.config, session.report)
+    text = generate(n_tokens, session.config.seed, "text of the trained dictionary")
     with prepared_folder(text) as folder:
-        subject.write_superposed_model(folder / "superposed", WIDTH, bench.config.seed)
+        subject.write_superposed_model(folder / "superposed", WIDTH, session.config.seed)
         changes = {
             "subject.model": str(folder / "superposed"),
             "subject.hook_points": [subject.HOOK_POINT],
@@ -80,8 +80,8 @@ def train_and_measure(bench: Bench, n_tokens: int) -> Trained:
             "dictionaries.batch": BATCH,
             "sampling.features": round(WIDTH * float(str(RECIPE["expansion"]))),
         }
-        everything = sample_everything(folder, text, changes, bench.config, bench.report)
-    features, coverage = _measure(bench, everything)
+        everything = sample_everything(folder, text, changes, session.config, session.report)
+    features, coverage = _measure(session, everything)
     return Trained(tuple(features), coverage, agreement)
 
 
@@ -167,11 +167,11 @@ def concepts_in_reach(text: PlantedText) -> list[Concept]:
     return [concept for concept in (*tokens, *sets) if concept.holds(text).mean() >= IN_REACH]
 
 
-def _measure(bench: Bench, everything: Everything) -> tuple[list[FeaturePurity], float]:
+def _measure(session: Session, everything: Everything) -> tuple[list[FeaturePurity], float]:
     """Score the features' explanations, and compare with the purity of each."""
-    config = bench.config
+    config = session.config
     own = replace(
-        make_bench(everything.text, bench.harness, config, bench.report), carriers=bench.carriers
+        make_session(everything.text, session.harness, config, session.report), carriers=session.carriers
     )  # fmt: skip
     concepts = concepts_in_reach(everything.text)
     holds_TC = np.stack([concept.holds(everything.text).ravel() for concept in concepts], axis=-1)
@@ -180,9 +180,9 @@ def _measure(bench: Bench, everything: Everything) -> tuple[list[FeaturePurity],
     records = own.records(everything.activations_MLF)
     kept = [(index, record) for index, record in enumerate(records) if record is not None]
     best = [concepts[int(purity_FC[index].argmax())] for index, _ in kept]
-    explained = bench.harness.explain([record for _, record in kept])
-    results = bench.harness.score([record for _, record in kept], explained)
-    labelled = bench.harness.score([record for _, record in kept], [given(concept.truth) for concept in best])
+    explained = session.harness.explain([record for _, record in kept])
+    results = session.harness.score([record for _, record in kept], explained)
+    labelled = session.harness.score([record for _, record in kept], [given(concept.truth) for concept in best])
     features = []
     for (index, _), concept, one, result, label in zip(kept, best, explained, results, labelled, strict=True):
         made_ML = everything.activations_MLF[..., index]

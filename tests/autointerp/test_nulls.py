@@ -33,6 +33,7 @@ def run(planted: Path, out: Path, **changes: Any) -> autointerp.Run:
     return autointerp.run("dictionary", settings | changes, report=Silent)
 
 
+@pytest.mark.slow
 def test_runs_on_a_reset_subject_share_nothing_with_ordinary_ones(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,7 +187,7 @@ def begin_scoring(smoke: Path, out: Path) -> None:
     (out / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
 
 
-@pytest.mark.parametrize("lines", [1, 60, 200])
+@pytest.mark.parametrize("lines", [pytest.param(1, marks=pytest.mark.slow), 60, 200])
 def test_kill_and_resume(smoke: Path, tmp_path: Path, lines: int) -> None:
     """SIGKILL while scoring, a torn line on top; resumed, nothing finished is done again and all files are the same."""
     out = tmp_path / "run"
@@ -215,6 +215,7 @@ def test_kill_and_resume(smoke: Path, tmp_path: Path, lines: int) -> None:
     assert contents(out) == contents(smoke)
 
 
+@pytest.mark.slow
 def test_killed_before_sampling_is_done_leaves_no_half_run(smoke: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(

@@ -202,6 +202,7 @@ def test_the_budget_is_never_passed_and_a_new_one_continues(session: RunSession)
     assert "no price is known for" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(session: RunSession) -> None:
     session.server.configure(latency=0.2)
     process = subprocess.Popen(
