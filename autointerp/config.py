@@ -203,7 +203,7 @@ class Config(Section):
     )
     """Scorers, the main one first."""
     controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
-    """Share of features that are also scored with explanations that should know nothing of them."""
+    """Share of features that are also scored with uninformed explanations (see control_kinds)."""
     control_kinds: Annotated[tuple[ControlKind, ...], I] = ("mismatched",)
     """What the controls are. `mismatched`: the explanation of a feature of like density; `permuted`: one learnt from
     the feature's own fragments with the activations in another order; `exchanged`: the feature's own explanation with

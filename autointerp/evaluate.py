@@ -1,4 +1,4 @@
-"""Scores an explanation on held-out records, and explanations that know nothing as controls: the method on one screen.
+"""Scores an explanation on held-out records, and uninformed ones as its controls: the method on one screen.
 
 Everything here is pure: it yields requests and returns results. Who answers, and where results go, is not decided here.
 """
@@ -15,6 +15,7 @@ from autointerp.parts import Part
 from autointerp.prompting.templates import Prompt
 from autointerp.records import AnswerError, Control, Explanation, FeatureRecord, FeatureResult, Status
 from autointerp.scorers import Scored, Scorer
+from sae.common.errors import UserError
 
 OWN = "own"
 """The kind of the feature's own explanation."""
@@ -33,6 +34,7 @@ class Method:
     @staticmethod
     def of(config: Config) -> "Method":
         """Make all parts of a run. Raises UserError for an unknown one, or one that cannot do what is asked."""
+        _check_population(config)
         return Method(
             tuple(explainers.make(spec, config) for spec in config.explainers),
             tuple(scorers.make(name, config) for name in config.scorers),
@@ -63,6 +65,16 @@ class Method:
         return tuple(scorer for scorer in self.scorers if scorer.needs.explanation or main)
 
 
+def _check_population(config: Config) -> None:
+    """Raises UserError if no population is kept, but something is drawn from it."""
+    if config.sampling.population:
+        return
+    if config.sampling.score.weighted:
+        raise UserError("weighted records are drawn from the population; set sampling.score.weighted=0 as well")
+    if "exchanged" in config.control_kinds:
+        raise UserError("control_kinds=exchanged needs the words of the population; set sampling.population=200000")
+
+
 @dataclass(frozen=True)
 class Explained:
     """Holds a feature's explanation, or why there is none, and what it cost."""
@@ -79,7 +91,7 @@ def explain(feature: FeatureRecord, explainer: Explainer) -> LLMTask[Explained]:
 
 @dataclass(frozen=True)
 class Case:
-    """Holds a feature with its explanation, and explanations that should know nothing of it as its controls."""
+    """Holds a feature with its explanation, and uninformed ones as its controls."""
 
     feature: FeatureRecord
     explainer: str

@@ -30,6 +30,16 @@ class FeatureId:
     def __str__(self) -> str:
         return f"{self.dictionary}/{self.index}"
 
+    @property
+    def without_hook_point(self) -> str:
+        """Name the feature for random streams: the same choices whatever other hook points the run has."""
+        return f"{without_hook_point(self.dictionary)}/{self.index}"
+
+
+def without_hook_point(dictionary: str) -> str:
+    """Drop the hook point from the name of a dictionary of a run at several: `pca@blocks.0.hook_mlp_out` is `pca`."""
+    return dictionary.partition("@")[0]
+
 
 @dataclass(frozen=True)
 class ActivationRecord:
@@ -116,7 +126,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Control:
-    """Holds a feature's scores with an explanation that should know nothing of it."""
+    """Holds a feature's scores with an uninformed explanation, by which it should not be predicted."""
 
     scores: Mapping[str, float | None]
     errors: Mapping[str, str] = field(default_factory=dict)
@@ -136,7 +146,7 @@ class FeatureResult:
     scores: Mapping[str, float | None]
     """Scores by name; None if a score is undefined, as the correlation with a constant truth is, and 0 if it failed."""
     controls: Mapping[str, Control] = field(default_factory=dict)
-    """The same scores of explanations that should know nothing of the feature, by kind: see `calibration.controls`."""
+    """The same scores of uninformed explanations, by kind: see `calibration.controls`."""
     error: str | None = None
     """The main scorer's entry in `errors`."""
     usage: Mapping[str, int | float | None] = field(default_factory=dict)

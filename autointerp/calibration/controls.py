@@ -1,4 +1,4 @@
-"""Makes the explanations of the controls: explanations that should know nothing of the feature they are scored on.
+"""Makes the uninformed explanations of the controls: none was written from where the feature is active.
 
 Each keeps something that an uninformed explanation could profit from: another feature's text of like density, the
 feature's own fragments, or how common its words are.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from autointerp.population import PopulationText
 from autointerp.prompting import rules
 from autointerp.prompting.rules import Rule
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, without_hook_point
 from sae.common.seeds import numpy_generator
 
 LIKE_DENSITY = 10
@@ -27,7 +27,7 @@ def with_controls(features: Sequence[FeatureRecord], seed: int, share: float) ->
     """Return the indices of the features that get controls: a random share of each dictionary's."""
     indices: set[int] = set()
     for dictionary, own in by_dictionary(features).items():
-        rng = numpy_generator(seed, "features with controls", _name(dictionary))
+        rng = numpy_generator(seed, "features with controls", without_hook_point(dictionary))
         indices |= {own[number] for number in rng.permutation(len(own))[: round(share * len(own))].tolist()}
     return frozenset(indices)
 
@@ -39,7 +39,7 @@ def mismatched_features(features: Sequence[FeatureRecord], seed: int) -> list[in
     """
     others: list[int | None] = [None] * len(features)
     for dictionary, own in by_dictionary(features).items():
-        rng = numpy_generator(seed, "mismatched explanations", _name(dictionary))
+        rng = numpy_generator(seed, "mismatched explanations", without_hook_point(dictionary))
         own.sort(key=lambda index: features[index].density)
         n_groups = max(1, len(own) // LIKE_DENSITY)
         for group in (part.tolist() for part in np.array_split(np.array(own), n_groups)):
@@ -56,11 +56,6 @@ def by_dictionary(features: Sequence[FeatureRecord]) -> dict[str, list[int]]:
     return groups
 
 
-def _name(dictionary: str) -> str:
-    """Drop the hook point from a name: the same choices whatever other hook points the run has."""
-    return dictionary.partition("@")[0]
-
-
 def derangement(n: int, rng: np.random.Generator) -> list[int | None]:
     """Draw for each of n items another one, as one random cycle through all; None if there is no other."""
     if n < 2:
@@ -74,7 +69,7 @@ def derangement(n: int, rng: np.random.Generator) -> list[int | None]:
 
 def permuted(feature: FeatureRecord, seed: int) -> FeatureRecord:
     """Return the feature with the activations of each explain record in another order: its text says nothing of it."""
-    rng = numpy_generator(seed, "permuted activations", f"{_name(feature.id.dictionary)}/{feature.id.index}")
+    rng = numpy_generator(seed, "permuted activations", feature.id.without_hook_point)
 
     def shuffle(record: ActivationRecord) -> ActivationRecord:
         order = rng.permutation(len(record.activations)).tolist()
@@ -94,8 +89,7 @@ class WordExchange:
 
     def exchanged(self, explanation: Explanation, feature: FeatureRecord, seed: int) -> Explanation:
         """Exchange the tokens that rules name, or every word of prose."""
-        name = f"{_name(feature.id.dictionary)}/{feature.id.index}"
-        rng = numpy_generator(seed, "exchanged words", name)
+        rng = numpy_generator(seed, "exchanged words", feature.id.without_hook_point)
         try:
             learnt = rules.from_text(explanation.text)
         except AnswerError:

@@ -48,7 +48,7 @@ def main_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def _main_table(rows: Sequence[Row]) -> Table:
-    """Make the table of the main score: how far is it above what explanations get that know nothing?"""
+    """Make the table of the main score: how far is it above what uninformed explanations get?"""
     labels = _labels(rows)
     controls = {name: column for name, column in CONTROLS.items() if any(row[column] is not None for row in rows)}
     lines = [

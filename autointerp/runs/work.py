@@ -182,10 +182,9 @@ class Work:
 
     @cached_property
     def _words(self) -> WordExchange:
-        """The words of the population; a config with `exchanged` has one."""
+        """The words of the population: without one, `exchanged` is refused when the method is made."""
         population = self._features[0].population
-        if population is None:
-            raise UserError("control_kinds=exchanged needs a population; set sampling.population=200000")
+        assert population is not None
         return WordExchange(population.text)
 
     @property

@@ -56,9 +56,7 @@ class Vocabulary:
 
     def others(self, promoted: tuple[str, ...], feature: FeatureId) -> tuple[str, ...]:
         """Draw as many tokens as are promoted from the rest of the vocabulary, uniformly and without repetition."""
-        # By the name without its hook point: the same tokens whatever other hook points the run has.
-        name = feature.dictionary.partition("@")[0]
-        rng = numpy_generator(self.seed, "unpromoted tokens", f"{name}/{feature.index}")
+        rng = numpy_generator(self.seed, "unpromoted tokens", feature.without_hook_point)
         drawn = rng.choice(len(self._texts), min(2 * len(promoted), len(self._texts)), replace=False).tolist()
         others = [self._texts[index] for index in drawn if self._texts[index] not in promoted]
         return tuple(others[: len(promoted)])

@@ -34,9 +34,7 @@ def with_weighted(feature: FeatureRecord, config: Config) -> FeatureRecord:
         return feature
     predicted_ML = predict_text(control_rules(feature.explain), population.text)
     probability_M = inclusion_probabilities(sizes(population, predicted_ML), n)
-    # By the name without its hook point: the same draw whatever other hook points the run has.
-    name = feature.id.dictionary.partition("@")[0]
-    rng = numpy_generator(config.seed, "weighted records", f"{name}/{feature.id.index}")
+    rng = numpy_generator(config.seed, "weighted records", feature.id.without_hook_point)
     acts_ML = population.acts_ML
     drawn = [
         ActivationRecord(

@@ -67,7 +67,7 @@ class ArtifactCache:
         return folder
 
     def reset(self, model: str, seed: int) -> Path:
-        """Return a Hugging Face directory of a model with its weights drawn anew, made if it is not there yet.
+        """Return a Hugging Face directory of a model with newly drawn weights, made if it is not there yet.
 
         Raises UserError if nothing loadable has that name.
         """

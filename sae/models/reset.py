@@ -1,4 +1,4 @@
-"""Draws a subject's weights anew: the same architecture and tokenizer, and nothing of what was learnt.
+"""Draws new weights for a subject: the same architecture and tokenizer, and nothing of what was learnt.
 
 A dictionary trained on such a subject is a null: what explains its features is the text and the architecture, not what
 the model has learnt. Source: Heap et al. 2025, "Sparse Autoencoders Can Interpret Randomly Initialized Transformers"

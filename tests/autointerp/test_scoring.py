@@ -1,15 +1,19 @@
 """Scores against scipy, statistics against scipy and hand computations."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from autointerp import config
 from autointerp.calibration import controls
+from autointerp.evaluate import Method
 from autointerp.records import ActivationRecord, Simulation, Source
 from autointerp.scorers import agreement, simulation
 from autointerp.statistics import intervals
+from sae.common.errors import UserError
 
 RNG = np.random.default_rng(0)
 
@@ -173,3 +177,17 @@ def test_auroc_is_the_share_of_pairs_in_order(seed: int) -> None:
     assert agreement.auroc(positive, negative) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12, rel=0)
     assert agreement.auroc([], negative) is None
     assert agreement.auroc(positive, []) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "set sampling.score.weighted=0 as well"),
+        ({"sampling.score.weighted": 0}, "control_kinds=exchanged needs the words of the population"),
+    ],
+)
+def test_what_needs_a_population_is_refused_before_anything_slow(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Method.of(config.load("demo", {"sampling.population": 0} | changes))
+    without = {"sampling.population": 0, "sampling.score.weighted": 0, "control_kinds": ["mismatched"]}
+    assert next(iter(Method.of(config.load("demo", without)).chances)) == "simulation/top_and_random"
