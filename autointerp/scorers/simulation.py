@@ -57,7 +57,8 @@ class SimulationScorer(Scorer):
         weighted = {"weighted"} if has_population and not self._is_exact else set[str]()
         self._sources = frozenset[str]().union(weighted, *self._slices.values())
         if not self.chances:
-            raise UserError("simulation has no records to score; set sampling.score.weighted=10")
+            remedy = "weighted=10" if config.sampling.population else "random=5"
+            raise UserError(f"simulation has no records to score; set sampling.score.{remedy}")
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature on the population, and by every slice of its score records."""

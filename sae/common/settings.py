@@ -191,6 +191,8 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
         return f"{before}{about['error']}"
     if problem["type"] == "missing":
         return f"{location.name} is required"
+    if problem["type"] == "tuple_type":
+        return f"{before}write a list: [{_short(problem['input'])}]"
     return f"{before}{problem['msg'].lower()} (got {_short(problem['input'])})"
 
 

@@ -45,6 +45,11 @@ RUNTIME: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_one_value_where_a_list_belongs_is_refused_in_plain_words() -> None:
+    with pytest.raises(UserError, match=r"control_kinds: write a list: \['permuted'\]"):
+        config.load("demo", {"control_kinds": "permuted"})
+
+
 def test_every_field_has_exactly_one_role() -> None:
     roles = field_roles(Config)
     identity = {name for name, role in roles.items() if role is Role.IDENTITY}

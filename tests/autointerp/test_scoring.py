@@ -189,5 +189,9 @@ def test_auroc_is_the_share_of_pairs_in_order(seed: int) -> None:
 def test_what_needs_a_population_is_refused_before_anything_slow(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Method.of(config.load("demo", {"sampling.population": 0} | changes))
+    nothing = {"sampling.population": 0, "control_kinds": ["mismatched"]}
+    nothing |= {f"sampling.score.{source}": 0 for source in ("weighted", "top", "random")}
+    with pytest.raises(UserError, match=r"set sampling\.score\.random=5"):
+        Method.of(config.load("demo", nothing))
     without = {"sampling.population": 0, "sampling.score.weighted": 0, "control_kinds": ["mismatched"]}
     assert next(iter(Method.of(config.load("demo", without)).chances)) == "simulation/top_and_random"
