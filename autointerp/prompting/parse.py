@@ -7,6 +7,7 @@ of a re-typed token, a code fence around the whole answer, and quotes around a w
 import json
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -139,7 +140,7 @@ def expected_at(
 
 def _slot(number: Number, starts: Sequence[int], tokens: Sequence[TokenLogprobs]) -> dict[str, float]:
     """Return the alternatives to a number: tokens that differ from the one it begins in by the number alone."""
-    index = max(i for i, start in enumerate(starts) if start <= number.start)
+    index = bisect_right(starts, number.start) - 1
     item = tokens[index]
     head = item.token[: number.start - starts[index]]
     tail = item.token[number.start - starts[index] + len(number.text) :]
