@@ -22,8 +22,9 @@ from autointerp.prompting.predict_text import predict_text
 from autointerp.records import ActivationRecord, FeatureRecord
 from sae.common.seeds import numpy_generator
 
-UNIFORM = 0.3
-"""Share of the probability that is the same for all fragments. From .15 to .5 the error changes by a tenth."""
+UNIFORM = 0.5
+"""Share of the probability that is the same for all fragments. From .15 to .5 the error changes by a tenth; the bias
+for sparse features falls by a quarter."""
 Floats = NDArray[np.float64]
 
 
