@@ -23,6 +23,8 @@ from sae.common.errors import UserError
 from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
 
 SCHEMA_VERSION = 4
+RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIVATIONS, "features.parquet")
+"""What sampling writes, in this order; the population is not always there."""
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),

@@ -24,7 +24,18 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(folder: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", ROOT]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder / "dist",
+        ROOT,
+    ]
     subprocess.run(build, check=True)
     (wheel,) = (folder / "dist").glob("autointerp-*.whl")
     make_environment(folder / "env")

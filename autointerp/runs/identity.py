@@ -12,8 +12,10 @@ from autointerp.evaluate import Method
 from autointerp.llm import specs
 from sae.common.files import sha256_of, sha256_of_path
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Changes whenever the same config would give other numbers; part of every run's identity."""
+OF_RECORDS = ("seed", "subject", "corpus", "dictionaries", "sampling")
+"""The parts of the config that sampling reads."""
 PACKAGES = (
     "autointerp", "anthropic", "numpy", "openai", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens",
     "transformers",
@@ -39,6 +41,13 @@ def identify(config: Config, method: Method, contents: dict[str, Any]) -> str:
         "prompts": sorted(method.prompts),
     }
     return sha256_of([canonical(parts).encode()])
+
+
+def identify_records(config: Config, contents: dict[str, Any]) -> str:
+    """Return the hash of everything that changes a run's records, which no language model does."""
+    fields = {name: value for name, value in config.identity_fields().items() if name.split(".")[0] in OF_RECORDS}
+    inputs = {name: value for name, value in contents.items() if name != "judges"}
+    return sha256_of([canonical({"protocol": PROTOCOL_VERSION, "config": fields, "inputs": inputs}).encode()])
 
 
 def describe(config: Config, method: Method, contents: dict[str, Any], identity: str) -> dict[str, Any]:

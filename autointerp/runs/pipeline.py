@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,10 +15,9 @@ from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
 from autointerp.runs.plan import Plan, make_plan
+from autointerp.runs.records import records_of
 from autointerp.runs.work import Offline, Resolver, Work
-from autointerp.sampling import sample
 from autointerp.store import RunFolder
-from sae.common.errors import UserError
 from sae.common.files import alone
 from sae.common.progress import Report
 from sae.common.settings import cache_folder
@@ -79,20 +77,6 @@ def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
 def folder_of(plan: Plan) -> RunFolder:
     """Return the run's folder: the one the user names, else runs/NAME-IDENTITY here."""
     return RunFolder(Path(plan.config.runtime.out or f"runs/{plan.config.name}-{plan.identity[:8]}"))
-
-
-def records_of(folder: RunFolder, plan: Plan, report: Report) -> Sequence[FeatureRecord]:
-    """Read the records, or draw them; the run folder is made only once they exist."""
-    if folder.is_sampled:
-        features = folder.read_features()
-        if plan.config.sampling.population and any(feature.population is None for feature in features):
-            raise UserError(f"{folder.path} lacks its population; the same command with another --out starts over")
-        return features
-    drawn = sample(plan, cache_folder("autointerp"), report)
-    dictionaries = [asdict(summary) for summary in drawn.dictionaries]
-    folder.begin(plan.about | {"sampling": drawn.facts, "dictionaries": dictionaries})
-    folder.write_features(drawn.features)
-    return drawn.features
 
 
 def score(

@@ -63,6 +63,11 @@ class Plan:
     """The hash of all that changes the run's results."""
 
     @property
+    def records_identity(self) -> str:
+        """The hash of all that changes the run's records."""
+        return identity.identify_records(self.config, self.contents)
+
+    @property
     def trainings(self) -> tuple[TrainingText, ...]:
         """The trainings on this corpus, whose held-out text is what may be sampled."""
         known = [planned.training for planned in self.dictionaries]

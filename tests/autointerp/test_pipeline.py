@@ -17,7 +17,7 @@ import pytest
 import autointerp as package
 from autointerp.records import AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
-from autointerp.store import RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
+from autointerp.store import RECORD_FILES, RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
@@ -154,10 +154,42 @@ def test_the_leaderboard_is_what_the_results_say(smoke: Path) -> None:
         assert row["ci_low"] <= row["mean"] <= row["ci_high"]
 
 
-def test_same_seed_same_bytes(smoke: Path, tmp_path: Path) -> None:
-    done = autointerp("run", "smoke", "--out", "again", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def again(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, the smoke run again, sampled anew, and the `cache` of it, which shares what was trained."""
+    folder = tmp_path_factory.mktemp("again")
+    (folder / "cache").mkdir()
+    for made in ("dictionaries", "subjects", "tokens"):
+        (folder / "cache" / made).symlink_to(Path(os.environ["AUTOINTERP_CACHE"], made))
+    run_beside(folder, "run")
+    return folder
+
+
+def run_beside(folder: Path, out: str, *flags: str) -> str:
+    done = autointerp(
+        "run", "smoke", "--out", out, *flags, cwd=folder, environment={"AUTOINTERP_CACHE": str(folder / "cache")}
+    )
     assert done.returncode == 0, done.stderr
-    assert contents(tmp_path / "again") == contents(smoke)
+    return done.stderr
+
+
+def test_same_seed_same_bytes(smoke: Path, again: Path) -> None:
+    assert contents(again / "run") == contents(smoke)
+
+
+def test_records_are_sampled_once(again: Path) -> None:
+    """For other explainers and scorers; as soon as a file of the first run is not as it was, they are sampled anew."""
+    drawn = {name: (again / "run" / name).read_bytes() for name in RECORD_FILES}
+    shown = run_beside(again, "explained", "--explainer", "rules-2")
+    assert f"records: those of {again / 'run'}, which has the same" in shown
+    assert "sampling" not in shown.replace("dictionaries and sampling", "")
+    for key in ("sampling", "dictionaries"):
+        first, second = (json.loads((again / name / "run.json").read_text())[key] for name in ("run", "explained"))
+        assert first == second
+    (again / "run" / "records.parquet").write_bytes(b"other")
+    assert "sampling 6 dictionaries" in run_beside(again, "anew", "--explainer", "rules-3")
+    for out in ("explained", "anew"):
+        assert {name: (again / out / name).read_bytes() for name in RECORD_FILES} == drawn
 
 
 def test_a_finished_run_is_only_opened(smoke: Path, tmp_path: Path) -> None:

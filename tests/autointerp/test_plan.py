@@ -37,6 +37,26 @@ def planned(folder: Path, *paths: str, **changes: Any) -> plans.Plan:
     return make_plan(config.load("smoke", settings))
 
 
+def test_records_depend_on_what_is_sampled_and_on_no_judge(tmp_path: Path) -> None:
+    first, second = (saved(tmp_path, name) for name in ("one", "two"))
+
+    def identity(*paths: str, **changes: Any) -> str:
+        return planned(tmp_path, *paths, **changes).records_identity
+
+    plain = identity(first)
+    asked: list[dict[str, Any]] = [
+        {"explainers": ["rules-1", "anthropic/m"], "simulator": "openai/m"},
+        {"scorers": ["detection"], "controls": 0.5, "runtime.fail_on_error": 0.5},
+    ]
+    assert {identity(first, **changes) for changes in asked} == {plain}
+    others: list[dict[str, Any]] = [
+        {"seed": 1}, {"sampling.features": 3}, {"sampling.score.weighted": 9}, {"corpus.context": 32},
+        {"subject.model": "gpt2-medium"}, {"subject.prepend_bos": True}, {"dictionaries.baselines": ["neurons"]},
+    ]  # fmt: skip
+    drawn = [identity(first, second), *(identity(first, **changes) for changes in others)]
+    assert len({plain, *drawn}) == 1 + len(drawn)
+
+
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [([{}], {}), ([NONE, {}], {}), ([CENTRED], CENTRED["processing"]), ([{}, CENTRED, CENTRED], CENTRED["processing"])],
