@@ -136,7 +136,9 @@ def draw_picture(lines: dict[str, list[tuple[int, float, float]]], path: Path) -
     for panel, column, title in zip(figure.subplots(1, 2), (1, 2), ("bias", "root mean square error"), strict=True):
         for name, rows in lines.items():
             panel.plot([row[0] for row in rows], [row[column] for row in rows], "o-", label=name, markersize=3)
-        panel.set(title=f"{title} of the population score", xlabel="weighted records k", xscale="log")
+        panel.set(title=f"population score: {title}", xlabel="weighted records k", xscale="log")
+        panel.set_xticks(COUNTS, [str(k) for k in COUNTS])
+        panel.minorticks_off()
         panel.axhline(0, color="#cccccc", linewidth=0.8)
     panel.legend(fontsize=7, frameon=False)
     figure.tight_layout()
