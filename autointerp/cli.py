@@ -1,5 +1,6 @@
 """Defines the command line: parses, calls the function of the same name, prints. Imports nothing heavy at the top."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ class PartOption(click.Option):
     help="A language model (below), or one of {explainers}; rules-5 writes at most 5 rules. Replaces the config's.",
 )
 @click.option(
+    "--explanations",
+    metavar="FILE",
+    help="Score these (CSV, JSON, JSONL: dictionary, feature, text); no baselines unless --baselines names some.",
+)
+@click.option(
     "--simulator",
     cls=PartOption,
     metavar="SPEC",
@@ -116,6 +122,7 @@ class PartOption(click.Option):
     help="Some of {scorers}; the first is the main one.",
 )
 @click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
+@click.option("--feature-ids", metavar="LIST|FILE", help="These features of the dictionaries, such as 0,5,17.")
 @click.option("--seed", type=int, metavar="N", help="Seed of all random choices; default: the config's.")
 @click.option(
     "--set",
@@ -198,11 +205,27 @@ def _changes(flags: dict[str, Any]) -> dict[str, Any]:
     changes = {FLAGS[name]: value for name, value in given.items() if name in FLAGS}
     if "explainer" in given:
         changes["explainers"] = [given["explainer"]]
+    if "explanations" in given:
+        changes |= {"explainers": [f"file:{given['explanations']}"], "dictionaries.baselines": []}
+    if "feature_ids" in given:
+        numbers = _numbers(given["feature_ids"])
+        changes = {"sampling.features": len(numbers)} | changes | {"sampling.feature_ids": {"": numbers}}
     for flag, field in (("baselines", "dictionaries.baselines"), ("scorers", "scorers")):
         if flag in given:
             names = [name.strip() for name in given[flag].split(",")]
             changes[field] = [name for name in names if name not in ("", "none")]
     return changes
+
+
+def _numbers(given: str) -> list[int]:
+    """Read a list of numbers, or a file of them. Raises UserError if it is neither."""
+    from sae.common.errors import UserError
+
+    words = re.split(r"[\s,]+", (Path(given).read_text("utf-8") if Path(given).is_file() else given).strip())
+    if not all(word.isdecimal() for word in words):
+        wrong = next(word for word in words if not word.isdecimal())
+        raise UserError(f"--feature-ids: {wrong[:40]!r} is neither a file nor a whole number; write 0,5,17 or a file")
+    return sorted({int(word) for word in words})
 
 
 OUTPUT = click.Path(dir_okay=False, path_type=Path)

@@ -118,6 +118,9 @@ class Sampling(Section):
 
     features: Annotated[int, I, Field(gt=0)] = 100
     """Features of each dictionary, drawn from those that are active often enough."""
+    feature_ids: Annotated[dict[str, tuple[Annotated[int, Field(ge=0)], ...]], I] = Field(default_factory=dict)
+    """Features that may be drawn, by the name of their dictionary; "" stands for every trained dictionary. Where none
+    are listed, all may be drawn."""
     tokens: Annotated[int | None, I, Field(gt=0)] = None
     """Held-out tokens, by document, that records are drawn from; null: all of them."""
     fragment: Annotated[int, I, Field(gt=1)] = 64
@@ -191,8 +194,8 @@ class Config(Section):
     dictionaries: Dictionaries = Dictionaries()
     sampling: Sampling = Sampling()
     explainers: Annotated[tuple[str, ...], I, Field(min_length=1)] = ("rules-5",)
-    """Explainers, the main one first: `rules-N` (at most N rules), `rules-unlimited`, `token-table`, or the spec of a
-    language model, such as anthropic/MODEL."""
+    """Explainers, the main one first: `rules-N` (at most N rules), `rules-unlimited`, `token-table`, `file:PATH`
+    (explanations that are there already), or the spec of a language model, such as anthropic/MODEL."""
     simulator: Annotated[str, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
     judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None

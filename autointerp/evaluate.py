@@ -51,6 +51,16 @@ class Method:
         return list(dict.fromkeys(model for part in self._parts for model in part.models))
 
     @property
+    def contents(self) -> dict[str, str]:
+        """The hash of every file that a part reads."""
+        return {name: digest for part in self._parts for name, digest in part.contents.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the parts, a line each."""
+        return tuple(dict.fromkeys(note for part in self._parts for note in part.notes))
+
+    @property
     def _parts(self) -> list[Part]:
         return [*self.explainers, *self.scorers]
 

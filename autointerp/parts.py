@@ -36,6 +36,10 @@ class Part:
     default and one of I, C, R: `texts: Annotated[int, I] = 5`."""
     prompts: tuple[Prompt, ...] = ()
     """The prompts it uses; run.json keeps their texts, and a changed prompt is another run."""
+    contents: Mapping[str, str] = {}
+    """The hash of each file it reads, by the config's name of it."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of what it reads, a line each."""
     models: tuple[str, ...] = ()
     """The models it calls: model specs, or `embedding/NAME` for sentence embeddings. Keys and prices are checked before
     a run starts."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from autointerp.population import Population
+
+T = TypeVar("T")
 
 Source = Literal["top", "quantile", "importance", "random", "inactive", "weighted"]
 Status = Literal["ok", "undefined", "failed", "error"]
@@ -39,6 +41,16 @@ class FeatureId:
 def without_hook_point(dictionary: str) -> str:
     """Drop the hook point from the name of a dictionary of a run at several: `pca@blocks.0.hook_mlp_out` is `pca`."""
     return dictionary.partition("@")[0]
+
+
+ANY = ""
+"""Stands for every trained dictionary, or for a run's only dictionary, where things are listed by dictionary."""
+
+
+def entry_of(by_dictionary: Mapping[str, T], dictionary: str) -> T | None:
+    """Return what is listed for a dictionary: under its name, its name without the hook point, or ANY."""
+    names = (dictionary, without_hook_point(dictionary), ANY)
+    return next((by_dictionary[name] for name in names if name in by_dictionary), None)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ called `language_model`, as the spec of a model. Importing this loads nothing he
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from autointerp.llm import specs
@@ -32,6 +33,10 @@ class Explainer(Part, ABC):
     name: str
     forms: ClassVar[str]
     """How a config writes it, for errors."""
+    learns: ClassVar[bool] = True
+    """Whether it sees the records, so that one may ask what it makes of permuted ones."""
+    candidates: Mapping[str, tuple[int, ...]] = {}
+    """The features that it can explain, by dictionary (see `entry_of`); empty: all."""
 
     @classmethod
     def of(cls, spec: str, config: Config) -> Explainer:
@@ -51,13 +56,15 @@ class Explainer(Part, ABC):
 EXPLAINERS: Registry[type[Explainer]] = Registry(
     "explainer",
     "autointerp.explainers",
-    order=("rules", "token_table", LANGUAGE_MODEL),
-    shared=("best_of", "settings"),
+    order=("rules", "token_table", "file", LANGUAGE_MODEL),
+    shared=("best_of", "readers", "settings"),
 )
 
 
 def make(spec: str, config: Config) -> Explainer:
     """Make a run's explainer from its spec. Raises UserError if the spec has no known form."""
+    if spec.partition(":")[0] == "file":
+        return EXPLAINERS.get("file").of(spec, config)
     if specs.is_spec(spec):
         return EXPLAINERS.get(LANGUAGE_MODEL).of(spec, config)
     for name in (spec, spec.replace("-", "_"), spec.partition("-")[0]):

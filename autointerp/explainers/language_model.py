@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from autointerp import judges, simulators
+from autointerp import simulators
 from autointerp.explainers import EXPLAINERS, LANGUAGE_MODEL, Explainer
 from autointerp.explainers.best_of import BestOf
+from autointerp.explainers.readers import refuse_readers_of_rules
 from autointerp.explainers.settings import ExplanationSettings
 from autointerp.llm import specs
 from autointerp.llm.ask import ask
 from autointerp.llm.types import Completion, LLMTask, Request
 from autointerp.prompting import parse, render, templates
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord
-from autointerp.scorers import SCORERS
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class LanguageModelExplainer(Explainer):
         """
         settings = config.section(ExplanationSettings)
         specs.refuse_temperature(specs.parse(spec), settings.temperature, "explanation.temperature")
-        _refuse_readers_of_rules(spec, config, settings.candidates > 1)
+        refuse_readers_of_rules(spec, config, settings.candidates > 1)
         if settings.candidates == 1:
             return cls(spec, config)
         if specs.is_free(spec) and not settings.temperature:
@@ -112,24 +112,6 @@ class LanguageModelExplainer(Explainer):
             "silent": [write(record.tokens) for record in silent] if self._settings.contrast else [],
             "promoted": ", ".join(map(repr, promoted)) if self._settings.logits else "",
         }
-
-
-def _refuse_readers_of_rules(spec: str, config: Config, chooses: bool) -> None:
-    """Raise UserError if the simulator or the judge would have to read this explainer's prose but reads only rules.
-
-    Args:
-        chooses: whether the simulator chooses among candidates.
-    """
-    needs = [SCORERS.get(name).needs for name in config.scorers]
-    simulated = chooses or any(need.simulator for need in needs)
-    judged = any(need.judge and need.explanation for need in needs)
-    judge = judges.spec_of(config)
-    for reader, name, is_needed, part_of in (
-        ("simulator", config.simulator, simulated, lambda: simulators.part_of(config)),
-        ("judge", judge, judged, lambda: judges.part_of(judge)),
-    ):
-        if is_needed and not part_of().reads_prose:
-            raise UserError(f"explainer {spec} writes prose, which the {reader} `{name}` cannot read; give --{reader}")
 
 
 def _one_line(tokens: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ def identify(config: Config, method: Method, contents: dict[str, Any]) -> str:
 def identify_records(config: Config, contents: dict[str, Any]) -> str:
     """Return the hash of everything that changes a run's records, which no language model does."""
     fields = {name: value for name, value in config.identity_fields().items() if name.split(".")[0] in OF_RECORDS}
-    inputs = {name: value for name, value in contents.items() if name != "judges"}
+    inputs = {name: value for name, value in contents.items() if name not in ("judges", "files")}
     return sha256_of([canonical({"protocol": PROTOCOL_VERSION, "config": fields, "inputs": inputs}).encode()])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from autointerp.config import Config
 from autointerp.evaluate import Method
+from autointerp.records import entry_of
 from autointerp.runs import identity
 from sae.baselines.registry import BASELINES, base_and_k
 from sae.common.errors import UserError
@@ -81,7 +82,7 @@ class Plan:
         if silent:
             names = ", ".join(silent)
             notes.append(f"{names}: the text that it was trained on is not known, so sampled text may be among it")
-        return tuple(notes)
+        return (*notes, *self.method.notes)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -103,6 +104,7 @@ def make_plan(config: Config) -> Plan:
     )
     config = _with_hook_points(config, dictionaries)
     _check_names(config, headers)
+    config = _with_candidates(config, method, headers)
     text = Text(str(config.corpus.source), config.corpus.context, config.corpus.max_tokens)
     processing = dict(_agreed(headers, "processing", None) or {})
     contents = {
@@ -111,6 +113,7 @@ def make_plan(config: Config) -> Plan:
         "hook_points": list(config.subject.hook_points),
         "dictionaries": [[planned.header.name, planned.content, list(planned.reads)] for planned in dictionaries],
         "processing": processing,
+        "files": method.contents,
     } | identity.contents_of_models(method)
     return Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
 
@@ -126,6 +129,29 @@ def _resolved(config: Config, headers: Sequence[Header]) -> Config:
             "corpus": corpus.model_copy(update={"source": corpus.source or _training_corpus(headers) or STDLIB}),
         }
     )
+
+
+def _with_candidates(config: Config, method: Method, headers: Sequence[Header]) -> Config:
+    """Draw only features that every explainer can explain.
+
+    Raises UserError if one explains no feature of some dictionary.
+    """
+    limits = [explainer for explainer in method.explainers if explainer.candidates]
+    if not limits:
+        return config
+    names = [header.name for header in headers] + [recipe.label for recipe in config.dictionaries.train]
+    allowed: dict[str, tuple[int, ...]] = dict(config.sampling.feature_ids)
+    for explainer in limits:
+        for name in (*names, *config.dictionaries.baselines):
+            known = entry_of(explainer.candidates, name)
+            if known is None:
+                raise UserError(f"{explainer.name} explains no feature of {name}; leave {name} out (--baselines LIST)")
+            given = entry_of(allowed, name)
+            allowed[name] = tuple(sorted(set(known) & set(known if given is None else given)))
+            if not allowed[name]:
+                raise UserError(f"{explainer.name} explains no feature of {name} that sampling.feature_ids lists")
+    sampling = config.sampling.model_copy(update={"feature_ids": allowed})
+    return config.model_copy(update={"sampling": sampling})
 
 
 def _training_corpus(headers: Sequence[Header]) -> str | None:

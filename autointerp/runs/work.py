@@ -178,7 +178,9 @@ class Work:
     def _has(self, kind: str, key: Key) -> bool:
         """Tell whether an explanation gets a control of a kind that is made for the main explainer only."""
         index, name = key
-        return kind in self._kinds and index in self._controlled and name == self._method.explainers[0].name
+        main = self._method.explainers[0]
+        made = kind in self._kinds and (main.learns or kind != "permuted")
+        return made and index in self._controlled and name == main.name
 
     @cached_property
     def _words(self) -> WordExchange:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from autointerp.config import Config
+from autointerp.records import ANY, entry_of
 from autointerp.sampling.dictionaries import Measured
 from autointerp.sampling.fragments import SIDES, Fragments, make_fragments
 from autointerp.sampling.prepare import Prepared
@@ -56,11 +57,12 @@ class Selection:
 def select(prepared: Prepared, config: Config, report: Report) -> Selection:
     """Choose `sampling.features` live features of every dictionary and the fragments of their records.
 
-    Features are taken in a seeded random order of all features; one that is active on too few fragments of either side
-    is counted and passed over. Raises UserError if the text gives no dictionary any feature.
+    Features are taken in a seeded random order of all features, or of those that may be drawn; one that is active on
+    too few fragments of either side is counted and passed over. Raises UserError if the text gives no dictionary any
+    feature, or a feature that may be drawn does not exist.
     """
     fragments = make_fragments(prepared, config)
-    queues = [_order(measured, config.seed) for measured in prepared.dictionaries]
+    queues = [_order(measured, config, len(prepared.dictionaries) == 1) for measured in prepared.dictionaries]
     taken: list[list[SelectedFeature]] = [[] for _ in queues]
     passed = [[0, 0, 0] for _ in queues]
     while pending := [i for i, queue in enumerate(queues) if len(queue) and len(taken[i]) < config.sampling.features]:
@@ -82,10 +84,18 @@ def select(prepared: Prepared, config: Config, report: Report) -> Selection:
     return Selection(fragments, tuple(selected))
 
 
-def _order(measured: Measured, seed: int) -> Tensor:
-    dictionary = measured.dictionary
-    generator = torch_generator(seed, "order of features", measured.key, *dictionary.reads)
-    return torch.randperm(dictionary.n_features, generator=generator)
+def _order(measured: Measured, config: Config, is_only: bool) -> Tensor:
+    dictionary, listed = measured.dictionary, dict(config.sampling.feature_ids)
+    if dictionary.kind != "sae" and not is_only:
+        listed.pop(ANY, None)
+    generator = torch_generator(config.seed, "order of features", measured.key, *dictionary.reads)
+    order_F = torch.randperm(dictionary.n_features, generator=generator)
+    allowed = entry_of(listed, dictionary.name)
+    if allowed is None:
+        return order_F
+    if max(allowed) >= dictionary.n_features:
+        raise UserError(f"{dictionary.name} has features 0 to {dictionary.n_features - 1}, and no {max(allowed)}")
+    return order_F[torch.isin(order_F, torch.tensor(allowed))]
 
 
 def joined(acts: Mapping[str, Tensor], dictionary: Dictionary) -> Tensor:

@@ -25,7 +25,7 @@ OTHER: dict[str, Any] = {
     "dictionaries.fit_vectors": 9, "sampling.features": 7, "sampling.tokens": 7, "sampling.fragment": 7,
     "explainers": ["rules-2"], "simulator": "other", "judge": "openai/m", "scorers": ["detection"], "controls": 0.5,
     "control_kinds": ["permuted"],
-    "sampling.score.weighted": 3, "sampling.population": 1000,
+    "sampling.feature_ids": {"": [1, 2]}, "sampling.score.weighted": 3, "sampling.population": 1000,
     "explanation.style": "highlighted", "explanation.contrast": True, "explanation.logits": True,
     "explanation.candidates": 3, "explanation.max_words": 7, "explanation.max_tokens": 7,
     "explanation.temperature": 0.5, "simulation.method": "text", "simulation.top_logprobs": 7, "simulation.samples": 7,

@@ -1,0 +1,122 @@
+"""Explanations from files: an earlier run's score as they did there, other tools' columns are read, mistakes named."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+import autointerp as package
+from autointerp.prompting import templates
+from autointerp.prompting.rules import PROMPT
+from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
+
+NOTHING = templates.load(PROMPT).values["nothing"]
+PLAIN = [word for setting in PLANTED_SETTINGS for word in ("--set", setting)]
+
+
+def run(planted: Path, folder: Path, *flags: object) -> tuple[int, str, package.Run | None]:
+    """A run of the planted dictionary without baselines."""
+    done = autointerp(
+        "run", "dictionary", "--dictionary", planted / "dictionary", "--corpus", planted / "corpus.jsonl", *PLAIN,
+        "--out", folder / "run", *flags, cwd=folder,
+    )  # fmt: skip
+    return done.returncode, done.stderr, package.open_run(folder / "run") if done.returncode == 0 else None
+
+
+def rules(word: str) -> str:
+    return f'Active on the token "{word}" (10.0).'
+
+
+@pytest.fixture(scope="module")
+def learnt(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> package.Run:
+    _, _, done = run(planted, tmp_path_factory.mktemp("learnt"), "--explainer", "rules-2", "--baselines", "neurons")
+    assert done is not None
+    return done
+
+
+def test_an_earlier_runs_explanations_score_as_they_did_there(
+    learnt: package.Run, planted: Path, tmp_path: Path
+) -> None:
+    known = learnt.results.query("explainer == 'rules-2'")
+    known[["dictionary", "feature", "explanation"]].to_csv(tmp_path / "known.csv", index=False)
+    _, _, done = run(planted, tmp_path, "--explanations", tmp_path / "known.csv", "--baselines", "neurons")
+    assert done is not None
+    keys = ["dictionary", "feature"]
+    first, second = (table.set_index(keys).sort_index() for table in (known, done.results))
+    assert list(first.index) == list(second.index)
+    for column in ("explanation", "simulation/population", "simulation/top_and_random", "status"):
+        assert first[column].equals(second[column]), column
+    assert set(done.results.explainer) == {f"file:{tmp_path / 'known.csv'}"}
+
+
+def test_neuronpedias_export_is_read_and_only_its_features_are_sampled(planted: Path, tmp_path: Path) -> None:
+    rows = [
+        {"modelId": "m", "layer": "0-x", "index": str(i), "description": rules(WORDS[i]), "typeName": "t"}
+        for i in (6, 2, 5)
+    ]
+    rows.append(rows[0] | {"description": "another one"})
+    with gzip.open(tmp_path / "batch-0.jsonl.gz", "wt") as file:
+        file.write("\n".join(map(json.dumps, rows)))
+    code, shown, done = run(planted, tmp_path, "--explanations", tmp_path / "batch-0.jsonl.gz")
+    assert done is not None, shown
+    assert list(done.results.feature) == [2, 5, 6]
+    assert list(done.results["simulation/top_and_random"]) == pytest.approx([1.0, 1.0, 1.0])
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
+    assert any("1 rows explain a feature again" in note for note in notes), notes
+    assert code == 0
+
+
+def test_listed_features_are_sampled(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("7\n3, 0\n")
+    _, shown, done = run(
+        planted, tmp_path, "--feature-ids", "ids.txt", "--baselines", "random", "--explainer", "rules-1"
+    )
+    assert done is not None, shown
+    by_name = done.results.groupby("dictionary").feature.agg(list)
+    assert by_name.pop("random") != [0, 3, 7]
+    assert list(by_name) == [[0, 3, 7]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        (
+            "x.csv",
+            "dictionary,feature\nplanted,1\n",
+            "has no column text or explanation or description; it has dictionary",
+        ),
+        ("x.csv", "feature,text\none,t\n", "row 1: the feature is 'one', not a whole number"),
+        ("x.csv", "feature,text\n1,a\n2,\n", "row 2: the explanation is empty"),
+        ("x.csv", "feature,text\n", "holds no explanation"),
+        ("x.csv", "", "is not CSV"),
+        ("x.jsonl", "{\n", "is not JSONL"),
+        ("x.json", "[1, 2]", "has no column feature"),
+        ("x.csv.gz", "feature,text\n1,a\n", "cannot read explanations from"),
+        ("x.txt", "", "give .csv, .json or .jsonl"),
+        ("x.csv", "feature,text\n1,Fires on red words\n", "writes prose, which the simulator `rules` cannot read"),
+        ("x.csv", 'feature,text\n900,"Active on the token ""red"" (10.0)."\n', "has features 0 to 7, and no 900"),
+        (
+            "x.csv",
+            'dictionary,feature,text\na,1,"Active on the token ""a"" (1.0)."\nb,1,"Active on the token ""b"" (1.0)."\n',
+            "no feature of",
+        ),
+    ],
+    ids=str,
+)
+def test_a_wrong_file_is_one_line(name: str, text: str, line: str, planted: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    code, shown, _ = run(planted, tmp_path, "--explanations", tmp_path / name)
+    assert (code, shown.strip().count("\n")) == (2, 0), shown
+    assert line in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_list_of_features_is_one_line(planted: Path, tmp_path: Path) -> None:
+    for given, line in (
+        ("1,x", "'x' is neither a file nor a whole number"),
+        ("1,99", "has features 0 to 7, and no 99"),
+    ):
+        code, shown, _ = run(planted, tmp_path, "--feature-ids", given, "--baselines", "none")
+        assert (code, shown.strip().count("\n")) == (2, 0), shown
+        assert line in shown
