@@ -92,6 +92,9 @@ class LiveResolver:
         parts = [cost, f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
         parts += [f"{tally.retries:,} retries"] if tally.retries else []
         parts += [f"{tally.failures:,} failed"] if tally.failures else []
+        if tally.uncounted:
+            most = f"${tally.uncounted_usd:.4f} of it at most"
+            parts += [f"{most} for {tally.uncounted:,} calls whose tokens nobody counted"]
         parts += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", self.client.waiting()]
         return ", ".join(filter(None, parts))
 

@@ -223,9 +223,23 @@ def test_waits_are_at_least_what_the_server_asks(
     assert clock.now == 1060
     clock.waits.clear()
     fake.configure(retry_after=10_000)
-    (answer,) = Run(tmp_path)(*requests(GPT, 1, sample=7, temperature=0.5))
-    assert isinstance(answer, Failure), "nobody waits for hours: call_seconds is 600"
-    assert clock.now < 1060 + 600
+    answers = Run(tmp_path)(*requests(GPT, 20, sample=7, temperature=0.5))
+    assert {type(answer) for answer in answers} == {UserError}, "nobody waits for hours: call_seconds is 600"
+    for stated in map(str, answers):
+        assert "asks to wait 2.8 h, longer than runtime.call_seconds=600" in stated
+        assert "the same command goes on from the cache" in stated
+        assert "\n" not in stated
+    assert clock.now < 1060 + 1, "the endpoint was closed"
+
+
+def test_an_endpoint_is_never_closed_longer_than_a_call_may_take(
+    fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.configure(faults={"429-after": 1}, retry_after=500)
+    clock = Clock(monkeypatch)
+    answers = Run(tmp_path, tries=2)(*requests(GPT, 30))
+    assert {type(answer) for answer in answers} == {Failure}
+    assert max(clock.waits) <= 500 + 1
 
 
 def test_waits_double_with_jitter(fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
