@@ -116,7 +116,8 @@ class BatchRounds:
         answers: dict[Question, Answer] = {}
         missing: dict[str, dict[str, Request]] = {}
         live: list[Question] = []
-        for question in dict.fromkeys(questions):
+        prepared = {question: self._client.settings.prepared(question) for question in questions}
+        for question in dict.fromkeys(prepared.values()):
             key = self._key(question)
             known = self._client.known(key)
             if known is not None:
@@ -132,7 +133,8 @@ class BatchRounds:
         )
         for outcomes, requests in zip(batches, missing.values(), strict=True):
             answers |= {requests[key]: self._answer(requests[key], outcome) for key, outcome in outcomes.items()}
-        return answers | dict(zip(live, replies, strict=True))
+        answers |= dict(zip(live, replies, strict=True))
+        return {question: answers[each] for question, each in prepared.items()}
 
     def _key(self, question: Question) -> str:
         return key_of(canonical(question, self._provider_of(question).fingerprint))

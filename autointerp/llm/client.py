@@ -12,6 +12,7 @@ import tenacity
 
 from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache, canonical, is_clean, key_of
+from autointerp.llm.efforts import AS_IT_IS, RequestSettings
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import Prices
@@ -85,7 +86,14 @@ class Client:
         budget: Budget,
         retry_policy: RetryPolicy,
         limits: Limits,
+        settings: RequestSettings = AS_IT_IS,
     ) -> None:
+        """Make a client.
+
+        Args:
+            settings: what is filled into every request.
+        """
+        self.settings = settings
         self.tally = Tally()
         self.waits = Waits()
         self.cache, self.prices, self.budget = cache, prices, budget
@@ -96,6 +104,7 @@ class Client:
 
     async def answer(self, question: Question) -> Answer:
         """Answer a question. Raises UserError for what stops every call, and when the budget is reached."""
+        question = self.settings.prepared(question)
         form = canonical(question, self._provider_of(question).fingerprint)
         key = key_of(form)
         known = self.known(key)
@@ -112,6 +121,10 @@ class Client:
     def waiting(self) -> str:
         """Say what is waited for and for how long, if no call is in flight."""
         return self.waits.note(self._limits)
+
+    def takes_schema(self, question: Question) -> bool:
+        """Return whether the question's model has taken every JSON schema so far."""
+        return self._provider_of(question).takes_schema
 
     def known(self, key: str) -> Completion | Vectors | None:
         """Look an answer up in the cache."""
@@ -148,7 +161,7 @@ class Client:
         return answer
 
     async def fresh(self, question: Question, retry_policy: RetryPolicy) -> Answer:
-        """Answer a question by a call, whatever the cache holds, and without keeping the answer.
+        """Answer a question as it is by a call, whatever the cache holds, and without keeping the answer.
 
         Raises the last CallError, BudgetReached, and UserError if the run has been stopped.
         """

@@ -10,10 +10,13 @@ import re
 
 from autointerp.llm import specs
 from autointerp.llm.providers import PROVIDERS
+from autointerp.llm.types import Request
 
 PIECE = re.compile(r"(?:[^\s\w]| )?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s")
 LONGEST_PIECE = 10
 """Bytes that one token may still cover."""
+TURN_FRAME, ANSWER_FRAME = 4, 3
+"""Tokens around each turn, and before the answer (OpenAI's cookbook: 3 and the role's name, and 3)."""
 BYTES_PER_TOKEN = {True: 6, False: 3}
 """Bytes per token of longer pieces: if all ASCII, else."""
 
@@ -25,6 +28,13 @@ def estimate(text: str, model: str | None = None) -> int:
         return count
     spec = specs.parse(model)
     return round(count * PROVIDERS.get(spec.provider).token_factor(spec.model))
+
+
+def of_request(request: Request) -> int:
+    """Estimate the tokens of a whole prompt: its turns, their frames, and the schema that the model is shown."""
+    texts = [message.content for message in request.messages] + ([request.schema] if request.schema else [])
+    frames = 0 if request.slots else TURN_FRAME * len(request.messages) + ANSWER_FRAME
+    return sum(estimate(text, request.model) for text in texts) + frames
 
 
 def _tokens(piece: str) -> int:

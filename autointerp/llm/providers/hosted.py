@@ -1,13 +1,14 @@
 """Shares what providers behind an official SDK need: a key, an address, a concurrency limit, errors as CallErrors."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import aiohttp
 
 from autointerp.llm import faults, keys
+from autointerp.llm.efforts import merged
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers import PROVIDERS, Provider
@@ -83,13 +84,3 @@ class HostedProvider(Provider):
 def with_extra(body: dict[str, Any], request: Request) -> dict[str, Any]:
     """Return a request's body with its further fields; objects are merged, other values replaced."""
     return merged(body, json.loads(request.extra)) if request.extra else body
-
-
-def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two JSON objects as one; where both have an object, it is merged, and else the second's value holds."""
-    return {
-        name: merged(first[name], value)
-        if isinstance(value, Mapping) and isinstance(first.get(name), Mapping)
-        else value
-        for name, value in {**first, **second}.items()
-    }

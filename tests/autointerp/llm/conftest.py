@@ -21,7 +21,7 @@ JUDGED = (
     "--features", "3", "--baselines", "neurons,pca", "--set", "sampling.score.inactive=5",
     "--set", "runtime.first_wait=0.001",
     "--set", "explanation.max_tokens=100", "--set", "simulation.reasoning_tokens=0",
-    "--set", "judgement.reasoning_tokens=0",
+    "--set", "judgement.reasoning_tokens=0", "--no-check",
 )  # fmt: skip
 """A run of about 240 calls: 9 features, 10 simulations and 2 or 3 detections each, and as many as control."""
 

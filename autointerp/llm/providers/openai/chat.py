@@ -119,8 +119,6 @@ class CompatibleProvider(ChatProvider):
     def __init__(self, spec: ModelSpec, seconds: float, limits: Limits) -> None:
         with keys.without_openai_variables():
             super().__init__(spec, seconds, limits)
-        self.takes_schema = True
-        """Whether no request was rejected for its schema so far."""
 
     async def complete(self, request: Request) -> Completion:
         """Make one attempt; if it is rejected with a schema but not without, leave schemas out from then on."""
