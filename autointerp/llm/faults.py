@@ -94,7 +94,7 @@ def broken(spec: ModelSpec, secret: SecretStr, what: str | Exception, was_sent: 
         was_sent: whether the request can have reached the model.
     """
     if isinstance(what, Exception):
-        what = f"{type(what).__name__}: {cause_of(what)}"
+        what = cause_of(what)
     return CallError("transient", f"{spec.text}: {one_line(redact(what, secret))}", may_cost=was_sent)
 
 
@@ -107,13 +107,16 @@ def chain_of(error: BaseException) -> list[BaseException]:
 
 
 def cause_of(error: Exception) -> str:
-    """Name the first cause of an exception in a few words, such as "connection refused"."""
-    first = chain_of(error)[-1]
-    if isinstance(first, ConnectionError) and first.errno:
-        return os.strerror(first.errno).lower()
-    if isinstance(first, socket.gaierror):
-        return f"no address for this host ({str(first.strerror).lower()})"
-    return str(first) or type(first).__name__
+    """Name the cause of an exception in a few words, such as "connection refused"."""
+    for each in reversed(chain_of(error)):
+        if isinstance(each, ConnectionError) and each.errno:
+            return os.strerror(each.errno).lower()
+        if isinstance(each, socket.gaierror):
+            return f"no address for this host ({str(each.strerror).lower()})"
+    first: BaseException = error
+    while first.__cause__:
+        first = first.__cause__
+    return f"{type(error).__name__}: {first}" if str(first) else f"{type(error).__name__}: {type(first).__name__}"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

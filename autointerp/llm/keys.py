@@ -38,11 +38,10 @@ def redact(text: str, secret: SecretStr) -> str:
 def redact_error(error: BaseException, secret: SecretStr) -> None:
     """Take the key out of an exception's texts, in place: an SDK's message repeats what the server said."""
     error.args = tuple(redact(item, secret) if isinstance(item, str) else item for item in error.args)
-    for name in ("message", "body"):
-        value = getattr(error, name, None)
+    for name, value in list(vars(error).items()):
         if isinstance(value, str):
             setattr(error, name, redact(value, secret))
-        elif value is not None and secret.get_secret_value() in repr(value):
+        elif isinstance(value, dict | list) and secret.get_secret_value() in repr(value):
             setattr(error, name, None)
 
 

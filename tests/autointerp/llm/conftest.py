@@ -43,6 +43,15 @@ def server() -> Iterator[FakeApis]:
         yield running
 
 
+@pytest.fixture
+def judged(server: FakeApis, monkeypatch: pytest.MonkeyPatch) -> FakeApis:
+    for variable, value in (("ANTHROPIC_BASE_URL", server.url), ("OPENAI_BASE_URL", server.openai_url)):
+        monkeypatch.setenv(variable, value)
+    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
+        monkeypatch.setenv(variable, KEY)
+    return server
+
+
 class RunSession:
     """Runs of one config against one server, each from the sampled records, in its own folder and cache."""
 

@@ -39,6 +39,7 @@ async def answering(reply: Callable[[str], bytes]) -> AsyncIterator[str]:
 def http(body: bytes, status: int = 200, *headers: bytes) -> bytes:
     """An HTTP response."""
     head = [b"HTTP/1.1 %d Status" % status, b"content-length: %d" % len(body), b"content-type: application/json"]
+    head.append(b"connection: close")
     return b"\r\n".join([*head, *headers]) + b"\r\n\r\n" + body
 
 

@@ -238,9 +238,9 @@ WHOLE: dict[str, Any] = {
     "answer",
     [
         {}, [], "so", None, 7, WHOLE | {"choices": [], "content": [{}]}, WHOLE | {"choices": None, "content": None},
-        WHOLE | {"choices": [{"finish_reason": "stop", "message": None}], "usage": None},
-        WHOLE | {"choices": [{"finish_reason": "stop", "message": "so"}], "usage": "1"},
-        WHOLE | {"choices": [None], "usage": []},
+        WHOLE | {"choices": [{"finish_reason": "stop", "message": None}], "content": [None]},
+        WHOLE | {"choices": [{"finish_reason": "stop", "message": "so"}], "content": [{"type": "text", "text": 7}]},
+        WHOLE | {"choices": [None], "content": 7},
     ],
 )  # fmt: skip
 def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: FakeApis) -> None:
