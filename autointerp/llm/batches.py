@@ -238,7 +238,7 @@ class BatchRounds:
     def _keep(self, key: str, request: Request, outcome: Outcome) -> None:
         self._client.tally.calls += 1
         if isinstance(outcome, Completion):
-            self._client.tally.paid += self._client.prices.with_cost(request.model, outcome.usage)
+            self._client.charge(request, outcome)
             if is_clean(outcome):
                 form = canonical(request, self._provider_of(request).fingerprint)
                 self._client.cache.put(key, form, outcome)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -18,45 +17,13 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import Prices
 from autointerp.llm.providers import Provider
 from autointerp.llm.reading import without_thinking
+from autointerp.llm.retries import Deadline, RetryPolicy, awaiting, is_worth_another_try, wait_before
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Failure, Question, Usage, Vectors
 from autointerp.llm.waits import Waits, duration
 from sae.common.errors import UserError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-LONGEST_WAIT = 60.0
-"""Seconds between tries, unless the provider asks for more."""
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """Sets how often and for how long one call is tried.
-
-    Waiting for a permit of the endpoint does not count: a long queue is no reason to give up.
-    """
-
-    tries: int = 8
-    """The most attempts."""
-    call_seconds: float = 600.0
-    """The most seconds for all attempts and the waits between them."""
-    attempt_seconds: float = 120.0
-    """The most seconds for one attempt."""
-    first_wait: float = 1.0
-    """Mean seconds before the second attempt; the wait doubles from there."""
-
-
-class Deadline:
-    """Tells when one call is given up."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        return self._at - time.monotonic()
-
-    def extend(self, seconds: float) -> None:
-        self._at += seconds
 
 
 @dataclass
@@ -193,15 +160,15 @@ class Client:
 
     async def _retrying(self, attempt: Callable[[], Awaitable[T]], ends: Deadline, retry_policy: RetryPolicy) -> T:
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_is_worth_another_try),
+            retry=tenacity.retry_if_exception(is_worth_another_try),
             stop=lambda state: state.attempt_number >= retry_policy.tries or state.upcoming_sleep >= ends.left,
-            wait=lambda state: _wait(state, retry_policy.first_wait),
+            wait=lambda state: wait_before(state, retry_policy.first_wait),
             before=lambda state: self._note_try(ends),
             before_sleep=lambda state: self._note_retry(ends, state),
             reraise=True,
         )
         try:
-            return await retrying(_awaiting(lambda: self._within_patience(attempt)))
+            return await retrying(awaiting(lambda: self._within_patience(attempt)))
         finally:
             self._note_try(ends)  # if it was cancelled before its next try
 
@@ -213,7 +180,7 @@ class Client:
             return await attempt()
         except CallError as error:
             patience = self._retry_policy.call_seconds
-            if not _is_worth_another_try(error) or (error.retry_after or 0.0) <= patience:
+            if not is_worth_another_try(error) or (error.retry_after or 0.0) <= patience:
                 raise
             asked = f"{error}; the provider asks to wait {duration(error.retry_after or 0.0)}"
             advice = "everything is kept; after that time the same command goes on from the cache"
@@ -231,7 +198,7 @@ class Client:
         cost: float | None = 0.0
         try:
             answer = await self._sent(question, deadline, queued)
-            cost = self._charge(question, answer, bound)
+            cost = self.charge(question, answer)
         except CallError as error:
             cost = self._charge_unanswered(bound) if error.may_cost else 0.0
             raise
@@ -262,7 +229,7 @@ class Client:
             limit.succeeded()
             return answer
 
-    def _charge(self, question: Question, answer: Answer, bound: float | None) -> float | None:
+    def charge(self, question: Question, answer: Answer) -> float | None:
         """Count what an answer costs, and return it in USD."""
         usage = self.prices.with_cost(question.model, answer.usage)
         self.tally.paid += usage
@@ -285,28 +252,6 @@ class Client:
         self.tally.retries += 1
         self.waits.retries[call] = time.monotonic() + state.upcoming_sleep
         log.info("retry in %.1f s: %s", state.upcoming_sleep, state.outcome and state.outcome.exception())
-
-
-def _wait(state: tenacity.RetryCallState, first_wait: float) -> float:
-    """Return the seconds to wait: exponential with full jitter, and at least what the provider asks for."""
-    mean = min(LONGEST_WAIT, first_wait * 2 ** (state.attempt_number - 1))
-    error = state.outcome.exception() if state.outcome else None
-    least = error.retry_after if isinstance(error, CallError) else None
-    # The jitter decides when a call is made, never what it says: results do not depend on it.
-    return (least or 0.0) + random.uniform(0, 2 * mean)
-
-
-def _is_worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, CallError) and error.kind in ("transient", "rate_limit")
-
-
-def _awaiting(attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """Make a coroutine function: tenacity does not await what a plain function, such as a lambda, returns."""
-
-    async def awaited() -> T:
-        return await attempt()
-
-    return awaited
 
 
 async def _call(provider: Provider, question: Question) -> Answer:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autointerp.llm import specs
-from autointerp.llm.client import Client, RetryPolicy
+from autointerp.llm.client import Client
 from autointerp.llm.efforts import RequestSettings, manner_of
 from autointerp.llm.faults import CallError
+from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Question, Request
 from autointerp.llm.uses import Use, probe
 from sae.common.errors import UserError
 
-PATIENCE = RetryPolicy(tries=3, call_seconds=9.0, attempt_seconds=8.0, first_wait=0.3)
+PATIENCE = RetryPolicy(tries=3, call_seconds=9.0, first_wait=0.3)
 """A dead server is known to be one within 10 seconds."""
 OUT_OF_TOKENS = "model output limit was reached"
 """In OpenAI's refusal where a thinking model has no token left for its answer: it is alive, and was asked rightly."""
@@ -45,7 +46,7 @@ async def _has_what_is_needed(client: Client, use: Use) -> bool:
         if plain is None:
             return False
         error = plain
-    raise UserError(f"{error}; nothing has been sampled or asked yet (--no-check leaves this check out)")
+    raise UserError(f"{error}; nothing has been asked yet (`run --no-check` leaves this check out)")
 
 
 async def _refusal(client: Client, request: Question) -> CallError | None:

@@ -13,12 +13,13 @@ from autointerp.llm import specs
 from autointerp.llm.ask import Ended, step
 from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache
-from autointerp.llm.client import Client, RetryPolicy, Tally
+from autointerp.llm.client import Client, Tally
 from autointerp.llm.efforts import AS_IT_IS, RequestSettings
 from autointerp.llm.limits import Limits
 from autointerp.llm.preflight import Abilities, abilities_of, require_answers
 from autointerp.llm.pricing import load_prices
 from autointerp.llm.providers import PROVIDERS, Provider
+from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Answer, LLMTask, Question
 from autointerp.llm.uses import Use
 from sae.common.errors import UserError

@@ -44,6 +44,17 @@ def server() -> Iterator[FakeApis]:
 
 
 @pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
+    """A server without a script of ours, and the environment that leads to it."""
+    with FakeApis() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        yield server
+
+
+@pytest.fixture
 def judged(server: FakeApis, monkeypatch: pytest.MonkeyPatch) -> FakeApis:
     for variable, value in (("ANTHROPIC_BASE_URL", server.url), ("OPENAI_BASE_URL", server.openai_url)):
         monkeypatch.setenv(variable, value)

@@ -12,12 +12,13 @@ import pytest
 from autointerp.config import Runtime
 from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache, canonical, is_clean
-from autointerp.llm.client import Client, RetryPolicy
+from autointerp.llm.client import Client
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import load_prices
 from autointerp.llm.providers.batches import Outcome, Progress
 from autointerp.llm.resolver import make_provider
+from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Answer, Completion, Failure, Message, Request
 from autointerp.prompting import parse
 from autointerp.records import AnswerError
