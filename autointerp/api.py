@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.llm.cache import AnswerCache
     from autointerp.llm.estimate import Estimator
+    from autointerp.llm.preflight import Abilities
     from autointerp.records import FeatureRecord
     from autointerp.store import RunFolder
     from sae.common.progress import Report
@@ -132,6 +133,16 @@ def estimate(
     from sae.common.progress import Progress
 
     return pipeline.estimate(_changed(config, changes, out), report or Progress)
+
+
+def check(config: str | Config = "judged", changes: Mapping[str, Any] | None = None) -> list[Abilities]:
+    """Ask each model of an API that a config names for a few single tokens, and say what it can do.
+
+    Takes the config and the changes of `run`. Raises UserError if a model does not answer, in one line with the cause.
+    """
+    from autointerp.runs import pipeline
+
+    return pipeline.abilities(_changed(config, changes, None))
 
 
 def _changed(config: str | Config, changes: Mapping[str, Any] | None, out: str | Path | None) -> Config:

@@ -38,6 +38,7 @@ def main() -> None:
     autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
     autointerp calibrate                    what each score says of features whose truth is known
+    autointerp check [CONFIG]               whether the language models answer, and what they can do
     autointerp config [SECTION]             every setting with its meaning and default
     autointerp cache info                   the stored answers of language models
     """
@@ -141,6 +142,14 @@ class PartOption(click.Option):
     help="Stop when a larger share of the results are errors; default: 0.05.",
 )
 @click.option(
+    "--no-check",
+    "check",
+    flag_value=False,
+    type=bool,
+    default=None,
+    help="Do not ask each model for one token before anything slow starts.",
+)
+@click.option(
     "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
 )
 def run(
@@ -195,6 +204,7 @@ FLAGS = {
     "max_cost": "runtime.max_cost",
     "fail_on_error": "runtime.fail_on_error",
     "batch": "runtime.batch",
+    "check": "runtime.check",
 }
 """The config field behind each plain flag."""
 
@@ -246,6 +256,33 @@ def show_settings(section: str) -> None:
     from autointerp.reference import settings_yaml
 
     click.echo(settings_yaml(Config(), section), nl=False)
+
+
+@main.command(cls=AsksModels)
+@click.argument("config", required=False, default="judged")
+@click.option("--explainer", metavar="SPEC", help="As for run; default: the config's.")
+@click.option("--simulator", metavar="SPEC", help="As for run; default: the config's.")
+@click.option("--judge", metavar="SPEC", help="As for run; default: the config's, else the simulator.")
+@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could cost more than is left.")
+def check(config: str, **flags: Any) -> None:
+    """Ask the models of a config's APIs for a few single tokens, and print what each can do.
+
+    CONFIG is a YAML file or the name of a shipped one; default: judged. For each model: whether it answers to a JSON
+    schema, gives log-probabilities, echoes a prompt with its log-probabilities, and takes each effort. "-" means that
+    its API has no such thing. No answer is kept.
+    """
+    from autointerp import api
+    from sae.common.tables import Table, print_tables
+
+    found = api.check(config, _changes(flags))
+    if not found:
+        click.echo("this config asks no model of an API; next: autointerp run")
+        return
+    levels = list(found[0].efforts)
+    names = ["model", "schema", "log-probabilities", "echo", *(f"effort {level}" for level in levels)]
+    rows = [[item.model, item.schema, item.logprobs, item.echo, *item.efforts.values()] for item in found]
+    print_tables([Table(names, rows)])
+    click.echo("\nnext: autointerp run --dry-run")
 
 
 @main.command()

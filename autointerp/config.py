@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_model
 
 from autointerp import judges
 from autointerp.explainers import EXPLAINERS
@@ -148,6 +148,29 @@ def _known_judge(spec: str) -> str:
     return spec
 
 
+def _level(value: object) -> object:
+    """Read YAML's `off`, which is a false, as the word."""
+    return "off" if value is False else value
+
+
+Level = Annotated[Literal["default", "off", "low", "medium", "high"], BeforeValidator(_level)]
+
+
+class Effort(Section):
+    """Says how much models think before they answer: `off`, `low`, `medium`, `high`; `default`: nothing is sent.
+
+    null: off where the model can stop thinking, else the least that it can; nothing is sent to a model that
+    autointerp/llm/efforts.yaml does not list.
+    """
+
+    explaining: Annotated[Level | None, I] = "default"
+    """Thinking of explainers."""
+    simulating: Annotated[Level | None, I] = None
+    """Thinking of the simulator."""
+    judging: Annotated[Level | None, I] = None
+    """Thinking of the judge."""
+
+
 class Runtime(Section):
     """Sets what changes no result: speed, limits, money, and where files lie."""
 
@@ -175,6 +198,8 @@ class Runtime(Section):
     """Send calls through the providers' batch APIs, at half price and within a day."""
     poll_seconds: Annotated[float, R, Field(gt=0)] = 30
     """Seconds between two looks at a provider's batch."""
+    check: Annotated[bool, R] = True
+    """Ask each model of an API for one token before anything slow starts."""
     prices: Annotated[str | None, R] = None
     """A YAML file with prices of your own, which override the shipped ones; null: only the shipped ones."""
 
@@ -201,6 +226,10 @@ class Config(Section):
     judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None
     """Answers the questions of detection, fuzzing, intruder and logits: `rules`, or the spec of a language model; null:
     the simulator."""
+    effort: Effort = Effort()
+    extra_body: Annotated[dict[str, dict[str, Any]], I] = Field(default_factory=dict)
+    """Further fields of the requests to a model of an API, by its spec; they override all others:
+    {anthropic/MODEL: {service_tier: standard_only}}."""
     scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1)] = (
         "simulation",
     )

@@ -12,6 +12,7 @@ from autointerp.evaluate import Case, Explained, Method
 from autointerp.llm.types import LLMTask, T, Usage
 from autointerp.prompting import rules, templates
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
+from autointerp.runs.requests import refusing_logprobs, request_settings, without_logprobs
 from autointerp.runs.work import Offline, Resolver
 from autointerp.scorers import SCORERS
 from sae.common.errors import UserError
@@ -81,8 +82,10 @@ def opened(config: Config, report: Report) -> Iterator[Harness]:
         return
     from autointerp.llm.resolver import LiveResolver
 
-    with LiveResolver(method.models, config.runtime, cache_folder("autointerp")) as resolver:
-        yield Harness(method, resolver, report)
+    settings = request_settings(config)
+    with LiveResolver(method.models, config.runtime, cache_folder("autointerp"), settings) as resolver:
+        refusing = refusing_logprobs(config, resolver)
+        yield Harness(Method.of(without_logprobs(config, refusing)) if refusing else method, resolver, report)
 
 
 def available_scorers(config: Config) -> tuple[str, ...]:

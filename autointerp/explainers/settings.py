@@ -24,4 +24,4 @@ class ExplanationSettings(Section):
     max_tokens: Annotated[int, I, Field(gt=0)] = 2000
     """Tokens that an answer may have; models that think before they answer need room for it."""
     temperature: Annotated[float | None, I, Field(ge=0)] = None
-    """Sampling temperature; null: the provider's default (a model in this process: 0)."""
+    """Sampling temperature; null: 0 where the API takes one (several candidates: the provider's default)."""

@@ -34,7 +34,7 @@ class JudgementSettings(Section):
     reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
     """Tokens added to the answer's limit, for models that think before they answer."""
     temperature: Annotated[float | None, I, Field(ge=0)] = None
-    """Sampling temperature; null: the provider's default (a model in this process: 0)."""
+    """Sampling temperature; null: 0 where the API takes one."""
 
 
 class LanguageModelJudge(Judge):

@@ -116,7 +116,8 @@ class BatchRounds:
         answers: dict[Question, Answer] = {}
         missing: dict[str, dict[str, Request]] = {}
         live: list[Question] = []
-        for question in dict.fromkeys(questions):
+        prepared = {question: self._client.settings.prepared(question) for question in questions}
+        for question in dict.fromkeys(prepared.values()):
             key = self._key(question)
             known = self._client.known(key)
             if known is not None:
@@ -132,7 +133,8 @@ class BatchRounds:
         )
         for outcomes, requests in zip(batches, missing.values(), strict=True):
             answers |= {requests[key]: self._answer(requests[key], outcome) for key, outcome in outcomes.items()}
-        return answers | dict(zip(live, replies, strict=True))
+        answers |= dict(zip(live, replies, strict=True))
+        return {question: answers[each] for question, each in prepared.items()}
 
     def _key(self, question: Question) -> str:
         return key_of(canonical(question, self._provider_of(question).fingerprint))
@@ -236,7 +238,7 @@ class BatchRounds:
     def _keep(self, key: str, request: Request, outcome: Outcome) -> None:
         self._client.tally.calls += 1
         if isinstance(outcome, Completion):
-            self._client.tally.paid += self._client.prices.with_cost(request.model, outcome.usage)
+            self._client.charge(request, outcome)
             if is_clean(outcome):
                 form = canonical(request, self._provider_of(request).fingerprint)
                 self._client.cache.put(key, form, outcome)

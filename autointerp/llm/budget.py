@@ -39,7 +39,7 @@ class Budget:
         return amount
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Replace a reservation by what the call did cost; 0 if it brought no answer."""
+        """Replace a reservation by what the call did cost, or can have cost at most if nobody counted."""
         left = self._reserved - reserved
         self._reserved = left if left > 1e-12 else 0.0  # no residue of rounding: `reserve` tests for nothing reserved
         self.spent += cost or 0.0

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -12,49 +11,19 @@ import tenacity
 
 from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache, canonical, is_clean, key_of
+from autointerp.llm.efforts import AS_IT_IS, RequestSettings
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import Prices
 from autointerp.llm.providers import Provider
+from autointerp.llm.reading import without_thinking
+from autointerp.llm.retries import Deadline, RetryPolicy, awaiting, is_worth_another_try, wait_before
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Failure, Question, Usage, Vectors
-from autointerp.llm.waits import Waits
+from autointerp.llm.waits import Waits, duration
 from sae.common.errors import UserError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-LONGEST_WAIT = 60.0
-"""Seconds between tries, unless the provider asks for more."""
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """Sets how often and for how long one call is tried.
-
-    Waiting for a permit of the endpoint does not count: a long queue is no reason to give up.
-    """
-
-    tries: int = 8
-    """The most attempts."""
-    call_seconds: float = 600.0
-    """The most seconds for all attempts and the waits between them."""
-    attempt_seconds: float = 120.0
-    """The most seconds for one attempt."""
-    first_wait: float = 1.0
-    """Mean seconds before the second attempt; the wait doubles from there."""
-
-
-class Deadline:
-    """Tells when one call is given up."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        return self._at - time.monotonic()
-
-    def extend(self, seconds: float) -> None:
-        self._at += seconds
 
 
 @dataclass
@@ -67,6 +36,10 @@ class Tally:
     failures: int = 0
     paid: Usage = field(default_factory=Usage)
     """Usage of the answers that this invocation paid for."""
+    uncounted: int = 0
+    """Attempts whose tokens no server counted: sent without an answer (a timeout, a dropped connection), or answered
+    without a usage. Each is charged with the most that it can have cost, which is in `uncounted_usd`."""
+    uncounted_usd: float = 0.0
 
 
 class Client:
@@ -80,7 +53,14 @@ class Client:
         budget: Budget,
         retry_policy: RetryPolicy,
         limits: Limits,
+        settings: RequestSettings = AS_IT_IS,
     ) -> None:
+        """Make a client.
+
+        Args:
+            settings: what is filled into every request.
+        """
+        self.settings = settings
         self.tally = Tally()
         self.waits = Waits()
         self.cache, self.prices, self.budget = cache, prices, budget
@@ -91,6 +71,7 @@ class Client:
 
     async def answer(self, question: Question) -> Answer:
         """Answer a question. Raises UserError for what stops every call, and when the budget is reached."""
+        question = self.settings.prepared(question)
         form = canonical(question, self._provider_of(question).fingerprint)
         key = key_of(form)
         known = self.known(key)
@@ -108,12 +89,17 @@ class Client:
         """Say what is waited for and for how long, if no call is in flight."""
         return self.waits.note(self._limits)
 
+    def takes_schema(self, question: Question) -> bool:
+        """Return whether the question's model has taken every JSON schema so far."""
+        return self._provider_of(question).takes_schema
+
     def known(self, key: str) -> Completion | Vectors | None:
         """Look an answer up in the cache."""
         return self.cache.get(key)
 
     def priced(self, question: Question, answer: Answer) -> Answer:
-        """Return the answer with its cost at the prices in force."""
+        """Return the answer as a task reads it: without the model's thinking, with its cost at the prices in force."""
+        answer = without_thinking(answer)
         return replace(answer, usage=self.prices.with_cost(question.model, answer.usage))
 
     def _forget(self, key: str, ended: asyncio.Future[Answer]) -> None:
@@ -136,18 +122,18 @@ class Client:
 
     async def _obtain(self, question: Question, key: str, form: dict[str, Any]) -> Answer:
         """Pay for an answer and keep it."""
-        bound = self.prices.bound(question)
-        reserved = await self.budget.reserve(bound)
-        answer: Answer = Failure("no call was made")
-        try:
-            answer = await self._answer_or_failure(question)
-        finally:
-            usage = self.prices.with_cost(question.model, answer.usage)
-            self.budget.settle(reserved, usage.cost_usd)
-            self.tally.paid += usage
+        answer = await self._answer_or_failure(question)
         if is_clean(answer):
             self.cache.put(key, form, answer)
         return answer
+
+    async def fresh(self, question: Question, retry_policy: RetryPolicy) -> Answer:
+        """Answer a question as it is by a call, whatever the cache holds, and without keeping the answer.
+
+        Raises the last CallError, BudgetReached, and UserError if the run has been stopped.
+        """
+        deadline = Deadline(retry_policy.call_seconds)
+        return await self._retrying(lambda: self._attempt(question, deadline), deadline, retry_policy)
 
     async def _answer_or_failure(self, question: Question) -> Answer:
         """Call until there is an answer, or return a Failure. Raises UserError if an error is fatal."""
@@ -160,29 +146,70 @@ class Client:
             return Failure(str(error))
 
     async def persistently(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline | None = None) -> T:
-        """Retry until it succeeds or the retry policy ends. Raises the last CallError, or UserError if one is fatal."""
+        """Retry until it succeeds or the retry policy ends.
+
+        Raises the last CallError, and UserError if no call will succeed until the user does something.
+        """
         ends = deadline or Deadline(self._retry_policy.call_seconds)
+        try:
+            return await self._retrying(attempt, ends, self._retry_policy)
+        except CallError as error:
+            if error.kind == "fatal":
+                raise self._stop(str(error)) from error
+            raise
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[T]], ends: Deadline, retry_policy: RetryPolicy) -> T:
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_is_worth_another_try),
-            stop=lambda state: state.attempt_number >= self._retry_policy.tries or state.upcoming_sleep >= ends.left,
-            wait=self._wait,
+            retry=tenacity.retry_if_exception(is_worth_another_try),
+            stop=lambda state: state.attempt_number >= retry_policy.tries or state.upcoming_sleep >= ends.left,
+            wait=lambda state: wait_before(state, retry_policy.first_wait),
             before=lambda state: self._note_try(ends),
             before_sleep=lambda state: self._note_retry(ends, state),
             reraise=True,
         )
         try:
-            return await retrying(_awaiting(attempt))
-        except CallError as error:
-            if error.kind == "fatal":
-                self._stopped = UserError(str(error))
-                raise self._stopped from error
-            raise
+            return await retrying(awaiting(lambda: self._within_patience(attempt)))
         finally:
             self._note_try(ends)  # if it was cancelled before its next try
 
+    async def _within_patience(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make an attempt. Raises UserError, which stops the run, if the provider asks to wait longer than any call may
+        take: waiting would not help, and the endpoint would look frozen.
+        """
+        try:
+            return await attempt()
+        except CallError as error:
+            patience = self._retry_policy.call_seconds
+            if not is_worth_another_try(error) or (error.retry_after or 0.0) <= patience:
+                raise
+            asked = f"{error}; the provider asks to wait {duration(error.retry_after or 0.0)}"
+            advice = "everything is kept; after that time the same command goes on from the cache"
+            raise self._stop(f"{asked}, longer than runtime.call_seconds={patience:g}; {advice}") from error
+
+    def _stop(self, reason: str) -> UserError:
+        """Let no further call start. Returns the error to raise."""
+        self._stopped = UserError(reason)
+        return self._stopped
+
     async def _attempt(self, question: Question, deadline: Deadline) -> Answer:
+        """Make one attempt, within the budget and the endpoint's limit."""
+        queued, bound = time.monotonic(), self.prices.bound(question)
+        reserved = await self.budget.reserve(bound)
+        cost: float | None = 0.0
+        try:
+            answer = await self._sent(question, deadline, queued)
+            cost = self.charge(question, answer)
+        except CallError as error:
+            cost = self._charge_unanswered(bound) if error.may_cost else 0.0
+            raise
+        finally:
+            self.budget.settle(reserved, cost)
+        return answer
+
+    async def _sent(self, question: Question, deadline: Deadline, queued: float) -> Answer:
+        """Send a question once the endpoint has a permit; the time since `queued` is not the call's own."""
         provider = self._provider_of(question)
-        limit, queued = self._limits.of(provider.endpoint), time.monotonic()
+        limit = self._limits.of(provider.endpoint)
         async with limit.call() as started:
             if self._stopped:
                 raise self._stopped
@@ -192,9 +219,9 @@ class Client:
                 async with asyncio.timeout(seconds):
                     answer = await _call(provider, question)
             except TimeoutError as error:
-                raise CallError("transient", f"{question.model}: no answer in time") from error
+                raise CallError("transient", f"{question.model}: no answer in time", may_cost=True) from error
             except CallError as error:
-                if error.kind == "rate_limit":
+                if error.kind == "rate_limit" and (error.retry_after or 0.0) <= self._retry_policy.call_seconds:
                     limit.throttled(started, error.retry_after)
                 raise
             finally:
@@ -202,13 +229,21 @@ class Client:
             limit.succeeded()
             return answer
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Return the seconds to wait: exponential with full jitter, and at least what the provider asks for."""
-        mean = min(LONGEST_WAIT, self._retry_policy.first_wait * 2 ** (state.attempt_number - 1))
-        error = state.outcome.exception() if state.outcome else None
-        least = error.retry_after if isinstance(error, CallError) else None
-        # The jitter decides when a call is made, never what it says: results do not depend on it.
-        return (least or 0.0) + random.uniform(0, 2 * mean)
+    def charge(self, question: Question, answer: Answer) -> float | None:
+        """Count what an answer costs, and return it in USD."""
+        usage = self.prices.with_cost(question.model, answer.usage)
+        self.tally.paid += usage
+        if isinstance(answer, Completion) and not answer.is_counted:
+            self.tally.uncounted += 1
+            self.tally.uncounted_usd += usage.cost_usd or 0.0
+        return usage.cost_usd
+
+    def _charge_unanswered(self, bound: float | None) -> float | None:
+        """Count an attempt that the provider may charge for, and return the most that it can cost in USD."""
+        self.tally.uncounted += 1
+        self.tally.uncounted_usd += bound or 0.0
+        self.tally.paid += Usage(cost_usd=bound)
+        return bound
 
     def _note_try(self, call: Deadline) -> None:
         self.waits.retries.pop(call, None)
@@ -217,19 +252,6 @@ class Client:
         self.tally.retries += 1
         self.waits.retries[call] = time.monotonic() + state.upcoming_sleep
         log.info("retry in %.1f s: %s", state.upcoming_sleep, state.outcome and state.outcome.exception())
-
-
-def _is_worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, CallError) and error.kind in ("transient", "rate_limit")
-
-
-def _awaiting(attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """Make a coroutine function: tenacity does not await what a plain function, such as a lambda, returns."""
-
-    async def awaited() -> T:
-        return await attempt()
-
-    return awaited
 
 
 async def _call(provider: Provider, question: Question) -> Answer:

@@ -13,8 +13,11 @@ from autointerp.config import Runtime
 from autointerp.llm import keys, specs, tokens
 from autointerp.llm.ask import answered_by
 from autointerp.llm.cache import AnswerCache, canonical, key_of
+from autointerp.llm.efforts import AS_IT_IS, RequestSettings, purpose_of
 from autointerp.llm.pricing import Prices, load_prices
-from autointerp.llm.types import Answer, EmbeddingRequest, LLMTask, Question, Usage, Vectors
+from autointerp.llm.reading import without_thinking
+from autointerp.llm.types import Answer, EmbeddingRequest, LLMTask, Question, Request, Usage, Vectors
+from autointerp.llm.uses import Use
 
 T = TypeVar("T")
 
@@ -28,6 +31,8 @@ class Stage:
     calls: int = 0
     cached: int = 0
     usage: Usage = field(default_factory=Usage)
+    thinks: bool = False
+    """Whether the model may think before it answers: its tokens out are then counted up to the limit."""
     most_usd: float | None = 0.0
     """The cost if every answer were as long as it may be; None if no price is known."""
 
@@ -35,7 +40,13 @@ class Stage:
 class Estimator:
     """Resolves tasks without a call, from cached and example answers."""
 
-    def __init__(self, runtime: Runtime, cache: Path) -> None:
+    def __init__(self, runtime: Runtime, cache: Path, settings: RequestSettings = AS_IT_IS) -> None:
+        """Open the cache and the price list.
+
+        Args:
+            settings: what is filled into every request.
+        """
+        self._settings = settings
         self.prices: Prices = load_prices(runtime.prices)
         self._batch = runtime.batch
         self._cache = AnswerCache(cache)
@@ -51,6 +62,10 @@ class Estimator:
         """Say how many calls were counted so far."""
         return f"{sum(stage.calls for stage in self.stages):,} calls"
 
+    def check(self, uses: Sequence[Use]) -> list[bool]:
+        """Ask nobody."""
+        return [True] * len(uses)
+
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
         """Drive each task with cached and example answers."""
         for index, task in enumerate(tasks):
@@ -58,12 +73,13 @@ class Estimator:
             tick()
 
     def _answer(self, question: Question) -> Answer:
+        question = self._settings.prepared(question)
         stage = self._stages.setdefault((question.stage, question.model), Stage(question.stage, question.model))
         key = key_of(canonical(question, self._fingerprint(question.model)))
         known = self._cache.get(key)
         if known is not None:
             stage.cached += 1
-            return known
+            return without_thinking(known)
         if key not in self._seen:
             self._seen.add(key)
             self._count(stage, question)
@@ -79,16 +95,24 @@ class Estimator:
         if isinstance(question, EmbeddingRequest) or cost is None or stage.most_usd is None:
             stage.most_usd = None if cost is None else stage.most_usd
             return
+        stage.thinks = stage.thinks or self._may_think(question)
         longest = replace(usage, tokens_out=question.max_tokens)
         stage.most_usd += self.prices.cost(question.model, longest) or 0.0
 
     def _usage(self, question: Question) -> Usage:
         if isinstance(question, EmbeddingRequest):
             return Usage(1, sum(tokens.estimate(text) for text in question.texts))
-        tokens_in = sum(tokens.estimate(message.content, question.model) for message in question.messages)
+        tokens_in = tokens.of_request(question)
         tokens_out = 1 if question.slots else tokens.estimate(question.example.text, question.model)
+        if self._may_think(question):
+            tokens_out = question.max_tokens
         batch = int(self._batch and specs.parse(question.model).has_batches)
         return Usage(1, tokens_in, tokens_out, batch=batch)
+
+    def _may_think(self, question: Request) -> bool:
+        """Return whether a model may think before it answers; that is counted up to the limit on the answer."""
+        fills_in = self._settings.fills_in and not question.slots
+        return fills_in and self._settings.manner(question.model, purpose_of(question)).may_think
 
     @staticmethod
     def _fingerprint(model: str) -> str:
@@ -108,6 +132,7 @@ def rows(stages: Sequence[Stage]) -> list[Mapping[str, Any]]:
             "tokens out": stage.usage.tokens_out,
             "usd": stage.usage.cost_usd,
             "most usd": stage.most_usd,
+            "thinking": "up to its limit" if stage.thinks else "-",
         }
         for stage in stages
     ]

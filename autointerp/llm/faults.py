@@ -2,6 +2,8 @@
 
 import email.utils
 import math
+import os
+import socket
 import time
 from collections.abc import Mapping
 from typing import Literal
@@ -17,7 +19,9 @@ CallErrorKind = Literal["transient", "rate_limit", "rejected", "fatal"]
 class CallError(Exception):
     """Says why an attempt brought no answer."""
 
-    def __init__(self, kind: CallErrorKind, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: CallErrorKind, message: str, retry_after: float | None = None, may_cost: bool = False
+    ) -> None:
         """Make an error.
 
         Args:
@@ -26,10 +30,19 @@ class CallError(Exception):
                 never will (400, 413); `fatal`, no request will until the user does something (401, 403, unknown model,
                 no credit).
             retry_after: seconds that the provider asks to wait.
+            may_cost: whether the provider may charge for the attempt: it was sent, and no answer says that it failed.
         """
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+        self.may_cost = may_cost
+
+
+class NoLogprobs(CallError):
+    """Says that a model answered without the log-probabilities that the request asks for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("rejected", message, may_cost=True)
 
 
 KINDS: dict[int, CallErrorKind] = {
@@ -52,6 +65,8 @@ def status_error(
     spec: ModelSpec, secret: SecretStr, variable: str, status: int, body: str, headers: Mapping[str, str]
 ) -> CallError:
     """Return the error for an HTTP status and the body that came with it."""
+    if 300 <= status < 400:
+        return CallError("fatal", f"{spec.text}: {_redirect(headers.get('location', ''))}")
     out_of_credit = any(mark in body.lower() for mark in CREDIT) and status in (400, 402, 403, 429)
     kind = "fatal" if out_of_credit else KINDS.get(status, "transient" if status >= 500 else "rejected")
     advice = ADVICE[402] if out_of_credit else ADVICE.get(status, "")
@@ -61,15 +76,47 @@ def status_error(
     return CallError(kind, f"{spec.text}: HTTP {status}: {message}", retry_after(headers))
 
 
-def broken(spec: ModelSpec, secret: SecretStr, what: str | Exception) -> CallError:
+def _redirect(location: str) -> str:
+    """Say where a redirect leads, and how to go there if that is right. Any password in the address is left out."""
+    host = location.split("://")[-1].split("/")[0].split("@")[-1] or "another address"
+    return (
+        f"the server redirects to {one_line(host)}, which is refused, because the prompts would go there; if that is "
+        "right, give that address instead, then run the same command"
+    )
+
+
+def broken(spec: ModelSpec, secret: SecretStr, what: str | Exception, was_sent: bool = True) -> CallError:
     """Return the error for a call that brought no whole answer: a timeout, a dropped connection, half a body.
 
-    An SDK's exception says little more than "Connection error."; the reason is in its cause.
+    An SDK's exception says little more than "Connection error."; the reason is in its first cause.
+
+    Args:
+        was_sent: whether the request can have reached the model.
     """
     if isinstance(what, Exception):
-        cause = what.__cause__ or what
-        what = f"{type(what).__name__}: {what}" if cause is what else f"{type(what).__name__}: {cause!r}"
-    return CallError("transient", f"{spec.text}: {one_line(redact(what, secret))}")
+        what = cause_of(what)
+    return CallError("transient", f"{spec.text}: {one_line(redact(what, secret))}", may_cost=was_sent)
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an exception, its cause, that one's cause, and so on."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def cause_of(error: Exception) -> str:
+    """Name the cause of an exception in a few words, such as "connection refused"."""
+    for each in reversed(chain_of(error)):
+        if isinstance(each, ConnectionError) and each.errno:
+            return os.strerror(each.errno).lower()
+        if isinstance(each, socket.gaierror):
+            return f"no address for this host ({str(each.strerror).lower()})"
+    first: BaseException = error
+    while first.__cause__:
+        first = first.__cause__
+    return f"{type(error).__name__}: {first}" if str(first) else f"{type(error).__name__}: {type(first).__name__}"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

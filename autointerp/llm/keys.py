@@ -23,6 +23,9 @@ def find(spec: ModelSpec) -> SecretStr:
     value = (os.environ.get(variable) or _dotenv().get(variable) or "").strip() if variable else ""
     if not value and variable and provider.is_key_required:
         raise UserError(f"{spec.text} needs a key: set {variable} in the environment or in a .env file here")
+    if not all(" " <= character <= "~" for character in value):
+        # It could not be sent, and the error that says so would repeat it.
+        raise UserError(f"{variable} holds a line break or a letter that no key has; set it again")
     return SecretStr(value or NO_KEY)
 
 
@@ -30,6 +33,16 @@ def redact(text: str, secret: SecretStr) -> str:
     """Return a text without the key: some servers echo it in their errors."""
     key = secret.get_secret_value()
     return text if key == NO_KEY else text.replace(key, "[key]")
+
+
+def redact_error(error: BaseException, secret: SecretStr) -> None:
+    """Take the key out of an exception's texts, in place: an SDK's message repeats what the server said."""
+    error.args = tuple(redact(item, secret) if isinstance(item, str) else item for item in error.args)
+    for name, value in list(vars(error).items()):
+        if isinstance(value, str):
+            setattr(error, name, redact(value, secret))
+        elif isinstance(value, dict | list) and secret.get_secret_value() in repr(value):
+            setattr(error, name, None)
 
 
 def address(spec: ModelSpec) -> str:

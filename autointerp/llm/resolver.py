@@ -13,11 +13,15 @@ from autointerp.llm import specs
 from autointerp.llm.ask import Ended, step
 from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache
-from autointerp.llm.client import Client, RetryPolicy, Tally
+from autointerp.llm.client import Client, Tally
+from autointerp.llm.efforts import AS_IT_IS, RequestSettings
 from autointerp.llm.limits import Limits
+from autointerp.llm.preflight import Abilities, abilities_of, require_answers
 from autointerp.llm.pricing import load_prices
 from autointerp.llm.providers import PROVIDERS, Provider
+from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Answer, LLMTask, Question
+from autointerp.llm.uses import Use
 from sae.common.errors import UserError
 
 T = TypeVar("T")
@@ -49,12 +53,15 @@ def rare_collections() -> Iterator[None]:
 class LiveResolver:
     """Answers a run's tasks, as a context manager."""
 
-    def __init__(self, models: Sequence[str], runtime: Runtime, cache: Path) -> None:
+    def __init__(
+        self, models: Sequence[str], runtime: Runtime, cache: Path, settings: RequestSettings = AS_IT_IS
+    ) -> None:
         """Open the models.
 
         Args:
             models: their specs.
             cache: the folder of the response cache.
+            settings: what is filled into every request.
 
         Raises:
             UserError: a missing key, a model that cannot be loaded, or, with a budget, an unknown price.
@@ -73,6 +80,7 @@ class LiveResolver:
             Budget(runtime.max_cost),
             RetryPolicy(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
             limits,
+            settings,
         )
         self._runner = asyncio.Runner()  # makes its loop when it first runs
         self._exits = ExitStack()
@@ -92,12 +100,35 @@ class LiveResolver:
         parts = [cost, f"{tally.calls:,} calls", f"{tally.cached:,} from the cache"]
         parts += [f"{tally.retries:,} retries"] if tally.retries else []
         parts += [f"{tally.failures:,} failed"] if tally.failures else []
+        if tally.uncounted:
+            most = f"${tally.uncounted_usd:.4f} of it at most"
+            parts += [f"{most} for {tally.uncounted:,} calls whose tokens nobody counted"]
         parts += [f"{paid.tokens_in:,} + {paid.tokens_out:,} tokens", self.client.waiting()]
         return ", ".join(filter(None, parts))
 
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Done[T], tick: Callable[[], None]) -> None:
         """Drive all tasks to their ends; call `tick` several times a second. An exception of `done` stops the rest."""
         self._run(self._ticking(self._drive_all(tasks, done), tick))
+
+    def check(self, uses: Sequence[Use]) -> list[bool]:
+        """Ask each model of an API for one token; see `preflight.require_answers`."""
+        results: list[bool] = []
+
+        async def ask() -> None:
+            results.extend(await require_answers(self.client, uses))
+
+        self._run(ask())
+        return results
+
+    def abilities(self, models: Sequence[str]) -> list[Abilities]:
+        """Find out what each model of an API can do, by asking it; see `preflight.abilities_of`."""
+        results: list[Abilities] = []
+
+        async def ask() -> None:
+            results.extend(await asyncio.gather(*(abilities_of(self.client, model) for model in models)))
+
+        self._run(ask())
+        return results
 
     async def _drive_all(self, tasks: Sequence[LLMTask[T]], done: Done[T]) -> None:
         if self._runtime.batch:

@@ -75,7 +75,8 @@ def parse(text: str) -> ModelSpec:
     target = provider.parse(text)
     if not target.model:
         raise UserError(f"model spec {text!r} names no model; write {provider.form}")
-    return ModelSpec(text, provider.name, target.model, provider.capabilities, target.base_url)
+    can_do = provider.capabilities_of(target.model) if provider.capabilities_of else provider.capabilities
+    return ModelSpec(text, provider.name, target.model, can_do, target.base_url)
 
 
 def is_spec(text: str) -> bool:

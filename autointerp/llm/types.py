@@ -65,6 +65,8 @@ class Completion:
     """Log-probabilities of each generated token, if the request has top_logprobs; the tokens concatenate to `text`."""
     slots: tuple[Mapping[str, float], ...] = ()
     """For each of the request's slots, the log-probabilities of the likeliest tokens that begin there."""
+    is_counted: bool = True
+    """Whether the server counted its tokens; if not, `usage` holds the most that they can have been."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Request:
     nothing is generated."""
     sample: int = 0
     """Tells repeated samples of one prompt apart."""
+    extra: str = ""
+    """A JSON object, as text, of further fields of the API's body, such as how much the model may think."""
     static: int = field(default=0, compare=False)
     """How many leading messages all requests of this kind share."""
     stage: str = field(default="", compare=False)

@@ -99,6 +99,10 @@ def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices) -> None:
             f"\nabout ${sum(total):.2f}; at most ${sum(most):.2f}, if every answer is as long as it may be. Tokens are "
             f"estimates; prices as of {prices.as_of}, without prompt-cache discounts and second questions"
         )
+    if any(row["thinking"] != "-" for row in rows):
+        click.echo(
+            "models that may think are counted with all tokens that an answer may have; `autointerp config effort`"
+        )
     click.echo("next: the same command without --dry-run, with --max-cost USD")
 
 

@@ -16,6 +16,8 @@ PROTOCOL_VERSION = 5
 """Changes whenever the same config would give other numbers; part of every run's identity."""
 OF_RECORDS = ("seed", "subject", "corpus", "dictionaries", "sampling")
 """The parts of the config that sampling reads."""
+INPUTS_OF_RECORDS = ("corpus", "model", "hook_points", "dictionaries", "processing")
+"""What they name, as a plan's `contents` call it."""
 PACKAGES = (
     "autointerp", "anthropic", "numpy", "openai", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens",
     "transformers",
@@ -46,7 +48,7 @@ def identify(config: Config, method: Method, contents: dict[str, Any]) -> str:
 def identify_records(config: Config, contents: dict[str, Any]) -> str:
     """Return the hash of everything that changes a run's records, which no language model does."""
     fields = {name: value for name, value in config.identity_fields().items() if name.split(".")[0] in OF_RECORDS}
-    inputs = {name: value for name, value in contents.items() if name not in ("judges", "files")}
+    inputs = {name: contents[name] for name in INPUTS_OF_RECORDS}
     return sha256_of([canonical({"protocol": PROTOCOL_VERSION, "config": fields, "inputs": inputs}).encode()])
 
 

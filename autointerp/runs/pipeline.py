@@ -14,8 +14,9 @@ from autointerp.config import Config
 from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
-from autointerp.runs.plan import Plan, make_plan
+from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
+from autointerp.runs.requests import refusing_logprobs, request_settings, uses_of
 from autointerp.runs.work import Offline, Resolver, Work
 from autointerp.store import RunFolder
 from sae.common.files import alone
@@ -24,6 +25,7 @@ from sae.common.settings import cache_folder
 
 if TYPE_CHECKING:
     from autointerp.llm.estimate import Estimator
+    from autointerp.llm.preflight import Abilities
 
 
 def run(config: Config, report: Report) -> RunFolder:
@@ -37,8 +39,12 @@ def run(config: Config, report: Report) -> RunFolder:
     with alone(folder.path, cache_folder("autointerp") / "locks"):
         known = folder.find(plan.identity)
         if not known or known["status"] != "complete":
+            plan = plan.reading_text((known or {}).get(READ_AS_TEXT, ()))
             with open_models(plan) as resolver:
+                plan = plan.reading_text([*plan.read_as_text, *refusing_logprobs(plan.config, resolver)])
                 features = records_of(folder, plan, report)
+                if plan.read_as_text:
+                    folder.update(**plan.about)
                 results = score(folder, features, plan, resolver, report)
             leaderboard.write(folder, results, plan.method.chances)
             folder.update(status="complete", totals=totals(results))
@@ -57,12 +63,24 @@ def estimate(config: Config, report: Report) -> Estimator:
     with alone(folder.path, cache_folder("autointerp") / "locks"):
         folder.find(plan.identity)
         features = records_of(folder, plan, report)
-        estimator = Estimator(config.runtime, cache_folder("autointerp"))
+        estimator = Estimator(config.runtime, cache_folder("autointerp"), request_settings(config))
         work = Work(features, plan.config, plan.method, without_errors(folder))
         with report("rendering prompts") as progress:
             work.explain(estimator, progress)
             work.evaluate(estimator, progress, lambda results: None)
     return estimator
+
+
+def abilities(config: Config) -> list[Abilities]:
+    """Find out what the models of a config's APIs can do, by asking each a few questions of one token.
+
+    Raises UserError if one does not answer.
+    """
+    from autointerp.llm.resolver import LiveResolver
+
+    models = list(dict.fromkeys(use.model for use in uses_of(config)))
+    with LiveResolver(models, config.runtime, cache_folder("autointerp"), request_settings(config)) as resolver:
+        return resolver.abilities(models)
 
 
 def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
@@ -71,7 +89,8 @@ def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
         return nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
 
-    return LiveResolver(plan.method.models, plan.config.runtime, cache_folder("autointerp"))
+    settings = request_settings(plan.config)
+    return LiveResolver(plan.method.models, plan.config.runtime, cache_folder("autointerp"), settings)
 
 
 def folder_of(plan: Plan) -> RunFolder:

@@ -6,7 +6,7 @@ Needs no torch.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.records import entry_of
-from autointerp.runs import identity
+from autointerp.runs import identity, requests
 from sae.baselines.registry import BASELINES, base_and_k
 from sae.common.errors import UserError
 from sae.common.files import sha256_of_path
@@ -23,6 +23,8 @@ from sae.data.split import TrainingText, recorded, same_corpus
 from sae.formats import peek, recognise
 from sae.formats.header import Header
 
+READ_AS_TEXT = "log_probabilities_refused_by"
+"""Where run.json lists the models whose answers were read as text because they refuse log-probabilities."""
 TOY = "toy"
 STDLIB = "stdlib"
 """The corpus where neither the user nor a dictionary names one."""
@@ -62,6 +64,8 @@ class Plan:
     """The weight processing of the model under which the dictionaries were trained."""
     identity: str
     """The hash of all that changes the run's results."""
+    read_as_text: tuple[str, ...] = ()
+    """Models that refuse the log-probabilities that the run was to read: config and method read text instead."""
 
     @property
     def records_identity(self) -> str:
@@ -87,7 +91,15 @@ class Plan:
     @property
     def about(self) -> dict[str, Any]:
         """What run.json says of the run before anything is sampled."""
-        return identity.describe(self.config, self.method, self.contents, self.identity) | {"notes": list(self.notes)}
+        about = identity.describe(self.config, self.method, self.contents, self.identity) | {"notes": list(self.notes)}
+        return about | ({READ_AS_TEXT: list(self.read_as_text)} if self.read_as_text else {})
+
+    def reading_text(self, models: Sequence[str]) -> "Plan":
+        """Return the plan with the answers of these models read as text; the run stays the same one."""
+        if not models:
+            return self
+        config = requests.without_logprobs(self.config, models)
+        return replace(self, config=config, method=Method.of(config), read_as_text=tuple(models))
 
 
 def make_plan(config: Config) -> Plan:
@@ -114,6 +126,7 @@ def make_plan(config: Config) -> Plan:
         "dictionaries": [[planned.header.name, planned.content, list(planned.reads)] for planned in dictionaries],
         "processing": processing,
         "files": method.contents,
+        "requests": requests.described(config),
     } | identity.contents_of_models(method)
     return Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
 

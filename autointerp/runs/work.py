@@ -13,6 +13,7 @@ from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import LLMTask, Usage
+from autointerp.llm.uses import Use
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.progress import Progress
@@ -31,6 +32,13 @@ class Resolver(Protocol):
         """Return what was done and spent so far, for the progress line."""
         ...
 
+    def check(self, uses: Sequence[Use]) -> list[bool]:
+        """Ask for one token for each use; return whether the log-probabilities that it needs are there.
+
+        Raises UserError if a model does not answer.
+        """
+        ...
+
 
 class Offline:
     """Completes the tasks of rules, which make no LLM calls."""
@@ -44,6 +52,10 @@ class Offline:
     def note(self) -> str:
         """Return nothing: nothing is spent."""
         return ""
+
+    def check(self, uses: Sequence[Use]) -> list[bool]:
+        """Ask nobody: there are no models."""
+        return [True] * len(uses)
 
 
 def _refuse(request: object) -> Any:

@@ -33,6 +33,8 @@ OTHER: dict[str, Any] = {
     "fuzzing.texts": 7, "fuzzing.logprobs": True, "intruder.questions": 7, "intruder.texts": 7,
     "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
     "logits.tokens": 7, "logits.logprobs": True,
+    "effort.explaining": "low", "effort.simulating": "off", "effort.judging": "high",
+    "extra_body": {"openai/m": {"seed": 3}},
 } | {
     f"sampling.{side}.{source}": 77
     for side in ("explain", "score") for source in ("top", "quantile", "importance", "random", "inactive")
@@ -41,7 +43,7 @@ RUNTIME: dict[str, Any] = {
     "name": "other", "runtime.device": "cuda", "runtime.batch_blocks": 3, "runtime.out": "elsewhere",
     "runtime.concurrency": 3, "runtime.tries": 3, "runtime.call_seconds": 3, "runtime.attempt_seconds": 3,
     "runtime.first_wait": 3, "runtime.max_cost": 3, "runtime.fail_on_error": 0.5, "runtime.batch": True,
-    "runtime.poll_seconds": 3, "runtime.prices": "mine.yaml",
+    "runtime.poll_seconds": 3, "runtime.prices": "mine.yaml", "runtime.check": False,
 }  # fmt: skip
 
 

@@ -113,6 +113,10 @@ class OpenAiApi:
         if not self._world.knows(body["model"]):
             message = f"The model `{body['model']}` does not exist or you do not have access to it."
             raise Failure(404, message, "model_not_found")
+        for name in self._world.settings.refuses:
+            if body.get(name) is not None:
+                message = f"Unsupported parameter: '{name}' is not supported with this model."
+                raise Failure(400, message, "unsupported_parameter", name)
         if body.get("stream") or body.get("n", 1) != 1:
             raise Failure(400, "this fake neither streams nor makes more than one choice")
 

@@ -38,6 +38,8 @@ class Settings:
     """The status by which Anthropic's API says so."""
     models: list[str] | None = None
     """The models known; None knows any."""
+    refuses: list[str] = field(default_factory=list)
+    """Fields of a body that OpenAI's API calls unsupported, as it does with models that lack what they ask for."""
     max_in_flight: int | None = None
     """With more requests than this under way, the newest gets a 429 at once."""
     batch_seconds: float = 0

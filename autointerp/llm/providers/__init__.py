@@ -78,6 +78,8 @@ class ProviderType:
     open: Callable[[ModelSpec, Runtime, Limits], Provider]
     """Opens a model. SDKs and torch load here. Raises UserError for a missing key, package or model."""
     capabilities: Capabilities = Capabilities()
+    capabilities_of: Callable[[str], Capabilities] | None = None
+    """From a model's name, what that model can do, where its provider's models differ; None: `capabilities`."""
     prefixes: tuple[str, ...] = ()
     """How its model specs begin; by default with its name and a slash."""
     parse: Callable[[str], Target] = after_prefix
@@ -107,6 +109,8 @@ class Provider:
 
     batches: Batches | None = None
     """The batch API, if there is one."""
+    takes_schema: bool = True
+    """Whether no request was rejected for its JSON schema so far."""
 
     def __init__(self, endpoint: str, fingerprint: str = "", has_timeout: bool = True) -> None:
         self.endpoint = endpoint

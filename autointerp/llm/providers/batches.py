@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import httpx2
 
 from autointerp.llm.faults import CallError
+from autointerp.llm.reading import UNREADABLE, json_of
 from autointerp.llm.types import Completion, Request
 
 CLOCK_SKEW = 300.0
@@ -69,13 +70,36 @@ class Batches(Protocol):
         ...
 
 
-def outcome_of(read: Callable[[Any], Completion], body: Any) -> Outcome:
-    """Read an answer's JSON as a completion at the batch's price, or return why it is none."""
+def outcome_of(provider: Any, read: Callable[[], Outcome]) -> Outcome:
+    """Read one line's outcome; a completion has the batch's price. Returns why there is none.
+
+    Args:
+        provider: a HostedProvider.
+        read: reads the line, whatever it holds.
+    """
     try:
-        completion = read(body)
+        with provider.reading():
+            outcome = read()
     except CallError as error:
         return error
-    return replace(completion, usage=replace(completion.usage, batch=1))
+    if isinstance(outcome, CallError):
+        return outcome
+    return replace(outcome, usage=replace(outcome.usage, batch=1))
+
+
+def lines_by_id(content: bytes) -> dict[str, Any]:
+    """Parse the JSON objects of a file of results, a line each, by their custom_id; lines that are none are left out.
+
+    Not by splitlines: U+2028 and its like may stand inside a JSON string.
+    """
+    lines: dict[str, Any] = {}
+    for text in content.split(b"\n"):
+        try:
+            line = json_of(text)
+            lines[str(line["custom_id"])] = line
+        except UNREADABLE:
+            continue  # its request is not among the results, and is submitted again
+    return lines
 
 
 @asynccontextmanager
@@ -87,8 +111,9 @@ async def batch_faults(provider: Any, batch: str | None = None) -> AsyncIterator
         batch: the batch that the call is about; if the API does not know it, Lost is raised.
     """
     try:
-        yield
-    except (provider.ApiError, httpx2.HTTPError, ValueError) as error:
+        with provider.reading():
+            yield
+    except (provider.ApiError, httpx2.HTTPError) as error:
         if batch and isinstance(error, provider.NotFoundError):
             raise Lost(f"{provider.spec.text}: there is no batch {batch}") from error
         raise provider.fault(error) from error

@@ -1,13 +1,21 @@
 """Shares what providers behind an official SDK need: a key, an address, a concurrency limit, errors as CallErrors."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import aiohttp
+
 from autointerp.llm import faults, keys
+from autointerp.llm.efforts import merged
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers import PROVIDERS, Provider
 from autointerp.llm.providers.gate import Gate
+from autointerp.llm.reading import UNREADABLE
 from autointerp.llm.specs import ModelSpec
+from autointerp.llm.types import Request
 from sae.common.files import sha256_of
 
 
@@ -44,18 +52,35 @@ class HostedProvider(Provider):
         )
 
     def fault(self, error: Exception) -> CallError:
-        """Return the CallError for an exception of the SDK."""
+        """Return the CallError for an exception of the SDK, whose own texts lose the key."""
+        chain = faults.chain_of(error)
+        for each in chain:
+            keys.redact_error(each, self.secret)
         if isinstance(error, self.StatusError):
             body, variable = error.response.text or error.message, PROVIDERS.get(self.spec.provider).key_variable
             return faults.status_error(
                 self.spec, self.secret, variable or "", error.status_code, body, error.response.headers
             )
-        return self.broken(error)
+        was_sent = not any(isinstance(each, aiohttp.ClientConnectorError) for each in chain)
+        return faults.broken(self.spec, self.secret, error, was_sent)
 
     def broken(self, what: str | Exception) -> CallError:
         """Return the error for a call that brought no whole answer."""
         return faults.broken(self.spec, self.secret, what)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn what reading an answer of an unexpected form raises into a CallError."""
+        try:
+            yield
+        except UNREADABLE as error:
+            raise self.broken(f"an answer that cannot be read ({error!r})") from None
+
     async def close(self) -> None:
         """Close the SDK's connections."""
         await self.sdk.close()
+
+
+def with_extra(body: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Return a request's body with its further fields; objects are merged, other values replaced."""
+    return merged(body, json.loads(request.extra)) if request.extra else body

@@ -21,7 +21,7 @@ JUDGED = (
     "--features", "3", "--baselines", "neurons,pca", "--set", "sampling.score.inactive=5",
     "--set", "runtime.first_wait=0.001",
     "--set", "explanation.max_tokens=100", "--set", "simulation.reasoning_tokens=0",
-    "--set", "judgement.reasoning_tokens=0",
+    "--set", "judgement.reasoning_tokens=0", "--no-check",
 )  # fmt: skip
 """A run of about 240 calls: 9 features, 10 simulations and 2 or 3 detections each, and as many as control."""
 
@@ -41,6 +41,26 @@ def sampled(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 def server() -> Iterator[FakeApis]:
     with FakeApis(script="tests.autointerp.llm.judge", key=KEY) as running:
         yield running
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
+    """A server without a script of ours, and the environment that leads to it."""
+    with FakeApis() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        yield server
+
+
+@pytest.fixture
+def judged(server: FakeApis, monkeypatch: pytest.MonkeyPatch) -> FakeApis:
+    for variable, value in (("ANTHROPIC_BASE_URL", server.url), ("OPENAI_BASE_URL", server.openai_url)):
+        monkeypatch.setenv(variable, value)
+    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
+        monkeypatch.setenv(variable, KEY)
+    return server
 
 
 class RunSession:

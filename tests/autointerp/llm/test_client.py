@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import random
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -12,13 +12,14 @@ import pytest
 
 from autointerp.config import Runtime
 from autointerp.llm import client as clients
-from autointerp.llm import limits
+from autointerp.llm import limits, retries
 from autointerp.llm.budget import Budget, BudgetReached
 from autointerp.llm.cache import AnswerCache
-from autointerp.llm.client import Client, RetryPolicy
+from autointerp.llm.client import Client
 from autointerp.llm.limits import Limits
 from autointerp.llm.pricing import load_prices
 from autointerp.llm.resolver import LiveResolver, make_provider
+from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Completion, Failure, Message, Question, Request
 from sae.common.errors import UserError
 from tests.fakes import FakeApis, script, usage
@@ -28,16 +29,6 @@ T = TypeVar("T")
 CLAUDE, GPT = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
 TOKEN_USD = {CLAUDE: (1e-6, 5e-6), GPT: (0.15e-6, 0.6e-6)}
 """In and out, by the shipped list."""
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
-    with FakeApis() as server:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
-        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
-        yield server
 
 
 class Run:
@@ -202,7 +193,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.waits = 1000.0, list[float]()
         self._sleep = asyncio.sleep
-        for module in (limits, clients):
+        for module in (limits, clients, retries):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(asyncio, "sleep", self.sleep)
 
@@ -223,9 +214,23 @@ def test_waits_are_at_least_what_the_server_asks(
     assert clock.now == 1060
     clock.waits.clear()
     fake.configure(retry_after=10_000)
-    (answer,) = Run(tmp_path)(*requests(GPT, 1, sample=7, temperature=0.5))
-    assert isinstance(answer, Failure), "nobody waits for hours: call_seconds is 600"
-    assert clock.now < 1060 + 600
+    answers = Run(tmp_path)(*requests(GPT, 20, sample=7, temperature=0.5))
+    assert {type(answer) for answer in answers} == {UserError}, "nobody waits for hours: call_seconds is 600"
+    for stated in map(str, answers):
+        assert "asks to wait 2.8 h, longer than runtime.call_seconds=600" in stated
+        assert "the same command goes on from the cache" in stated
+        assert "\n" not in stated
+    assert clock.now < 1060 + 1, "the endpoint was closed"
+
+
+def test_an_endpoint_is_never_closed_longer_than_a_call_may_take(
+    fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.configure(faults={"429-after": 1}, retry_after=500)
+    clock = Clock(monkeypatch)
+    answers = Run(tmp_path, tries=2)(*requests(GPT, 30))
+    assert {type(answer) for answer in answers} == {Failure}
+    assert max(clock.waits) <= 500 + 1
 
 
 def test_waits_double_with_jitter(fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,11 +129,11 @@ def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert keys.redact(f"bad key {KEY}!", secret) == "bad key [key]!"
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    for model, answer in (("anthropic/m", ({},)), ("openai/m", ({}, Request("openai/m", (), 1)))):
+    for model in ("anthropic/m", "openai/m"):
         judge: Any = make_provider(model, Runtime(), Limits(100))
         assert KEY not in f"{judge} {vars(judge)}"
         with pytest.raises(CallError) as caught:
-            judge.read(*answer)
+            judge.read({}, Request(model, (), 1))
         lines = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
         assert KEY not in "".join(lines)
         asyncio.run(judge.close())

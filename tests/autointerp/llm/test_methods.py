@@ -9,7 +9,7 @@ import pytest
 import autointerp as package
 from sae.common.errors import UserError
 from sae.common.progress import Silent
-from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR
+from tests.autointerp.llm.conftest import EXPLAINER, SIMULATOR
 from tests.fakes import FakeApis
 
 SMALL = {
@@ -33,15 +33,6 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "without explanations": {"simulator": EXPLAINER, "scorers": ["intruder"], "intruder.texts": 3},
 }  # fmt: skip
-
-
-@pytest.fixture
-def judged(server: FakeApis, monkeypatch: pytest.MonkeyPatch) -> FakeApis:
-    for variable, value in (("ANTHROPIC_BASE_URL", server.url), ("OPENAI_BASE_URL", server.openai_url)):
-        monkeypatch.setenv(variable, value)
-    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
-        monkeypatch.setenv(variable, KEY)
-    return server
 
 
 def run(changes: dict[str, Any], out: Path) -> package.Run:
@@ -81,7 +72,12 @@ def test_a_notebook_that_runs_a_loop_of_its_own(judged: FakeApis, tmp_path: Path
 
 
 def test_batches_give_the_same_results_at_half_the_price(judged: FakeApis, tmp_path: Path) -> None:
-    changes = {"simulator": SIMULATOR, "scorers": ["simulation", "detection"], "runtime.poll_seconds": 0.05}
+    changes = {
+        "simulator": SIMULATOR,
+        "scorers": ["simulation", "detection"],
+        "runtime.poll_seconds": 0.05,
+        "runtime.check": False,
+    }
     judged.configure(batch_seconds=0.2)
     batch = run(changes | {"runtime.batch": True}, tmp_path / "batch")
     live = [call for call in judged.calls() if call["path"] in ("/v1/messages", "/v1/chat/completions")]

@@ -9,12 +9,12 @@ from typing import Any, get_args
 import pytest
 
 from autointerp.config import Runtime
-from autointerp.llm import specs
-from autointerp.llm.faults import CallError
+from autointerp.llm import pricing, specs
+from autointerp.llm.faults import CallError, NoLogprobs
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers.openai import chat
 from autointerp.llm.resolver import make_provider
-from autointerp.llm.types import Completion, Message, Request
+from autointerp.llm.types import Completion, Message, Request, Usage
 from tests.fakes import FakeApis, script
 from tests.fakes.settings import Fault
 
@@ -219,7 +219,8 @@ def test_a_server_that_does_not_echo_is_refused(fake: FakeApis, monkeypatch: pyt
     for lost in ("echo", "logprobs"):
         monkeypatch.setattr(chat, "echo_parameters", lambda *given, lost=lost: honest(*given) | {lost: None})
         error = refused(request)
-        assert (error.kind, "simulation.method=text" in str(error)) == ("fatal", True)
+        assert isinstance(error, NoLogprobs)
+        assert (error.kind, "simulation.method=text" in str(error)) == ("rejected", True)
     judge: Any = make_provider(request.model, Runtime(), Limits(100))
     with pytest.raises(CallError, match="does not echo"):
         judge.read_echo({"choices": [{"text": PROMPT}]}, request)
@@ -237,9 +238,9 @@ WHOLE: dict[str, Any] = {
     "answer",
     [
         {}, [], "so", None, 7, WHOLE | {"choices": [], "content": [{}]}, WHOLE | {"choices": None, "content": None},
-        WHOLE | {"choices": [{"finish_reason": "stop", "message": None}], "usage": None},
-        WHOLE | {"choices": [{"finish_reason": "stop", "message": "so"}], "usage": "1"},
-        WHOLE | {"choices": [None], "usage": []},
+        WHOLE | {"choices": [{"finish_reason": "stop", "message": None}], "content": [None]},
+        WHOLE | {"choices": [{"finish_reason": "stop", "message": "so"}], "content": [{"type": "text", "text": 7}]},
+        WHOLE | {"choices": [None], "content": 7},
     ],
 )  # fmt: skip
 def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: FakeApis) -> None:
@@ -247,7 +248,7 @@ def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: FakeApis) -> No
     claude: Any = make_provider("anthropic/m", Runtime(), Limits(100))
     gpt: Any = make_provider("openai/m", Runtime(), Limits(100))
     asked = hello("openai/m")
-    for read, arguments in ((claude.read, ()), (gpt.read, (asked,)), (gpt.read_echo, (asked,))):
+    for read, arguments in ((claude.read, (asked,)), (gpt.read, (asked,)), (gpt.read_echo, (asked,))):
         with pytest.raises(CallError) as caught:
             read(answer, *arguments)
         assert caught.value.kind == "transient"
@@ -258,9 +259,9 @@ def test_a_200_that_is_no_answer_is_transient(answer: Any, fake: FakeApis) -> No
 def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: FakeApis) -> None:
     judge: Any = make_provider("openai/m", Runtime(), Limits(100))
     usage = WHOLE["usage"]
-    with pytest.raises(CallError, match=r"method=text") as caught:
+    with pytest.raises(NoLogprobs, match=r"method=text") as caught:
         judge.read(WHOLE, hello("openai/m", top_logprobs=5))
-    assert caught.value.kind == "fatal"
+    assert caught.value.kind == "rejected"
     for end, stop in (("content_filter", "refusal"), ("length", "length")):
         cut = WHOLE | {"choices": [{"finish_reason": end, "message": {"content": None}}]}
         result = judge.read(cut, hello("openai/m", top_logprobs=5))
@@ -268,7 +269,9 @@ def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: FakeApi
     with pytest.raises(CallError, match="tool_calls") as caught:
         judge.read(WHOLE | {"choices": [{"finish_reason": "tool_calls", "message": {}}]}, hello("openai/m"))
     assert caught.value.kind == "rejected"
-    assert judge.read({"choices": WHOLE["choices"]}, hello("openai/m")).usage.tokens_in == 0
+    uncounted = judge.read({"choices": WHOLE["choices"]}, hello("openai/m"))
+    assert (uncounted.text, uncounted.is_counted) == ("so", False)
+    assert uncounted.usage == Usage(1, pricing.most_tokens(hello("openai/m")), 100)
     asyncio.run(judge.close())
 
 

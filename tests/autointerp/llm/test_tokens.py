@@ -1,11 +1,13 @@
 """The token estimate: exact on lists of a token and a digit a line, additive elsewhere, more for newer Claudes."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from autointerp.llm.providers.anthropic import NEWER_TOKENIZER
-from autointerp.llm.tokens import estimate
+from autointerp.llm.tokens import estimate, of_request
+from autointerp.llm.types import Message, Request
 
 WORDS = (" the", "stone", ".", "(", " =", "    ", "'s", "\\n", " river", " I")
 
@@ -16,6 +18,24 @@ def test_a_token_line_is_its_token_a_tab_a_number_and_a_newline() -> None:
         tokens = rng.choices(WORDS, k=rng.randint(1, 60))
         lines = "\n".join(f"{token}\t{rng.randrange(11)}" for token in tokens)
         assert estimate(lines) == 4 * len(tokens) - 1
+
+
+SIGNS = {").": 1, "):\\": 2, "<<=>>": 3, " ('\\": 2, '...".': 2, "====": 1, "\n\n": 1, " " * 23: 1, '"},': 1}
+"""Runs of signs and spaces with their number of tokens in o200k (tiktoken 0.14)."""
+
+
+@pytest.mark.parametrize(("text", "count"), SIGNS.items())
+def test_runs_of_signs_and_spaces(text: str, count: int) -> None:
+    assert abs(estimate(text) - count) <= 1
+
+
+def test_a_prompt_has_frames_and_its_schema() -> None:
+    turns = (Message("system", "the river"), Message("user", "a stone"))
+    plain = Request("openai/gpt-4o-mini", turns, 10)
+    schema = '{"type": "object"}'
+    assert of_request(plain) == 4 + 2 * 4 + 3
+    assert of_request(replace(plain, schema=schema)) == of_request(plain) + estimate(schema)
+    assert of_request(replace(plain, slots=(0,))) == 4
 
 
 def test_parts_make_up_the_whole() -> None:

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import httpx2
+
 from autointerp.llm import faults
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.batches import CLOCK_SKEW, Lost, Outcome, Progress, batch_faults, outcome_of
+from autointerp.llm.providers.batches import CLOCK_SKEW, Lost, Outcome, Progress, batch_faults, lines_by_id, outcome_of
 from autointerp.llm.types import Request
 
 if TYPE_CHECKING:
     from autointerp.llm.providers.anthropic.messages import AnthropicProvider
+
+RESULTS = "/v1/messages/batches/{}/results"
 
 
 class AnthropicBatches:
@@ -31,45 +35,43 @@ class AnthropicBatches:
             {"custom_id": key, "params": self._provider.parameters(request)} for key, request in requests.items()
         ]
         async with batch_faults(self._provider):
-            return (await self._api.create(requests=items)).id
+            return str((await self._api.create(requests=items)).id)
 
     async def find(self, tag: str, count: int, since: float) -> str | None:
         """Find the newest batch of this size since then; its results' names will tell whether it is ours."""
         earliest = datetime.fromtimestamp(since - CLOCK_SKEW, UTC)
         async with batch_faults(self._provider):
-            page = await self._api.list(limit=20)
-        for batch in page.data:
-            counts = batch.request_counts
-            total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-            if total == count and batch.created_at >= earliest:
-                return batch.id
+            for batch in (await self._api.list(limit=20)).data:
+                counts = batch.request_counts
+                total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+                if total == count and batch.created_at >= earliest:
+                    return batch.id
         return None
 
     async def progress(self, batch: str) -> Progress:
         """Ask how far a batch is. Raises Lost if it or its results are gone."""
         async with batch_faults(self._provider, batch):
             state = await self._api.retrieve(batch)
-        if state.archived_at:
-            raise Lost(f"{self._provider.spec.text}: the results of batch {batch} are gone")
-        counts = state.request_counts
-        done = counts.succeeded + counts.errored + counts.canceled + counts.expired
-        return Progress(state.processing_status == "ended", done, done + counts.processing)
+            if state.archived_at:
+                raise Lost(f"{self._provider.spec.text}: the results of batch {batch} are gone")
+            counts = state.request_counts
+            done = counts.succeeded + counts.errored + counts.canceled + counts.expired
+            return Progress(state.processing_status == "ended", done, done + counts.processing)
 
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
         """Read an ended batch's outcomes. Raises Lost."""
-        outcomes: dict[str, Outcome] = {}
         async with batch_faults(self._provider, batch):
-            async for item in await self._api.results(batch):
-                if item.custom_id in requests:
-                    outcomes[item.custom_id] = self._outcome(item.to_dict(mode="json")["result"])
-        return outcomes
+            content = (await self._provider.sdk.get(RESULTS.format(batch), cast_to=httpx2.Response)).content
+        lines = lines_by_id(content)
+        return {key: self._outcome(lines[key], request) for key, request in requests.items() if key in lines}
 
-    def _outcome(self, result: Any) -> Outcome:
+    def _outcome(self, line: Any, request: Request) -> Outcome:
+        return outcome_of(self._provider, lambda: self._read(line["result"], request))
+
+    def _read(self, result: Any, request: Request) -> Outcome:
         if result["type"] == "succeeded":
-            return outcome_of(self._provider.read, result["message"])
-        reason = json.dumps(result.get("error", {}))
+            return self._provider.read(result["message"], request)
+        reason, spec = faults.one_line(json.dumps(result.get("error", {}))), self._provider.spec.text
         if result["type"] == "errored" and "invalid_request" in reason:
-            return CallError("rejected", f"{self._provider.spec.text}: {faults.one_line(reason)}")
-        return CallError(
-            "transient", f"{self._provider.spec.text}: {result['type']} in its batch {faults.one_line(reason)}"
-        )
+            return CallError("rejected", f"{spec}: {reason}")
+        return CallError("transient", f"{spec}: {result['type']} in its batch {reason}")

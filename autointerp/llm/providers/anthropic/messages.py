@@ -1,16 +1,19 @@
 """Calls Anthropic's Messages API through its official SDK, whose own retries are off."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import anthropic
 import httpx2
 
+from autointerp.llm import faults, reading
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers.anthropic.batches import AnthropicBatches
 from autointerp.llm.providers.gate import Gate
-from autointerp.llm.providers.hosted import HostedProvider
+from autointerp.llm.providers.hosted import HostedProvider, with_extra
+from autointerp.llm.reading import json_of, most_usage, text_of
 from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, Usage
 
@@ -40,27 +43,27 @@ class AnthropicProvider(HostedProvider):
 
     async def complete(self, request: Request) -> Completion:
         """Make one attempt. Raises CallError."""
+        body = self.parameters(request)
         try:
-            body = self.parameters(request)
             response = await self.sdk.post("/v1/messages", cast_to=httpx2.Response, body=body)
-            return self.read(json.loads(response.content))
         except (anthropic.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
+        with self.reading():
+            return self.read(json_of(response.content), request)
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """Return the body of a call, or of a request in a batch. Raises CallError for what the API does not offer."""
-        return parameters(self.spec, request)
+        return with_extra(parameters(self.spec, request), request)
 
-    def read(self, message: Any) -> Completion:
+    def read(self, message: Any, request: Request) -> Completion:
         """Read a message's JSON, live or from a batch. Raises CallError if it is not whole."""
-        try:
-            stop, usage = message["stop_reason"], usage_of(message["usage"])
-            text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
-        except (AttributeError, KeyError, TypeError) as error:
-            raise self.broken(f"an answer that is no message ({error!r})") from error
-        if stop not in STOPS:
-            raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")
-        return Completion(text, STOPS[stop], usage)
+        with self.reading():
+            stop, usage = message["stop_reason"], usage_of(message.get("usage"))
+            text = "".join(text_of(block["text"]) for block in message["content"] if block["type"] == "text")
+            known = STOPS.get(stop)
+        if known is None:
+            raise CallError("rejected", f"{self.spec.text}: stopped for {faults.one_line(repr(stop))}")
+        return Completion(text, known, usage or most_usage(request), is_counted=usage is not None)
 
 
 def parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
@@ -88,7 +91,15 @@ def _block(text: str, ends_static_prefix: bool) -> dict[str, Any]:
     return {"type": "text", "text": text} | mark
 
 
-def usage_of(usage: dict[str, Any]) -> Usage:
+def usage_of(usage: Any) -> Usage | None:
     """Read the usage; the API counts tokens read from and written to the prompt cache apart from input_tokens."""
-    read, write = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
-    return Usage(1, usage["input_tokens"] + read + write, usage["output_tokens"], read, write)
+    counts = usage if isinstance(usage, dict) else {}
+    cached = [counts.get(name) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
+    plain = reading.usage_of(counts.get("input_tokens"), counts.get("output_tokens"), 0, 0)
+    read, written = (reading.usage_of(number, 0, 0, 0) or Usage() for number in cached)
+    return plain and replace(
+        plain,
+        tokens_in=plain.tokens_in + read.tokens_in + written.tokens_in,
+        cache_read=read.tokens_in,
+        cache_write=written.tokens_in,
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autointerp.llm import faults
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.batches import CLOCK_SKEW, Outcome, Progress, batch_faults, outcome_of
+from autointerp.llm.providers.batches import CLOCK_SKEW, Outcome, Progress, batch_faults, lines_by_id, outcome_of
 from autointerp.llm.types import Request
 
 if TYPE_CHECKING:
@@ -44,46 +44,45 @@ class OpenAIBatches:
             batch = await self._sdk.batches.create(
                 input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={TAG: tag}
             )
-        return batch.id
+            return str(batch.id)
 
     async def find(self, tag: str, count: int, since: float) -> str | None:
         """Find the newest batch with this tag since then."""
         async with batch_faults(self._provider):
             page = await self._sdk.batches.list(limit=50)
-        ours = (batch for batch in page.data if (batch.metadata or {}).get(TAG) == tag)
-        # An older one of the same requests has ended without doing them.
-        return next((batch.id for batch in ours if batch.created_at >= since - CLOCK_SKEW), None)
+            ours = (batch for batch in page.data if (batch.metadata or {}).get(TAG) == tag)
+            # An older one of the same requests has ended without doing them.
+            return next((batch.id for batch in ours if batch.created_at >= since - CLOCK_SKEW), None)
 
     async def progress(self, batch: str) -> Progress:
         """Ask how far a batch is, and why it was refused if it was. Raises Lost."""
         async with batch_faults(self._provider, batch):
             state = await self._sdk.batches.retrieve(batch)
-        counts = state.request_counts
-        done, total = (counts.completed + counts.failed, counts.total) if counts else (0, 0)
-        if state.status == "failed":
-            problems = state.errors.data if state.errors and state.errors.data else []
-            reason = "; ".join(str(problem.message) for problem in problems)
-            return Progress(True, done, total, faults.one_line(reason) or "no reason given")
-        return Progress(state.status in ("completed", "expired", "cancelled"), done, total)
+            counts = state.request_counts
+            done, total = (counts.completed + counts.failed, counts.total) if counts else (0, 0)
+            if state.status == "failed":
+                problems = state.errors.data if state.errors and state.errors.data else []
+                reason = "; ".join(str(problem.message) for problem in problems)
+                return Progress(True, done, total, faults.one_line(reason) or "no reason given")
+            return Progress(state.status in ("completed", "expired", "cancelled"), done, total)
 
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
         """Read an ended batch's outcomes from its files of answers and of errors. Raises Lost."""
-        outcomes: dict[str, Outcome] = {}
+        lines: dict[str, Any] = {}
         async with batch_faults(self._provider, batch):
             state = await self._sdk.batches.retrieve(batch)
             for file in filter(None, (state.output_file_id, state.error_file_id)):
-                content = await self._sdk.files.content(file)
-                # Not splitlines: U+2028 and its like may stand inside a JSON string.
-                for line in map(json.loads, filter(None, content.content.split(b"\n"))):
-                    if line["custom_id"] in requests:
-                        outcomes[line["custom_id"]] = self._outcome(line, requests[line["custom_id"]])
-        return outcomes
+                lines |= lines_by_id((await self._sdk.files.content(file)).content)
+        return {key: self._outcome(lines[key], request) for key, request in requests.items() if key in lines}
 
     def _outcome(self, line: Any, request: Request) -> Outcome:
+        return outcome_of(self._provider, lambda: self._read(line, request))
+
+    def _read(self, line: Any, request: Request) -> Outcome:
         response, error = line.get("response") or {}, line.get("error")
         status = response.get("status_code")
         if not error and status == 200:
-            return outcome_of(lambda body: self._provider.read(body, request), response["body"])
-        reason = json.dumps(error or response.get("body"))
-        kind = "rejected" if status and 400 <= status < 500 and status not in (408, 409, 429) else "transient"
-        return CallError(kind, f"{self._provider.spec.text}: {faults.one_line(reason)}")  # type: ignore[arg-type]  # narrowed above
+            return self._provider.read(response["body"], request)
+        reason = faults.one_line(json.dumps(error or response.get("body")))
+        is_rejected = status and 400 <= status < 500 and status not in (408, 409, 429)
+        return CallError("rejected" if is_rejected else "transient", f"{self._provider.spec.text}: {reason}")

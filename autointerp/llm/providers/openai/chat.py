@@ -4,20 +4,24 @@ Serves `openai/MODEL` and every server that speaks the same protocol. The SDK's 
 """
 
 import json
+import logging
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import httpx2
 import openai
 
-from autointerp.llm import keys
-from autointerp.llm.faults import CallError
+from autointerp.llm import faults, keys, reading
+from autointerp.llm.faults import CallError, NoLogprobs
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers.gate import Gate
-from autointerp.llm.providers.hosted import HostedProvider
+from autointerp.llm.providers.hosted import HostedProvider, with_extra
 from autointerp.llm.providers.openai.batches import OpenAIBatches
+from autointerp.llm.reading import json_of, logprobs_of, most_usage, optional_text, text_of
 from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
 
+log = logging.getLogger(__name__)
 MOST_LOGPROBS = 20
 """Most log-probabilities that the API gives for one generated token."""
 STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
@@ -41,47 +45,53 @@ class ChatProvider(HostedProvider):
 
     async def complete(self, request: Request) -> Completion:
         """Make one attempt. Raises CallError."""
+        if request.slots:
+            echoed = await self._post("/completions", with_extra(echo_parameters(self.spec, request), request))
+            with self.reading():
+                completion = self.read_echo(json_of(echoed), request)
+                return replace(completion, slots=tuple(map(logprobs_of, completion.slots)))
+        chat = await self._post("/chat/completions", self.parameters(request))
+        with self.reading():
+            return self.read(json_of(chat), request)
+
+    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
         try:
-            if request.slots:
-                body = echo_parameters(self.spec, request)
-                echoed = await self.sdk.post("/completions", cast_to=httpx2.Response, body=body)
-                return self.read_echo(json.loads(echoed.content), request)
-            body = self.parameters(request)
-            chat = await self.sdk.post("/chat/completions", cast_to=httpx2.Response, body=body)
-            return self.read(json.loads(chat.content), request)
+            response = await self.sdk.post(path, cast_to=httpx2.Response, body=body)
         except (openai.APIError, httpx2.HTTPError, ValueError) as error:
             raise self.fault(error) from error
+        return response.content
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """Return the body of a call, or of a request in a batch."""
-        return parameters(self.spec.model, self.max_tokens_name, request)
+        return with_extra(parameters(self.spec.model, self.max_tokens_name, request), request)
 
     def read(self, answer: Any, request: Request) -> Completion:
         """Read a chat completion's JSON, live or from a batch. Raises CallError if it is not whole."""
-        try:
+        with self.reading():
             choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
-            stop, refusal = choice["finish_reason"], choice["message"].get("refusal")
-            text, logprobs = choice["message"].get("content") or "", _logprobs(choice)
-        except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise self.broken(f"an answer that is no completion ({error!r})") from error
+            known, message = STOPS.get(choice["finish_reason"]), choice["message"]
+            text, refusal = optional_text(message.get("content")), optional_text(message.get("refusal"))
+            logprobs = _logprobs(choice) if request.top_logprobs else ()
+        taken, is_counted = usage or most_usage(request), usage is not None
         if refusal:
-            return Completion(refusal, "refusal", usage)
-        if stop not in STOPS:
-            raise CallError("rejected", f"{self.spec.text}: stopped for {stop!r}")
+            return Completion(refusal, "refusal", taken, is_counted=is_counted)
+        if known is None:
+            stop = faults.one_line(repr(choice["finish_reason"]))
+            raise CallError("rejected", f"{self.spec.text}: stopped for {stop}")
         if request.top_logprobs and not logprobs and text:
-            raise CallError("fatal", f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
-        return Completion(text, STOPS[stop], usage, logprobs)
+            raise NoLogprobs(f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
+        return Completion(text, known, taken, logprobs, is_counted=is_counted)
 
     def read_echo(self, answer: Any, request: Request) -> Completion:
         """Read the log-probabilities at the request's slots from an echoed prompt. Raises CallError."""
         try:
-            choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
+            choice, usage = answer["choices"][0], usage_of(answer.get("usage")) or most_usage(request)
             # llama.cpp's server does not echo, and does not say so.
             echoed, logprobs = choice["text"].startswith(request.messages[0].content), choice.get("logprobs")
         except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise self.broken(f"an answer that is no completion ({error!r})") from error
         if not echoed or not logprobs or not logprobs.get("text_offset") or not logprobs.get("top_logprobs"):
-            raise CallError("fatal", f"{self.spec.text} does not echo log-probabilities; set simulation.method=text")
+            raise NoLogprobs(f"{self.spec.text} does not echo log-probabilities; set simulation.method=text")
         index_at = {offset: index for index, offset in reversed(list(enumerate(logprobs["text_offset"])))}
         missing = [slot for slot in request.slots if slot not in index_at]
         if missing:
@@ -102,13 +112,29 @@ class OpenAIProvider(ChatProvider):
 
 
 class CompatibleProvider(ChatProvider):
-    """Asks a model on your own server, `http://host:port/v1#MODEL`."""
+    """Asks a model on your own server, `http://host:port/v1#MODEL`; without a JSON schema if it takes none."""
 
     max_tokens_name = "max_tokens"  # most servers know only the old name
 
     def __init__(self, spec: ModelSpec, seconds: float, limits: Limits) -> None:
         with keys.without_openai_variables():
             super().__init__(spec, seconds, limits)
+
+    async def complete(self, request: Request) -> Completion:
+        """Make one attempt; if it is rejected with a schema but not without, leave schemas out from then on."""
+        plain = replace(request, schema=None)
+        if not request.schema or not self.takes_schema:
+            return await super().complete(plain)
+        try:
+            return await super().complete(request)
+        except CallError as error:
+            if error.kind != "rejected" or isinstance(error, NoLogprobs):
+                raise
+        completion = await super().complete(plain)
+        if self.takes_schema:
+            self.takes_schema = False
+            log.warning("autointerp: %s takes no JSON schema; it is asked without one", self.spec.text)
+        return completion
 
 
 def parameters(model: str, max_tokens_name: str, request: Request) -> dict[str, Any]:
@@ -144,16 +170,23 @@ def _logprobs(choice: dict[str, Any]) -> tuple[TokenLogprobs, ...]:
     content = (choice.get("logprobs") or {}).get("content") or ()
     return tuple(
         TokenLogprobs(
-            item["token"],
-            {top["token"]: top["logprob"] for top in item["top_logprobs"]} | {item["token"]: item["logprob"]},
+            text_of(item["token"]),
+            logprobs_of(
+                {top["token"]: top["logprob"] for top in item["top_logprobs"]} | {item["token"]: item["logprob"]}
+            ),
         )
         for item in content
     )
 
 
-def usage_of(usage: dict[str, Any] | None) -> Usage:
-    """Read the usage; cached tokens are among prompt_tokens. A server that does not count leaves zeros."""
-    counts = usage or {}
-    details = counts.get("prompt_tokens_details") or {}
-    read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
-    return Usage(1, counts.get("prompt_tokens") or 0, counts.get("completion_tokens") or 0, read, written)
+def usage_of(usage: Any) -> Usage | None:
+    """Read the usage; cached tokens are among prompt_tokens. None if the server did not count."""
+    counts = usage if isinstance(usage, dict) else {}
+    details = counts.get("prompt_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    return reading.usage_of(
+        counts.get("prompt_tokens"),
+        counts.get("completion_tokens"),
+        details.get("cached_tokens"),
+        details.get("cache_write_tokens"),
+    )
