@@ -11,6 +11,27 @@ class UserError(Exception):
     status = 2
 
 
+def visible(text: str) -> str:
+    """Put text on one line of printable characters: newlines become a mark, others that are not printable are escaped.
+
+    Not printable are control characters (terminals obey them), marks that change the direction of text, and halves of
+    surrogate pairs.
+    """
+    return "".join(
+        "⏎" if character == "\n" else character if character.isprintable() else repr(character)[1:-1]
+        for character in text
+    )
+
+
+LONGEST_NAME = 100
+"""Characters of a user's word that a message repeats."""
+
+
+def shortened(word: str, longest: int = LONGEST_NAME) -> str:
+    """Cut a word that is too long for a message."""
+    return word if len(word) <= longest else f"{word[:longest]}..."
+
+
 def near(word: str, known: list[str]) -> str:
     """Return the end of a message: `; did you mean a or b?` for the closest known words, else the known ones."""
     import difflib

@@ -62,7 +62,7 @@ def damaged() -> Iterator[tuple[str, str]]:
             yield pytest.param(file, damage, marks=[] if quick else pytest.mark.slow)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("file", "damage"), damaged())
+@pytest.mark.parametrize(("file", "damage"), list(damaged()))
 def test_a_damaged_entry_is_made_again(
     file: str, damage: str, whole: tuple[Path, bytes], planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

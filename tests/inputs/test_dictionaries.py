@@ -50,7 +50,7 @@ def weights() -> Iterator[tuple[str, str]]:
             yield name, damage
 
 
-@pytest.mark.parametrize(("name", "damage"), weights())
+@pytest.mark.parametrize(("name", "damage"), list(weights()))
 def test_damaged_weights(name: str, damage: str, tmp_path: Path) -> None:
     write, file, _ = WRITERS[name]
     path = write(tmp_path / "layers.1")

@@ -34,7 +34,7 @@ def commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 
 @pytest.mark.parametrize("value", ["", "  "])
-@pytest.mark.parametrize(("command", "option"), options())
+@pytest.mark.parametrize(("command", "option"), list(options()))
 def test_an_empty_value_is_no_default(command: str, option: str, value: str, tmp_path: Path) -> None:
     program, *words = command.split()
     refused(program, *words, *NEEDED.get(words[-1], []), option, value, cwd=tmp_path, names=option)

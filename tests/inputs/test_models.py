@@ -84,7 +84,7 @@ def test_a_damaged_config(damage: str, model: Path) -> None:
 
 
 CONFIGS: dict[str, Any] = {
-    "model_type": "no_such_type", "architectures": ["NoSuchModel"], "n_layer": 3, "n_embd": 17, "n_head": 3,
+    "model_type": "no_such_type", "n_layer": 3, "n_embd": 17, "n_head": 3,
     "vocab_size": 7, "n_positions": 64, "activation_function": "no_such_function",
 }  # fmt: skip
 
