@@ -42,7 +42,9 @@ class Prompt:
         forbids.
         """
         try:
-            return str(_template(str(self.values[part])).render(values))
+            if not isinstance(self.values[part], str):
+                raise TypeError(f"expected a text, not {shortened(repr(self.values[part]))}")
+            return str(_template(self.values[part]).render(values))
         except _template_errors() as error:
             raise UserError(f"prompt {self.name}, {part}: {shortened(str(error), 300)}") from error
 

