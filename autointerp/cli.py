@@ -251,7 +251,8 @@ def show(folder: str, feature: str | None, colour: bool | None) -> None:
         features = terminal.feature_list(opened)
         print_tables([features])
         first = next((row[0] for row in features.rows if row[0].isprintable()), None)
-        onward = ["show", folder, first] if first else ["leaderboard", folder]
+        dashes = ["--"] if first and first.startswith("-") else []
+        onward = ["show", folder, *dashes, first] if first else ["leaderboard", folder]
         click.echo(f"\nnext: {shlex.join(['autointerp', *onward])}")
         return
     click.echo(terminal.feature_page(opened, feature, sys.stdout.isatty() if colour is None else colour), color=True)

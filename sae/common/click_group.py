@@ -18,16 +18,14 @@ class Command(click.Command):
     """Refuses empty values: they are mistakes (an unset variable of a shell), not defaults."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words as they are, then parse them. Raises UsageError for an empty value."""
+        """Keep the words as they are, then parse them. Raises UserError for an empty one."""
         ctx.meta[ARGUMENTS] = tuple(args)
-        rest = super().parse_args(ctx, args)
-        for parameter in self.params:
-            value = ctx.params.get(str(parameter.name))
-            values = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(one, str | os.PathLike) and not str(one).strip() for one in values) and value != ():
-                name = parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[-1]
-                raise click.UsageError(f"{name} is empty; give a value or leave it out", ctx)
-        return rest
+        for before, word in zip(("", *args), args, strict=False):
+            flag, equals, value = word.partition("=")
+            if not word.strip() or (flag.startswith("--") and equals and not value.strip()):
+                name = flag if equals else before if before.startswith("-") else "an argument"
+                raise UserError(f"{name} is empty; give a value or leave it out")
+        return super().parse_args(ctx, args)
 
 
 class Resumable(Command):

@@ -93,14 +93,15 @@ PRINTED = [name for name in NAMES if name not in ("half a character", "long")]
 def test_names_in_a_runs_pages(kind: str, finished: Path, tmp_path: Path) -> None:
     name = NAMES[kind]
     run = renamed(finished, tmp_path, name)
-    for words in (["show", "run"], ["show", "run", f"{name}/0"], ["leaderboard", "run"]):
+    feature = str(run.read_features()[0].id)
+    for words in (["show", "run"], ["show", "run", "--", feature], ["leaderboard", "run"]):
         done = invoke("autointerp", *words, cwd=tmp_path)
         assert done.exit_code == 0, done.output
         harmless(done.stdout)
     from autointerp.reporting import terminal
 
     harmless("\n".join(terminal.account(run.about)))
-    for row in csv.reader(io.StringIO((run.path / "leaderboard.csv").read_text(newline=""))):
+    for row in csv.reader(io.StringIO((run.path / "leaderboard.csv").read_bytes().decode())):
         assert not [cell for cell in row if cell[:1] in "=+@\t\r" and cell]
         assert not [cell for cell in row if cell.startswith("-") and not cell[1:2].isdigit()]
     harmless((run.path / "leaderboard.md").read_text())

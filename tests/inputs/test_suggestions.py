@@ -65,7 +65,7 @@ def test_after_a_run(here: Path) -> None:
     command = ["autointerp", "run", "--dictionary", "dictionary", "--corpus", corpus, *SMALL, "--out", out]
     dry = follow([*command, "--dry-run"], here, 1)
     assert shlex.split(dry[0]) == command
-    shown = follow(command, here, 3)
+    shown = follow(command, here, 2)
     assert shlex.split(shown[0]) == ["autointerp", "show", out]
     assert shlex.split(shown[1])[:3] == ["autointerp", "show", out]
     assert "/" in shlex.split(shown[1])[3]
