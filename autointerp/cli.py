@@ -313,12 +313,11 @@ def calibrate(out: Path, quick: bool, **method: Any) -> None:
     """
     from autointerp import api
     from autointerp.calibration import report
-    from sae.common.files import refuse_unwritable
+    from sae.common.files import alone
     from sae.common.tables import print_tables
 
-    refuse_unwritable(out / "calibration.json")
-
-    calibration = api.calibrate(out, quick=quick, **method)
+    with alone(out):
+        calibration = api.calibrate(out, quick=quick, **method)
     print_tables([report.summary_table(calibration)])
     click.echo(f"\nall tables are in {out / 'calibration.md'}\nnext: autointerp run")
 

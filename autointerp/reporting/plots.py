@@ -66,7 +66,8 @@ def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
             panel.set_title(plain(words(scorer)), fontsize=10)
         unit = "correlation" if scorers[0] in SIMULATION else "score"
         line[0].set_ylabel(f"{plain(hook_point)}\n{unit}" if len(hook_points) > 1 else unit)
-    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {plain(method_of(main), LONGEST_TITLE)}"
+    method = plain(method_of(main), LONGEST_TITLE)
+    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {method}"
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     return figure

@@ -22,6 +22,8 @@ class Command(click.Command):
         ctx.meta[ARGUMENTS] = tuple(args)
         for before, word in zip(("", *args), args, strict=False):
             flag, equals, value = word.partition("=")
+            if "\0" in word:
+                raise UserError(f"{visible(word)} holds a NUL character; leave it out")
             if not word.strip() or (flag.startswith("--") and equals and not value.strip()):
                 name = flag if equals else before if before.startswith("-") else "an argument"
                 raise UserError(f"{name} is empty; give a value or leave it out")

@@ -89,7 +89,7 @@ def cannot_write(path: Path, error: Exception, remedy: str = "") -> UserError:
 def refuse_unwritable(path: Path) -> None:
     """Raise UserError if no file or folder could be made at `path`; makes nothing."""
     try:
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
         path.exists()  # raises for a name that is too long, or a folder that cannot be looked into
     except (OSError, ValueError) as error:
         raise cannot_write(path, error, "choose another place") from error

@@ -49,5 +49,5 @@ def test_a_folder_of_another_schema_is_refused_in_one_line(tmp_path: Path) -> No
     for opened in (lambda: RunFolder(tmp_path).about, lambda: RunFolder(tmp_path).find("i")):
         with pytest.raises(UserError) as caught:
             opened()
-        assert f"has schema 3" in str(caught.value)
+        assert "has schema 3" in str(caught.value)
         assert "\n" not in str(caught.value)

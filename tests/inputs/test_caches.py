@@ -17,7 +17,8 @@ CHANGES = {
     "corpus.context": 32, "sampling.fragment": 16, "corpus.held_out": 0.5, "subject.prepend_bos": False,
     "dictionaries.train": [{"architecture": "topk", "name": "t", "expansion": 2, "k": 2}], "dictionaries.steps": 2,
     "dictionaries.batch": 64, "dictionaries.baselines": ["random"], "explainers": ["rules-1"],
-    "sampling.features": 3, "sampling.population": 2000, "control_kinds": ["mismatched"], "subject.hook_points": ["hook_embed"],
+    "sampling.features": 3, "sampling.population": 2000, "control_kinds": ["mismatched"],
+    "subject.hook_points": ["hook_embed"],
 }  # fmt: skip
 
 
@@ -44,8 +45,10 @@ def whole(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 FILES = {
-    "tokens": "tokens/*.safetensors", "metrics": "metrics/*.json", "a dictionary's weights": "dictionaries/*/*.safetensors",
-    "a dictionary's description": "dictionaries/*/dictionary.json", "a subject's weights": "subjects/*/model.safetensors",
+    "tokens": "tokens/*.safetensors", "metrics": "metrics/*.json",
+    "a dictionary's weights": "dictionaries/*/*.safetensors",
+    "a dictionary's description": "dictionaries/*/dictionary.json",
+    "a subject's weights": "subjects/*/model.safetensors",
     "a subject's config": "subjects/*/config.json", "a subject's tokenizer": "subjects/*/tokenizer.json",
 }  # fmt: skip
 DAMAGES = {
@@ -89,7 +92,8 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")
     cache = {
-        "a file": tmp_path / "file", "below a file": tmp_path / "file" / "c", "/proc/nothing/x": Path("/proc/nothing/x"),
+        "a file": tmp_path / "file", "below a file": tmp_path / "file" / "c",
+        "/proc/nothing/x": Path("/proc/nothing/x"),
         "overlong": tmp_path / ("x" * 300), "loop": tmp_path / "loop", "read-only": Path("/sys/kernel/cache"),
     }[place]  # fmt: skip
     for name in ("AUTOINTERP_CACHE", "SAE_CACHE"):
@@ -118,7 +122,8 @@ def test_two_runs_make_the_entries_of_one_cache(planted: Path, whole: tuple[Path
     names = dict.fromkeys(("AUTOINTERP_CACHE", "SAE_CACHE"), str(tmp_path / "cache"))
     runs = [tmp_path / "one", tmp_path / "two", tmp_path / "three"]
     started = [
-        subprocess.Popen([sys.executable, "-c", code, str(out)], env=os.environ | names, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", code, str(out)], env=os.environ | names,
+        stderr=subprocess.PIPE, text=True)
         for out in runs
     ]  # fmt: skip
     for process in started:

@@ -23,10 +23,12 @@ NAMES: dict[str, str] = {
     "colours": "\x1b[31mred\x1b[0m", "a cleared screen": "\x1b[2J\x1b[H", "a title": "\x1b]0;title\x07",
     "eight-bit controls": "\x9b31m", "a bell": "\x07", "carriage return": "good\rbad", "a line": "one\ntwo",
     "backspaces": "bad\b\b\bgood", "bidi override": "a\u202egpj.exe", "bidi isolate": "a\u2066b\u2069",
-    "a direction mark": "a\u200fb", "zero width": "a\u200bb", "a line separator": "a\u2028b", "half a character": "a\udcffb",
+    "a direction mark": "a\u200fb", "zero width": "a\u200bb", "a line separator": "a\u2028b",
+    "half a character": "a\udcffb",
     "a formula": "=cmd|' /C calc'!A0", "plus": "+1+1", "minus": "-1+1", "at": "@SUM(1)", "a tab": "\t=1",
     "a tag": "<script>alert(1)</script>", "a picture": "![x](http://example.org/x.png)", "a link": "[x](http://example.org)",
-    "an address": "https://example.org/x", "pipes": "a|b|c", "mathematics": "$x^{", "a dollar": "a$b", "underscore": "_a_$_$",
+    "an address": "https://example.org/x", "pipes": "a|b|c", "mathematics": "$x^{", "a dollar": "a$b",
+    "underscore": "_a_$_$",
     "long": "x" * 5000, "rich markup": "[bold red]x[/]", "a percent": "%s %(x)d {0}",
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Places that cannot be written to: named in one line, soon, with nothing left behind."""
 
+import importlib
 import resource
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sae import formats
-from tests.inputs.harness import as_nobody, refused, refuses
+from tests.inputs.harness import as_nobody, copied, refused, refuses
 from tests.sae.test_dictionary import random_dictionary
 
 PLACES = ("below a file", "/proc/nothing/x", "/sys/kernel/x", "overlong", "loop/x", "a\0b", "/dev/null/x")
@@ -32,7 +33,8 @@ def commands(planted: Path, out: str) -> dict[str, tuple[object, ...]]:
             "--set", "corpus.context=32", "--set", "dictionaries.0.k=2", "--steps", 2,
         ),
         "run": ("autointerp", "run", "--dictionary", planted / "dictionary", *data, *small, "--out", out),
-        "dry run": ("autointerp", "run", "--dictionary", planted / "dictionary", *data, *small, "--out", out, "--dry-run"),
+        "dry run": ("autointerp", "run", "--dictionary", planted / "dictionary", *data, *small, "--out", out,
+        "--dry-run"),
         "calibrate": ("autointerp", "calibrate", "--quick", "--out", out),
         "export": ("autointerp", "cache", "export", out),
     }  # fmt: skip
@@ -60,14 +62,19 @@ def test_a_folder_where_a_file_belongs(command: str, planted: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("command", ["convert", "eval", "train", "run", "dry run", "calibrate", "export"])
 def test_a_folder_that_is_read_only(command: str, planted: Path, tmp_path: Path) -> None:
+    importlib.import_module("autointerp.llm.estimate")  # nobody may not be allowed to read Python's own files
+    importlib.import_module("autointerp.runs.pipeline")
+    given = copied(planted, tmp_path / "given")
     folder = tmp_path / "fixed"
     folder.mkdir()
     folder.chmod(0o555)
+    for path in given.rglob("*"):
+        path.chmod(0o755)
     for path in [tmp_path, *tmp_path.parents]:
         if path.owner() == "root" and not path.stat().st_mode & 0o005:
             path.chmod(path.stat().st_mode | 0o055)
     with as_nobody():
-        refused(*commands(planted, str(folder / "x"))[command], cwd=tmp_path, names="fixed")  # type: ignore[arg-type]
+        refused(*commands(given, str(folder / "x"))[command], cwd=tmp_path, names="fixed")  # type: ignore[arg-type]
     assert not list(folder.iterdir())
 
 

@@ -60,7 +60,8 @@ def test_no_template_leads_out(template: str, tmp_path: Path, monkeypatch: pytes
 
 
 WRONG = (
-    "{{ absent }}", "{{ x.absent }}", "{{ x[99] }}", "{{ 1 / 0 }}", "{{ x + 1 }}", "{{ x() }}", "{{ x|absent }}", "{{ x",
+    "{{ absent }}", "{{ x.absent }}", "{{ x[99] }}", "{{ 1 / 0 }}", "{{ x + 1 }}", "{{ x() }}",
+    "{{ x|absent }}", "{{ x",
     "{% if %}", "{% for %}", "{{ values['a'] }}", "{{ '%d' % x }}", "{% endfor %}",
     "{{ x|round }}", "{{ " + "(" * 2000 + " }}", "{{ 9" + "9" * 5000 + " }}", "{{ x|sum }}", "{{ x is absent }}",
     "{{ '{absent}'.format(x) }}", "{{ x|join(3) }}{{ 3|join }}",
@@ -75,7 +76,8 @@ def test_a_template_that_cannot_be_filled_in(template: str) -> None:
 FILES: dict[str, bytes] = {
     "deep": b"[" * 20_000, "a list": b"- 1", "empty": b"", "not YAML": b"a: [", "not UTF-8": b"a: \xff",
     "an object": b"!!python/object/apply:os.system [id]", "a number of shots": b"few_shot: 3",
-    "shots that are not there": b"few_shot: absent", "a list of shots": b"few_shot: [a]", "a circle": b"few_shot: &a [*a]",
+    "shots that are not there": b"few_shot: absent", "a list of shots": b"few_shot: [a]",
+    "a circle": b"few_shot: &a [*a]",
     "a key twice": b"user: a\nuser: b\n", "shots of nothing": b"few_shot: ''", "no system": b"user: a\n",
     "a system of numbers": b"system: [1]\nuser: {a: 1}\n",
 }  # fmt: skip

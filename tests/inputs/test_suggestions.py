@@ -83,8 +83,10 @@ def test_after_a_calibration(here: Path) -> None:
 
 def test_after_training(here: Path) -> None:
     words = [
-        "sae", "train", "--model", "model", "--hook", "hook_embed", "--corpus", str(here / "corpus.jsonl"), "--steps", "2",
-        "--set", "corpus.context=32", "--set", "batch=64", "--set", "dictionaries=[{architecture: topk, k: 2, expansion: 2}]",
+        "sae", "train", "--model", "model", "--hook", "hook_embed", "--corpus", str(here / "corpus.jsonl"),
+        "--steps", "2",
+        "--set", "corpus.context=32", "--set", "batch=64", "--set", "dictionaries=[{architecture: topk, k: 2,
+        expansion: 2}]",
         "--set", "corpus.held_out_tokens=500", "--set", "buffer=512", "--out", "my training",
     ]  # fmt: skip
     commands = follow(words, here, 2)
