@@ -82,12 +82,10 @@ def test_after_a_calibration(here: Path) -> None:
 
 
 def test_after_training(here: Path) -> None:
-    words = [
-        "sae", "train", "--model", "model", "--hook", "hook_embed", "--corpus", str(here / "corpus.jsonl"),
-        "--steps", "2",
-        "--set", "corpus.context=32", "--set", "batch=64", "--set", "dictionaries=[{architecture: topk, k: 2,
-        expansion: 2}]",
-        "--set", "corpus.held_out_tokens=500", "--set", "buffer=512", "--out", "my training",
-    ]  # fmt: skip
+    recipe = "dictionaries=[{architecture: topk, k: 2, expansion: 2}]"
+    settings = ("corpus.context=32", "batch=64", recipe, "corpus.held_out_tokens=500", "buffer=512")
+    words = ["sae", "train", "--model", "model", "--hook", "hook_embed", "--corpus", str(here / "corpus.jsonl")]
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += ["--steps", "2", "--out", "my training"]
     commands = follow(words, here, 2)
     assert shlex.split(commands[0])[:2] == ["sae", "eval"]
