@@ -133,24 +133,6 @@ def test_two_runs_make_the_entries_of_one_cache(planted: Path, whole: tuple[Path
     assert {(out / "records.parquet").read_bytes() for out in runs} == {whole[1]}
 
 
-def test_an_entry_made_meanwhile_by_another_run_is_used(
-    whole: tuple[Path, bytes], planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What used to end the loser: between its look and its rename, the winner's entry appears."""
-    from autointerp.sampling.dictionaries import DictionaryBuilder
-
-    original = DictionaryBuilder._save
-
-    def late(self: DictionaryBuilder, *arguments: object) -> None:
-        target = arguments[-1]
-        assert isinstance(target, Path)
-        original(self, *arguments)  # type: ignore[arg-type]
-        original(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(DictionaryBuilder, "_save", late)
-    assert run(planted, tmp_path / "run", tmp_path / "cache", monkeypatch) == whole[1]
-
-
 def test_a_run_folder_is_locked_whatever_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sae.common import files
 
