@@ -29,8 +29,8 @@ SCHEMA_VERSION, READABLE = 5, (4, 5)
 """Version 4 keeps no sizes and hashes of a finished run's files, so that they cannot be checked."""
 SOURCES = ("results.jsonl", "records.parquet", "features.parquet", "population.parquet", "population_text.parquet")
 """Files that cannot be made again from the others."""
-REQUIRED: dict[str, type] = {"identity": str, "status": str, "config": dict, "dictionaries": list, "sampling": dict}
-"""What run.json holds from the beginning."""
+KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dictionaries": list, "sampling": dict}
+"""Types of what run.json holds, as far as it does."""
 SEAL = ("files", "checksum")
 """What run.json holds of a finished run beside its content: sizes and hashes of all other files, its own checksum."""
 RECORDS_SCHEMA = pyarrow.schema(
@@ -71,7 +71,7 @@ class RunFolder:
                 f"{self.path} has schema {str(version)[:20]}, but this version reads {SCHEMA_VERSION}; run again with "
                 "another --out"
             )
-        if any(not isinstance(values.get(name), kind) for name, kind in REQUIRED.items()) or _is_altered(values):
+        if any(not isinstance(values.get(name, kind()), kind) for name, kind in KINDS.items()) or _is_altered(values):
             raise UserError(f"{self.path / 'run.json'} is damaged; run again with another --out")
         return dict(values)
 
@@ -244,8 +244,7 @@ def _checksum(about: dict[str, Any]) -> str:
 
 def _is_altered(about: dict[str, Any]) -> bool:
     """Tell whether run.json of a finished run is not as it was written. Version 4 kept no checksum."""
-    sealed = about["schema_version"] != 4 and about["status"] == "complete"
-    return sealed and about.get("checksum") != _checksum(about)
+    return about.get("status") == "complete" and about.get("checksum", _checksum(about)) != _checksum(about)
 
 
 def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
