@@ -44,6 +44,11 @@ WRITERS: dict[str, tuple[Callable[[Path], Path], str, str | None]] = {
 """How each format is written here: its weights' file, its JSON file."""
 
 
+def an_array(path: Path) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.ones(3))
+
+
 def weights() -> Iterator[tuple[str, str]]:
     for name in WRITERS:
         for damage in [*spoilers(FOREIGN), "a zip of something else", "an array of something else"]:
@@ -55,7 +60,7 @@ def test_damaged_weights(name: str, damage: str, tmp_path: Path) -> None:
     write, file, _ = WRITERS[name]
     path = write(tmp_path / "layers.1")
     folder = path if path.is_dir() else path.parent
-    others = {"a zip of something else": zipped, "an array of something else": lambda one: np.save(one, np.ones(3))}
+    others = {"a zip of something else": zipped, "an array of something else": an_array}
     (spoilers(FOREIGN) | others)[damage](folder / file)
     refused("sae", "info", path, cwd=tmp_path, names="layers.1")
 
