@@ -199,13 +199,13 @@ def answers() -> AnswerCache:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder. Raises UserError if it is not one, or one of another schema version.
+    """Open a run folder; damaged tables and pictures of a finished run are made again.
+
+    Raises UserError if it is not one, one of another schema version, or one whose damaged files cannot be made again.
 
     >>> autointerp.open_run("run")
     Run('run', complete)
     """
-    from autointerp.store import RunFolder
+    from autointerp.runs.opening import open_folder
 
-    opened = Run(RunFolder(Path(path)))
-    _ = opened.about
-    return opened
+    return Run(open_folder(path))

@@ -1,16 +1,17 @@
 """Defines the command line: parses, calls the function of the same name, prints. Imports nothing heavy at the top."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sae.common.click_group import Commands, Resumable
+from sae.common.click_group import ARGUMENTS, Command, Commands, Resumable
 
 
-class AsksModels(click.Command):
+class AsksModels(Command):
     """Marks a command that asks language models: its help ends with the forms of model specs."""
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -172,7 +173,7 @@ def run(
     from autointerp.store import RunFolder
     from sae.common.settings import parse_settings
 
-    name = config or _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
+    name = config if config is not None else _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
     if hooks:
         changes["subject.hook_points"] = list(hooks)
@@ -181,7 +182,9 @@ def run(
     experiment = load(name, changes)
     if dry_run:
         estimator = api.estimate(experiment)
-        terminal.print_estimate(estimate.rows(estimator.stages), estimator.prices)
+        words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
+        command = shlex.join(["autointerp", "run", *words])
+        terminal.print_estimate(estimate.rows(estimator.stages), estimator.prices, command)
     else:
         terminal.print_outcome(RunFolder(api.run(experiment).path))
 
@@ -305,8 +308,12 @@ def show(folder: str, feature: str | None, colour: bool | None) -> None:
 
     opened = RunFolder(open_run(folder).path)
     if feature is None:
-        print_tables([terminal.feature_list(opened)])
-        click.echo(f"\nnext: autointerp show {folder} DICTIONARY/INDEX")
+        features = terminal.feature_list(opened)
+        print_tables([features])
+        first = next((row[0] for row in features.rows if row[0].isprintable()), None)
+        dashes = ["--"] if first and first.startswith("-") else []
+        onward = ["show", folder, *dashes, first] if first else ["leaderboard", folder]
+        click.echo(f"\nnext: {shlex.join(['autointerp', *onward])}")
         return
     click.echo(terminal.feature_page(opened, feature, sys.stdout.isatty() if colour is None else colour), color=True)
 
@@ -315,17 +322,25 @@ def show(folder: str, feature: str | None, colour: bool | None) -> None:
 @click.argument("folders", metavar="RUN ...", nargs=-1, required=True)
 @click.option("--csv", type=OUTPUT, metavar="FILE", help="Also write all rows to FILE.")
 @click.option("--markdown", type=OUTPUT, metavar="FILE", help="Also write the tables to FILE.")
-def leaderboard(folders: tuple[str, ...], csv: Path | None, markdown: Path | None) -> None:
+@click.option("--rebuild", is_flag=True, help="First make each run's tables and pictures again from its results.")
+def leaderboard(folders: tuple[str, ...], csv: Path | None, markdown: Path | None, rebuild: bool) -> None:
     """Print the scores of one finished run, or of several in one table.
 
     Each RUN is a run folder. Several runs may be of different models and corpora: a dictionary is then named
     RUN:DICTIONARY, and its model and corpus stand beside it.
     """
     from autointerp.reporting import leaderboard, tables
-    from sae.common.files import write_atomic
+    from autointerp.runs import opening
+    from sae.common.files import refuse_unwritable, write_atomic
     from sae.common.tables import print_tables, to_markdown
 
-    rows = leaderboard.merge([Path(folder) for folder in folders])
+    for file in filter(None, (csv, markdown)):
+        refuse_unwritable(file)
+
+    opened = [opening.open_folder(folder) for folder in folders]
+    for folder in opened if rebuild else ():
+        opening.rebuild(folder)
+    rows = leaderboard.merge([folder.path for folder in opened])
     merged = tables.all_tables(rows, [])
     print_tables(merged)
     if csv:
@@ -358,11 +373,13 @@ def calibrate(out: Path, quick: bool, **method: Any) -> None:
     """
     from autointerp import api
     from autointerp.calibration import report
+    from sae.common.files import alone
     from sae.common.tables import print_tables
 
-    calibration = api.calibrate(out, quick=quick, **method)
+    with alone(out):
+        calibration = api.calibrate(out, quick=quick, **method)
     print_tables([report.summary_table(calibration)])
-    click.echo(f"\nall tables are in {out / 'calibration.md'}\nnext: autointerp run --dictionary PATH")
+    click.echo(f"\nall tables are in {out / 'calibration.md'}\nnext: autointerp run")
 
 
 @main.group()

@@ -7,9 +7,9 @@ Every field is annotated with the role it has in a run's identity: I (IDENTITY),
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_model, model_validator
 
 from autointerp import judges
 from autointerp.explainers import EXPLAINERS
@@ -19,6 +19,7 @@ from autointerp.scorers import SCORERS
 from autointerp.simulators import SIMULATORS
 from sae.baselines.registry import check_name
 from sae.common.errors import UserError, near
+from sae.common.field_types import Different, FileName, Seed, Text
 from sae.common.settings import AnySection, Section, read, sections_in
 from sae.common.settings import build as build_section
 from sae.models.toy_recipe import Toy
@@ -28,7 +29,7 @@ from sae.training.recipes import AnyRecipe
 class Corpus(Section):
     """Chooses the text, and how much of it is held out."""
 
-    source: Annotated[str | None, C] = None
+    source: Annotated[Text | None, C] = None
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`; null: what
     the dictionaries of `sae train` were trained on, else `stdlib`."""
     held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
@@ -43,9 +44,9 @@ class Corpus(Section):
 class Subject(Section):
     """Names the language model that is studied."""
 
-    model: Annotated[str | None, C] = None
+    model: Annotated[Text | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
-    hook_points: Annotated[tuple[str, ...], C] = ()
+    hook_points: Annotated[tuple[Text, ...], C, Different] = ()
     """TransformerLens names, such as blocks.0.mlp.hook_post, of the hook points at which baselines are fitted and
     dictionaries trained; empty: those that the dictionaries read. A dictionary reads its own; with exactly one name
     here, it reads that one."""
@@ -71,7 +72,7 @@ Baseline = Annotated[str, AfterValidator(_known_baseline)]
 class Dictionaries(Section):
     """Lists the dictionaries that are compared: loaded, trained here, and baselines."""
 
-    load: Annotated[tuple[str, ...], C] = ()
+    load: Annotated[tuple[Text, ...], C] = ()
     """Trained dictionaries, in any known format."""
     train: Annotated[tuple[AnyRecipe, ...], I] = ()
     """Recipes of autoencoders to train here, all at once; `sae train` is for long trainings."""
@@ -79,7 +80,7 @@ class Dictionaries(Section):
     """Training steps of `train`."""
     batch: Annotated[int, I, Field(gt=0)] = 4096
     """Activation vectors of a training step."""
-    baselines: Annotated[tuple[Baseline, ...], I] = ("neurons", "pca", "ica", "random", "random_matched")
+    baselines: Annotated[tuple[Baseline, ...], I, Different] = ("neurons", "pca", "ica", "random", "random_matched")
     """Baselines; also `nmf`, and all but random_matched with only the k largest features per vector: `pca-top32`."""
     fit_vectors: Annotated[int, I, Field(gt=1)] = 32_768
     """Activation vectors that PCA, ICA, NMF and the density matching learn from."""
@@ -104,6 +105,17 @@ class Records(Section):
         """How many are taken because the feature is active on them."""
         return self.top + self.quantile + self.importance
 
+    @property
+    def n_records(self) -> int:
+        """How many records a feature has on this side."""
+        return self.n_active + self.random + self.inactive
+
+    @model_validator(mode="after")
+    def _not_none(self) -> Self:
+        if not self.n_records:
+            raise ValueError("all numbers of records are 0; ask for some, such as top=5, random=5")
+        return self
+
 
 class ScoreRecords(Records):
     """Says how many records of each source are drawn to score a feature on."""
@@ -111,6 +123,10 @@ class ScoreRecords(Records):
     weighted: Annotated[int, I, Field(ge=0)] = 0
     """Records drawn with known probabilities, from which language models' scores on the whole score half are
     estimated (the population score)."""
+
+    @property
+    def n_records(self) -> int:
+        return super().n_records + self.weighted
 
 
 class Sampling(Section):
@@ -174,11 +190,11 @@ class Effort(Section):
 class Runtime(Section):
     """Sets what changes no result: speed, limits, money, and where files lie."""
 
-    device: Annotated[str, R] = "auto"
+    device: Annotated[Text, R] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
-    out: Annotated[str | None, R] = None
+    out: Annotated[Text | None, R] = None
     """The run folder; null: runs/NAME-IDENTITY here."""
     concurrency: Annotated[int, R, Field(gt=0)] = 100
     """Most calls in flight at one endpoint."""
@@ -200,7 +216,7 @@ class Runtime(Section):
     """Seconds between two looks at a provider's batch."""
     check: Annotated[bool, R] = True
     """Ask each model of an API for one token before anything slow starts."""
-    prices: Annotated[str | None, R] = None
+    prices: Annotated[Text | None, R] = None
     """A YAML file with prices of your own, which override the shipped ones; null: only the shipped ones."""
 
 
@@ -210,18 +226,18 @@ ControlKind = Literal["mismatched", "permuted", "exchanged"]
 class Config(Section):
     """Describes one experiment."""
 
-    name: Annotated[str, R] = "run"
+    name: Annotated[FileName, R] = "run"
     """The run folder's name begins with it; by default the config file's name."""
-    seed: Annotated[int, I] = 0
+    seed: Annotated[Seed, I] = 0
     """Seed of all random choices."""
     corpus: Corpus = Corpus()
     subject: Subject = Subject()
     dictionaries: Dictionaries = Dictionaries()
     sampling: Sampling = Sampling()
-    explainers: Annotated[tuple[str, ...], I, Field(min_length=1)] = ("rules-5",)
+    explainers: Annotated[tuple[Text, ...], I, Field(min_length=1), Different] = ("rules-5",)
     """Explainers, the main one first: `rules-N` (at most N rules), `rules-unlimited`, `token-table`, `file:PATH`
     (explanations that are there already), or the spec of a language model, such as anthropic/MODEL."""
-    simulator: Annotated[str, I] = "rules"
+    simulator: Annotated[Text, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
     judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None
     """Answers the questions of detection, fuzzing, intruder and logits: `rules`, or the spec of a language model; null:
@@ -230,13 +246,13 @@ class Config(Section):
     extra_body: Annotated[dict[str, dict[str, Any]], I] = Field(default_factory=dict)
     """Further fields of the requests to a model of an API, by its spec; they override all others:
     {anthropic/MODEL: {service_tier: standard_only}}."""
-    scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1)] = (
+    scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1), Different] = (
         "simulation",
     )
     """Scorers, the main one first."""
     controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
     """Share of features that are also scored with uninformed explanations (see control_kinds)."""
-    control_kinds: Annotated[tuple[ControlKind, ...], I] = ("mismatched",)
+    control_kinds: Annotated[tuple[ControlKind, ...], I, Different] = ("mismatched",)
     """What the controls are. `mismatched`: the explanation of a feature of like density; `permuted`: one learnt from
     the feature's own fragments with the activations in another order; `exchanged`: the feature's own explanation with
     its words exchanged for others as frequent. The last two are made for the main explainer only."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 
+from autointerp.parquet_files import read_table
 from autointerp.population import Population, PopulationText
 from autointerp.records import FeatureId, FeatureRecord
 from sae.common.files import write_atomic_with
@@ -39,10 +40,10 @@ def write(folder: Path, features: Sequence[FeatureRecord]) -> None:
 
 def read(folder: Path) -> dict[FeatureId, Population]:
     """Read every feature's population; none if the run has none."""
-    if not (folder / ACTIVATIONS).is_file():
+    if not (folder / ACTIVATIONS).exists():
         return {}
-    text = _text(parquet.read_table(folder / TEXT))
-    table = parquet.read_table(folder / ACTIVATIONS).combine_chunks()
+    text = _text(read_table(folder / TEXT, ("document", "tokens")))
+    table = read_table(folder / ACTIVATIONS, ("dictionary", "feature", "positions", "activations")).combine_chunks()
     names = zip(table["dictionary"].to_pylist(), table["feature"].to_pylist(), strict=True)
     positions, activations = (_arrays(table[name]) for name in ("positions", "activations"))
     return {

@@ -5,8 +5,10 @@ explainer; a last line that a crash left incomplete is dropped when the run is r
 in the features' order.
 """
 
+import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,13 +20,21 @@ import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
 from autointerp import population_files
+from autointerp.parquet_files import read_table
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
-from sae.common.files import TEMPORARY, write_atomic, write_atomic_with
+from sae.common.files import LOCK, TEMPORARY, sha256_of, write_atomic, write_atomic_with
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION, READABLE = 5, (4, 5)
+"""Version 4 keeps no sizes and hashes of a finished run's files, so that they cannot be checked."""
 RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIVATIONS, "features.parquet")
 """What sampling writes, in this order; the population is not always there."""
+SOURCES = ("results.jsonl", *RECORD_FILES)
+"""Files that cannot be made again from the others."""
+KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dictionaries": list, "sampling": dict}
+"""Types of what run.json holds, as far as it does."""
+SEAL = ("files", "checksum")
+"""What run.json holds of a finished run beside its content: sizes and hashes of all other files, its own checksum."""
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
@@ -54,15 +64,18 @@ class RunFolder:
     def about(self) -> dict[str, Any]:
         """Read run.json. Raises UserError if the folder holds no run of this schema."""
         try:
-            values: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+            values = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{self.path} is not a run folder (no readable run.json)") from error
-        if values.get("schema_version") != SCHEMA_VERSION:
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if version not in READABLE:
             raise UserError(
-                f"{self.path} has schema {values.get('schema_version')}, but this version reads {SCHEMA_VERSION}; run "
-                "again with another --out"
+                f"{self.path} has schema {str(version)[:20]}, but this version reads {SCHEMA_VERSION}; run again with "
+                "another --out"
             )
-        return values
+        if any(not isinstance(values.get(name, kind()), kind) for name, kind in KINDS.items()) or _is_altered(values):
+            raise UserError(f"{self.path / 'run.json'} is damaged; run again with another --out")
+        return dict(values)
 
     def find(self, identity: str) -> dict[str, Any] | None:
         """Return run.json if the folder holds this run, finished or not, and None if it is absent or empty.
@@ -74,7 +87,8 @@ class RunFolder:
             if known["identity"] != identity:
                 raise UserError(f"{self.path} holds another run ({known['identity'][:12]}); choose another --out")
             return known
-        if self.path.is_file() or (self.path.is_dir() and set(self.path.iterdir()) - set(self._leftovers())):
+        kept = {self.path / LOCK, *self._leftovers()}
+        if self.path.is_file() or (self.path.is_dir() and set(self.path.iterdir()) - kept):
             raise UserError(f"{self.path} is not empty and not a run folder; choose another --out")
         return None
 
@@ -85,6 +99,18 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Replace some of run.json's values."""
         self.write_json("run.json", self.about | changes)
+
+    def seal(self, **changes: Any) -> None:
+        """Write run.json of a finished run: with these changes, and the sizes and hashes of all files."""
+        about = {name: value for name, value in self.about.items() if name not in SEAL} | changes
+        files = sorted(path for path in self.path.iterdir() if path.is_file())
+        about["files"] = {path.name: _facts(path) for path in files if path.name not in (LOCK, "run.json")}
+        self.write_json("run.json", about | {"checksum": _checksum(about)})
+
+    def damaged(self) -> list[str]:
+        """Return the names of a finished run's files that are missing or not what they were. Version 4: none."""
+        files: dict[str, Any] = self.about.get("files", {})
+        return [name for name, facts in files.items() if _facts(self.path / name) != facts]
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace the file `name` by a value as JSON."""
@@ -115,19 +141,19 @@ class RunFolder:
     def read_features(self) -> list[FeatureRecord]:
         """Read all feature records, in the order in which they were written."""
         sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
-        for row in parquet.read_table(self.path / "records.parquet").to_pylist():
+        for row in read_table(self.path / "records.parquet", tuple(RECORDS_SCHEMA.names)).to_pylist():
             feature = FeatureId(row["dictionary"], row["feature"])
             tokens, activations = tuple(row["tokens"]), tuple(row["activations"])
             record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
             sides.setdefault((feature, row["split"]), []).append(record)
         populations = population_files.read(self.path)
-        rows = parquet.read_table(self.path / "features.parquet").to_pylist()
+        rows = read_table(self.path / "features.parquet", ("dictionary", "feature", *FEATURE_FIELDS)).to_pylist()
         features = [_feature(row, sides) for row in rows]
         return [replace(feature, population=populations.get(feature.id)) for feature in features]
 
     def densities(self) -> dict[str, list[float]]:
         """Read the densities of the sampled features, by dictionary."""
-        table = parquet.read_table(self.path / "features.parquet", columns=["dictionary", "density"])
+        table = read_table(self.path / "features.parquet", ("dictionary", "density"))
         densities: dict[str, list[float]] = {}
         for row in table.to_pylist():
             densities.setdefault(row["dictionary"], []).append(row["density"])
@@ -137,7 +163,13 @@ class RunFolder:
         """Read leaderboard.json. Raises UserError if the run is not finished."""
         if self.about["status"] != "complete":
             raise UserError(f"{self.path} is not finished; finish it with the command that began it")
-        rows: list[dict[str, Any]] = json.loads((self.path / "leaderboard.json").read_text("utf-8"))
+        try:
+            rows: list[dict[str, Any]] = json.loads((self.path / "leaderboard.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.path / 'leaderboard.json'} cannot be read; next: "
+                f"{shlex.join(['autointerp', 'leaderboard', str(self.path), '--rebuild'])}"
+            ) from error
         return rows
 
     def write_results(self, results: Sequence[FeatureResult]) -> None:
@@ -179,10 +211,13 @@ class RunFolder:
         path = self.path / "results.jsonl"
         if not path.is_file():
             return
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.endswith(b"\n"):
-                    yield self._result(line, number)
+        try:
+            with path.open("rb") as stream:
+                for number, line in enumerate(stream, start=1):
+                    if line.endswith(b"\n"):
+                        yield self._result(line, number)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
 
     def _result(self, line: bytes, number: int) -> FeatureResult:
         try:
@@ -192,6 +227,26 @@ class RunFolder:
                 f"line {number} of {self.path / 'results.jsonl'} is not a result; the same command with another --out "
                 "starts over"
             ) from error
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    """Return a file's size and hash; None if it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _checksum(about: dict[str, Any]) -> str:
+    """Return the hash of run.json's values, but for the hash itself."""
+    values = {name: value for name, value in about.items() if name != "checksum"}
+    return sha256_of([json.dumps(values, sort_keys=True).encode()])
+
+
+def _is_altered(about: dict[str, Any]) -> bool:
+    """Tell whether run.json of a finished run is not as it was written. Version 4 kept no checksum."""
+    return about.get("status") == "complete" and about.get("checksum", _checksum(about)) != _checksum(about)
 
 
 def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sae.common.click_group import Commands, Resumable
-from sae.common.errors import UserError
+from sae.common.click_group import Command, Commands, Resumable
+from sae.common.errors import UserError, visible
 from sae.measuring.feature_table import path_beside
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _print_trained(trained: Trained) -> None:
         return
     click.echo(f"device {about['device']}")
     click.echo(f"{tables.trained(about['dictionaries'])}\n")
-    click.echo(f"everything is in {trained.folder}; measured on held-out text")
+    click.echo(f"everything is in {visible(str(trained.folder))}; measured on held-out text")
     if about["problems"]:
         problems = [f"dictionary {name} was not finished: {why}" for name, why in about["problems"].items()]
         raise UserError(f"{'; '.join(problems)}; then train to another --out")
@@ -245,7 +245,7 @@ def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
         click.echo(tables.outcomes([done[path] for path in paths if path in done]), nl=bool(done))
     for path, file in files.items():
         name = done[path].target.header.name
-        click.echo(f"all metrics of {name} are in {file}, one row per feature in {path_beside(file)}")
+        click.echo(visible(f"all metrics of {name} are in {file}, one row per feature in {path_beside(file)}"))
     info = shlex.join(["sae", "info", paths[0]])
     click.echo(f"next: {_next_convert(paths) or _next_comparison(paths, settings) or info}")
 
@@ -260,6 +260,7 @@ def _write(outcome: Outcome, file: Path) -> None:
 
 def _files(paths: tuple[str, ...], out: Path | None, allow_pickle: bool) -> list[Path]:
     """Return the JSON file of each dictionary. Raises UserError if two would share a file."""
+    from sae.common.files import refuse_unwritable
     from sae.formats import peek
     from sae.measuring.tables import file_name
 
@@ -267,6 +268,8 @@ def _files(paths: tuple[str, ...], out: Path | None, allow_pickle: bool) -> list
         raise UserError(
             f"--out names one file, but there are {len(paths)} dictionaries; leave it out: each gets NAME.metrics.json"
         )
+    if out:
+        refuse_unwritable(out)
     files = [out or Path(file_name(peek(path, allow_pickle).name)) for path in paths]
     twice = [str(file) for file in files if files.count(file) > 1]
     if twice:
@@ -309,7 +312,7 @@ def info(path: str, cosines: bool, allow_pickle: bool) -> None:
     click.echo(f"next: {_next_convert((path,)) or shlex.join(['sae', 'eval', path])}")
 
 
-class Convert(click.Command):
+class Convert(Command):
     """Lists the known formats at the end of its help."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -334,5 +337,5 @@ def convert(path: str, out: Path, format_name: str, allow_pickle: bool) -> None:
     from sae import formats
 
     written = formats.convert(path, out, format_name, allow_pickle)
-    click.echo(f"{written.name}: {written.n_features:,} features of width {written.d_in:,} are in {out}")
+    click.echo(visible(f"{written.name}: {written.n_features:,} features of width {written.d_in:,} are in {out}"))
     click.echo(f"next: {shlex.join(['sae', 'info', str(out)])}")

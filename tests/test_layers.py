@@ -12,7 +12,7 @@ LIGHT = {
     "sae.common.errors", "sae.common.files", "sae.common.progress", "sae.common.settings", "sae.common.resources",
     "sae.common.click_group", "sae.common.registry", "sae.common.seeds", "sae.common.tables", "sae.data.corpus",
     "sae.data.split", "sae.baselines.registry", "sae.formats", "sae.formats.header", "sae.training.recipes",
-    "sae.models.toy_recipe",
+    "sae.models.toy_recipe", "sae.common.field_types", "sae.common.memory", "sae.common.yaml_files",
 }  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
 INPUTS = {"sae.data.corpus", "sae.data.split", "sae.formats", "sae.formats.header"}

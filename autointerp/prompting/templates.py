@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-import yaml
-
 from autointerp.llm.types import Message
-from sae.common.errors import UserError
+from sae.common.errors import UserError, shortened
 from sae.common.resources import find
+from sae.common.yaml_files import YamlError, parse
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,17 @@ class Prompt:
         return self.text + self.few_shot_text
 
     def render(self, part: str, **values: Any) -> str:
-        """Fill in one of the file's templates. Raises UserError if the template needs a value that is not given."""
-        import jinja2
+        """Fill in one of the file's templates.
 
+        Raises UserError if the template cannot be read, needs a value that is not given, or does what the sandbox
+        forbids.
+        """
         try:
-            return str(_template(str(self.values[part])).render(values))
-        except (jinja2.UndefinedError, KeyError) as error:
-            raise UserError(f"prompt {self.name}, {part}: {error}") from error
+            if not isinstance(self.values[part], str):
+                raise TypeError(f"expected a text, not {shortened(repr(self.values[part]))}")
+            return str(_template(self.values[part]).render(values))
+        except _template_errors() as error:
+            raise UserError(f"prompt {self.name}, {part}: {shortened(str(error), 300)}") from error
 
     def conversation(
         self, shots: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], values: Mapping[str, Any]
@@ -67,6 +70,8 @@ def load(name: str) -> Prompt:
     text, values = _read(name)
     if "few_shot" not in values:
         return Prompt(name, text, values)
+    if not isinstance(values["few_shot"], str):
+        raise UserError(f"prompt {name}: few_shot is {shortened(repr(values['few_shot']))}, expected a file's name")
     few_shot_text, few_shot = _read(values["few_shot"])
     return Prompt(name, text, values, few_shot_text, few_shot)
 
@@ -80,9 +85,9 @@ def _read(name: str) -> tuple[str, Mapping[str, Any]]:
     path = find("prompts", name, ".yaml")
     try:
         text = path.read_text("utf-8")
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        values = parse(text)
+    except (YamlError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a mapping")
     return text, values
@@ -93,12 +98,50 @@ def _template(source: str) -> Any:
     """Compile a template, once.
 
     Prompts are plain text, not HTML: nothing is escaped. A line break at the end, which YAML lets a prompt's author
-    choose, stays. An unknown name is an error.
+    choose, stays. An unknown name is an error. A prompt may come with a folder of somebody else's, so that templates
+    are run in jinja2's sandbox, which reaches neither Python's insides nor, by changing them, the values.
     """
+    return _environment().from_string(source)
+
+
+@cache
+def _environment() -> Any:
+    """Make the sandbox. Besides jinja2's own rules it forbids what could fill the memory with one expression."""
+    import jinja2
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset(["*", "**", "%"])
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
+                raise SecurityError(f"{operator} is for the product and the remainder of two numbers only")
+            return super().call_binop(context, operator, left, right)
+
+        def call(self, context: Any, function: Any, /, *arguments: Any, **named: Any) -> Any:
+            if isinstance(getattr(function, "__self__", None), str) and function.__name__ not in TEXT_METHODS:
+                raise SecurityError(f"{function.__name__} is not among the methods of texts that a prompt may call")
+            return super().call(context, function, *arguments, **named)
+
+    environment = Sandbox(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    for name in ("center", "format", "indent"):
+        del environment.filters[name]
+    return environment
+
+
+TEXT_METHODS = {
+    "capitalize", "count", "endswith", "find", "isalpha", "isdigit", "isspace", "lower", "lstrip", "removeprefix",
+    "removesuffix", "replace", "rstrip", "split", "splitlines", "startswith", "strip", "title", "upper",
+}  # fmt: skip
+"""Methods of texts that a template may call: none makes a text much longer than it was, or reads a format."""
+
+
+def _template_errors() -> tuple[type[Exception], ...]:
+    """Return what jinja2 and the expressions of a template raise."""
     import jinja2
 
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    try:
-        return environment.from_string(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise UserError(f"a prompt's template cannot be read: {error}") from error
+    return (
+        jinja2.TemplateError, KeyError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError,
+        RecursionError, MemoryError, SyntaxError, AssertionError,
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
 from autointerp.store import RunFolder
+from sae.common.errors import visible
 from sae.common.tables import to_markdown
 
 COLUMNS = (
@@ -217,7 +218,18 @@ def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Render rows as CSV under their column names; what does not exist is empty."""
+    """Render rows as CSV under their column names; what does not exist is empty.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     import pandas
 
-    return pandas.DataFrame(rows, dtype=object).to_csv(index=False)
+    cells = [{name: _no_formula(value) for name, value in row.items()} for row in rows]
+    return pandas.DataFrame(cells, dtype=object).to_csv(index=False)
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a cell's value; a text on one line of printable characters, and as `'=...` if it begins like a formula."""
+    if not isinstance(value, str):
+        return value
+    return visible(f"'{value}" if value.lstrip()[:1] in ("=", "+", "-", "@") else value)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from autointerp.reporting.tables import CONTROLS, SIMULATION, Row, main_rows, method_of, values_of, words
 from sae.baselines.registry import colour_of as registered_colour
 from sae.baselines.registry import kinds
+from sae.common.errors import shortened, visible
 from sae.common.files import write_atomic_with
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_SCORES = 4
 """Columns of scores.png."""
+LONGEST_LABEL, LONGEST_TITLE = 40, 120
+"""Characters of a name, and of the method, that a picture shows."""
 STYLES = ("-", "--", ":", "-.")
 CHANCE_COLOUR, CONTROL_COLOUR = "#cccccc", "#999999"
 Line = Sequence[tuple[float, Row]]
@@ -60,10 +63,11 @@ def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
         for panel, scorer in zip(line, scorers, strict=True):
             shown = [row for row in main if (row["hook_point"], row["scorer"]) == (hook_point, scorer)]
             _draw_dictionaries(panel, shown)
-            panel.set_title(words(scorer), fontsize=10)
+            panel.set_title(plain(words(scorer)), fontsize=10)
         unit = "correlation" if scorers[0] in SIMULATION else "score"
-        line[0].set_ylabel(f"{hook_point}\n{unit}" if len(hook_points) > 1 else unit)
-    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {method_of(main)}"
+        line[0].set_ylabel(f"{plain(hook_point)}\n{unit}" if len(hook_points) > 1 else unit)
+    method = plain(method_of(main), LONGEST_TITLE)
+    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {method}"
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     return figure
@@ -128,7 +132,7 @@ def scores_by_length(rows: Sequence[Row]) -> Figure | None:
         for name in values_of(shown, "dictionary"):
             line = [(lengths.index(row["explainer"]), row) for row in shown if row["dictionary"] == name]
             # A baseline's top-k version has the baseline's colour.
-            _draw_line(panel, sorted(line, key=lambda item: item[0]), name, "--" if "-top" in name else "-")
+            _draw_line(panel, sorted(line, key=lambda item: item[0]), plain(name), "--" if "-top" in name else "-")
         panel.set_xticks(range(len(lengths)), [name.removeprefix("rules-") for name in lengths])
         _finish(panel, "rules in the explanation", main)
     figure.tight_layout()
@@ -180,4 +184,9 @@ def _draw_point(panel: Axes, position: float, row: Row, size: int = 6) -> None:
 
 def _short_name(row: Row) -> str:
     """Return a dictionary's name without the hook point that the panel names."""
-    return str(row["dictionary"]).removesuffix(f"@{row['hook_point']}")
+    return plain(str(row["dictionary"]).removesuffix(f"@{row['hook_point']}"))
+
+
+def plain(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a text as matplotlib draws it: printable, without mathematics, cut where it would fill the picture."""
+    return shortened(visible(text), longest).replace("$", r"\$")

@@ -5,6 +5,8 @@ Text from a corpus may hold control characters: they are printed escaped, never 
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,8 @@ from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
 from autointerp.reporting.tables import scores_tables
 from autointerp.scorers import SCORERS
 from autointerp.store import RunFolder
-from sae.common.errors import UserError, near
-from sae.common.tables import Table, number, print_tables, visible
+from sae.common.errors import UserError, near, visible
+from sae.common.tables import Table, number, print_tables
 
 if TYPE_CHECKING:
     from autointerp.llm.pricing import Prices
@@ -31,7 +33,8 @@ def print_outcome(folder: RunFolder) -> None:
     about = folder.about
     click.echo("\n" + "\n".join(account(about)) + "\n")
     print_tables(scores_tables(folder.read_leaderboard()))
-    click.echo(f"\nEverything is in {folder.path}; the other tables in {folder.path / 'leaderboard.md'}")
+    path, board = (visible(str(one)) for one in (folder.path, folder.path / "leaderboard.md"))
+    click.echo(f"\nEverything is in {path}; the other tables in {board}")
     totals = about["totals"]
     if totals["calls"]:
         cost = "unknown" if totals["cost_usd"] is None else f"${totals['cost_usd']:.4f}"
@@ -44,7 +47,7 @@ def print_outcome(folder: RunFolder) -> None:
             f"{totals['error']} results are errors (autointerp show gives the reasons); the same command with another "
             "--out asks for those again and takes the rest from the cache"
         )
-    click.echo(f"next: autointerp show {folder.path}")
+    click.echo(f"next: {shlex.join(['autointerp', 'show', str(folder.path)])}")
 
 
 def account(about: Mapping[str, Any]) -> list[str]:
@@ -65,7 +68,7 @@ def account(about: Mapping[str, Any]) -> list[str]:
             f"subject: held-out cross-entropy {facts['cross_entropy']:.3f} nats "
             f"(token frequencies alone: {facts['unigram_cross_entropy']:.3f})"
         )
-    return [*lines, *map(_summary, about["dictionaries"])]
+    return [visible(line) for line in [*lines, *map(_summary, about["dictionaries"])]]
 
 
 def _summary(summary: Mapping[str, Any]) -> str:
@@ -79,15 +82,16 @@ def _summary(summary: Mapping[str, Any]) -> str:
     )
 
 
-def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices) -> None:
+def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices, command: str) -> None:
     """Print a dry run: a row per stage and model, the totals, and the next command.
 
     Args:
         rows: from `llm.estimate.rows`.
         prices: what the costs were computed from.
+        command: the same command without --dry-run.
     """
     if not rows:
-        click.echo("this run makes no model calls; next: the same command without --dry-run")
+        click.echo(f"this run makes no model calls\nnext: {command}")
         return
     print_tables([Table(list(rows[0]), [[_cell(name, value) for name, value in row.items()] for row in rows])])
     total, most = ([row[name] for row in rows] for name in ("usd", "most usd"))
@@ -103,7 +107,8 @@ def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices) -> None:
         click.echo(
             "models that may think are counted with all tokens that an answer may have; `autointerp config effort`"
         )
-    click.echo("next: the same command without --dry-run, with --max-cost USD")
+    known = None not in most and "--max-cost" not in command
+    click.echo(f"next: {command}{f' --max-cost {math.ceil(sum(most) * 100) / 100:.2f}' if known else ''}")
 
 
 def _cell(name: str, value: Any) -> str:
@@ -159,7 +164,10 @@ def _rank(score: float | None) -> float:
 
 
 def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: bool) -> list[str]:
-    lines = [f"{feature.id}   density {feature.density:.5f}   largest activation {feature.max_activation:.3g}", ""]
+    lines = [
+        f"{visible(str(feature.id))}   density {feature.density:.5f}   largest activation {feature.max_activation:.3g}",
+        "",
+    ]
     for result in results:
         lines += _explained(result)
     lines.append("explained from")
@@ -182,13 +190,13 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
 def _explained(result: FeatureResult) -> list[str]:
     """Describe one explanation: its scores, its text, and the reasons of errors."""
     scores = "  ".join(
-        f"{name.removeprefix('simulation/')} {_with_interval(value, result.intervals.get(name))}"
+        f"{visible(name).removeprefix('simulation/')} {_with_interval(value, result.intervals.get(name))}"
         for name, value in result.scores.items()
     )
     text = visible(result.explanation.text) if result.explanation else "-"
-    errors = [f"  {name}: error: {visible(reason)}" for name, reason in result.errors.items()]
+    errors = [f"  {visible(name)}: error: {visible(reason)}" for name, reason in result.errors.items()]
     shown = text if len(text) < 1000 else text[:1000] + " ..."
-    return [f"{result.explainer} ({result.status})  {scores}", f"  {shown}", *errors, ""]
+    return [f"{visible(result.explainer)} ({result.status})  {scores}", f"  {shown}", *errors, ""]
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:

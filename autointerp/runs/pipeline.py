@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from autointerp.config import Config
 from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
+from autointerp.runs.opening import repair
 from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
 from autointerp.runs.requests import refusing_logprobs, request_settings, uses_of
@@ -21,6 +21,7 @@ from autointerp.runs.work import Offline, Resolver, Work
 from autointerp.store import RunFolder
 from sae.common.files import alone
 from sae.common.progress import Report
+from sae.common.resources import path_of
 from sae.common.settings import cache_folder
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ def run(config: Config, report: Report) -> RunFolder:
     """
     plan = make_plan(config)
     folder = folder_of(plan)
-    with alone(folder.path, cache_folder("autointerp") / "locks"):
+    known = folder.find(plan.identity)
+    if known and known["status"] == "complete":
+        repair(folder)
+        return folder
+    with alone(folder.path):
         known = folder.find(plan.identity)
         if not known or known["status"] != "complete":
             plan = plan.reading_text((known or {}).get(READ_AS_TEXT, ()))
@@ -47,7 +52,7 @@ def run(config: Config, report: Report) -> RunFolder:
                     folder.update(**plan.about)
                 results = score(folder, features, plan, resolver, report)
             leaderboard.write(folder, results, plan.method.chances)
-            folder.update(status="complete", totals=totals(results))
+            folder.seal(status="complete", totals=totals(results))
     return folder
 
 
@@ -60,7 +65,7 @@ def estimate(config: Config, report: Report) -> Estimator:
 
     plan = make_plan(config)
     folder = folder_of(plan)
-    with alone(folder.path, cache_folder("autointerp") / "locks"):
+    with alone(folder.path):
         folder.find(plan.identity)
         features = records_of(folder, plan, report)
         estimator = Estimator(config.runtime, cache_folder("autointerp"), request_settings(config))
@@ -95,7 +100,7 @@ def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
 
 def folder_of(plan: Plan) -> RunFolder:
     """Return the run's folder: the one the user names, else runs/NAME-IDENTITY here."""
-    return RunFolder(Path(plan.config.runtime.out or f"runs/{plan.config.name}-{plan.identity[:8]}"))
+    return RunFolder(path_of(plan.config.runtime.out or f"runs/{plan.config.name}-{plan.identity[:8]}"))
 
 
 def score(

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
@@ -16,9 +15,11 @@ from autointerp.evaluate import Method
 from autointerp.records import entry_of
 from autointerp.runs import identity, requests
 from sae.baselines.registry import BASELINES, base_and_k
-from sae.common.errors import UserError
+from sae.common.errors import UserError, shortened
 from sae.common.files import sha256_of_path
-from sae.data.corpus import Text
+from sae.common.memory import refuse_beyond_memory
+from sae.common.resources import path_of
+from sae.data.corpus import HALVES, Text
 from sae.data.split import TrainingText, recorded, same_corpus
 from sae.formats import peek, recognise
 from sae.formats.header import Header
@@ -26,6 +27,12 @@ from sae.formats.header import Header
 READ_AS_TEXT = "log_probabilities_refused_by"
 """Where run.json lists the models whose answers were read as text because they refuse log-probabilities."""
 TOY = "toy"
+LONGEST_DICTIONARY = 1_000
+"""Characters of a dictionary's name."""
+BYTES_PER_TOKEN = 40
+"""Bytes that a record takes for each token: a number of Python's and two references."""
+MOST_SAMPLED = 1_000
+"""Features that are counted where it is not known how many a dictionary has: more may be asked for than there are."""
 STDLIB = "stdlib"
 """The corpus where neither the user nor a dictionary names one."""
 
@@ -86,7 +93,7 @@ class Plan:
         if silent:
             names = ", ".join(silent)
             notes.append(f"{names}: the text that it was trained on is not known, so sampled text may be among it")
-        return (*notes, *self.method.notes)
+        return (*notes, *self.method.notes, *self.text.damage)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -117,6 +124,7 @@ def make_plan(config: Config) -> Plan:
     config = _with_hook_points(config, dictionaries)
     _check_names(config, headers)
     config = _with_candidates(config, method, headers)
+    _check_records(config, headers)
     text = Text(str(config.corpus.source), config.corpus.context, config.corpus.max_tokens)
     processing = dict(_agreed(headers, "processing", None) or {})
     contents = {
@@ -211,7 +219,7 @@ def _model_content(config: Config) -> Any:
     model = str(config.subject.model)
     if model == TOY:
         return config.subject.toy.model_dump()
-    folder = Path(model).expanduser()
+    folder = path_of(model)
     return sha256_of_path(folder) if folder.is_dir() else model
 
 
@@ -229,8 +237,24 @@ def _agreed(headers: Sequence[Header], name: str, flag: str | None) -> Any:
     return values[0] if values else None
 
 
+def _check_records(config: Config, headers: Sequence[Header]) -> None:
+    """Raise UserError if the records of one dictionary alone could not be held in memory."""
+    sampling = config.sampling
+    records = sampling.explain.n_records + sampling.score.n_records
+    trained_here = config.dictionaries.train or config.dictionaries.baselines
+    features = sampling.features if trained_here else min(sampling.features, max(one.n_features for one in headers))
+    what = f"{records:,} records (sampling.explain, sampling.score) of {sampling.fragment} tokens"
+    needed = float(records) * sampling.fragment * BYTES_PER_TOKEN
+    refuse_beyond_memory(needed, f"{what} of one feature", "ask for fewer")
+    needed *= min(features, MOST_SAMPLED)
+    refuse_beyond_memory(needed, f"{what} of each of {features:,} features (sampling.features)", "ask for fewer")
+
+
 def _check_names(config: Config, headers: Sequence[Header]) -> None:
     names = [header.name for header in headers] + [recipe.label for recipe in config.dictionaries.train]
+    for name in names:
+        if HALVES.search(name) or len(name) > LONGEST_DICTIONARY:
+            raise UserError(f"dictionary {shortened(name)!r}: its name is too long, or no Unicode text; rename it")
     taken = [*names, *config.dictionaries.baselines]
     twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:

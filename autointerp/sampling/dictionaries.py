@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from sae.dictionary import Dictionary
 from sae.measuring import metrics
 from sae.measuring.evaluate import move_to_subject
 from sae.measuring.weights import weights_hash
+from sae.models.entries import make_missing, make_one
 from sae.models.subject import Subject
 from sae.training.loop import finished, learn
 
@@ -82,8 +83,7 @@ class DictionaryBuilder:
             read = read.at(*planned.reads)
         dictionary = move_to_subject(read, self._subject, *planned.reads)
         stored = self._cache / "metrics" / f"{self._digest([planned.content, planned.reads])}.json"
-        if not stored.is_file():
-            write_atomic(stored, json.dumps(self._measure(dictionary)))
+        make_one(stored, lambda: write_atomic(stored, json.dumps(self._measure(dictionary))))
         return Measured(dictionary, json.loads(stored.read_text("utf-8")), dictionary.name)
 
     def _trained(self, hook_point: str) -> list[Measured]:
@@ -92,13 +92,15 @@ class DictionaryBuilder:
         recipes = [one.model_copy(update={"name": one.label, "seed": seed + one.seed}) for one in settings.train]
         schedule = [settings.steps, settings.batch]
         folders = [self._folder([hook_point, *schedule, recipe.model_dump(mode="json")]) for recipe in recipes]
-        missing = [pair for pair in zip(recipes, folders, strict=True) if not pair[1].is_dir()]
-        if missing:
+
+        def make(missing: Sequence[Path]) -> None:
             batches = self._at.training(hook_point).batches(settings.batch)
-            missing_recipes = [recipe for recipe, _ in missing]
-            learners = learn(missing_recipes, settings.steps, batches, self._subject.device, self._report)
-            for learner, (_, folder) in zip(learners, missing, strict=True):
+            chosen = [recipe for recipe, folder in zip(recipes, folders, strict=True) if folder in missing]
+            learners = learn(chosen, settings.steps, batches, self._subject.device, self._report)
+            for learner, folder in zip(learners, missing, strict=True):
                 self._save(finished(learner).dictionary(hook_point, self._subject.name, {}), hook_point, folder)
+
+        make_missing(folders, make)
         return [self._open(folder) for folder in folders]
 
     def _baselines(self, hook_point: str, sparse: list[Measured]) -> list[Measured]:
@@ -140,9 +142,7 @@ class DictionaryBuilder:
 
     def _kept(self, recipe: Any, hook_point: str, make: Callable[[], Dictionary]) -> Measured:
         folder = self._folder(recipe)
-        if not folder.is_dir():
-            self._save(make(), hook_point, folder)
-        return self._open(folder)
+        return self._open(make_one(folder, lambda: self._save(make(), hook_point, folder)))
 
     def _save(self, dictionary: Dictionary, hook_point: str, folder: Path) -> None:
         here = replace(dictionary.to(self._subject.device), reads=(hook_point,), writes=(hook_point,))

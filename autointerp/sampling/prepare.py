@@ -17,13 +17,13 @@ from sae.data.blocks import Blocks, tokens_per_group
 from sae.data.split import VERSION as SPLIT_VERSION
 from sae.data.split import Split, choose_groups, held_out_of_trainings, split_blocks
 from sae.models.cache import ArtifactCache, digest
-from sae.models.subject import Subject, boot, choose_device
+from sae.models.subject import Subject, boot, choose_device, refuse_longer_context
 
 if TYPE_CHECKING:
     from autointerp.runs.plan import Plan
 
 TOY = "toy"
-VERSION = 3
+VERSION = 4
 """Changes whenever training or fitting a dictionary changes what it makes, so that the cache does not serve the old."""
 
 
@@ -54,6 +54,9 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
     device, reason = choose_device(config.runtime.device)
     artifacts = ArtifactCache(cache, report, device)
     is_toy, is_reset = config.subject.model == TOY, config.subject.reset_weights
+    if not is_toy:
+        refuse_longer_context(str(config.subject.model), config.corpus.context, "corpus.context")
+    _check_fragment(config)
     trained = str(_toy_folder(plan, artifacts) if is_toy else config.subject.model)
     model = str(artifacts.reset(trained, config.seed)) if is_reset else trained
     subject = boot(model, device, False if is_toy else config.subject.prepend_bos, plan.processing)
@@ -121,6 +124,9 @@ def _check_context(config: Config, subject: Subject) -> None:
             f"corpus.context is {config.corpus.context}, but {subject.name} sees at most {subject.max_context} tokens; "
             f"set corpus.context={subject.max_context}"
         )
+
+
+def _check_fragment(config: Config) -> None:
     if config.corpus.context % config.sampling.fragment:
         raise UserError(
             f"sampling.fragment {config.sampling.fragment} does not divide corpus.context {config.corpus.context}"

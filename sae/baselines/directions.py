@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sae.common.errors import UserError
 from sae.dictionary import Dictionary
 
 
@@ -18,6 +19,16 @@ def fit_to_convergence(model: Any, x_BD: np.ndarray) -> bool:
         warnings.simplefilter("always")
         model.fit(x_BD)
     return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+
+
+def require_vectors(name: str, x_BD: Tensor) -> None:
+    """Raise UserError if there are not more vectors [B, D] than dimensions, so that directions would be made up."""
+    n_vectors, width = x_BD.shape
+    if n_vectors <= width:
+        raise UserError(
+            f"baseline {name} needs more than {width} activation vectors of width {width}, and there are {n_vectors}; "
+            "raise dictionaries.fit_vectors, or give more text"
+        )
 
 
 def rank(x_BD: np.ndarray) -> int:

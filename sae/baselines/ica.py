@@ -25,8 +25,9 @@ def ica(x_BD: Tensor, seed: int) -> Dictionary:
     import torch
     from sklearn.decomposition import FastICA
 
-    from sae.baselines.directions import fit_to_convergence, rank, signed_halves
+    from sae.baselines.directions import fit_to_convergence, rank, require_vectors, signed_halves
 
+    require_vectors("ica", x_BD)
     x = x_BD.cpu().double().numpy()  # in single precision the iteration loses its nearly dependent directions
     model = FastICA(
         n_components=rank(x),

@@ -32,9 +32,10 @@ def nmf(x_BD: Tensor, seed: int, components: int | None = None) -> Dictionary:
     import torch
     from sklearn.decomposition import NMF
 
-    from sae.baselines.directions import fit_to_convergence, rank
+    from sae.baselines.directions import fit_to_convergence, rank, require_vectors
     from sae.dictionary import Dictionary, NonNegative
 
+    require_vectors("nmf", x_BD)
     shift_D = x_BD.amin(0).clamp(max=0).cpu().float()
     x = (x_BD.cpu().float() - shift_D).numpy()
     n_parts = components or max(1, min(rank(x) // 2, NMF_COMPONENTS))

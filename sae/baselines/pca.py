@@ -20,8 +20,9 @@ def pca(x_BD: Tensor, seed: int = 0) -> Dictionary:
     import torch
     from sklearn.decomposition import PCA
 
-    from sae.baselines.directions import signed_halves
+    from sae.baselines.directions import require_vectors, signed_halves
 
+    require_vectors("pca", x_BD)
     fitted = PCA(svd_solver="covariance_eigh").fit(x_BD.cpu().double().numpy())
     directions_KD = torch.from_numpy(fitted.components_)
     return signed_halves("pca", directions_KD, directions_KD, torch.from_numpy(fitted.mean_))

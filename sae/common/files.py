@@ -1,6 +1,9 @@
 """Writes files that are complete or absent: into a temporary folder beside them, synced, then renamed."""
 
+import errno
+import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -8,10 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sae.common.errors import UserError
+from sae.common.errors import UserError, shortened
 
+log = logging.getLogger(__name__)
 TEMPORARY = ".tmp-"
 """How the names of temporary folders begin; one is left behind when a process is killed while writing."""
+LOCK = ".lock"
+"""The file in a folder that the process which works on it holds; left behind only when that is killed."""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -55,38 +61,119 @@ def make_folder_atomic(path: Path, fill: Callable[[Path], object]) -> None:
 @contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """Yield a temporary folder on the same file system as `path`; it is removed afterwards."""
+    from safetensors import SafetensorError
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-    except OSError as error:
-        raise UserError(f"cannot write to {path.parent}: {error.strerror}; choose another folder") from error
+    except (OSError, ValueError) as error:
+        raise cannot_write(path.parent, error, "choose another folder") from error
     try:
         yield folder
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def alone(path: Path, locks: Path) -> Iterator[None]:
-    """Lock `path` against other processes inside the block; the lock, a file in `locks`, ends with the process.
+def cannot_write(path: Path, error: Exception, remedy: str = "") -> UserError:
+    """Return the error for a path that cannot be written to.
 
-    Raises UserError if another process works on it.
+    Args:
+        error: why: of the system, of a library that writes files, or ValueError for a path with a NUL.
     """
-    import filelock
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["unknown"])[0]
+    return UserError(f"cannot write {shortened(str(path), 300)}: {reason}{'; ' if remedy else ''}{remedy}")
 
-    file = locks / f"{sha256_of([str(path.resolve()).encode()])[:16]}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(file)
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise UserError if no file or folder could be made at `path`; makes nothing."""
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
+        folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
+        path.exists()  # raises for a name that is too long, or a folder that cannot be looked into
+    except (OSError, ValueError) as error:
+        raise cannot_write(path, error, "choose another place") from error
+    if not folder.is_dir():
+        raise cannot_write(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), "choose another place")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise cannot_write(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)), "choose another place")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Lock folder `path` against other processes inside the block, whatever their caches; the lock ends with them.
+
+    The folder is made for that, and is gone afterwards if nothing was put into it. Raises UserError if another process
+    works on it, or if it cannot be made.
+    """
+    refuse_unwritable(path / LOCK)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        descriptor = _locked(path / LOCK, wait=False)
+    except BlockingIOError as error:
         raise UserError(f"another process is working on {path}; wait for it or choose another --out") from error
     try:
         yield
     finally:
-        lock.release()
+        (path / LOCK).unlink(missing_ok=True)
+        os.close(descriptor)
+        _remove_empty(missing)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, until one that holds something."""
+    for folder in folders:
+        if not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
+
+
+@contextmanager
+def in_turn(file: Path, waiting: str) -> Iterator[None]:
+    """Let one process after the other run the block.
+
+    Args:
+        file: the lock; it stays.
+        waiting: what is logged while another process has it.
+
+    Raises UserError if the lock cannot be made.
+    """
+    try:
+        descriptor = _locked(file, wait=False)
+    except BlockingIOError:
+        log.warning(waiting)
+        descriptor = _locked(file, wait=True)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(file: Path, wait: bool) -> int:
+    """Open and lock a file; return its descriptor. A file that its last holder removed meanwhile is made again.
+
+    Raises BlockingIOError if another process has it and is not to be waited for, UserError if it cannot be made.
+    """
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except (OSError, ValueError) as error:
+            raise cannot_write(file.parent, error, "choose another folder") from error
+        if _is_locked(descriptor, file, wait):
+            return descriptor
+
+
+def _is_locked(descriptor: int, file: Path, wait: bool) -> bool:
+    """Lock an open file; tell whether it is still the one of that name, and close it if not."""
+    locked = False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        locked = file.exists() and os.path.samestat(os.fstat(descriptor), file.stat())
+    finally:
+        if not locked:
+            os.close(descriptor)
+    return locked
 
 
 def _sync(path: Path) -> None:

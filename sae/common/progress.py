@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
+from sae.common.errors import visible
+
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines where there is no terminal."""
 LIVE_INTERVAL = 0.2
@@ -89,7 +91,7 @@ class Progress:
 
     def _write(self, text: str, note: str, passing: bool = False) -> None:
         """Write a line; a passing one is overwritten by the next, for which it is cut to the terminal's width."""
-        line = f"{text}, {note}" if note else text
+        line = visible(f"{text}, {note}" if note else text)
         if passing:
             line = line[: shutil.get_terminal_size().columns - 1]
         self._stream.write(("\r\033[K" if self._live else "") + line + ("" if passing else "\n"))

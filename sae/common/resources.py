@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from sae.common.errors import UserError, near
+from sae.common.errors import UserError, near, shortened
 
 Folder = Literal["prompts", "eval_configs"]
 
@@ -13,18 +13,28 @@ def find(folder: Folder, name: str, suffix: str, subfolder: str = "") -> Path:
 
     Raises UserError with the near names if there is none.
     """
-    explicit = Path(name).expanduser()
-    if explicit.is_file():
-        return explicit
-    for parent in (Path.cwd() / folder, shipped_folder(folder)):
-        candidate = parent / f"{subfolder}{name}{suffix}"
-        if candidate.is_file():
+    shipped = shipped_folder(folder)
+    named = [parent / f"{subfolder}{name}{suffix}" for parent in (Path.cwd() / folder, shipped)]
+    for candidate in map(path_of, [Path(name), *named]):
+        if name.strip() and candidate.is_file():
             return candidate
-    inside = shipped_folder(folder) / subfolder
+    inside = shipped / subfolder
     # Prompts are named with their folder; configs in a folder of `eval_configs` are another command's.
     paths = inside.rglob(f"*{suffix}") if folder == "prompts" else inside.glob(f"*{suffix}")
     known = [path.relative_to(inside).with_suffix("").as_posix() for path in sorted(paths)]
-    raise UserError(f"{name}: no such file, nor one of that name in {folder}{near(name, known)}")
+    shown = shortened(name) if name.strip() else repr(name)
+    raise UserError(f"{shown}: no such file, nor one of that name in {folder}{near(name, known)}")
+
+
+def path_of(text: str | Path) -> Path:
+    """Return a path that the user wrote. Raises UserError for one that no file system can have."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, or forbidden; a NUL; an unknown user's home
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{shortened(str(text))}: no such file or folder ({reason})") from error
+    return path
 
 
 def shipped_folder(folder: Folder) -> Path:

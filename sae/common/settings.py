@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from sae.common.errors import UserError, near
-from sae.common.resources import find
+from sae.common.errors import UserError, near, shortened
+from sae.common.resources import find, path_of
+from sae.common.yaml_files import YamlError, parse
 
 LONGEST_VALUE = 200
 """Characters of a wrong value that are shown."""
@@ -22,7 +23,7 @@ LONGEST_VALUE = 200
 class Section(BaseModel):
     """Groups settings that belong together: fixed once read, no unknown keys, documented under each field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
@@ -40,10 +41,11 @@ def read(name_or_path: str, subfolder: str = "") -> tuple[Path, dict[str, Any]]:
     """
     path = find("eval_configs", name_or_path, ".yaml", subfolder)
     try:
-        values = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
+        values = parse(path.read_text("utf-8"))
+    except (YamlError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path} does not hold a mapping of settings")
     return path, values
 
@@ -67,6 +69,8 @@ def build(model: type[AnySection], values: dict[str, Any], changes: Mapping[str,
         raise UserError(f"{where}: {error}") from error
     except ValidationError as error:
         raise UserError(f"{where}: {_first_problem(model, error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: a value is nested too deeply, or holds itself") from error
 
 
 def parse_settings(settings: Iterable[str], example: str) -> dict[str, Any]:
@@ -78,12 +82,14 @@ def parse_settings(settings: Iterable[str], example: str) -> dict[str, Any]:
     parsed = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: write it as name=value, for example {example}")
+        if not equals or not name.strip():
+            raise UserError(f"--set {shortened(setting)}: write it as name=value, for example {example}")
         try:
-            parsed[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting}: the value is not YAML; quote it or close its brackets") from error
+            parsed[name] = parse(value)
+        except YamlError as error:
+            raise UserError(
+                f"--set {shortened(setting)}: the value is not YAML; quote it or close its brackets ({error})"
+            ) from error
     return parsed
 
 
@@ -197,7 +203,11 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """Return the beginning of a value's form in Python; of deep and long ones not all is written."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 4, LONGEST_VALUE, LONGEST_VALUE
+    brief.maxlist = brief.maxtuple = brief.maxdict = brief.maxset = 20
+    text = repr(value) if isinstance(value, str) else brief.repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
@@ -210,4 +220,4 @@ def cache_folder(application: str) -> Path:
     from platformdirs import user_cache_path
 
     folder = os.environ.get(f"{application.upper()}_CACHE")
-    return Path(folder).expanduser() if folder else user_cache_path(application)
+    return path_of(folder) if folder else user_cache_path(application)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sae.common.errors import visible
+
 if TYPE_CHECKING:
     from rich.box import Box
     from rich.console import Console
@@ -33,14 +35,6 @@ class Table:
 def number(value: float | None, digits: int = 2) -> str:
     """Format with fixed digits, or as a dash if there is no value."""
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def visible(text: str) -> str:
-    """Put text on one line: newlines become a mark, other control characters are escaped."""
-    return "".join(
-        "⏎" if character == "\n" else character if character.isprintable() else repr(character)[1:-1]
-        for character in text
-    )
 
 
 def print_tables(tables: Iterable[Table], console: Console | None = None) -> None:
@@ -77,11 +71,19 @@ def _markdown(table: Table) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=UNWRAPPED, color_system=None)
-    header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows))
+    header, *rows = ([_plain_markdown(cell) for cell in row] for row in (table.header, *table.rows))
     with console.capture() as captured:
         console.print(_grid(Table(header, rows), box.MARKDOWN, edges=True))
     lines = [line for line in captured.get().splitlines() if line.strip()]
     return "\n".join([*([visible(table.title), ""] if table.title else []), *lines])
+
+
+def _plain_markdown(text: str) -> str:
+    """Escape what Markdown would read as a cell's border, as HTML, or as a link or a picture."""
+    text = re.sub(r"([|<])", r"\\\1", text)
+    if "](" in text:
+        text = text.replace("[", "\\[").replace("](", "]\\(")
+    return re.sub(r"(?i)\b(https?|ftp|mailto|xmpp)(:)|\b(www)(\.)", r"\1\3\\\2\4", text)
 
 
 def _grid(table: Table, box: Box, edges: bool) -> Grid:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sae.common.errors import UserError, near
 from sae.common.registry import Registry
+from sae.common.resources import path_of
 from sae.formats.header import Header
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _fits(name: str, pattern: str | None) -> bool:
 
 def _split(path: str | Path) -> tuple[Path, int | None]:
     """Split `FILE#N` into the file and N; a file that is really called so stays whole."""
-    whole, parts = Path(path).expanduser(), re.fullmatch(r"(.+)#(\d+)", str(path), re.DOTALL)
-    if parts is None or whole.exists() or not Path(parts[1]).expanduser().is_file():
+    whole, parts = path_of(path), re.fullmatch(r"(.+)#(\d+)", str(path), re.DOTALL)
+    if parts is None or whole.exists() or not path_of(parts[1]).is_file():
         return whole, None
-    return Path(parts[1]).expanduser(), int(parts[2])
+    return path_of(parts[1]), int(parts[2])

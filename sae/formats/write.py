@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
-from sae.common.files import make_folder_atomic
+from sae.common.files import make_folder_atomic, refuse_unwritable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise UserError if the folder exists."""
+    """Raise UserError if the folder exists or cannot be made."""
+    refuse_unwritable(folder)
     if folder.exists():
         raise UserError(f"{folder} is already there; choose another folder or remove it")
 

@@ -25,7 +25,7 @@ from sae.measuring.eval_text import Source, source_of
 from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.measuring.weights import refuse_non_finite
 from sae.models.cache import ArtifactCache
-from sae.models.subject import Subject, boot, device_with_doubles, one_name
+from sae.models.subject import Subject, boot, device_with_doubles, one_name, refuse_longer_context
 
 FORMAT_VERSION = 1
 """Version of the JSON file; it changes when a key changes its meaning."""
@@ -165,6 +165,8 @@ class _EvaluationSession:
         self._sources = [source_of(one.metadata, request.corpus) for one in loaded[: len(targets)]]
         for source in self._sources:
             corpus.documents(source.corpus)  # refuses a path that does not exist
+        for target in everyone if request.context else ():
+            refuse_longer_context(target.model, request.context or 0, "--context")
         self._subjects: dict[str, Subject] = {}
         studied = [self._study(target, dictionary) for target, dictionary in zip(everyone, loaded, strict=True)]
         self._studied, self._against = studied[: len(targets)], studied[-1] if other else None

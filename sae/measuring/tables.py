@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sae.common.errors import visible
+
 if TYPE_CHECKING:
     from sae.measuring.eval_paths import Outcome
     from sae.measuring.evaluate import Evaluation
@@ -32,6 +34,7 @@ def share(value: float | None) -> str:
 
 def aligned(rows: Sequence[Row]) -> str:
     """Return rows with names aligned left and columns aligned right, each as wide as its widest cell."""
+    rows = [(visible(name), [visible(cell) for cell in cells]) for name, cells in rows]
     width = max(len(name) for name, _ in rows)
     widths = [max(map(len, column)) for column in zip(*(cells for _, cells in rows), strict=True)]
     lines = (
@@ -66,7 +69,7 @@ def outcomes(measured: Sequence[Outcome]) -> str:
         target, bos = outcome.target, "a BOS token before each block" if outcome.prepend_bos else "no BOS token"
         lines.append(f"{target.header.name}: {target.model} at {target.hook_point}, {bos}")
         lines += [f"  {note}" for note in outcome.notes]
-    return "\n".join([*lines, *texts(measured), "", evaluations(measured), ""])
+    return "\n".join([*map(visible, [*lines, *texts(measured)]), "", evaluations(measured), ""])
 
 
 def evaluations(outcomes: Sequence[Outcome]) -> str:
@@ -159,7 +162,7 @@ def spread(values: Sequence[float]) -> str:
 
 def listed(rows: Mapping[str, str]) -> str:
     """Return one line for each name and value, both aligned left."""
-    return "\n".join(f"{name:{NAMES}}  {value}" for name, value in rows.items())
+    return "\n".join(f"{visible(name):{NAMES}}  {visible(str(value))}" for name, value in rows.items())
 
 
 def recorded(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

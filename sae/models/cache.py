@@ -1,6 +1,6 @@
 """Keeps what training and sampling begin with, made once: the corpus in a subject's tokens, a toy, a reset subject.
 
-Everything lies in a cache folder under the hash of all it depends on.
+Everything lies in a cache folder under the hash of all it depends on. What was damaged there is made again.
 """
 
 import json
@@ -15,16 +15,18 @@ from safetensors.numpy import load_file, save_file
 
 from sae.common.files import sha256_of, sha256_of_path, write_atomic_with
 from sae.common.progress import Report
+from sae.common.resources import path_of
 from sae.data.blocks import Blocks, to_blocks, token_ids
 from sae.data.corpus import Text
 from sae.data.deduplication import group_near_duplicates
 from sae.data.split import Split
 from sae.models import toy
+from sae.models.entries import make_one
 from sae.models.reset import write_reset
 from sae.models.subject import Subject, batches, hub_name
 from sae.models.toy_recipe import Toy
 
-VERSION = 3
+VERSION = 4
 """Changes whenever something here makes other things of the same input, so that the cache does not serve the old."""
 BLOCKS = ("ids_NC", "length_N", "document_N", "group_N")
 
@@ -41,13 +43,14 @@ class ArtifactCache:
         """Return the corpus as blocks, tokenised once per corpus and tokenizer."""
         vocabulary = json.dumps(subject.tokenizer.get_vocab(), sort_keys=True)
         path = self.folder / "tokens" / f"{digest([VERSION, vocabulary, *text.content])}.safetensors"
-        if not path.is_file():
+
+        def make() -> None:
             ids = token_ids((document.text for document in text.documents), subject.token_ids)
             blocks = group_near_duplicates(to_blocks(ids, text.context, text.max_tokens))
             arrays = {name: getattr(blocks, name) for name in BLOCKS}
             write_atomic_with(path, lambda temporary: save_file(arrays, temporary))
-        arrays = load_file(path)
-        return Blocks(**arrays)
+
+        return Blocks(**load_file(make_one(path, make)))
 
     def toy(self, recipe: Toy, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
         """Return a toy subject's Hugging Face directory, trained if it is not there yet.
@@ -57,26 +60,26 @@ class ArtifactCache:
             split_by: what the split depends on, ready for JSON.
         """
         folder = self.folder / "subjects" / digest([VERSION, recipe.model_dump(), text.content, split_by])
-        if not (folder / "toy.json").is_file():
+
+        def make() -> None:
             texts = [document.text for document in text.documents]
             tokenizer = toy.train_tokenizer(texts, recipe.vocabulary)
             ids = token_ids(texts, lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch)])
             parts = split(group_near_duplicates(to_blocks(ids, text.context, text.max_tokens)))
             model = toy.train_toy(parts.train, recipe, self.report, self.device)
             toy.save_toy(folder, model, tokenizer, recipe, {"losses": losses(model, parts, self.device)})
-        return folder
+
+        return make_one(folder, make)
 
     def reset(self, model: str, seed: int) -> Path:
         """Return a Hugging Face directory of a model with newly drawn weights, made if it is not there yet.
 
         Raises UserError if nothing loadable has that name.
         """
-        given = Path(model).expanduser()
+        given = path_of(model)
         content = sha256_of_path(given) if given.is_dir() else hub_name(model)
         folder = self.folder / "subjects" / digest([VERSION, "reset", content, seed])
-        if not folder.is_dir():
-            write_reset(model, seed, folder)
-        return folder
+        return make_one(folder, lambda: write_reset(model, seed, folder))
 
 
 def losses(model: Any, split: Split, device: str) -> dict[str, float]:

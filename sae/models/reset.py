@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from sae.common.errors import UserError
 from sae.common.files import make_folder_atomic
 from sae.common.seeds import derive_seed
+from sae.models.loading import config_of, tokenizer_of
 from sae.models.quiet import quiet_libraries
 from sae.models.subject import hub_name
 
@@ -28,14 +28,10 @@ def write_reset(model: str, seed: int, folder: Path) -> None:
         UserError: nothing loadable has that name.
     """
     with quiet_libraries(), torch.random.fork_rng(devices=[]):
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         location = hub_name(model)
-        try:
-            config, tokenizer = AutoConfig.from_pretrained(location), AutoTokenizer.from_pretrained(location)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot load model {model}: {reason} (a hub name or a saved directory)") from error
+        config, tokenizer = config_of(model, location), tokenizer_of(model, location)
         torch.manual_seed(
             derive_seed(seed, "weights of a reset subject")
         )  # transformers draws from the global generator

@@ -9,14 +9,15 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from sae.common.errors import UserError, near
+from sae.common.errors import UserError, near, shortened
+from sae.common.resources import path_of
+from sae.models.loading import context_of, load_bridge, tokenizer_of
 from sae.models.quiet import quiet_libraries
 
 PROBE_TOKENS = 7
@@ -176,10 +177,20 @@ def share_basis(one: str, other: str) -> bool:
 def choose_device(device: str = "auto") -> tuple[str, str]:
     """Return the device to use, and the reason in words."""
     if device != "auto":
+        _refuse_absent(device)
         return device, "as asked"
     if torch.cuda.is_available():
         return "cuda", f"found {torch.cuda.get_device_name()}"
     return "cpu", "no CUDA device found"
+
+
+def _refuse_absent(device: str) -> None:
+    """Raise UserError if a tensor cannot be made and read on a device."""
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise UserError(f"there is no device {device!r} here ({shortened(reason)}); give auto or cpu") from error
 
 
 def device_with_doubles(device: str, work: str, remedy: str) -> tuple[str, str]:
@@ -209,20 +220,13 @@ def boot(
             none by default: activations are then those of the Hugging Face model.
 
     Raises:
-        UserError: nothing loadable has that name.
+        UserError: nothing loadable has that name, or its files are damaged or not of one model.
     """
+    location = hub_name(model)
     with quiet_libraries():
-        from transformer_lens.model_bridge import TransformerBridge
-        from transformers import AutoTokenizer
-
-        try:
-            location = hub_name(model)
-            tokenizer = AutoTokenizer.from_pretrained(location)
-            has_bos = tokenizer.bos_token_id is not None  # asked now: TransformerLens gives a tokenizer one
-            bridge = TransformerBridge.boot_transformers(location, device=device, tokenizer=tokenizer)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot load model {model}: {reason} (a hub name or a saved directory)") from error
+        tokenizer = tokenizer_of(model, location)
+        has_bos = tokenizer.bos_token_id is not None  # asked now: TransformerLens gives a tokenizer one
+        bridge = load_bridge(model, location, device, tokenizer)
         bridge.enable_compatibility_mode(disable_warnings=True, no_processing=not processing, **(processing or {}))
     bridge.eval()
     if prepend_bos and not has_bos:
@@ -233,8 +237,8 @@ def boot(
 
 def hub_name(model: str) -> str:
     """Return the hub's name for a name of TransformerLens (gpt2-small), which metadata often use; others unchanged."""
-    if Path(model).expanduser().is_dir():
-        return str(Path(model).expanduser())
+    if path_of(model).is_dir():
+        return str(path_of(model))
     with quiet_libraries():
         from transformer_lens.supported_models import MODEL_ALIASES
 
@@ -244,9 +248,20 @@ def hub_name(model: str) -> str:
     return model
 
 
+def refuse_longer_context(model: str, context: int, setting: str) -> None:
+    """Raise UserError if a model sees fewer tokens at once; its weights are not loaded for that.
+
+    Args:
+        setting: the name of the setting or flag with the context, for the message.
+    """
+    most = context_of(model, hub_name(model))
+    if most is not None and context > most:
+        raise UserError(f"{setting} is {context}, but {model} sees at most {most} tokens; set {setting}={most}")
+
+
 def one_name(model: str) -> str:
     """Return one name for all names of a model: an alias and the hub's name, a relative and an absolute path."""
-    folder = Path(model).expanduser()
+    folder = path_of(model)
     return str(folder.resolve()) if folder.is_dir() else hub_name(model)
 
 

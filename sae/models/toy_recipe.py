@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sae.common.field_types import Count, Positive
+from sae.common.field_types import Count, Positive, Seed
 from sae.common.settings import Section
 
 
@@ -33,5 +33,5 @@ class Toy(Section):
     """Peak learning rate of AdamW."""
     muon_lr: Positive = 3e-2
     """Peak learning rate of Muon."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights and batches; two seeds give the two subjects of which universality is measured."""

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from sae.common import settings
 from sae.common.errors import UserError
-from sae.common.field_types import Count
+from sae.common.field_types import Count, FileName, Seed, Text
 from sae.common.settings import Section
 from sae.models.toy_recipe import Toy
 from sae.training.recipes import AnyRecipe
@@ -32,7 +32,7 @@ TAKEN = {"subject", "checkpoint", "train.json", "metrics.jsonl"}
 class Corpus(Section):
     """Chooses the text that is trained on."""
 
-    source: str = "stdlib"
+    source: Text = "stdlib"
     """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
     context: Annotated[int, Field(ge=8)] = 128
     """Tokens that the model reads at once; a BOS token, if there is one, is added to these."""
@@ -53,9 +53,9 @@ class Corpus(Section):
 class Subject(Section):
     """Names the language model whose activations are read."""
 
-    model: str = "toy"
+    model: Text = "toy"
     """`toy` (trained here), a name on the Hugging Face hub, or a local directory."""
-    hook_point: str
+    hook_point: Text
     """TransformerLens' name of the hook point; attention heads are flattened. Default for the toy: its MLP."""
     prepend_bos: bool | None = None
     """Put a BOS token before each block; null: the model's default."""
@@ -76,7 +76,7 @@ class Subject(Section):
 class Runtime(Section):
     """Sets speed and output folder; changes nothing that is learnt (except by rounding)."""
 
-    device: str = "auto"
+    device: Text = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` and so on."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number type of the activations and of the dictionaries' products. Weights, the optimiser and the language model
@@ -93,18 +93,18 @@ class Runtime(Section):
     experimental: bool = False
     """Use code that was tested on a CPU but has never run on a GPU: a step recorded as a CUDA graph (one GPU), and
     several processes with a GPU each (NCCL), which are refused otherwise."""
-    wandb: str | None = None
+    wandb: Text | None = None
     """Project of Weights & Biases to send metrics to (needs `pip install wandb`); null: none."""
-    out: str | None = None
+    out: Text | None = None
     """Folder for the results; null: trained/NAME in the working directory."""
 
 
 class TrainConfig(Section):
     """Holds everything about one training."""
 
-    name: str = "dictionaries"
+    name: FileName = "dictionaries"
     """Names the default folder for the results; by default the config file's name."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the text's split, of the activations' order, and of a subject's weights that are reset."""
     corpus: Corpus = Corpus()
     subject: Subject = Subject(hook_point=TOY_HOOK_POINT)

@@ -10,6 +10,7 @@ import torch
 from sae.common.errors import UserError
 from sae.common.files import make_folder_atomic
 from sae.common.progress import Report
+from sae.common.resources import path_of
 from sae.common.settings import cache_folder
 from sae.data.activation_stream import ActivationStream
 from sae.data.blocks import Blocks
@@ -19,7 +20,7 @@ from sae.data.split import TrainingText
 from sae.data.token_source import Shuffled, Streamed, TextSource
 from sae.models.cache import ArtifactCache
 from sae.models.reset import write_reset
-from sae.models.subject import Subject, boot
+from sae.models.subject import Subject, boot, refuse_longer_context
 from sae.training.config import TrainConfig
 from sae.training.ranks import Ranks
 
@@ -46,6 +47,8 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
         UserError: an unknown model or hook point, a context that is too long, too little text.
     """
     artifacts = ArtifactCache(cache_folder("sae"), report, device)
+    if config.subject.model != "toy":
+        refuse_longer_context(config.subject.model, config.corpus.context, "corpus.context")
     subject = _subject(config, folder, artifacts, ranks)
     subject.width(config.subject.hook_point)  # refuses an unknown hook point before the text is read
     if config.corpus.context > subject.max_context:
@@ -73,7 +76,7 @@ def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks:
     subject, is_toy = config.subject, config.subject.model == "toy"
     prepend_bos = False if is_toy else subject.prepend_bos
     if not is_toy and not subject.reset_weights:
-        given = Path(subject.model).expanduser()
+        given = path_of(subject.model)
         model = str(given.resolve()) if given.is_dir() else subject.model  # the dictionaries say where it lies
         return boot(model, artifacts.device, prepend_bos)
     subject_folder = folder / "subject"

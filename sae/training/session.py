@@ -19,16 +19,16 @@ import torch
 
 from sae import formats
 from sae.common.errors import UserError
-from sae.common.files import TEMPORARY, alone, write_atomic
+from sae.common.files import LOCK, TEMPORARY, alone, write_atomic
 from sae.common.progress import Report, Silent
-from sae.common.settings import cache_folder
+from sae.common.resources import path_of
 from sae.data.activation_stream import Batches
 from sae.data.blocks import Blocks
 from sae.data.split import VERSION as SPLIT_VERSION
 from sae.dictionary import Dictionary
 from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.models.cache import digest
-from sae.models.subject import device_with_doubles
+from sae.models.subject import choose_device, device_with_doubles
 from sae.training.architectures.base import Workspace
 from sae.training.checkpoint import LATEST, Checkpoints
 from sae.training.config import TrainConfig
@@ -63,13 +63,14 @@ def run(config: TrainConfig, report: Report) -> Trained:
     Raises UserError: a folder of another config, an unknown model or hook point, too little text, a training whose
     loss stopped being finite (after the others are finished). KeyboardInterrupt after a checkpoint was written.
     """
-    folder = Path(config.runtime.out or Path("trained") / config.name)
+    folder = path_of(config.runtime.out or Path("trained") / config.name)
+    choose_device(config.runtime.device)  # refuses one that is not there
     about = _read_about(folder, config)
     ranks = join(config.runtime.split, config.runtime.device, config.runtime.experimental)
     try:
         if about.get("status") == "complete":
             return Trained(folder, about if ranks.first else {})
-        with alone(folder, cache_folder("sae") / "locks") if ranks.first else nullcontext():
+        with alone(folder) if ranks.first else nullcontext():
             return Session(config, folder, ranks, report if ranks.first else Silent).finish()
     finally:
         ranks.leave()
@@ -78,7 +79,7 @@ def run(config: TrainConfig, report: Report) -> Trained:
 def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
     """Read train.json, if there is one. Raises UserError if something was trained there by another config."""
     path = folder / ABOUT
-    about: Any = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    about = _about(path)
     if not isinstance(about, dict) or about.get("version") != VERSION:
         if folder.exists() and (not folder.is_dir() or any(not _left_behind(inside) for inside in folder.iterdir())):
             raise UserError(f"{folder} already exists and holds no training; choose another folder with --out")
@@ -89,9 +90,18 @@ def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
     return about
 
 
+def _about(path: Path) -> Any:
+    """Return the content of train.json; None if there is none. Raises UserError if it is damaged."""
+    try:
+        about = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path}: {str(error)[:200]}; choose another folder with --out") from error
+    return about
+
+
 def _left_behind(path: Path) -> bool:
     """Tell whether it was left behind when the process was killed while writing."""
-    return path.name.startswith(TEMPORARY)
+    return path.name.startswith(TEMPORARY) or path.name == LOCK
 
 
 def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
@@ -136,7 +146,7 @@ class Session:
 
     def _tidy(self) -> None:
         if self.ranks.first:
-            for path in filter(_left_behind, self.folder.iterdir()):
+            for path in self.folder.glob(f"{TEMPORARY}*"):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _finish(self, tell: Tell) -> Trained:

@@ -88,7 +88,7 @@ def test_a_corpus_too_small_to_train_a_subject_on(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_takes_one_process_at_a_time(tmp_path: Path, cache: Path) -> None:
-    with alone(tmp_path / "r", cache / "locks"):
+    with alone(tmp_path / "r"):
         done = autointerp("run", "smoke", "--out", tmp_path / "r", cwd=tmp_path)
     assert done.returncode == 2
     assert "another process is working on" in done.stderr

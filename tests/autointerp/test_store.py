@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autointerp.records import Explanation, FeatureId, FeatureResult, Judgement, Simulation
-from autointerp.store import SCHEMA_VERSION, RunFolder
+from autointerp.store import RunFolder
 from sae.common.errors import UserError
 
 AWKWARD = FeatureResult(
@@ -45,9 +45,9 @@ def test_an_unreadable_result_is_named_by_its_line(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_schema_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION - 1, "identity": "i"}))
+    (tmp_path / "run.json").write_text(json.dumps({"schema_version": 3, "identity": "i"}))
     for opened in (lambda: RunFolder(tmp_path).about, lambda: RunFolder(tmp_path).find("i")):
         with pytest.raises(UserError) as caught:
             opened()
-        assert f"has schema {SCHEMA_VERSION - 1}" in str(caught.value)
+        assert "has schema 3" in str(caught.value)
         assert "\n" not in str(caught.value)

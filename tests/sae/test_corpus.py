@@ -57,7 +57,6 @@ def test_jsonl_parquet_folder_and_text(tmp_path: Path) -> None:
     [
         ("x.jsonl", b'{"text": "a"}\nnot json\n', "x.jsonl:2 is not JSON"),
         ("x.jsonl", b'{"texts": "a"}\n', "did you mean texts?"),
-        ("x.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "x.jsonl:2 as UTF-8"),
         ("x.parquet", b"nonsense", "cannot read"),
         ("x.txt", b"\xff\xfe\xfa", "as UTF-8"),
         ("x.txt", b"  \n", "has no text"),

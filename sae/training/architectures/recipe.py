@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sae.common.field_types import Count, Positive, Share
+from sae.common.field_types import Count, FileName, Positive, Seed, Share
 from sae.common.settings import Section
 
 
@@ -24,11 +24,11 @@ class Recipe(Section):
 
     architecture: str
     """Name of the architecture."""
-    name: Annotated[str, Field(pattern=r"^[\w.=+-]+$")] | None = None
+    name: Annotated[FileName, Field(pattern=r"^[\w.=+-]+$")] | None = None
     """Name of the dictionary and its folder; null: made of architecture, expansion, sparsity, `frozen` and seed."""
     expansion: Positive = 8
     """Number of features divided by the hook point's width."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights."""
     squared_error: Literal["mean", "sum", "variance"] = "variance"
     """What the squared error is multiplied by: `mean` 1 / width, `sum` 1, `variance` 1 / the activations' variance.

@@ -151,9 +151,7 @@ def test_an_unfinished_run_and_an_old_one_are_refused_in_one_line(tmp_path: Path
     with pytest.raises(UserError, match="is not finished"):
         leaderboard.merge([run_folder(tmp_path / "a", [], status="scoring")])
     old = run_folder(tmp_path / "b", simulated("sae"))
-    (old / "run.json").write_text(
-        json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": SCHEMA_VERSION - 1})
-    )
+    (old / "run.json").write_text(json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": 3}))
     done = autointerp("leaderboard", old, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"has schema {SCHEMA_VERSION - 1}, but this version reads {SCHEMA_VERSION}" in done.stderr
+    assert f"has schema 3, but this version reads {SCHEMA_VERSION}" in done.stderr

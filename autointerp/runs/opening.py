@@ -1,0 +1,51 @@
+"""Opens run folders: a finished run is checked, and tables and pictures that are damaged are made again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from autointerp import config as configs
+from autointerp.config import Config
+from autointerp.evaluate import Method
+from autointerp.reporting import leaderboard
+from autointerp.store import SOURCES, RunFolder
+from sae.common.errors import UserError
+from sae.common.resources import path_of
+
+log = logging.getLogger(__name__)
+
+
+def open_folder(path: str | Path) -> RunFolder:
+    """Open a run folder. Raises UserError if it is none, or if it is finished and a file cannot be made again."""
+    folder = RunFolder(path_of(path))
+    if folder.about["status"] == "complete":
+        repair(folder)
+    return folder
+
+
+def repair(folder: RunFolder) -> None:
+    """Check a finished run's files; make tables and pictures again that are missing or damaged.
+
+    Raises UserError naming files that are damaged and cannot be made from the others.
+    """
+    damaged = folder.damaged()
+    if lost := [name for name in damaged if name in SOURCES]:
+        raise UserError(
+            f"{folder.path}: missing or damaged, and not to be made from the other files: {', '.join(lost)}; the "
+            "command that made the run, with another --out, makes it again"
+        )
+    if damaged:
+        rebuild(folder)
+        log.warning("%s: %s was missing or damaged, and was made again", folder.path, ", ".join(damaged))
+
+
+def rebuild(folder: RunFolder) -> None:
+    """Make a finished run's tables and pictures again from its results. Raises UserError if it is not finished."""
+    about = folder.about
+    if about["status"] != "complete":
+        raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
+    config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
+    assert isinstance(config, Config)
+    leaderboard.write(folder, list(folder.results()), Method.of(config).chances)
+    folder.seal()
