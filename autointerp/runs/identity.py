@@ -12,7 +12,7 @@ from autointerp.evaluate import Method
 from autointerp.llm import specs
 from sae.common.files import sha256_of, sha256_of_path
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Changes whenever the same config would give other numbers; part of every run's identity."""
 PACKAGES = (
     "autointerp", "anthropic", "numpy", "openai", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens",
