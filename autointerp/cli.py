@@ -164,8 +164,10 @@ def run(
         changes["dictionaries.load"] = list(dictionaries)
     experiment = load(name, changes)
     if dry_run:
-        estimator = api.estimate(experiment)
-        terminal.print_estimate(estimate.rows(estimator.stages), estimator.prices)
+        estimated = api.estimate(experiment)
+        saved = {saving.flags: saving.share for saving in estimated.savings}
+        rows = estimate.rows(estimated.stages)
+        terminal.print_estimate(rows, estimated.prices, estimated.features, saved)
     else:
         terminal.print_outcome(RunFolder(api.run(experiment).path))
 

@@ -51,8 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "sampling.fragment": 32, "sampling.explain": records(quantile=40),
         "sampling.score": records(quantile=50, inactive=50, weighted=0), "scorers": ["detection", "fuzzing"],
     },
-    "SAEBench: one question": HIGHLIGHTED | {
-        "sampling.fragment": 21, "sampling.explain": records(top=10, importance=5),
+    "SAEBench: one question (32 for 21 tokens)": HIGHLIGHTED | {
+        "sampling.fragment": 32, "sampling.explain": records(top=10, importance=5),
         "sampling.score": records(top=2, importance=2, inactive=10, weighted=0), "scorers": ["detection"],
         "detection.texts": 14,
     },
