@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from autointerp.calibration.report import Calibration
     from autointerp.config import Config
     from autointerp.llm.cache import AnswerCache
-    from autointerp.llm.estimate import Estimator
     from autointerp.llm.preflight import Abilities
     from autointerp.records import FeatureRecord
+    from autointerp.runs.savings import Estimate
     from autointerp.store import RunFolder
     from sae.common.progress import Report
 
@@ -119,7 +119,7 @@ def estimate(
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     report: Report | None = None,
-) -> Estimator:
+) -> Estimate:
     """Estimate what a run would still ask of language models, without calls: `stages` hold calls, tokens and cost.
 
     Takes the arguments of `run` and raises what it raises. Records are drawn and kept: the run continues from them.

@@ -181,10 +181,12 @@ def run(
         changes["dictionaries.load"] = list(dictionaries)
     experiment = load(name, changes)
     if dry_run:
-        estimator = api.estimate(experiment)
+        estimated = api.estimate(experiment)
         words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
         command = shlex.join(["autointerp", "run", *words])
-        terminal.print_estimate(estimate.rows(estimator.stages), estimator.prices, command)
+        saved = {saving.flags: saving.share for saving in estimated.savings}
+        rows = estimate.rows(estimated.stages)
+        terminal.print_estimate(rows, estimated.prices, estimated.features, saved, command)
     else:
         terminal.print_outcome(RunFolder(api.run(experiment).path))
 

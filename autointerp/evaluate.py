@@ -133,18 +133,18 @@ def evaluate(case: Case) -> LLMTask[FeatureResult]:
 def _result(case: Case, outcomes: Mapping[str, Outcomes], usage: Usage) -> FeatureResult:
     """Put values and failures apart."""
     explanation, own, main = case.explained.outcome, outcomes[OWN], case.scorers[0]
-    errors = _errors(own)
+    errors, main_score = _errors(own), next(iter(main.chances))
     if isinstance(explanation, AnswerError):
         errors |= {s.name: f"no explanation: {explanation}" for s in case.scorers if s.needs.explanation}
     return FeatureResult(
         feature=case.feature.id,
         explainer=case.explainer,
-        status=_status(own.get(main.name), next(iter(main.chances))),
+        status=_status(own.get(main.name), main_score),
         explanation=None if isinstance(explanation, AnswerError) else explanation,
         simulations=tuple(simulation for item in _scored(own) for simulation in item.simulations),
         scores=_scores(own),
         controls={kind: _control(case, kind, outcomes[kind]) for kind in case.controls},
-        error=errors.get(main.name),
+        error=errors.get(main.name) or errors.get(main_score),
         usage=vars(usage),
         errors=errors,
         judgements={
@@ -164,7 +164,7 @@ def _control(case: Case, kind: str, outcomes: Outcomes) -> Control:
 
 def _status(outcome: Scored | AnswerError | None, score: str) -> Status:
     """Say what became of the main score; without an explanation there is no outcome."""
-    if not isinstance(outcome, Scored):
+    if not isinstance(outcome, Scored) or score in outcome.errors:
         return "error"
     if score in outcome.failed:
         return "failed"
@@ -176,7 +176,9 @@ def _scored(outcomes: Outcomes) -> list[Scored]:
 
 
 def _errors(outcomes: Outcomes) -> dict[str, str]:
-    return {name: str(error) for name, error in outcomes.items() if isinstance(error, AnswerError)}
+    """Say why there are no scores, by scorer, or by score where a scorer has others."""
+    errors = {name: str(error) for name, error in outcomes.items() if isinstance(error, AnswerError)}
+    return errors | {name: reason for item in _scored(outcomes) for name, reason in item.errors.items()}
 
 
 def _scores(outcomes: Outcomes) -> dict[str, float | None]:

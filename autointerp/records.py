@@ -160,11 +160,11 @@ class FeatureResult:
     controls: Mapping[str, Control] = field(default_factory=dict)
     """The same scores of uninformed explanations, by kind: see `calibration.controls`."""
     error: str | None = None
-    """The main scorer's entry in `errors`."""
+    """The entry of the main scorer, or of its main score, in `errors`."""
     usage: Mapping[str, int | float | None] = field(default_factory=dict)
     """Calls, tokens and USD of all answers behind this result, as they were when the answers were made."""
     errors: Mapping[str, str] = field(default_factory=dict)
-    """Why there is no answer that can be read, by scorer; such a scorer has no scores."""
+    """Why there is no answer that can be read: by scorer, which then has no scores, or by score."""
     judgements: Mapping[str, tuple[Judgement, ...]] = field(default_factory=dict)
     """Judgements by scorer."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)

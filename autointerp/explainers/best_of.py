@@ -46,8 +46,11 @@ class BestOf(Explainer):
         predicted = yield from attempt(self._simulator.simulate(candidate, [record.tokens for record in records]))
         if isinstance(predicted, AnswerError):
             return -2.0
+        readable = [values for values in predicted if not isinstance(values, AnswerError)]
+        if len(readable) < len(records):
+            return -2.0
         true = [value for record in records for value in record.activations]
-        score = correlation(true, [value for values in predicted for value in values])
+        score = correlation(true, [value for values in readable for value in values])
         return score if isinstance(score, float) else -2.0
 
 

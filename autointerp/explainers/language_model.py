@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SPARSE = 0.2
 """Below this share of non-zero activations the fragments are repeated without their silent tokens (Bills et al.)."""
-MARKED = 0.3
-"""Tokens above this share of their fragment's maximum are marked (delphi)."""
+LISTED = 10
+"""Tokens of a marked excerpt whose activations are listed, at most (delphi)."""
 EXAMPLE = "words for times of day, most strongly those for the evening and the beginning of the night"
 """An explanation of the usual length, for dry runs; the feature's name makes them differ as real ones do."""
 
@@ -128,10 +128,11 @@ def _pairs(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
 
 
 def _marks(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
-    """Write a fragment as marked text, and its active tokens with their activations."""
-    pairs = [f"({record.tokens[i]!r}: {number})" for i, number in enumerate(numbers) if number]
+    """Write a fragment as marked text, and its most strongly active tokens with their activations, in text order."""
+    strongest = sorted(range(len(numbers)), key=lambda i: -record.activations[i])[:LISTED]
+    pairs = [f"({record.tokens[i]!r}: {numbers[i]})" for i in sorted(strongest) if numbers[i]]
     return {
-        "marked": render.marked(record.tokens, render.strongly_active(record, MARKED)),
+        "marked": render.marked(record.tokens, render.strongly_active(record)),
         "pairs": ", ".join(pairs),
     }
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from autointerp.judges import JUDGES, LANGUAGE_MODEL, Judge, OddOneOut, Question, Verdict, YesNo
 from autointerp.llm import specs
 from autointerp.llm.ask import ask, together
-from autointerp.llm.types import Completion, LLMTask, Request, TokenLogprobs
+from autointerp.llm.types import Completion, LLMTask, Message, Request, TokenLogprobs
 from autointerp.parts import I
 from autointerp.prompting import parse, templates
 from sae.common.errors import UserError
@@ -58,16 +58,15 @@ class LanguageModelJudge(Judge):
         return [verdict for group in answered for verdict in group]
 
     def _group(self, question: YesNo[T], explanation: str, items: Sequence[T]) -> LLMTask[list[Verdict]]:
+        messages = self._messages(texts=[question.written(item) for item in items], explanation=explanation)
         request = Request(
             model=self._model.text,
-            messages=self._prompt.conversation(
-                [], {"explanation": explanation, "texts": [question.written(item) for item in items]}
-            ),
+            messages=messages,
             max_tokens=TOKENS_PER_ANSWER * len(items) + SPARE_TOKENS + self._settings.reasoning_tokens,
             temperature=self._settings.temperature,
             top_logprobs=TOP_LOGPROBS if question.graded else 0,
             schema=self._schema("answers", {"type": "array", "items": {"type": "integer", "enum": [0, 1]}}),
-            static=1,
+            static=len(messages) - 1,
             stage=question.name,
             example=_example(len(items), question.graded),
         )
@@ -75,17 +74,22 @@ class LanguageModelJudge(Judge):
 
     def odd_one(self, question: OddOneOut[T], items: Sequence[T]) -> LLMTask[int]:
         """Ask for the number of the item that does not belong."""
+        messages = self._messages(texts=[question.written(item) for item in items])
         request = Request(
             model=self._model.text,
-            messages=self._prompt.conversation([], {"texts": [question.written(item) for item in items]}),
+            messages=messages,
             max_tokens=SPARE_TOKENS + self._settings.reasoning_tokens,
             temperature=self._settings.temperature,
             schema=self._schema("intruder", {"type": "integer", "enum": list(range(1, len(items) + 1))}),
-            static=1,
+            static=len(messages) - 1,
             stage=question.name,
             example=Completion('{"intruder": 1}'),
         )
         return (yield from ask(request, lambda answer: parse.one_of(answer.text, len(items)), templates.again))
+
+    def _messages(self, **values: object) -> tuple[Message, ...]:
+        """Write a question after the prompt's examples, which hold the values of a question and of its answer."""
+        return self._prompt.conversation([(shot, shot) for shot in self._prompt.values.get("shots", ())], values)
 
     def _schema(self, name: str, values: dict[str, Any]) -> str | None:
         """Write the schema of an object with one field, for providers that hold an answer to it."""

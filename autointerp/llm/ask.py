@@ -36,7 +36,7 @@ def ask(request: Request, parse: Callable[[Completion], T], again: Callable[[str
     """
     completion = yield from _completion(request)
     try:
-        return parse(_require_whole(completion, request))
+        return parse(require_whole(completion, request))
     except AnswerError as error:
         answer = Message("assistant", completion.text.strip() or "(nothing)")
         longer = 2 if completion.stop == "length" else 1
@@ -46,7 +46,7 @@ def ask(request: Request, parse: Callable[[Completion], T], again: Callable[[str
             max_tokens=longer * request.max_tokens,
         )
     completion = yield from _completion(second)
-    return parse(_require_whole(completion, second))
+    return parse(require_whole(completion, second))
 
 
 def ask_once(request: Request, parse: Callable[[Completion], T]) -> LLMTask[T]:
@@ -74,7 +74,7 @@ def _completion(request: Request) -> LLMTask[Completion]:
     return answer
 
 
-def _require_whole(completion: Completion, request: Request) -> Completion:
+def require_whole(completion: Completion, request: Request) -> Completion:
     """Return the completion. Raises AnswerError for a refusal or an answer that was cut off."""
     if completion.stop == "refusal":
         raise AnswerError("the model refused to answer")

@@ -1,7 +1,8 @@
 """Reads answers of language models strictly: what has not exactly the requested form raises AnswerError with a reason.
 
-Nothing is repaired, completed or guessed. Three things are accepted because they change no answer: spaces at the ends
-of a re-typed token, a code fence around the whole answer, and quotes around a whole explanation.
+Nothing is repaired, completed or guessed. Four things are accepted because they change no answer: spaces at the ends
+of a re-typed token, a code fence around the whole answer, quotes around a whole explanation, and the beginning of the
+sentence that an explanation completes.
 """
 
 import json
@@ -24,6 +25,8 @@ _REFUSAL = re.compile(
     r"(i['’]m|i am) (sorry|unable|not able)|i (can['’]t|cannot|can not|won['’]t)\b|as an ai\b",  # noqa: RUF001
     re.IGNORECASE,
 )
+_OPENING = re.compile(r"this feature is active on\b[\s.…:]*", re.IGNORECASE)
+"""What the prompt says before an explanation, and all prompts that show one say again."""
 _FENCE = re.compile(r"```[a-z]*\n(.*)\n```", re.DOTALL)
 
 
@@ -46,6 +49,7 @@ def explanation(text: str, max_words: int) -> str:
     line = text.strip()
     if len(line) > 1 and line[0] == line[-1] == '"' and line.count('"') == 2:
         line = line[1:-1].strip()
+    line = _OPENING.sub("", line, count=1) if _OPENING.match(line) else line
     if not line.strip('"'):
         raise AnswerError("the answer is empty")
     if len(line.splitlines()) > 1:
@@ -172,24 +176,31 @@ def _check_whole(value: object, most: int, what: str) -> None:
         raise AnswerError(f"{what} is {value!r}, not a whole number from 0 to {most}")
 
 
-def _field(text: str, name: str, kind: type[V]) -> V:
-    """Return the value of a JSON object's only field."""
+def fields(text: str, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Read a JSON object that has exactly these fields, each of its type."""
     try:
-        fields = json.loads(_unfenced(text)[0], object_pairs_hook=_object)
+        values = json.loads(_unfenced(text)[0], object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:  # not JSON, a field twice, a number of thousands of digits
         raise AnswerError(f"the answer is not JSON alone: {text.strip()[:60]!r}") from error
-    if not isinstance(fields, dict) or set(fields) != {name} or not isinstance(fields[name], kind):
-        raise AnswerError(f'the answer is not of the form {{"{name}": ...}}: {text.strip()[:60]!r}')
-    value: V = fields[name]
+    is_object = isinstance(values, dict) and set(values) == set(kinds)
+    if not is_object or not all(isinstance(values[name], kind) for name, kind in kinds.items()):
+        form = ", ".join(f'"{name}": ...' for name in kinds)
+        raise AnswerError(f"the answer is not of the form {{{form}}}: {text.strip()[:60]!r}")
+    return dict(values)
+
+
+def _field(text: str, name: str, kind: type[V]) -> V:
+    """Return the value of a JSON object's only field."""
+    value: V = fields(text, {name: kind})[name]
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a JSON object; raises ValueError if a field is there twice."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a field is there twice")
-    return fields
+    return values
 
 
 def _unfenced(text: str) -> tuple[str, int]:

@@ -8,6 +8,8 @@ from typing import Any
 from autointerp.records import ActivationRecord
 
 OPEN, CLOSE = "<<", ">>"
+MARKED = 0.3
+"""Tokens above this share of their fragment's maximum are marked (delphi), for explainers and judges alike."""
 TOP = 10
 """Activations in prompts are whole numbers from 0 to this."""
 
@@ -46,17 +48,24 @@ def plain(tokens: Sequence[str]) -> str:
 def marked(tokens: Sequence[str], positions: Iterable[int]) -> str:
     """Write the text on one line with the tokens at these positions marked, neighbours under one pair of marks.
 
-    Signs in the text that look like marks get a backslash, which `visible` writes before no other < or >.
+    Signs in the text that look like marks get a backslash, which `visible` writes before no other < or >. A single
+    sign that would look like a part of the mark after it becomes an escape: where a mark begins is always clear.
     """
     pieces = []
     for inside, run in groupby(range(len(tokens)), set(positions).__contains__):
-        text = visible("".join(tokens[position] for position in run))
+        text = _before_mark(visible("".join(tokens[position] for position in run)), CLOSE[0] if inside else OPEN[0])
         text = text.replace(OPEN, "\\" + OPEN).replace(CLOSE, "\\" + CLOSE)
         pieces.append(f"{OPEN}{text}{CLOSE}" if inside else text)
     return "".join(pieces).strip()
 
 
-def strongly_active(record: ActivationRecord, share: float) -> list[int]:
+def _before_mark(text: str, sign: str) -> str:
+    """Escape the sign that is left over at the end of a text when the others there are taken in pairs."""
+    is_odd = (len(text) - len(text.rstrip(sign))) % 2
+    return f"{text[:-1]}\\x{ord(sign):02x}" if is_odd else text
+
+
+def strongly_active(record: ActivationRecord, share: float = MARKED) -> list[int]:
     """Return the positions where the activation exceeds this share of the record's own maximum."""
     highest = max(record.activations, default=0.0)
     if highest <= 0:

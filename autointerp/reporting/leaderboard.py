@@ -187,8 +187,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _has(result: FeatureResult, score: str) -> bool:
-    """Tell whether a result holds this score, or its scorer's error."""
-    return score in result.scores or score.split("/")[0] in result.errors
+    """Tell whether a result holds this score, its error, or its scorer's."""
+    return any(name in result.errors for name in (score, score.split("/")[0])) or score in result.scores
 
 
 def _cost(group: Iterable[FeatureResult]) -> float | None:

@@ -82,12 +82,16 @@ def _summary(summary: Mapping[str, Any]) -> str:
     )
 
 
-def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices, command: str) -> None:
-    """Print a dry run: a row per stage and model, the totals, and the next command.
+def print_estimate(
+    rows: Sequence[Mapping[str, Any]], prices: Prices, features: int, savings: Mapping[str, float], command: str
+) -> None:
+    """Print a dry run: a row per stage and model, the totals, what would save most, and the next command.
 
     Args:
         rows: from `llm.estimate.rows`.
         prices: what the costs were computed from.
+        features: the run's number of features.
+        savings: the share of the cost that other flags save, by these flags.
         command: the same command without --dry-run.
     """
     if not rows:
@@ -100,9 +104,12 @@ def print_estimate(rows: Sequence[Mapping[str, Any]], prices: Prices, command: s
         click.echo(f"\nno price is known for {', '.join(unknown)}: {prices.advice(unknown[0])}")
     else:
         click.echo(
-            f"\nabout ${sum(total):.2f}; at most ${sum(most):.2f}, if every answer is as long as it may be. Tokens are "
-            f"estimates; prices as of {prices.as_of}, without prompt-cache discounts and second questions"
+            f"\nabout ${sum(total):.2f}, ${sum(total) / features:.4f} a feature; at most ${sum(most):.2f}, if every "
+            f"answer is as long as it may be. Tokens are estimates; prices as of {prices.as_of}, without prompt-cache "
+            "discounts and second questions"
         )
+        for flags, share in savings.items():
+            click.echo(f"{flags} would save ${share * sum(total):.2f} ({share:.0%})")
     if any(row["thinking"] != "-" for row in rows):
         click.echo(
             "models that may think are counted with all tokens that an answer may have; `autointerp config effort`"

@@ -25,8 +25,8 @@ from sae.common.resources import path_of
 from sae.common.settings import cache_folder
 
 if TYPE_CHECKING:
-    from autointerp.llm.estimate import Estimator
     from autointerp.llm.preflight import Abilities
+    from autointerp.runs.savings import Estimate
 
 
 def run(config: Config, report: Report) -> RunFolder:
@@ -56,12 +56,13 @@ def run(config: Config, report: Report) -> RunFolder:
     return folder
 
 
-def estimate(config: Config, report: Report) -> Estimator:
+def estimate(config: Config, report: Report) -> Estimate:
     """Count what a run would still ask of language models, by stage, without a call, from its real prompts.
 
     Records are drawn if they are not there yet, and kept: the run itself continues from them.
     """
     from autointerp.llm.estimate import Estimator
+    from autointerp.runs.savings import Estimate, savings, without_populations
 
     plan = make_plan(config)
     folder = folder_of(plan)
@@ -69,11 +70,12 @@ def estimate(config: Config, report: Report) -> Estimator:
         folder.find(plan.identity)
         features = records_of(folder, plan, report)
         estimator = Estimator(config.runtime, cache_folder("autointerp"), request_settings(config))
-        work = Work(features, plan.config, plan.method, without_errors(folder))
+        work = Work(without_populations(features), plan.config, plan.method, without_errors(folder))
         with report("rendering prompts") as progress:
             work.explain(estimator, progress)
             work.evaluate(estimator, progress, lambda results: None)
-    return estimator
+    saved = savings(plan.config, features) if any(stage.calls for stage in estimator.stages) else []
+    return Estimate(estimator.stages, estimator.prices, len(features), saved)
 
 
 def abilities(config: Config) -> list[Abilities]:

@@ -32,6 +32,8 @@ class Scored:
     """95% intervals of scores that are estimated from a sample of the text."""
     failed: tuple[str, ...] = ()
     """Scores that are 0 because the prediction is constant and the truth is not."""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """By score: why it does not exist, where an answer that it needs cannot be read. It is not in `scores` then."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autointerp.prompting.render import strongly_active
 from autointerp.records import ActivationRecord, FeatureId
 from sae.common.seeds import numpy_generator
 
@@ -45,23 +46,21 @@ def labelled_weighted(records: tuple[ActivationRecord, ...]) -> Labelled:
     return Labelled(records, active, silent)
 
 
-def active_tokens(record: ActivationRecord) -> list[int]:
-    """Return the positions where the feature is active."""
-    return [position for position, value in enumerate(record.activations) if value > 0]
-
-
 def marked(record: ActivationRecord) -> MarkedText:
-    """Mark the active tokens of an active fragment."""
-    return MarkedText(record.tokens, tuple(active_tokens(record)))
+    """Mark the strongly active tokens of an active fragment, as explainers see them.
+
+    Marks on all active tokens would cover most of a dense feature's text and a twentieth of a sparse one's.
+    """
+    return MarkedText(record.tokens, tuple(strongly_active(record)))
 
 
 def marked_like(record: ActivationRecord, other: ActivationRecord) -> MarkedText:
-    """Mark a silent fragment at the positions where another fragment is active.
+    """Mark a silent fragment at the positions where another fragment is marked.
 
     So neither the number nor the position of the marks tells the two apart.
     """
     last = len(record.tokens) - 1
-    return MarkedText(record.tokens, tuple(sorted({min(position, last) for position in active_tokens(other)})))
+    return MarkedText(record.tokens, tuple(sorted({min(position, last) for position in strongly_active(other)})))
 
 
 def marked_texts(shown: Labelled) -> dict[int, MarkedText]:

@@ -18,7 +18,7 @@ class FuzzingSettings(TextsSettings):
 
 
 class Fuzzing(TextScorer):
-    """Shows texts with marks: on the active tokens of active texts, and on silent texts where another text is active.
+    """Shows texts with marks: on the strongly active tokens of active texts, and on silent texts at the same positions.
 
     Marks at fixed positions, as delphi has them, would give the silent texts away.
     """

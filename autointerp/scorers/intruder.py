@@ -1,7 +1,8 @@
 """Scores by intruder detection (Paulo & Belrose 2025, arXiv 2507.08473): which of n texts does not belong?
 
-The judge sees n - 1 active texts of one quantile of the activations, their active tokens marked, and one silent text
-marked where some active text is active. No explanation is involved: the score is the feature's, not a sentence's.
+The judge sees n - 1 active texts of one quantile of the activations, their strongly active tokens marked, and one
+silent text marked where some active text is. Where there are enough texts, no two questions share one. No explanation
+is involved: the score is the feature's, not a sentence's.
 
 The judge `rules` leaves each text out in turn, learns token rules from the marks of the others, as the offline
 explainer does from activations, and asks fuzzing's question of the one left out: do the rules name its marks?
@@ -71,17 +72,21 @@ class Intruder(Scorer, OddOneOut[MarkedText]):
         rng = generator(self.config.seed, STREAM, feature.id)
         groups = _groups(shown, fellows)
         spread_groups = [groups[index] for index in spread(self._settings.questions, len(groups))]
-        questions = [self._question(shown, group, fellows, rng) for group in spread_groups]
+        silent = rng.permutation(shown.silent).tolist()
+        intruders = [silent[number % len(silent)] for number in range(self._settings.questions)]
+        questions = [
+            self._question(shown, group, fellows, intruder, rng)
+            for group, intruder in zip(spread_groups, intruders, strict=True)
+        ]
         judgements = yield from together(questions)
         score = sum(judgement.answer for judgement in judgements) / len(judgements)
         return Scored({self.name: score}, judgements=tuple(judgements))
 
     def _question(
-        self, shown: Labelled, group: Sequence[int], fellows: int, rng: np.random.Generator
+        self, shown: Labelled, group: Sequence[int], fellows: int, intruder: int, rng: np.random.Generator
     ) -> LLMTask[Judgement]:
         """Make all random choices at once, so that they do not depend on the order of answers."""
         drawn = [int(index) for index in rng.choice(group, fellows, replace=False)]
-        intruder = int(rng.choice(shown.silent))
         # Marked like an active text that is not shown, if there is one: then no two texts have marks in common.
         others = [index for index in shown.active if index not in drawn] or drawn
         like = shown.records[int(rng.choice(others))]

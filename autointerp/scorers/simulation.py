@@ -5,6 +5,7 @@ for nothing, else estimated from weighted records. The published scores pool the
 long pair of vectors; per-record correlations are never averaged.
 
 Where the truth is constant a score is None (`undefined`), never 0; where only the prediction is, it is 0 (`failed`).
+A record whose prediction cannot be read is missing (`error`) in the scores that are computed from it, and in no other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from autointerp import simulators
 from autointerp.explainers.rules import control_rules
 from autointerp.llm.types import LLMTask
 from autointerp.prompting.predict_text import predict_fragments, predict_text
-from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Simulation
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.population import Outcome, estimate, exact, sample_of
 from sae.common.errors import UserError
@@ -54,22 +55,39 @@ class SimulationScorer(Scorer):
         self._is_exact = type(self._simulator).simulate_all is not simulators.Simulator.simulate_all
         has_population = config.sampling.population and (self._is_exact or records.weighted)
         self.chances = dict.fromkeys(((POPULATION,) if has_population else ()) + tuple(self._slices), 0.0)
-        weighted = {"weighted"} if has_population and not self._is_exact else set[str]()
-        self._sources = frozenset[str]().union(weighted, *self._slices.values())
+        sampled = {POPULATION: frozenset({"weighted"})} if has_population and not self._is_exact else {}
+        self._simulated = sampled | self._slices
+        """The sources of the records that each score is computed from."""
         if not self.chances:
             remedy = "weighted=10" if config.sampling.population else "random=5"
             raise UserError(f"simulation has no records to score; set sampling.score.{remedy}")
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature on the population, and by every slice of its score records."""
-        used = [index for index, record in enumerate(feature.score) if record.source in self._sources]
+        sources = frozenset[str]().union(*self._simulated.values())
+        used = [index for index, record in enumerate(feature.score) if record.source in sources]
         predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
-        simulations = tuple(Simulation(index, values) for index, values in zip(used, predictions, strict=True))
+        by_record = dict(zip(used, predictions, strict=True))
+        errors = self._errors(feature, by_record)
+        simulations = tuple(Simulation(i, p) for i, p in by_record.items() if not isinstance(p, AnswerError))
         outcomes, intervals = self._population(feature, explanation, simulations)
         outcomes |= slices(feature.score, simulations, self._slices)
-        failed = tuple(name for name, outcome in outcomes.items() if outcome == "failed")
-        scores = {name: _number(outcome) for name, outcome in outcomes.items()}
-        return Scored(scores, simulations, intervals=intervals, failed=failed)
+        known = {name: outcome for name, outcome in outcomes.items() if name not in errors}
+        failed = tuple(name for name, outcome in known.items() if outcome == "failed")
+        scores = {name: _number(outcome) for name, outcome in known.items()}
+        intervals = {name: ends for name, ends in intervals.items() if name in scores}
+        return Scored(scores, simulations, intervals=intervals, failed=failed, errors=errors)
+
+    def _errors(
+        self, feature: FeatureRecord, predictions: Mapping[int, simulators.Predicted | AnswerError]
+    ) -> dict[str, str]:
+        """Say for each score that a prediction is missing for why it is."""
+        wrong = {index: str(value) for index, value in predictions.items() if isinstance(value, AnswerError)}
+        reasons = {
+            name: [reason for index, reason in wrong.items() if feature.score[index].source in sources]
+            for name, sources in self._simulated.items()
+        }
+        return {name: listed[0] for name, listed in reasons.items() if listed}
 
     def _population(
         self, feature: FeatureRecord, explanation: Explanation, simulations: Sequence[Simulation]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.llm.types import LLMTask
     from autointerp.population import Floats, PopulationText
-    from autointerp.records import Explanation
+    from autointerp.records import AnswerError, Explanation
 
 Predicted: TypeAlias = tuple[float | None, ...]
 """Activations (0-10) of a fragment's tokens; None where the model's answer has no number."""
@@ -41,10 +41,13 @@ class Simulator(Part, ABC):
     def __init__(self, spec: str, config: Config) -> None: ...
 
     @abstractmethod
-    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
+    def simulate(
+        self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
+    ) -> LLMTask[Sequence[Predicted | AnswerError]]:
         """Predict the activation of each token of each fragment from the explanation's text.
 
-        Raises AnswerError if the explanation or an answer cannot be read.
+        Returns the AnswerError of a fragment about which there is no answer that can be read. Raises AnswerError if
+        the explanation cannot be read.
         """
 
     def simulate_all(self, explanation: Explanation, text: PopulationText) -> Floats | None:
@@ -56,7 +59,7 @@ class Simulator(Part, ABC):
 
 
 SIMULATORS: Registry[type[Simulator]] = Registry(
-    "simulator", "autointerp.simulators", order=("rules",), shared=("settings",)
+    "simulator", "autointerp.simulators", order=("rules",), shared=("samples", "settings")
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from autointerp.llm.ask import ask_once, together
+from autointerp.llm.ask import ask_once, attempt, together
 from autointerp.llm.types import Completion, LLMTask, Message, Request, Usage
 from autointerp.prompting import parse, render, templates
 from autointerp.records import AnswerError, Explanation
@@ -38,9 +38,11 @@ class AllAtOnceSimulator(Simulator):
         self.prompts = (templates.load(PROMPT),)
         self._settings = config.section(SimulationSettings)
 
-    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
+    def simulate(
+        self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
+    ) -> LLMTask[list[Predicted | AnswerError]]:
         """Predict each fragment in one request, all at once."""
-        return (yield from together(self._fragment(explanation.text, tokens) for tokens in fragments))
+        return (yield from together(attempt(self._fragment(explanation.text, tokens)) for tokens in fragments))
 
     def _fragment(self, explanation: str, tokens: tuple[str, ...]) -> LLMTask[Predicted]:
         text, slots = self._prompt(explanation, tokens)

@@ -1,8 +1,8 @@
 """Simulates by generated activations: the model writes every token again with a number from 0 to 10.
 
 With log-probabilities each number becomes the expected value over the numbers the model might have written there;
-without, it is taken as written, in an answer held to a JSON schema where the provider can do that. Several samples are
-averaged token by token.
+without (formats `lines` and `json`) it is taken as written; JSON is held to a schema where the provider can do that.
+Several samples are averaged token by token.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from autointerp.llm.ask import ask, together
+from autointerp.llm.ask import ask, attempt, together
 from autointerp.llm.types import Completion, LLMTask, Request, TokenLogprobs
 from autointerp.prompting import parse, render, templates
-from autointerp.records import Explanation
+from autointerp.records import ActivationRecord, AnswerError, Explanation
 from autointerp.simulators import SIMULATORS, Predicted, Simulator
-from autointerp.simulators.settings import SimulationSettings, model_of, refuse_method
+from autointerp.simulators.samples import averaged
+from autointerp.simulators.settings import SimulationSettings, method_of, model_of, refuse_method
 
 if TYPE_CHECKING:
     from autointerp.config import Config
@@ -54,22 +55,27 @@ class GeneratedSimulator(Simulator):
 
     def __init__(self, spec: str, config: Config) -> None:
         model, self._settings = model_of(spec, config), config.section(SimulationSettings)
-        method = self._settings.method
+        method = method_of(spec, config)
         if method == "logprobs" and not model.may_have_logprobs:
             raise refuse_method(spec, method, "any model but anthropic/...")
         self.name, self.models = spec, (spec,)
-        self._logprobs = method == "logprobs" or (method == "auto" and model.has_logprobs)
-        self._structured = model.has_schema and not self._logprobs
+        self._logprobs = method == "logprobs"
+        self._structured = self._settings.format == "json" and not self._logprobs
+        self._schema = SCHEMA if self._structured and model.has_schema else None
         self.prompts = (templates.load("simulator/structured" if self._structured else "simulator/lines"),)
-        self._shots = [self._shot(shot) for shot in render.shots(self.prompts[0].few_shot)]
+        shots = render.shots(self.prompts[0].few_shot)
+        self._shots = [self._shot(shot, shot.active[0]) for shot in shots]
+        self._shots += [self._shot(shot, shot.silent[0]) for shot in shots[:1]]
 
-    def simulate(self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]) -> LLMTask[list[Predicted]]:
+    def simulate(
+        self, explanation: Explanation, fragments: Sequence[tuple[str, ...]]
+    ) -> LLMTask[list[Predicted | AnswerError]]:
         """Predict each fragment in as many requests as there are samples, and average them."""
         samples = range(self._settings.samples)
-        questions = [self._sample(explanation.text, tokens, n) for tokens in fragments for n in samples]
+        questions = [attempt(self._sample(explanation.text, tokens, n)) for tokens in fragments for n in samples]
         answers = yield from together(questions)
         size = len(samples)
-        return [_mean(answers[i * size : (i + 1) * size]) for i in range(len(fragments))]
+        return [averaged(answers[i * size : (i + 1) * size]) for i in range(len(fragments))]
 
     def _sample(self, explanation: str, tokens: tuple[str, ...], number: int) -> LLMTask[Predicted]:
         values = {"explanation": explanation, "tokens": render.token_lines(tokens)}
@@ -80,7 +86,7 @@ class GeneratedSimulator(Simulator):
             max_tokens=TOKENS_PER_LINE * len(tokens) + 50 + self._settings.reasoning_tokens,
             temperature=self._settings.temperature,
             top_logprobs=self._settings.top_logprobs if self._logprobs else 0,
-            schema=SCHEMA if self._structured else None,
+            schema=self._schema,
             sample=number,
             static=len(messages) - 1,
             stage="simulate",
@@ -103,25 +109,17 @@ class GeneratedSimulator(Simulator):
         entries = [{"t": render.visible(token), "a": n} for token, n in zip(tokens, numbers, strict=True)]
         return json.dumps({"activations": entries}, ensure_ascii=False)
 
-    def _shot(self, shot: render.Shot) -> tuple[dict[str, str], dict[str, str]]:
-        """Write an invented feature's first fragment as a question and its answer."""
-        tokens = shot.active[0].tokens
-        question = {"explanation": shot.explanation, "tokens": render.token_lines(tokens)}
-        return question, {"answer": self._written(tokens, render.levels(shot.active)[0])}
+    def _shot(self, shot: render.Shot, record: ActivationRecord) -> tuple[dict[str, str], dict[str, str]]:
+        """Write a fragment of an invented feature as a question and its answer."""
+        question = {"explanation": shot.explanation, "tokens": render.token_lines(record.tokens)}
+        numbers = [int(value) for value in record.activations]
+        return question, {"answer": self._written(record.tokens, numbers)}
 
     def _example(self, tokens: tuple[str, ...]) -> Completion:
         if not self._logprobs:
             return Completion(self._written(tokens, [0] * len(tokens)))
         pieces = [piece for token in tokens for piece in (render.visible(token) + "\t", "0", "\n")][:-1]
         return Completion("".join(pieces), logprobs=tuple(TokenLogprobs(piece, {piece: 0.0}) for piece in pieces))
-
-
-def _mean(samples: Sequence[Predicted]) -> Predicted:
-    """Average token by token; None where a sample has no number."""
-    return tuple(
-        None if None in values else sum(value for value in values if value is not None) / len(values)
-        for values in zip(*samples, strict=True)
-    )
 
 
 SIMULATORS.register("generated", GeneratedSimulator)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from autointerp.config import Config
 
 GENERATED = ("logprobs", "text")
-"""The methods of the simulator `generated`."""
+"""The methods whose answers are generated; `text` by the simulator of `simulation.format`."""
 
 
 def _known_method(method: str) -> str:
-    known = ["auto", *GENERATED, *(name for name in SIMULATORS.names if name not in ("rules", "generated"))]
+    own = ("rules", "generated", "numbered")
+    known = ["auto", *GENERATED, *(name for name in SIMULATORS.names if name not in own)]
     if method not in known:
         raise ValueError(f"unknown method {method!r}{near(method, known)}")
     return method
@@ -32,6 +33,11 @@ class SimulationSettings(Section):
     method: Annotated[str, I, AfterValidator(_known_method)] = "auto"
     """`all_at_once`: one pass over the prompt; `logprobs`: generated, with log-probabilities; `text`: generated, as
     text; another registered simulator; `auto`: the most exact of the three that the model is sure to have."""
+    format: Annotated[Literal["numbered", "lines", "json"], I] = "numbered"
+    """How answers by `text` are written. `numbered`: the active tokens by their numbers, all others are 0; `lines`:
+    every token again with its activation, a line each; `json`: the same as a JSON list."""
+    fragments: Annotated[int | None, I, Field(gt=0)] = None
+    """Fragments per question of the format `numbered`; null: all of a feature's."""
     top_logprobs: Annotated[int, I, Field(ge=1)] = 15
     """Log-probabilities asked for at each number."""
     samples: Annotated[int, I, Field(gt=0)] = 1
@@ -44,10 +50,18 @@ class SimulationSettings(Section):
 
 def simulator_of(spec: str, config: Config) -> str:
     """Return the name of the simulator that asks this model. Raises UserError for a wrong spec."""
-    method = config.section(SimulationSettings).method
-    if method == "auto":
-        return "all_at_once" if specs.parse(spec).has_prompt_logprobs else "generated"
+    settings, method = config.section(SimulationSettings), method_of(spec, config)
+    if method == "text" and settings.format == "numbered":
+        return "numbered"
     return "generated" if method in GENERATED else method
+
+
+def method_of(spec: str, config: Config) -> str:
+    """Return the method by which a model simulates: for `auto`, the most exact that it is sure to have."""
+    method, model = config.section(SimulationSettings).method, specs.parse(spec)
+    if method != "auto":
+        return method
+    return "all_at_once" if model.has_prompt_logprobs else "logprobs" if model.has_logprobs else "text"
 
 
 def model_of(spec: str, config: Config) -> specs.ModelSpec:

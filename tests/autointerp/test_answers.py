@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from autointerp.llm.types import Completion, TokenLogprobs
-from autointerp.prompting import parse, render
+from autointerp.prompting import numbered, parse, render
 from autointerp.prompting.parse import Number
 from autointerp.records import AnswerError
 
@@ -163,6 +164,125 @@ def test_json_comes_back_too_and_only_as_asked_for(annotated: Pairs, ascii_only:
     for answer in ("Sure: " + text, text + " Done.", twice, entries, f'{{"activation": {entries}}}', "[" + text + "]"):
         with pytest.raises(AnswerError):
             parse.token_json(answer, tokens)
+
+
+questions = st.lists(pairs, min_size=1, max_size=5)
+Fields = dict[str, list[object]]
+
+
+def numbers_of(question: list[Pairs]) -> list[list[int]]:
+    """The numbers of each excerpt's tokens: 1, 2, ... through all excerpts."""
+    lengths = [len(annotated) for annotated in question]
+    return [list(range(1 + sum(lengths[:i]), 1 + sum(lengths[: i + 1]))) for i in range(len(lengths))]
+
+
+def sparse(question: list[Pairs]) -> Fields:
+    """The answer as a model should write it."""
+    by_excerpt = list(zip(numbers_of(question), question, strict=True))
+    active = [[n, value] for ns, annotated in by_excerpt for n, (_, value) in zip(ns, annotated, strict=True) if value]
+    silent = [i for i, annotated in enumerate(question, 1) if not any(value for _, value in annotated)]
+    return {"active": active, "silent": silent}  # type: ignore[dict-item]
+
+
+def read_numbered(question: list[Pairs], fields: object) -> list[numbered.Levels | AnswerError]:
+    return numbered.read(json.dumps(fields), numbered.excerpts([tuple(unzipped(a)[0]) for a in question]))
+
+
+@always_the_same
+@given(questions, st.randoms(use_true_random=False))
+def test_numbered_answers_come_back_in_any_order(question: list[Pairs], rng: Random) -> None:
+    fields, truth = sparse(question), [tuple(unzipped(annotated)[1]) for annotated in question]
+    assert read_numbered(question, fields) == truth
+    for listed in fields.values():
+        rng.shuffle(listed)
+    assert read_numbered(question, fields) == truth
+    shown = numbered.excerpts([tuple(unzipped(annotated)[0]) for annotated in question])
+    assert json.loads(numbered.answer(shown, truth)) == sparse(question)
+
+
+@always_the_same
+@given(questions)
+def test_numbered_tokens_are_shown_with_their_numbers_a_line_each(question: list[Pairs]) -> None:
+    shown = numbered.excerpts([tuple(unzipped(annotated)[0]) for annotated in question])
+    assert [excerpt.number for excerpt in shown] == list(range(1, len(question) + 1))
+    for excerpt, annotated, numbers in zip(shown, question, numbers_of(question), strict=True):
+        lines = [line.partition("\t") for line in excerpt.lines.split("\n")]
+        assert [int(number) for number, _, _ in lines] == numbers
+        assert [text for _, _, text in lines] == [render.visible(t) for t, _ in annotated]
+
+
+@always_the_same
+@given(questions, st.data())
+def test_a_wrong_entry_spoils_its_own_excerpt_alone(question: list[Pairs], data: st.DataObject) -> None:
+    fields, numbers = sparse(question), numbers_of(question)
+    spoilt = data.draw(st.integers(0, len(question) - 1))
+    own = [entry for entry in fields["active"] if entry[0] in numbers[spoilt]]  # type: ignore[index]
+    wrong: list[object] = [11, -1, 3.5, None, True, "7", [7]]
+    kind = data.draw(st.sampled_from(["value", "twice", "both", "forgotten"]))
+    if kind == "value":
+        fields["active"] = [e for e in fields["active"] if e not in own]
+        fields["active"].append([numbers[spoilt][-1], data.draw(st.sampled_from(wrong))])
+    elif kind == "twice":
+        fields["active"] += [[numbers[spoilt][0], 1], [numbers[spoilt][0], 1]]
+    elif kind == "both":
+        fields["active"] = [*(e for e in fields["active"] if e not in own), [numbers[spoilt][0], 2]]
+        fields["silent"] = [*fields["silent"], spoilt + 1]
+    else:
+        fields["active"] = [e for e in fields["active"] if e not in own]
+        fields["silent"] = [number for number in fields["silent"] if number != spoilt + 1]
+    result = read_numbered(question, fields)
+    assert isinstance(result.pop(spoilt), AnswerError)
+    assert result == [tuple(unzipped(a)[1]) for i, a in enumerate(question) if i != spoilt]
+
+
+TWO_EXCERPTS: list[Pairs] = [[("a", 1), ("b", 0)], [("c", 0)]]
+
+
+@pytest.mark.parametrize(
+    "entry", [[0, 1], [4, 1], [-1, 1], ["1", 1], [True, 1], [1.0, 1], [1], [1, 1, 1], 1, None, "1"]
+)
+def test_an_entry_of_no_token_spoils_the_whole_answer(entry: object) -> None:
+    with pytest.raises(AnswerError):
+        read_numbered(TWO_EXCERPTS, {"active": [[1, 1], entry], "silent": [2]})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"active": [[1, 1]], "silent": [2, 3]}, {"active": [[1, 1]], "silent": [0, 2]},
+        {"active": [[1, 1]], "silent": [2, True]},
+        {"active": [[1, 1]], "silent": ["2"]}, {"active": [[1, 1]]}, {"active": [[1, 1]], "silent": 2}, [[1, 1]],
+        {"active": {"1": 1}, "silent": [2]}, {"active": [[1, 1]], "silent": [2], "why": ""}, {},
+    ],
+)  # fmt: skip
+def test_a_numbered_answer_has_its_form_and_names_excerpts_that_are_there(fields: object) -> None:
+    with pytest.raises(AnswerError):
+        read_numbered(TWO_EXCERPTS, fields)
+
+
+@always_the_same
+@given(questions)
+def test_a_numbered_answer_that_is_cut_or_has_prose_around_it_is_an_error(question: list[Pairs]) -> None:
+    text = json.dumps(sparse(question))
+    shown = numbered.excerpts([tuple(unzipped(annotated)[0]) for annotated in question])
+    assert numbered.read(f"```json\n{text}\n```", shown) == numbered.read(text, shown)
+    for answer in (
+        *(text[:end] for end in range(len(text))),
+        "Sure: " + text,
+        text + " Done.",
+        text[:-1] + ', "active": []}',
+    ):
+        with pytest.raises(AnswerError):
+            numbered.read(answer, shown)
+
+
+def test_what_an_explanation_completes_is_not_part_of_it() -> None:
+    for text in ("This feature is active on the word dog", "this feature is active on: the word dog", "the word dog"):
+        assert parse.explanation(text, 3) == "the word dog"
+    assert parse.explanation('"This feature is active on ... the word dog"', 3) == "the word dog"
+    assert parse.explanation("words after 'this feature is active on'", 9) == "words after 'this feature is active on'"
+    with pytest.raises(AnswerError, match="empty"):
+        parse.explanation("This feature is active on ...", 3)
 
 
 @pytest.mark.parametrize("value", ["11", "-1", "3.5", "null", "true", '"7"', "[7]", "NaN", "1e0", "9" * 5000])

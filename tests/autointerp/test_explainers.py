@@ -151,10 +151,11 @@ class Panel:
         self.simulating.append(text)
         if "riddle" in text or "cannot be used" in text:
             return Completion("I would rather not.")
-        tokens = text.partition("<start>\n")[2].rpartition("\n<end>")[0].split("\n")
         odd, even = (10 * (word in text) for word in ("odd", "even"))
-        levels = [odd if int(token[-1]) % 2 else even for token in tokens]
-        return Completion(json.dumps({"activations": [{"t": t, "a": a} for t, a in zip(tokens, levels, strict=True)]}))
+        levels = [
+            [int(n), odd if int(t[-1]) % 2 else even] for n, t in re.findall(r"^(\d+)\t(.+)$", text, re.MULTILINE)
+        ]
+        return Completion(json.dumps({"active": levels, "silent": []}))
 
 
 def best_of(candidates: int) -> Explainer:

@@ -73,8 +73,8 @@ def test_marks_by_hand() -> None:
     words = ["The", " big", " red", "\n", " dog", "."]
     assert render.marked(words, [1, 2, 4]) == "The<< big red>>\\n<< dog>>."
     assert render.marked(words, [5, 0]) == "<<The>> big red\\n dog<<.>>"
-    assert render.strongly_active(record([3.0, 3.1, 0.0, 10.0]), 0.3) == [1, 3]
-    assert render.strongly_active(record([0.0, -1.0]), 0.3) == []
+    assert render.strongly_active(record([3.0, 3.1, 0.0, 10.0])) == [1, 3]
+    assert render.strongly_active(record([0.0, -1.0])) == []
 
 
 FEW_SHOTS = sorted((resources.shipped_folder("prompts") / "few_shot").glob("*.yaml"))

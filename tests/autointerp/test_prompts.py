@@ -1,17 +1,19 @@
 """Prompts: every shipped one renders, labels follow their texts, and nobody is shown an activation he must predict."""
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from autointerp import config, explainers, scorers
+from autointerp import config, explainers, scorers, simulators
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, EmbeddingRequest, LLMTask, Question, Request, Vectors
-from autointerp.prompting import render, templates
+from autointerp.prompting import numbered, parse, render, templates
 from autointerp.prompting.templates import Prompt
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
 from sae.common import resources
@@ -96,6 +98,7 @@ JUDGED = (
     ("openai/m", "simulation", "logprobs"),
     ("openai/m", "simulation", "text"),
     ("hf/m", "simulation", "text"),
+    ("anthropic/m", "simulation", "auto"),
     ("openai/m", "detection", "auto"),
     ("openai/m", "embedding", "auto"),
 )
@@ -185,22 +188,69 @@ def test_a_conversation_is_static_but_for_its_last_turn() -> None:
 
 
 def test_the_few_shots_answers_are_readable_by_the_parsers_they_teach() -> None:
-    from autointerp.prompting import parse
     from autointerp.simulators.generated import GeneratedSimulator
 
     (shot, *_), explanation = render.shots(templates.load("simulator/lines").few_shot), EXPLAINED
-    for spec, method, structured in (
-        ("openai/m", "logprobs", False),
-        ("hf/m", "text", False),
-        ("openai/m", "text", True),
+    for spec, settings, structured in (
+        ("openai/m", {"method": "logprobs"}, False),
+        ("hf/m", {"method": "text", "format": "lines"}, False),
+        ("openai/m", {"method": "text", "format": "json"}, True),
     ):
-        simulator = GeneratedSimulator(spec, config.Config(simulator=spec, simulation={"method": method}))
+        simulator = GeneratedSimulator(spec, config.Config(simulator=spec, simulation=settings))
         (question,) = asked(simulator.simulate(explanation, [(" a",)]))
         assert isinstance(question, Request)
-        taught, tokens = question.messages[2].content, shot.active[0].tokens
-        numbers = (
-            parse.token_json(taught, tokens)
-            if structured
-            else [number.value for number in parse.token_lines(taught, tokens)]
+        for index, shown in ((2, shot.active[0]), (8, shot.silent[0])):
+            taught, tokens = question.messages[index].content, shown.tokens
+            numbers = (
+                parse.token_json(taught, tokens)
+                if structured
+                else [number.value for number in parse.token_lines(taught, tokens)]
+            )
+            assert tuple(numbers) == shown.activations
+
+
+def test_the_few_shots_of_numbered_answers_are_readable_too() -> None:
+    """All of a feature's excerpts in one question, a silent one among them."""
+    simulator = simulators.make(config.Config(simulator="anthropic/m"))
+    (question,) = asked(simulator.simulate(EXPLAINED, [(" a",)]))
+    assert isinstance(question, Request)
+    features = render.shots(templates.load("simulator/numbered").few_shot)
+    assert len(question.messages) == 2 + 2 * len(features)
+    for number, shot in enumerate(features):
+        records = [*shot.active, shot.silent[0]]
+        taught = numbered.read(
+            question.messages[2 + 2 * number].content, numbered.excerpts([r.tokens for r in records])
         )
-        assert tuple(numbers) == render.levels(shot.active)[0]
+        assert taught == [r.activations for r in records]
+
+
+@pytest.mark.parametrize(("name", "read"), [("detection", parse.choices), ("fuzzing", parse.choices)])
+def test_examples_of_judgements_are_written_as_texts_are(name: str, read: Callable[[str, int], Any]) -> None:
+    """Their texts have the few-shot features' words, and the answers are readable and of both kinds."""
+    sampling = config.Sampling(score=config.ScoreRecords(top=6, inactive=6))
+    scorer = scorers.make(name, config.Config(judge="openai/m", sampling=sampling))
+    shown = shots_of(asked(scorer.score(feature(), EXPLAINED))[0])
+    for text, answer in shown:
+        texts = re.findall(r"^Text \d+: (.*)$", text, re.MULTILINE)
+        answers = [number.value for number in read(answer, len(texts))]
+        assert set(answers) == {0, 1}
+        assert all(("<<" in line and ">>" in line) is (name == "fuzzing") for line in texts)
+    assert "\\n" in "".join(text for text, _ in shown)
+
+
+def test_examples_of_intruders_are_readable() -> None:
+    sampling = config.Sampling(score=config.ScoreRecords(top=6, inactive=6))
+    scorer = scorers.make("intruder", config.Config(judge="openai/m", sampling=sampling))
+    shown = shots_of(asked(scorer.score(feature(), EXPLAINED))[0])
+    assert len(shown) == 2
+    for text, answer in shown:
+        texts = re.findall(r"^Text \d+: .*<<.*$", text, re.MULTILINE)
+        assert 0 <= parse.one_of(answer, len(texts)) < len(texts)
+
+
+def shots_of(question: Question) -> list[tuple[str, str]]:
+    """The questions and answers before the question itself."""
+    assert isinstance(question, Request)
+    turns = [message.content for message in question.messages[1:-1]]
+    assert question.static == len(question.messages) - 1
+    return list(zip(turns[::2], turns[1::2], strict=True))

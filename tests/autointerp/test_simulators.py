@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,31 @@ from scipy.special import softmax
 from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
 from autointerp.config import Config, Records, Sampling, ScoreRecords
+from autointerp.evaluate import Case, Explained, evaluate
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import (
     Answer,
     Completion,
     EmbeddingRequest,
+    Failure,
     LLMTask,
     Question,
     Request,
+    StopReason,
     TokenLogprobs,
+    Usage,
     Vectors,
 )
 from autointerp.prompting import render
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
+from autointerp.records import (
+    ActivationRecord,
+    AnswerError,
+    Explanation,
+    FeatureId,
+    FeatureRecord,
+    FeatureResult,
+    Source,
+)
 from autointerp.scorers import SCORERS
 from autointerp.scorers.simulation import correlation
 from autointerp.simulators import Predicted, Simulator
@@ -51,19 +64,21 @@ def asked_by(task: LLMTask[object]) -> list[Request]:
 
 def simulate(
     simulator: Simulator, fragments: Sequence[tuple[str, ...]], answer: Callable[[Request], Answer]
-) -> list[Predicted]:
+) -> list[Predicted | AnswerError]:
     def given(question: Question) -> Answer:
         assert isinstance(question, Request)
         return answer(question)
 
-    return answered_by(simulator.simulate(EXPLAINED, fragments), given)
+    return list(answered_by(simulator.simulate(EXPLAINED, fragments), given))
 
 
 def simulator(spec: str, **settings: Any) -> Simulator:
     return simulation_by.make(Config(simulator=spec, simulation=settings))
 
 
-def all_at_once(fragments: Sequence[tuple[str, ...]], answer: Callable[[Request], Answer]) -> list[Predicted]:
+def all_at_once(
+    fragments: Sequence[tuple[str, ...]], answer: Callable[[Request], Answer]
+) -> list[Predicted | AnswerError]:
     return simulate(simulator("hf/m"), fragments, answer)
 
 
@@ -108,15 +123,17 @@ def test_a_slot_without_numbers_is_undefined_and_not_zero() -> None:
     slots = ({"0": -0.1}, {"unknown": -0.1, " 7": -3.0}, {"10": -0.1})
     (result,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots))
     assert result == (0.0, None, 10.0)
-    assert correlation([1.0, 2.0, 3.0], result) == "undefined"
-    with pytest.raises(AnswerError, match="2 positions for 3 tokens"):
-        all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots[:2]))
+    assert correlation([1.0, 2.0, 3.0], (0.0, None, 10.0)) == "undefined"
+    (wrong,) = all_at_once([("a", "b", "c")], lambda request: Completion("", slots=slots[:2]))
+    assert str(wrong) == "log-probabilities of 2 positions for 3 tokens"
 
 
 def text_answer(request: Request, levels: Sequence[int]) -> Completion:
-    """In the form that the request asks for."""
+    """In the form that the request asks for, about one fragment."""
+    if '"silent"' in request.messages[0].content:
+        return numbered_answer(request, [levels])
     lines = request.messages[-1].content.partition("<start>\n")[2].rpartition("\n<end>")[0].split("\n")
-    if request.schema:
+    if '"t"' in request.messages[0].content:
         entries = [{"t": line, "a": level} for line, level in zip(lines, levels, strict=True)]
         return Completion(json.dumps({"activations": entries}))
     text = "\n".join(f"{line}\t{level}" for line, level in zip(lines, levels, strict=True))
@@ -124,18 +141,33 @@ def text_answer(request: Request, levels: Sequence[int]) -> Completion:
     return Completion(text, logprobs=tokens if request.top_logprobs else ())
 
 
-GENERATING = [("openai/m", "logprobs"), ("openai/m", "text"), ("anthropic/m", "auto"), ("hf/m", "text")]
+def numbered_answer(request: Request, levels: Sequence[Sequence[int]]) -> Completion:
+    """By the numbers in front of the question's tokens."""
+    shown = re.split(r"^Excerpt (\d+):\n", request.messages[-1].content, flags=re.MULTILINE)[1:]
+    numbers = [[int(n) for n in re.findall(r"^(\d+)\t", text, re.MULTILINE)] for text in shown[1::2]]
+    active = [[n, v] for ns, vs in zip(numbers, levels, strict=True) for n, v in zip(ns, vs, strict=True) if v]
+    silent = [int(n) for n, vs in zip(shown[::2], levels, strict=True) if not any(vs)]
+    return Completion(json.dumps({"active": active, "silent": silent}))
 
 
-@pytest.mark.parametrize(("judge", "method"), GENERATING)
-def test_samples_are_averaged_token_by_token(judge: str, method: str) -> None:
-    three = simulator(judge, method=method, samples=3)
+GENERATING: list[tuple[str, dict[str, Any]]] = [
+    ("openai/m", {"method": "logprobs"}),
+    ("openai/m", {"method": "text", "format": "lines"}),
+    ("anthropic/m", {"format": "json"}),
+    ("hf/m", {"method": "text", "format": "json"}),
+    ("anthropic/m", {"fragments": 1}),
+]
+
+
+@pytest.mark.parametrize(("judge", "settings"), GENERATING)
+def test_samples_are_averaged_token_by_token(judge: str, settings: dict[str, Any]) -> None:
+    three = simulator(judge, samples=3, **settings)
     fragments = [(" a", "\n", "b"), ("c", "c", "\\")]
     first = ((0, 1, 10), (3, 1, 10), (6, 1, 1))
     second = ((5, 0, 0), (5, 0, 0), (5, 0, 10))
 
     def answer(request: Request) -> Answer:
-        levels = first if "<start>\n a\n" in request.messages[-1].content else second
+        levels = first if re.search(r"(<start>\n|\t) a\n", request.messages[-1].content) else second
         return text_answer(request, levels[request.sample])
 
     result = simulate(three, fragments, answer)
@@ -149,16 +181,129 @@ def test_generated_log_probabilities_become_expectations_and_one_without_numbers
     answer = Completion("".join(texts), logprobs=tuple(map(TokenLogprobs, texts, tops)))
     (result,) = simulate(generated, [("a", "b")], lambda request: answer)
     assert result == (pytest.approx(16 / 3), None)
-    with pytest.raises(AnswerError, match="log-probabilities"):
-        simulate(generated, [("a", "b")], lambda request: Completion(answer.text))
+    (wrong,) = simulate(generated, [("a", "b")], lambda request: Completion(answer.text))
+    assert "log-probabilities" in str(wrong)
 
 
-@pytest.mark.parametrize(("judge", "method"), GENERATING)
-def test_unreadable_answers_are_errors_and_not_zeros(judge: str, method: str) -> None:
-    one = simulator(judge, method=method)
-    for text in ("", "I cannot do that.", "a\t1\nb\t1\nc\t1", '{"activations": []}', "a\t1\nc\t2"):
-        with pytest.raises(AnswerError):
-            simulate(one, [("a", "b")], lambda request, text=text: Completion(text))
+@pytest.mark.parametrize(("judge", "settings"), GENERATING)
+def test_unreadable_answers_are_errors_of_their_fragment_and_not_zeros(judge: str, settings: dict[str, Any]) -> None:
+    one = simulator(judge, **settings)
+    for text in ("", "I cannot do that.", "a\t1\nb\t1\nc\t1", '{"activations": []}', "a\t1\nc\t2", '{"active": []}'):
+
+        def answer(request: Request, text: str = text) -> Completion:
+            return (
+                text_answer(request, (3, 4))
+                if re.search(r"[\n\t]x\n", request.messages[-1].content)
+                else Completion(text)
+            )
+
+        wrong, right = simulate(one, [("a", "b"), ("x", "b")], answer)
+        assert isinstance(wrong, AnswerError)
+        assert right == (3, 4)
+
+
+FOUR = [("a", "b"), ("c",), ("\n", "", "12\t0"), ("d", "Excerpt 2:")]
+LEVELS = [(0, 3), (0,), (1, 0, 10), (0, 0)]
+
+
+def test_one_question_serves_all_fragments_of_a_feature() -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Completion:
+        asked.append(request)
+        return numbered_answer(request, LEVELS)
+
+    assert simulate(simulator("anthropic/m"), FOUR, answer) == LEVELS
+    (request,) = asked
+    text = request.messages[-1].content
+    assert "Excerpt 1:\n1\ta\n2\tb\nExcerpt 2:\n3\tc\nExcerpt 3:\n4\t\\n\n5\t\n6\t12\\t0\nExcerpt 4:\n7\td\n" in text
+    assert request.static == len(request.messages) - 1
+    asked_by_three = asked_by(simulator("anthropic/m", fragments=3).simulate(EXPLAINED, FOUR))
+    assert [len(re.findall("^Excerpt", r.messages[-1].content, re.MULTILINE)) for r in asked_by_three] == [3, 1]
+    assert asked_by_three[1].messages[:-1] == request.messages[:-1]
+    assert asked_by_three[1].max_tokens < asked_by_three[0].max_tokens < request.max_tokens
+
+
+def test_only_fragments_whose_answer_is_wrong_are_asked_again_and_once() -> None:
+    asked: list[Request] = []
+    fields = {"active": [[2, 3], [2, 4], [4, 1], [6, 11]], "silent": [2, 4]}
+
+    def answer(request: Request) -> Completion:
+        asked.append(request)
+        if len(asked) == 1:
+            return Completion(json.dumps(fields))
+        return Completion('{"active": [[6, 10]], "silent": []}')
+
+    first, second, third, fourth = simulate(simulator("anthropic/m"), FOUR, answer)
+    assert (second, third, fourth) == ((0,), (0, 0, 10), (0, 0))
+    assert str(first) == "excerpt 1 is neither silent nor has it an active token"
+    assert len(asked) == 2
+    again = asked[1].messages[-1].content
+    assert re.findall(r"^Excerpt \d", again, re.MULTILINE) == ["Excerpt 1", "Excerpt 3"], "with their first numbers"
+    assert "token 2 is listed twice; the activation of token 6 is 11, not a whole number" in again
+    assert asked[1].messages[:-1] == asked[0].messages[:-1]
+
+
+@pytest.mark.parametrize("stop", ["length", "refusal"])
+def test_a_whole_answer_that_cannot_be_used_is_asked_for_again(stop: StopReason) -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Completion:
+        asked.append(request)
+        return replace(numbered_answer(request, LEVELS), stop=stop if len(asked) == 1 else "stop")
+
+    assert simulate(simulator("anthropic/m"), FOUR, answer) == LEVELS
+    assert asked[1].max_tokens == asked[0].max_tokens * (2 if stop == "length" else 1)
+    assert asked[1] != asked[0], "or the cache would give the first answer again"
+
+
+def test_no_answer_at_all_is_an_error_of_its_fragments_and_is_not_asked_for_again() -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        return Failure("overloaded") if len(asked) == 1 else numbered_answer(request, [(0, 0)])
+
+    result = simulate(simulator("anthropic/m", fragments=1), [("a", "b"), ("c", "d")], answer)
+    assert [str(value) for value in result] == ["overloaded", "(0.0, 0.0)"]
+    assert len(asked) == 2
+
+
+SOURCES: tuple[Source, ...] = ("top", "top", "random", "random", "weighted", "weighted")
+
+
+def scored_with(unreadable: str) -> FeatureResult:
+    """The result of a feature whose records begin with their source; no answer about one of them can be read."""
+    score = tuple(ActivationRecord((source, "key"), (0.0, n % 3), n, source) for n, source in enumerate(SOURCES, 1))
+    one = FeatureRecord(FeatureId("d", 1), (), score, 0.1, 2.0, (0,) * 64, 1.0, 0.1)
+    sampling = Sampling(score=ScoreRecords(top=2, random=2, weighted=2))
+    scorer = scorers.make("simulation", Config(simulator="anthropic/m", sampling=sampling))
+
+    def answer(question: Question) -> Answer:
+        assert isinstance(question, Request)
+        lines = re.findall(r"^(\d+)\t(.*)$", question.messages[-1].content, re.MULTILINE)
+        bad = [[int(n), 11] for n, token in lines if token == unreadable]
+        return Completion(json.dumps({"active": [[int(n), 9] for n, t in lines if t == "key"] + bad, "silent": []}))
+
+    explained = Explained(EXPLAINED, Usage())
+    return answered_by(evaluate(Case(one, "e", explained, {"mismatched": EXPLAINED}, (scorer,))), answer)
+
+
+def test_a_fragment_that_cannot_be_read_is_an_error_of_the_scores_that_need_it_and_of_no_other() -> None:
+    """Neither undefined nor computed from what is left. (The feature has no population, so that is undefined.)"""
+    names = ("simulation/population", "simulation/top_and_random", "simulation/top", "simulation/random")
+    whole = scored_with("nothing")
+    assert (set(whole.scores), whole.errors, whole.status) == (set(names), {}, "undefined")
+    for source, needing in (("weighted", names[:1]), ("top", names[1:3]), ("random", (names[1], names[3]))):
+        result = scored_with(source)
+        assert set(result.errors) == set(needing)
+        assert all("is 11, not a whole number" in reason for reason in result.errors.values())
+        assert result.scores == {name: value for name, value in whole.scores.items() if name not in needing}
+        assert [simulation.record for simulation in result.simulations] == [
+            simulation.record for simulation in whole.simulations if SOURCES[simulation.record] != source
+        ]
+        assert result.controls["mismatched"].errors == result.errors
+        assert (result.status == "error") is (result.error is not None) is (source == "weighted")
 
 
 def test_every_judge_simulates_by_the_best_it_surely_has() -> None:
@@ -167,6 +312,7 @@ def test_every_judge_simulates_by_the_best_it_surely_has() -> None:
     assert [bool(r.slots) for r in asked] == [True, False, False, False]
     assert [r.top_logprobs for r in asked[1:]] == [15, 0, 0]
     assert [bool(r.schema) for r in asked[1:]] == [False, True, True]
+    assert ['"silent"' in r.messages[0].content for r in asked] == [False, False, True, True]
     for judge, method in (("anthropic/m", "logprobs"), ("anthropic/m", "all_at_once"), ("openai/m", "all_at_once")):
         with pytest.raises(UserError, match=r"simulation\.method=text"):
             simulator(judge, method=method)
@@ -211,3 +357,10 @@ def test_examples_suit_the_scorers_and_simulators(judge: str, name: str, logprob
     asked_settings["logits"] = {"logprobs": logprobs}
     settings = Config(simulator=judge, simulation=simulation, sampling=BOTH, **asked_settings)
     asks_once_each(scorers.make(name, settings).score(feature(), EXPLAINED))
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+@pytest.mark.parametrize("form", ["numbered", "lines", "json"])
+def test_examples_suit_every_format(judge: str, form: str) -> None:
+    settings = Config(simulator=judge, simulation={"method": "text", "format": form}, sampling=BOTH)
+    asks_once_each(scorers.make("simulation", settings).score(feature(), EXPLAINED))

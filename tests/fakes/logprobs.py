@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 TOKEN = re.compile(r"\d+| ?[^\W\d_]+|.", re.DOTALL)
@@ -32,8 +33,14 @@ def chat_content(text: str, top: Top, n: int) -> list[dict[str, Any]]:
     return [_chat_token(token, top(offset, token), n) for offset, token in tokens_at(text)]
 
 
-def completion_logprobs(offsets: TokenOffsets, top: Top, n: int, echoed: bool) -> dict[str, Any]:
-    """`choices[].logprobs` of a completion. With `echoed`, the first token has nothing before it to be likely after."""
+def completion_logprobs(offsets: TokenOffsets, top: Top, n: int, bos: str | None) -> dict[str, Any]:
+    """`choices[].logprobs` of a completion, the offsets as vLLM adds them up: a token begins where the one before it
+    ends, and the first one, BOS if there is one, at 0.
+
+    Args:
+        bos: the text of the BOS token of an echoed prompt, which may be none; None: the prompt is not echoed. The first
+            token of an echo has nothing before it to be likely after.
+    """
     tops = [top(offset, token) for offset, token in offsets]
     own: list[float | None] = [here.get(token, NEGLIGIBLE) for (_, token), here in zip(offsets, tops, strict=True)]
     # The API adds the token that stands there to the n likeliest, so there may be n + 1.
@@ -41,13 +48,16 @@ def completion_logprobs(offsets: TokenOffsets, top: Top, n: int, echoed: bool) -
         {token: here.get(token, NEGLIGIBLE)} | dict(_best(here, n))
         for (_, token), here in zip(offsets, tops, strict=True)
     ]
-    if echoed and offsets:
+    tokens = [token for _, token in offsets]
+    if bos:
+        tokens, own, likeliest = [bos, *tokens], [None, *own], [None, *likeliest]
+    elif bos is not None and offsets:
         own[0] = likeliest[0] = None
     return {
-        "tokens": [token for _, token in offsets],
+        "tokens": tokens,
         "token_logprobs": own,
         "top_logprobs": likeliest,
-        "text_offset": [offset for offset, _ in offsets],
+        "text_offset": list(accumulate(map(len, tokens), initial=0))[:-1],
     }
 
 

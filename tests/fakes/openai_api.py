@@ -146,7 +146,7 @@ class OpenAiApi:
 
         # Apart, since no token begins in the prompt and ends in what the model wrote.
         offsets = tokens_at(text[: len(echoed)]) + tokens_at(written, len(echoed))
-        return completion_logprobs(offsets, top, body["logprobs"], bool(echoed))
+        return completion_logprobs(offsets, top, body["logprobs"], self._world.settings.bos if echoed else None)
 
     def _completion_object(
         self, body: dict[str, Any], choice: dict[str, Any], kind: str, prompt: str, text: str

@@ -48,6 +48,8 @@ class Settings:
     """Probability by kind of failure of an item in a batch."""
     prompt_cache: Literal["read", "write", "real"] = "read"
     """Cached prompt tokens count as read, as written, or as written once and read afterwards."""
+    bos: str = ""
+    """The text of the BOS token that the model's tokenizer puts before a prompt, which an echo then counts as well."""
     script: str = "tests.fakes.script"
     """Module with the answers, or module:function for another function than `answer`."""
     log: str | None = None

@@ -20,6 +20,8 @@ def answer(messages: list[dict[str, str]], body: dict[str, Any]) -> str:
         return explain(question)
     if "Write every line" in system:
         return "\n".join(f"{token}\t{level(question, token)}" for token in lines(question))
+    if '"silent"' in system:
+        return json.dumps(sparse(question))
     if '{"activations"' in system:
         return json.dumps({"activations": [{"t": token, "a": level(question, token)} for token in lines(question)]})
     texts = re.findall(r"^(?:Text|Token) \d+: (.*)$", question, re.MULTILINE)
@@ -34,6 +36,16 @@ def explain(question: str) -> str:
     pairs += [(token, value) for token, value in re.findall(r"\('(.*?)': (\d+)\)", question)]
     strongest = max(pairs, key=lambda pair: (int(pair[1]), pair[0]), default=("nothing", "0"))[0]
     return f"the token '{strongest.strip()}' (seen {digest(question) % 1000} times)"
+
+
+def sparse(question: str) -> dict[str, list[Any]]:
+    """The tokens with a level above 0, by number, and the excerpts that have none."""
+    active, silent = [], []
+    for excerpt, shown in re.findall(r"^Excerpt (\d+):\n((?:\d+\t.*\n)+)", question, re.MULTILINE):
+        levels = [[int(n), level(question, token)] for n, token in re.findall(r"(\d+)\t(.*)\n", shown)]
+        active += [entry for entry in levels if entry[1]]
+        silent += [] if any(value for _, value in levels) else [int(excerpt)]
+    return {"active": active, "silent": silent}
 
 
 def lines(question: str) -> list[str]:

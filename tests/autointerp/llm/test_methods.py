@@ -21,8 +21,10 @@ COMPATIBLE = "{url}#local"
 METHODS: dict[str, dict[str, Any]] = {
     "all at once, from an echoing server": {"simulator": COMPATIBLE, "simulation.method": "all_at_once"},
     "lines with log-probabilities": {"simulator": SIMULATOR, "simulation.samples": 2},
-    "structured text": {"simulator": EXPLAINER},
-    "compatible server, text": {"simulator": COMPATIBLE},
+    "numbered, all of a feature at once": {"simulator": EXPLAINER},
+    "numbered, one fragment a question": {"simulator": COMPATIBLE, "simulation.fragments": 1},
+    "structured text": {"simulator": EXPLAINER, "simulation.format": "json"},
+    "lines of text": {"simulator": COMPATIBLE, "simulation.format": "lines"},
     "highlighted, with everything": {
         "simulator": SIMULATOR, "explanation.style": "highlighted", "explanation.contrast": True,
         "explanation.logits": True, "explanation.candidates": 2,

@@ -59,25 +59,37 @@ def test_the_outcome_of_a_paid_run_with_errors(tmp_path: Path, capsys: pytest.Ca
 
 
 def stage(name: str, usd: float | None, most: float | None) -> dict[str, Any]:
-    return {"stage": name, "model": "openai/m", "calls": 1200, "in cache": 0, "usd": usd, "most usd": most}
+    return {
+        "stage": name,
+        "model": "openai/m",
+        "calls": 1200,
+        "in cache": 0,
+        "usd": usd,
+        "most usd": most,
+        "thinking": "-",
+    }
 
 
 def test_an_estimate_adds_up_its_stages(capsys: pytest.CaptureFixture[str]) -> None:
     prices = Prices({}, 0.5, "2026-01-01")
-    terminal.print_estimate([stage("explain", 0.5, 2.0), stage("simulate", 1.0, 3.0)], prices, "autointerp run x")
+    stages = [stage("explain", 0.5, 2.0), stage("simulate", 1.0, 3.0)]
+    saved = {"--batch": 0.5, "--set controls=0.2": 0.321}
+    terminal.print_estimate(stages, prices, 30, saved, "autointerp run x")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["stage", "model", "calls", "in", "cache", "usd", "most", "usd"]
-    assert lines[2].split() == ["explain", "openai/m", "1,200", "0", "0.5000", "2.0000"]
-    assert "about $1.50; at most $5.00" in lines[-2]
-    assert "prices as of 2026-01-01" in lines[-2]
+    assert lines[0].split() == ["stage", "model", "calls", "in", "cache", "usd", "most", "usd", "thinking"]
+    assert lines[2].split() == ["explain", "openai/m", "1,200", "0", "0.5000", "2.0000", "-"]
+    assert "about $1.50, $0.0500 a feature; at most $5.00" in lines[-4]
+    assert "prices as of 2026-01-01" in lines[-4]
+    assert lines[-3:-1] == ["--batch would save $0.75 (50%)", "--set controls=0.2 would save $0.48 (32%)"]
     assert lines[-1] == "next: autointerp run x --max-cost 5.00"
 
 
 def test_an_estimate_without_a_price_or_without_calls(capsys: pytest.CaptureFixture[str]) -> None:
     prices = Prices({}, 0.5, "2026-01-01")
-    terminal.print_estimate([stage("explain", 0.5, 2.0), stage("simulate", None, None)], prices, "autointerp run x")
+    stages = [stage("explain", 0.5, 2.0), stage("simulate", None, None)]
+    terminal.print_estimate(stages, prices, 3, {}, "autointerp run x")
     assert "no price is known for openai/m: write" in capsys.readouterr().out
-    terminal.print_estimate([], prices, "autointerp run x")
+    terminal.print_estimate([], prices, 3, {}, "autointerp run x")
     assert "makes no model calls" in capsys.readouterr().out
 
 

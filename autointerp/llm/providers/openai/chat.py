@@ -17,6 +17,7 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.providers.hosted import HostedProvider, with_extra
 from autointerp.llm.providers.openai.batches import OpenAIBatches
+from autointerp.llm.providers.openai.echo import slot_logprobs
 from autointerp.llm.reading import json_of, logprobs_of, most_usage, optional_text, text_of
 from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
@@ -90,14 +91,13 @@ class ChatProvider(HostedProvider):
             echoed, logprobs = choice["text"].startswith(request.messages[0].content), choice.get("logprobs")
         except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise self.broken(f"an answer that is no completion ({error!r})") from error
-        if not echoed or not logprobs or not logprobs.get("text_offset") or not logprobs.get("top_logprobs"):
-            raise NoLogprobs(f"{self.spec.text} does not echo log-probabilities; set simulation.method=text")
-        index_at = {offset: index for index, offset in reversed(list(enumerate(logprobs["text_offset"])))}
-        missing = [slot for slot in request.slots if slot not in index_at]
-        if missing:
-            reason = f"its tokenizer joins the text at offset {missing[0]} with the text before it"
-            raise CallError("rejected", f"{self.spec.text}: {reason}; set simulation.method=text")
-        slots = tuple(dict(logprobs["top_logprobs"][index_at[slot]] or {}) for slot in request.slots)
+        with self.reading():
+            if not echoed or not logprobs or not logprobs.get("tokens") or not logprobs.get("top_logprobs"):
+                raise NoLogprobs(f"{self.spec.text} does not echo log-probabilities; set simulation.method=text")
+            try:
+                slots = slot_logprobs(request.messages[0].content, request.slots, logprobs)
+            except LookupError as error:
+                raise CallError("rejected", f"{self.spec.text}: {error}; set simulation.method=text") from error
         return Completion("", "stop", usage, slots=slots)
 
 
