@@ -73,7 +73,8 @@ class RunFolder:
                 f"{self.path} has schema {str(version)[:20]}, but this version reads {SCHEMA_VERSION}; run again with "
                 "another --out"
             )
-        if any(not isinstance(values.get(name, kind()), kind) for name, kind in KINDS.items()) or _is_altered(values):
+        wrong = any(not isinstance(values.get(name, kind()), kind) for name, kind in KINDS.items())
+        if wrong or "status" not in values or _is_altered(values):
             raise UserError(f"{self.path / 'run.json'} is damaged; run again with another --out")
         return dict(values)
 

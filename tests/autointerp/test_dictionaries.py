@@ -41,6 +41,6 @@ def test_random_directions_are_matched_anew_when_only_thresholds_differ(
         folder = tmp_path / str(number)
         formats.save(replace(words, activation=JumpReLU(torch.full((8,), threshold))), folder)
         autointerp.run("dictionary", settings(planted, folder, tmp_path / f"run{number}"))
-    matched = [formats.load(path) for path in (tmp_path / "cache" / "dictionaries").iterdir()]
+    matched = [formats.load(path) for path in (tmp_path / "cache" / "dictionaries").iterdir() if path.is_dir()]
     assert [each.name for each in matched] == ["random_matched[words]"] * 2
     assert matched[0].metadata["metrics"]["l0"] != matched[1].metadata["metrics"]["l0"]

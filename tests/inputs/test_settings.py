@@ -45,7 +45,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("program", "name"), [field[:2] for field in FIELDS])
+@pytest.mark.parametrize(("program", "name"), [field[:2] for field in FIELDS if field[1] != "extra_body"])
 def test_a_mapping_where_a_value_belongs(program: str, name: str) -> None:
     refuses(lambda: LOADERS[program]({name: {"a": {"b": 1}}}), name)
 

@@ -89,8 +89,9 @@ def test_names_are_each_others_own(tmp_path: Path) -> None:
     )
     twice = "- {architecture: topk, name: a}\n- {architecture: relu, l1: 1, name: a}"
     assert "two dictionaries are called 'a'" in refused(tmp_path, twice)
-    for name in ("subject", "checkpoint", "metrics.jsonl", ".", ".."):
-        assert "cannot be called" in refused(tmp_path, f"- {{architecture: topk, name: {name!r}}}")
+    taken = dict.fromkeys(("subject", "checkpoint", "metrics.jsonl"), "cannot be called")
+    for name, reason in (taken | {".": "cannot name a folder", "..": "cannot name a folder"}).items():
+        assert reason in refused(tmp_path, f"- {{architecture: topk, name: {name!r}}}")
     assert "dictionaries.0.name" in refused(tmp_path, "- {architecture: topk, name: a/b}")
 
 
