@@ -9,8 +9,10 @@ import pytest
 import autointerp
 from sae.common.progress import Silent
 
+SLOW = ("calibrate",)
 
-@pytest.mark.parametrize("name", autointerp.__all__)
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in autointerp.__all__])
 def test_the_example_of_each_name_is_true(
     name: str, smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,7 @@ def streamed(batches: list[torch.Tensor]) -> tally.Tally:
     return made
 
 
+@cache
 def brute_force(side: int, row: int) -> list[tuple[int, Source]]:
     """Everything in memory, plain sorting, straight from the definitions."""
     maxima = activations().amax(1)[:, row].tolist()

@@ -18,16 +18,18 @@ QUICK = {
     "test_a_missing_tensor_is_named": 8, "test_a_weight_that_is_no_number_is_named": 6, "test_damaged_weights": 40,
     "test_a_run_json_with_other_values": 8, "test_values_of_a_run": 6,
 }  # fmt: skip
-"""How many cases of a test run at every change, where each takes a tenth of a second or more; the others are slow."""
+"""How many cases of a test run at every change, where each takes a tenth of a second or more; of the others a third."""
+FEW = 12
+"""Tests of so few cases keep them all."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the other cases slow: evenly chosen ones stay, so that every kind is among them."""
+    """Mark the rest slow: evenly chosen ones stay, so that every kind is among them."""
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         cases.setdefault(getattr(item, "originalname", item.name), []).append(item)
     for name, found in cases.items():
-        kept = QUICK.get(name, len(found))
+        kept = QUICK.get(name, max(min(len(found), FEW), len(found) // 3))
         stay = {round(index * len(found) / kept) for index in range(kept)}
         for index, item in enumerate(found):
             if index not in stay:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,13 @@ def judged(server: FakeApis, monkeypatch: pytest.MonkeyPatch) -> FakeApis:
 class RunSession:
     """Runs of one config against one server, each from the sampled records, in its own folder and cache."""
 
-    def __init__(self, server: FakeApis, sampled: Path, folder: Path) -> None:
-        self.server, self._sampled, self.folder = server, sampled, folder
+    def __init__(self, server: FakeApis | None, sampled: Path, folder: Path) -> None:
+        self._server, self._sampled, self.folder = server, sampled, folder
+
+    @property
+    def server(self) -> FakeApis:
+        assert self._server is not None
+        return self._server
 
     def environment(self, cache: str) -> dict[str, str]:
         """Return this process's with the server's addresses and a cache without answers, but with the toy subject."""
@@ -113,3 +119,36 @@ class RunSession:
 @pytest.fixture
 def session(server: FakeApis, sampled: Path, tmp_path: Path) -> RunSession:
     return RunSession(server, sampled, tmp_path)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Holds an undisturbed run of JUDGED, shared by all workers: nothing in its folder may be changed."""
+
+    session: RunSession
+    """Its run is `one`, its cache `cache`; its server is gone."""
+    estimate: str
+    """What a dry run printed before."""
+    calls: list[dict[str, Any]]
+    addresses: dict[str, str]
+    """Environment variables with the addresses of its server, which answers no more."""
+
+    def copy_cache(self, to: Path) -> None:
+        """Copy the answers into another session's folder."""
+        shutil.copytree(self.session.folder / "cache", to, symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, sampled: Path) -> Finished:
+    def make(folder: Path) -> None:
+        with FakeApis(script="tests.autointerp.llm.judge", key=KEY) as server:
+            session = RunSession(server, sampled, folder)
+            estimate = session.run("one", "--dry-run")
+            assert not server.calls()
+            done = session.run("one")
+            assert (estimate.returncode, done.returncode) == (0, 0), estimate.stderr + done.stderr
+            addresses = {"ANTHROPIC_BASE_URL": server.url, "OPENAI_BASE_URL": server.openai_url}
+            (folder / "about.json").write_text(json.dumps([estimate.stdout, server.calls(), addresses]))
+
+    folder = make_once(tmp_path_factory, "finished", make)
+    return Finished(RunSession(None, sampled, folder), *json.loads((folder / "about.json").read_text()))

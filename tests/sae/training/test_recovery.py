@@ -35,12 +35,16 @@ def of(architecture: str, compute: torch.dtype = torch.float32) -> Trainer:
     return trained(RECIPES[architecture], steps, batches(0, size, constant), workspace(compute=compute))
 
 
-@pytest.mark.parametrize("architecture", RECIPES)
+SLOW = ("gated", "matryoshka", "tied")
+ARCHITECTURES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RECIPES]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_planted_directions_are_recovered(architecture: str) -> None:
     assert recovered(of(architecture).dictionary("hook", "model", {}).W_dec_FD) >= 0.9
 
 
-@pytest.mark.parametrize("architecture", RECIPES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_reconstruction_is_good_and_sparse(architecture: str) -> None:
     """On fresh data, by the dictionary as it would be saved: a fifth of the variance at most is lost."""
     x_BD = next(batches(9, 2048, 0.0 if architecture == "tied" else 0.5))
