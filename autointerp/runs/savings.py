@@ -15,6 +15,7 @@ from autointerp.llm.pricing import Prices
 from autointerp.records import FeatureRecord
 from autointerp.runs.requests import request_settings
 from autointerp.runs.work import Work
+from autointerp.simulators.settings import SimulationSettings
 from sae.common.errors import UserError
 from sae.common.progress import Silent
 from sae.common.settings import cache_folder
@@ -25,6 +26,7 @@ MOST = 3
 """Changes that are named."""
 CHEAPEST = {"anthropic": "anthropic/claude-haiku-5-5", "openai": "openai/gpt-6-luna"}
 """Each provider's cheapest model that is not about to be shut down, by `llm/prices.yaml` (2026-11-10)."""
+NUMBERED: dict[str, Any] = {"method": "text", "format": "numbered", "fragments": None}
 FEW_CONTROLS, MANY_TEXTS = 0.2, 20
 
 
@@ -80,10 +82,11 @@ def _changes(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "--batch", {"runtime.batch": True}
     if config.controls > FEW_CONTROLS:
         yield f"--set controls={FEW_CONTROLS}", {"controls": FEW_CONTROLS}
-    if specs.is_spec(config.simulator):
-        yield "--set simulation.method=text", {
-            "simulation.method": "text", "simulation.format": "numbered", "simulation.fragments": None,
-        }  # fmt: skip
+    now = config.section(SimulationSettings)
+    numbered = {name: value for name, value in NUMBERED.items() if getattr(now, name) != value}
+    if numbered and specs.is_spec(config.simulator):
+        changes = {f"simulation.{name}": value for name, value in numbered.items()}
+        yield " ".join(f"--set {name}={'null' if value is None else value}" for name, value in changes.items()), changes
     texts = {f"{name}.texts": MANY_TEXTS for name in ("detection", "fuzzing") if name in config.scorers}
     if texts:
         yield " ".join(f"--set {name}={value}" for name, value in texts.items()), texts

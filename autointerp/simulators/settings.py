@@ -45,7 +45,8 @@ class SimulationSettings(Section):
     reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
     """Tokens added to the answer's limit, for models that think before they answer."""
     temperature: Annotated[float | None, I, Field(ge=0)] = None
-    """Sampling temperature of generated answers; null: the provider's default (a model in this process: 0)."""
+    """Sampling temperature of generated answers; null: 0 where the API takes one, or the provider's default for
+    several samples (a model in this process: 0)."""
 
 
 def simulator_of(spec: str, config: Config) -> str:
