@@ -162,6 +162,7 @@ def calibrate(
     seed: int = 0,
     quick: bool = False,
     max_cost: float | None = None,
+    changes: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> Calibration:
     """Run the method on features whose truth is known, and write what each score is worth to the folder `out`.
@@ -174,16 +175,17 @@ def calibrate(
         explainer, simulator, judge: as `autointerp run` takes them; the judge is by default the simulator.
         quick: whether to plant a tenth of the features, in less text.
         max_cost: USD that may be spent; None: no limit.
+        changes: further settings, such as {"simulation.format": "lines"}.
         report: makes a progress display from a title; `sae.common.progress.Silent` shows nothing.
 
     Raises:
-        UserError: an unknown part or model, a missing key, or the budget reached.
+        UserError: an unknown part, model or setting, a missing key, or the budget reached.
     """
     from autointerp.calibration import calibrate as calibrating
     from autointerp.calibration import report as reporting
     from sae.common.progress import Progress
 
-    config = calibrating.config_for(explainer, simulator, judge, seed, max_cost)
+    config = calibrating.config_for(explainer, simulator, judge, seed, max_cost, changes)
     size = calibrating.QUICK if quick else calibrating.FULL
     calibration = calibrating.calibrate(config, size, report or Progress)
     reporting.write(calibration, Path(out))

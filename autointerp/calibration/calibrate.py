@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +52,23 @@ MOST_TOKENS = 10**9
 """No limit to the population: scores over all tokens are exact."""
 
 
-def config_for(explainer: str, simulator: str, judge: str | None, seed: int, max_cost: float | None = None) -> Config:
+def config_for(
+    explainer: str,
+    simulator: str,
+    judge: str | None,
+    seed: int,
+    max_cost: float | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Config:
     """Make the config of a calibration: the records of `autointerp run --dictionary`, every scorer that works.
 
-    Raises UserError for an unknown explainer, simulator or judge.
+    Args:
+        changes: further settings, such as {"simulation.format": "lines"}.
+
+    Raises:
+        UserError: an unknown explainer, simulator, judge or setting.
     """
-    changes: dict[str, Any] = {
+    own: dict[str, Any] = {
         "seed": seed,
         "sampling.fragment": LENGTH,
         "sampling.population": MOST_TOKENS,
@@ -68,7 +79,7 @@ def config_for(explainer: str, simulator: str, judge: str | None, seed: int, max
         "runtime.batch_blocks": 1024,
         "runtime.max_cost": max_cost,
     } | ({} if judge is None else {"judge": judge})
-    config = configs.load("dictionary", changes)
+    config = configs.load("dictionary", own | dict(changes or {}))
     scorers = list(available_scorers(config))
     return configs.build(config.model_dump(), {"scorers": scorers}, "calibrate")
 
@@ -115,4 +126,5 @@ def _about(session: Session, config: Config, harness: Harness, seconds: float) -
         "seed": config.seed,
         "tokens": int(session.text.ids_ML.size),
         "seconds": round(seconds, 1),
+        "config": config.model_dump(mode="json", exclude={"runtime"}),
     }

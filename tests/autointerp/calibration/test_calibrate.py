@@ -11,12 +11,20 @@ from autointerp.calibration import calibrate, report
 from autointerp.calibration.measure import ALL_TOKENS, Grid
 from autointerp.calibration.report import Calibration
 from autointerp.calibration.trained import measure_agreement
+from sae.common.errors import UserError
 from sae.common.progress import Silent
 from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR
 from tests.conftest import autointerp
 from tests.fakes import FakeApis
 
 CONFIG = calibrate.config_for("rules-5", "rules", None, 0)
+
+
+def test_any_setting_can_be_calibrated() -> None:
+    config = calibrate.config_for("rules-5", "rules", None, 0, changes={"simulation.format": "lines"})
+    assert config.model_dump()["simulation"]["format"] == "lines"
+    with pytest.raises(UserError, match=r"did you mean simulation\.format"):
+        calibrate.config_for("rules-5", "rules", None, 0, changes={"simulation.formt": "lines"})
 
 
 @pytest.fixture(scope="module")
