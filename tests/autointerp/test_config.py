@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "simulation.fragments": 7, "simulation.top_logprobs": 7, "simulation.samples": 7,
     "simulation.reasoning_tokens": 7, "simulation.temperature": 0.5, "detection.texts": 7, "detection.logprobs": True,
     "fuzzing.texts": 7, "fuzzing.logprobs": True, "intruder.questions": 7, "intruder.texts": 7,
+    "sampling.score.hard": 3, "sampling.score.hard_by": "coactivation", "sampling.centred": True,
+    "fuzzing.negatives": "active", "judgement.reasoning": True,
     "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
     "logits.tokens": 7, "logits.logprobs": True,
     "effort.explaining": "low", "effort.simulating": "off", "effort.judging": "high",
