@@ -88,7 +88,7 @@ class Scorer(Part, ABC):
 SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
     "autointerp.scorers",
-    order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding"),
+    order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding", "surprisal"),
     shared=("agreement", "fragments", "judging", "population"),
 )
 

@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = {
     "sampling.score.hard": 3, "sampling.score.hard_by": "coactivation", "sampling.centred": True,
     "fuzzing.negatives": "active", "judgement.reasoning": True,
     "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
+    "surprisal.model": "hf/other",
     "logits.tokens": 7, "logits.logprobs": True,
     "effort.explaining": "low", "effort.simulating": "off", "effort.judging": "high",
     "extra_body": {"openai/m": {"seed": 3}},
@@ -139,6 +140,7 @@ def test_settings_of_parts_are_those_of_their_files() -> None:
     assert config.load("demo").section(sections["detection"]).texts == 5  # type: ignore[attr-defined]
     assert set(sections) == {
         "explanation", "simulation", "detection", "fuzzing", "intruder", "judgement", "embedding", "logits",
+        "surprisal",
     }  # fmt: skip
 
 
