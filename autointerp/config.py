@@ -123,10 +123,16 @@ class ScoreRecords(Records):
     weighted: Annotated[int, I, Field(ge=0)] = 0
     """Records drawn with known probabilities, from which language models' scores on the whole score half are
     estimated (the population score)."""
+    hard: Annotated[int, I, Field(ge=0)] = 0
+    """Records on which the feature is silent and a near one of the dictionary's sampled features is active, for
+    detection/hard; a feature to which none is near gets none."""
+    hard_by: Annotated[Literal["decoder", "coactivation"], I] = "decoder"
+    """How near two features are: by the cosine of their decoder rows, or of the sets of fragments on which they are
+    active."""
 
     @property
     def n_records(self) -> int:
-        return super().n_records + self.weighted
+        return super().n_records + self.hard + self.weighted
 
 
 class Sampling(Section):
@@ -141,6 +147,9 @@ class Sampling(Section):
     """Held-out tokens, by document, that records are drawn from; null: all of them."""
     fragment: Annotated[int, I, Field(gt=1)] = 64
     """Tokens of a record."""
+    centred: Annotated[bool, I] = False
+    """Move the records that are drawn for their activations so that the largest stands in the middle, as far as the
+    text that the model sees at once reaches. Records of neighbouring fragments can then overlap."""
     explain: Records = Records(top=10, quantile=5, random=5)
     """What explainers see."""
     score: ScoreRecords = ScoreRecords(weighted=10, top=5, random=5)

@@ -81,6 +81,8 @@ def _check_population(config: Config) -> None:
         return
     if config.sampling.score.weighted:
         raise UserError("weighted records are drawn from the population; set sampling.score.weighted=0 as well")
+    if config.sampling.score.hard:
+        raise UserError("hard records are drawn from the population; set sampling.score.hard=0 as well")
     if "exchanged" in config.control_kinds:
         raise UserError("control_kinds=exchanged needs the words of the population; set sampling.population=200000")
 

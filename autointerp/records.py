@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Source = Literal["top", "quantile", "importance", "random", "inactive", "weighted"]
+Source = Literal["top", "quantile", "importance", "random", "inactive", "hard", "weighted"]
+ACTIVE_SOURCES: frozenset[Source] = frozenset({"top", "quantile", "importance"})
+"""Sources of records that are drawn for their activations."""
 Status = Literal["ok", "undefined", "failed", "error"]
 """What became of a score. It is `undefined` where the truth is constant on the scored records, and `failed` where the
 truth varies but the prediction is constant: the explanation predicts nothing, which counts as 0. An `error` is an
@@ -65,7 +67,8 @@ class ActivationRecord:
     source: Source
     """How it was sampled. By its largest activation: among the largest (top), spread over the quantiles (quantile) or
     with probability proportional to its square (importance). At random: among all fragments (random) or among those
-    without any activation (inactive). With known probability, to stand for all fragments (weighted)."""
+    without any activation (inactive). Without any activation, but where a near feature of the dictionary is active
+    (hard). With known probability, to stand for all fragments (weighted)."""
     weight: float = 1.0
     """Number of fragments that a weighted record stands for: one over its inclusion probability; 1 for the others."""
 

@@ -25,14 +25,18 @@ SPARE_TOKENS = 50
 """Tokens that an answer may have besides its numbers."""
 TOKENS_PER_ANSWER = 4
 BITS = ("0", "1")
+REASONING = "Text 1 has none of the words that the explanation names, so the feature is silent there. "
+"""A sentence of the usual length, for dry runs."""
 TOP_LOGPROBS = 5
 
 
 class JudgementSettings(Section):
     """Sets how a language model is asked by detection, fuzzing, intruder and logits."""
 
+    reasoning: Annotated[bool, I] = False
+    """Ask for a sentence of reasoning about each item before the answer (chain of thought). No JSON schema then."""
     reasoning_tokens: Annotated[int, I, Field(ge=0)] = 2000
-    """Tokens added to the answer's limit, for models that think before they answer."""
+    """Tokens added to the answer's limit, for models that think before they answer, and for `reasoning`."""
     temperature: Annotated[float | None, I, Field(ge=0)] = None
     """Sampling temperature; null: 0 where the API takes one."""
 
@@ -68,9 +72,9 @@ class LanguageModelJudge(Judge):
             schema=self._schema("answers", {"type": "array", "items": {"type": "integer", "enum": [0, 1]}}),
             static=len(messages) - 1,
             stage=question.name,
-            example=_example(len(items), question.graded),
+            example=_example(len(items), question.graded, self._reasoning(len(items))),
         )
-        return (yield from ask(request, lambda answer: _read(answer, len(items), question.graded), templates.again))
+        return (yield from ask(request, lambda a: self._read(a, len(items), question.graded), templates.again))
 
     def odd_one(self, question: OddOneOut[T], items: Sequence[T]) -> LLMTask[int]:
         """Ask for the number of the item that does not belong."""
@@ -83,30 +87,46 @@ class LanguageModelJudge(Judge):
             schema=self._schema("intruder", {"type": "integer", "enum": list(range(1, len(items) + 1))}),
             static=len(messages) - 1,
             stage=question.name,
-            example=Completion('{"intruder": 1}'),
+            example=Completion(self._reasoning(len(items)) + '{"intruder": 1}'),
         )
-        return (yield from ask(request, lambda answer: parse.one_of(answer.text, len(items)), templates.again))
+        return (yield from ask(request, lambda a: self._read_one(a, len(items)), templates.again))
+
+    def _read(self, completion: Completion, count: int, graded: bool) -> list[Verdict]:
+        answers = parse.choices(completion.text, count, self._start(completion.text))
+        probabilities = parse.expected_at(completion, answers, BITS) if graded else [None] * count
+        return [Verdict(number.value, p) for number, p in zip(answers, probabilities, strict=True)]
+
+    def _read_one(self, completion: Completion, count: int) -> int:
+        return parse.one_of(completion.text[self._start(completion.text) :], count)
+
+    def _start(self, text: str) -> int:
+        """Return where the JSON begins: after the reasoning, if there should be one."""
+        return parse.after_reasoning(text) if self._settings.reasoning else 0
+
+    def _reasoning(self, count: int) -> str:
+        """Write reasoning of the length that is asked for, for dry runs; nothing if none is asked for."""
+        return REASONING * count + "\n" if self._settings.reasoning else ""
 
     def _messages(self, **values: object) -> tuple[Message, ...]:
         """Write a question after the prompt's examples, which hold the values of a question and of its answer."""
-        return self._prompt.conversation([(shot, shot) for shot in self._prompt.values.get("shots", ())], values)
+        left_out = () if self._settings.reasoning else ("why",)
+        shots = [
+            {name: value for name, value in shot.items() if name not in left_out}
+            for shot in self._prompt.values.get("shots", ())
+        ]
+        values["reasoning"] = self._settings.reasoning
+        return self._prompt.conversation([(shot, shot) for shot in shots], values)
 
     def _schema(self, name: str, values: dict[str, Any]) -> str | None:
         """Write the schema of an object with one field, for providers that hold an answer to it."""
-        if not self._model.has_schema:
+        if self._settings.reasoning or not self._model.has_schema:
             return None
         form = {"type": "object", "properties": {name: values}, "required": [name], "additionalProperties": False}
         return json.dumps(form)
 
 
-def _read(completion: Completion, count: int, graded: bool) -> list[Verdict]:
-    answers = parse.choices(completion.text, count)
-    probabilities = parse.expected_at(completion, answers, BITS) if graded else [None] * count
-    return [Verdict(number.value, p) for number, p in zip(answers, probabilities, strict=True)]
-
-
-def _example(count: int, graded: bool) -> Completion:
-    pieces = ['{"answers": [', *[piece for _ in range(count) for piece in ("0", ", ")][:-1], "]}"]
+def _example(count: int, graded: bool, reasoning: str) -> Completion:
+    pieces = [reasoning + '{"answers": [', *[piece for _ in range(count) for piece in ("0", ", ")][:-1], "]}"]
     tokens = tuple(TokenLogprobs(piece, {piece: 0.0}) for piece in pieces) if graded else ()
     return Completion("".join(pieces), logprobs=tokens)
 

@@ -123,7 +123,7 @@ class BatchRounds:
             if known is not None:
                 self._client.tally.cached += 1
                 answers[question] = self._client.priced(question, known)
-            elif isinstance(question, Request) and not question.slots and self._provider_of(question).batches:
+            elif isinstance(question, Request) and not question.only_reads and self._provider_of(question).batches:
                 missing.setdefault(question.model, {})[key] = question
             else:
                 live.append(question)

@@ -1,13 +1,13 @@
 """Keeps paid answers on disk, shared by all runs and processes.
 
 A request's canonical form is the JSON object {"format", "judge", "fingerprint", "messages", "max_tokens",
-"temperature", "top_logprobs", "schema", "slots", "sample"}, with "extra" as well if the request has any (for
-embeddings: {"format", "judge", "fingerprint", "texts"}), with sorted keys, no spare spaces, UTF-8; its sha256 in hex is
-the key. Whatever is not in it (concurrency, prompt caching, batch or live, prices) does not change an answer. Only
-whole answers that ended by themselves are kept: no refusal, nothing cut off, no error. An answer that cannot be read is
-kept as well: it is paid for, and would be given again. "judge" holds the model's spec, whatever the model does, and
-"slots" the offsets in the prompt at which log-probabilities are read: names that stay, because a key with another name
-would not find what is paid for.
+"temperature", "top_logprobs", "schema", "slots", "sample"}, with "extra" and "likelihood_from" as well if the request
+has them (for embeddings: {"format", "judge", "fingerprint", "texts"}), with sorted keys, no spare spaces, UTF-8; its
+sha256 in hex is the key. Whatever is not in it (concurrency, prompt caching, batch or live, prices) does not change an
+answer. Only whole answers that ended by themselves are kept: no refusal, nothing cut off, no error. An answer that
+cannot be read is kept as well: it is paid for, and would be given again. "judge" holds the model's spec, whatever the
+model does, and "slots" the offsets in the prompt at which log-probabilities are read: names that stay, because a key
+with another name would not find what is paid for.
 
 Reading and writing entries by hand is faster than by a pydantic TypeAdapter (0.05 against 0.8 ms to a dict, 0.4 against
 0.7 ms from one, for 64 tokens with 15 log-probabilities each), and keeps lone surrogates and infinities.
@@ -61,6 +61,8 @@ def canonical(question: Question, fingerprint: str) -> dict[str, Any]:
             form[name] = getattr(question, name)
         if question.extra:
             form["extra"] = question.extra
+        if question.likelihood_from is not None:
+            form["likelihood_from"] = question.likelihood_from
     return form
 
 

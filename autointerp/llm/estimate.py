@@ -103,7 +103,7 @@ class Estimator:
         if isinstance(question, EmbeddingRequest):
             return Usage(1, sum(tokens.estimate(text) for text in question.texts))
         tokens_in = tokens.of_request(question)
-        tokens_out = 1 if question.slots else tokens.estimate(question.example.text, question.model)
+        tokens_out = 1 if question.only_reads else tokens.estimate(question.example.text, question.model)
         if self._may_think(question):
             tokens_out = question.max_tokens
         batch = int(self._batch and specs.parse(question.model).has_batches)
@@ -111,7 +111,7 @@ class Estimator:
 
     def _may_think(self, question: Request) -> bool:
         """Return whether a model may think before it answers; that is counted up to the limit on the answer."""
-        fills_in = self._settings.fills_in and not question.slots
+        fills_in = self._settings.fills_in and not question.only_reads
         return fills_in and self._settings.manner(question.model, purpose_of(question)).may_think
 
     @staticmethod

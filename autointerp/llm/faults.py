@@ -52,6 +52,8 @@ KINDS: dict[int, CallErrorKind] = {
 """Kinds of error by HTTP status. Others: 5xx is transient, the rest rejected."""
 CREDIT = ("credit balance", "credit_balance", "insufficient_quota", "billing_", "spend_limit", "usage_limit_exceeded")
 """Marks of exhausted credit, which comes as 400, 402 or 429: no waiting helps."""
+BAD_KEY = ("api_key_invalid", "api key not valid")
+"""Marks of a key that is not accepted, for which Google's API answers 400."""
 ADVICE = {
     401: "the key is not accepted: check {variable}",
     402: "no credit is left: top it up",
@@ -68,8 +70,9 @@ def status_error(
     if 300 <= status < 400:
         return CallError("fatal", f"{spec.text}: {_redirect(headers.get('location', ''))}")
     out_of_credit = any(mark in body.lower() for mark in CREDIT) and status in (400, 402, 403, 429)
-    kind = "fatal" if out_of_credit else KINDS.get(status, "transient" if status >= 500 else "rejected")
-    advice = ADVICE[402] if out_of_credit else ADVICE.get(status, "")
+    bad_key = status == 400 and any(mark in body.lower() for mark in BAD_KEY)
+    kind = "fatal" if out_of_credit or bad_key else KINDS.get(status, "transient" if status >= 500 else "rejected")
+    advice = ADVICE[402] if out_of_credit else ADVICE.get(401 if bad_key else status, "")
     message = one_line(redact(body, secret))
     if kind == "fatal":
         message = f"{advice.format(variable=variable)}, then run the same command ({message})"

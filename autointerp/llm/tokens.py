@@ -36,7 +36,7 @@ def estimate(text: str, model: str | None = None) -> int:
 def of_request(request: Request) -> int:
     """Estimate the tokens of a whole prompt: its turns, their frames, and the schema that the model is shown."""
     texts = [message.content for message in request.messages] + ([request.schema] if request.schema else [])
-    frames = 0 if request.slots else TURN_FRAME * len(request.messages) + ANSWER_FRAME
+    frames = 0 if request.only_reads else TURN_FRAME * len(request.messages) + ANSWER_FRAME
     return sum(estimate(text, request.model) for text in texts) + frames
 
 

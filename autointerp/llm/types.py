@@ -62,7 +62,8 @@ class Completion:
     stop: StopReason = "stop"
     usage: Usage = Usage()
     logprobs: tuple[TokenLogprobs, ...] = ()
-    """Log-probabilities of each generated token, if the request has top_logprobs; the tokens concatenate to `text`."""
+    """Log-probabilities of each generated token, if the request has top_logprobs; the tokens concatenate to `text`. For
+    a request with likelihood_from: of each token of the prompt from there on, itself alone."""
     slots: tuple[Mapping[str, float], ...] = ()
     """For each of the request's slots, the log-probabilities of the likeliest tokens that begin there."""
     is_counted: bool = True
@@ -106,12 +107,20 @@ class Request:
     """Tells repeated samples of one prompt apart."""
     extra: str = ""
     """A JSON object, as text, of further fields of the API's body, such as how much the model may think."""
+    likelihood_from: int | None = None
+    """Character offset in the only message: the log-probability of each token from there on is returned, in `logprobs`,
+    and nothing is generated."""
     static: int = field(default=0, compare=False)
     """How many leading messages all requests of this kind share."""
     stage: str = field(default="", compare=False)
     """What the call is for, in accounts."""
     example: Completion = field(default=Completion(""), compare=False)
     """A well-formed answer of the usual length, for dry runs."""
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether log-probabilities of the prompt are all that is wanted, and nothing is generated."""
+        return bool(self.slots) or self.likelihood_from is not None
 
 
 @dataclass(frozen=True)

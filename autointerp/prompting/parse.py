@@ -27,6 +27,8 @@ _REFUSAL = re.compile(
 )
 _OPENING = re.compile(r"this feature is active on\b[\s.…:]*", re.IGNORECASE)
 """What the prompt says before an explanation, and all prompts that show one say again."""
+_LAST_OBJECT = re.compile(r"^[ \t]*((?:```[a-z]*\n)?\{[^{}]*\}(?:\n```)?)\s*\Z", re.MULTILINE)
+"""An object without objects inside, in a code fence or not, at the end of an answer."""
 _FENCE = re.compile(r"```[a-z]*\n(.*)\n```", re.DOTALL)
 
 
@@ -94,8 +96,9 @@ def token_json(text: str, tokens: Sequence[str]) -> list[int]:
     return [entry["a"] for entry in entries]
 
 
-def choices(text: str, count: int) -> list[Number]:
-    """Read {"answers": [...]} with as many zeros and ones as there were texts."""
+def choices(text: str, count: int, start: int = 0) -> list[Number]:
+    """Read {"answers": [...]} with as many zeros and ones as there were texts, from an offset of the answer on."""
+    text = text[start:]
     answers = _field(text, "answers", list)
     for number, value in enumerate(answers, start=1):
         _check_whole(value, 1, f"answer {number}")
@@ -103,7 +106,15 @@ def choices(text: str, count: int) -> list[Number]:
         raise AnswerError(f"{len(answers)} answers for {count} texts")
     # The list has been read: the digits after its bracket are its values, in order.
     offsets = [match.start() for match in re.finditer(r"[01]", text[text.index("[") :])]
-    return [Number(value, text.index("[") + offset) for value, offset in zip(answers, offsets, strict=True)]
+    return [Number(value, start + text.index("[") + offset) for value, offset in zip(answers, offsets, strict=True)]
+
+
+def after_reasoning(text: str) -> int:
+    """Return the offset of the JSON object that ends an answer and begins on a line of its own."""
+    match = _LAST_OBJECT.search(text)
+    if not match:
+        raise AnswerError("the answer does not end with a JSON object on a line of its own")
+    return match.start(1)
 
 
 def one_of(text: str, count: int) -> int:

@@ -5,6 +5,7 @@ Imports torch. Shape suffixes: P picks, L tokens of a fragment, N blocks of a ba
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from autointerp.config import Config
 from autointerp.population import Population, PopulationText
-from autointerp.records import ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
+from autointerp.records import ACTIVE_SOURCES, ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
 from autointerp.sampling import Sample
 from autointerp.sampling.census import Census, population_fragments, population_text
 from autointerp.sampling.fragments import Fragments
+from autointerp.sampling.hard import with_hard
 from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import SelectedDictionary, Selection, joined
@@ -32,17 +34,21 @@ def replay(prepared: Prepared, selection: Selection, config: Config, report: Rep
     population_M = population_fragments(fragments, config.sampling.population)
     text = population_text(prepared, fragments, population_M) if len(population_M) else None
     device = prepared.subject.device
-    readers = [_Reader(selected, fragments.length, device, text) for selected in selection.dictionaries]
+    centred = config.sampling.centred
+    readers = [_Reader(selected, fragments, centred, device, text) for selected in selection.dictionaries]
     _read_all(prepared, fragments, readers, population_M, config.runtime.batch_blocks, report)
     vocabulary = Vocabulary(prepared.subject.token_strings(), config.seed)
     features: list[FeatureRecord] = []
     spoiled = 0
     for selected, reader in zip(selection.dictionaries, readers, strict=True):
-        drawn = _feature_records(selected, iter(reader.values_PL), prepared, fragments, vocabulary)
+        rows = zip(reader.start_P.tolist(), reader.values_PL, strict=True)
+        drawn = _feature_records(selected, rows, prepared, fragments, vocabulary)
+        kept: list[FeatureRecord] = []
         for record, population in zip(drawn, reader.populations(), strict=True):
-            kept = _verified(record)
-            spoiled += len(record.explain + record.score) - len(kept.explain + kept.score)
-            features.append(with_weighted(replace(kept, population=population), config))
+            kept.append(replace(_verified(record), population=population))
+            spoiled += len(record.explain + record.score) - len(kept[-1].explain + kept[-1].score)
+        kept = with_hard(kept, selected.measured.dictionary.W_dec_FD, config.sampling.score)
+        features += [with_weighted(feature, config) for feature in kept]
     facts = {"records_not_verified_inactive": spoiled, "population_tokens": len(population_M) * fragments.length}
     return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), prepared.facts | facts)
 
@@ -53,18 +59,28 @@ class _Reader:
     The picks are in the order of the features, explain before score.
     """
 
-    def __init__(self, selected: SelectedDictionary, length: int, device: str, text: PopulationText | None) -> None:
-        pairs = [
-            (picked.fragment, slot)
+    def __init__(
+        self,
+        selected: SelectedDictionary,
+        fragments: Fragments,
+        centred: bool,
+        device: str,
+        text: PopulationText | None,
+    ) -> None:
+        triples = [
+            (picked.fragment, slot, centred and picked.source in ACTIVE_SOURCES)
             for slot, feature in enumerate(selected.features)
             for picked in feature.explain + feature.score
         ]
-        array = np.array(pairs, np.int64).reshape(-1, 2)
+        array = np.array(triples, np.int64).reshape(-1, 3)
         features_S = torch.tensor([feature.index for feature in selected.features], dtype=torch.long)
         self._dictionary, self._n_features = selected.measured.dictionary, len(features_S)
         self._encode = self._dictionary.encoder(features_S.to(device))
         self.fragment_P, self._slot_P = array[:, 0], array[:, 1]
-        self.values_PL = np.zeros((len(array), length), np.float32)
+        self._left_P, self._right_P = (_room(fragments, self.fragment_P, side) * array[:, 2] for side in (-1, 1))
+        self.values_PL = np.zeros((len(array), fragments.length), np.float32)
+        self.start_P = self.fragment_P * fragments.length
+        """Where each record begins, counted in the tokens of all blocks."""
         self._census = Census(text) if text else None
 
     def read(self, acts: Mapping[str, Tensor], fragment_M: NDArray[np.int64], population_M: NDArray[np.int64]) -> None:
@@ -76,19 +92,34 @@ class _Reader:
             population_M: those among them that belong to the population.
         """
         pick_P = np.flatnonzero(np.isin(self.fragment_P, fragment_M))
-        needed_M = np.union1d(self.fragment_P[pick_P], population_M)
+        own_P, left_P, right_P = self.fragment_P[pick_P], self._left_P[pick_P], self._right_P[pick_P]
+        needed_M = np.unique(np.concatenate([population_M, own_P, own_P[left_P > 0] - 1, own_P[right_P > 0] + 1]))
         if not len(needed_M):
             return
         acts_MLD = joined(acts, self._dictionary)[torch.from_numpy(np.searchsorted(fragment_M, needed_M))]
         acts_MLS = self._encode(acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2])
-        row_P = torch.from_numpy(np.searchsorted(needed_M, self.fragment_P[pick_P]))
-        self.values_PL[pick_P] = acts_MLS[row_P, :, torch.from_numpy(self._slot_P[pick_P])].cpu().numpy()
+        slot_P, length = torch.from_numpy(self._slot_P[pick_P]), self.values_PL.shape[1]
+        row_P = torch.from_numpy(np.searchsorted(needed_M, own_P))
+        peak_P = acts_MLS[row_P, :, slot_P].argmax(1).cpu().numpy()
+        self.start_P[pick_P] = own_P * length + np.clip(peak_P - length // 2, -left_P, right_P)
+        position_PL = self.start_P[pick_P, None] + np.arange(length)
+        row_PL = torch.from_numpy(np.searchsorted(needed_M, position_PL // length))
+        values_PL = acts_MLS[row_PL, torch.from_numpy(position_PL % length), slot_P[:, None]]
+        self.values_PL[pick_P] = values_PL.cpu().numpy()
         if self._census and len(population_M):
             self._census.add(acts_MLS[torch.from_numpy(np.searchsorted(needed_M, population_M))])
 
     def populations(self) -> Sequence[Population | None]:
         """Return each feature's activations on the population; None if there is no population."""
         return self._census.populations(self._n_features) if self._census else [None] * self._n_features
+
+
+def _room(fragments: Fragments, fragment_P: NDArray[np.int64], side: Literal[-1, 1]) -> NDArray[np.int64]:
+    """Return by how many tokens a record may move to a side: not out of its block, nor into an unusable fragment."""
+    neighbour_P = fragment_P + side
+    usable_M = np.append(fragments.usable_M.numpy(), False)  # -1 and one past the end are no fragments
+    is_same_block_P = neighbour_P // fragments.per_block == fragment_P // fragments.per_block
+    return np.where(is_same_block_P & usable_M[neighbour_P], fragments.length, 0)
 
 
 @torch.no_grad()
@@ -119,17 +150,18 @@ def _read_all(
 
 def _feature_records(
     selected: SelectedDictionary,
-    rows: Iterator[NDArray[np.float32]],
+    rows: Iterator[tuple[int, NDArray[np.float32]]],
     prepared: Prepared,
     fragments: Fragments,
     vocabulary: Vocabulary,
 ) -> Iterator[FeatureRecord]:
-    ids_ML = prepared.text.ids_NC.reshape(-1, fragments.length)
+    ids_T = prepared.text.ids_NC.reshape(-1)
 
     def record(picked: Picked) -> ActivationRecord:
+        start, values_L = next(rows)
         return ActivationRecord(
-            tokens=tuple(vocabulary.tokens[index] for index in ids_ML[picked.fragment]),
-            activations=tuple(next(rows).tolist()),
+            tokens=tuple(vocabulary.tokens[index] for index in ids_T[start : start + len(values_L)]),
+            activations=tuple(values_L.tolist()),
             document=int(fragments.document_M[picked.fragment]),
             source=picked.source,
         )

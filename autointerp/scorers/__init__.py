@@ -75,6 +75,11 @@ class Scorer(Part, ABC):
         self.chances: Mapping[str, float | None] = {self.name: self.chance}
         """The chance level of each of its scores, by name, main score first."""
 
+    @classmethod
+    def needs_of(cls, config: Config) -> Needs:
+        """Return what it needs with these settings."""
+        return cls.needs
+
     @abstractmethod
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature. Raises AnswerError if an answer is missing or cannot be read."""
@@ -83,7 +88,7 @@ class Scorer(Part, ABC):
 SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
     "autointerp.scorers",
-    order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding"),
+    order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding", "surprisal"),
     shared=("agreement", "fragments", "judging", "population"),
 )
 
@@ -97,9 +102,10 @@ def make(name: str, config: Config) -> Scorer:
 
 def _check_records(part: type[Scorer], config: Config) -> None:
     """Raise UserError if a side lacks fragments on which features are active, or silent."""
-    for side in part.needs.inactive:
+    needs = part.needs_of(config)
+    for side in needs.inactive:
         if not getattr(config.sampling, side).inactive:
             raise UserError(f"{part.name} needs texts on which features are silent; set sampling.{side}.inactive=10")
-    for side in part.needs.active:
+    for side in needs.active:
         if not getattr(config.sampling, side).n_active:
             raise UserError(f"{part.name} needs texts on which features are active; set sampling.{side}.quantile=10")

@@ -1,16 +1,28 @@
-"""Scores by detection (delphi; Paulo et al. 2024): the judge says in which texts the feature is active."""
+"""Scores by detection (delphi; Paulo et al. 2024): the judge says in which texts the feature is active.
+
+detection/hard is the balanced accuracy with hard records in the place of the inactive ones: texts on which the feature
+is silent and a near feature of its dictionary is active.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from autointerp.judges import Verdict
 from autointerp.prompting import render
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
 from autointerp.scorers import SCORERS, Needs
-from autointerp.scorers.fragments import Labelled, MarkedText
-from autointerp.scorers.judging import TextScorer, TextsSettings
+from autointerp.scorers.fragments import Labelled, MarkedText, labelled_hard
+from autointerp.scorers.judging import Classes, TextScorer, TextsSettings
 
+if TYPE_CHECKING:
+    from autointerp.config import Config
+    from autointerp.records import FeatureRecord
+
+HARD = "/hard"
 CUT_OFF = 0.5
 """Share of the strongest rule's strength from which on rules call a text active. With any activity at all, the many
 weak rules of a long explanation would call every text active."""
@@ -26,6 +38,18 @@ class Detection(TextScorer):
     name, colour, stream, own = "detection", "#30638e", "order of detection", DetectionSettings
     settings: ClassVar = {"detection": DetectionSettings}
     needs = Needs(active=("score",), inactive=("score",), judge=True)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.sampling.score.hard:
+            self.chances = {**self.chances, self.name + HARD: 0.5}
+
+    def samples(self, feature: FeatureRecord) -> Sequence[Classes[MarkedText]]:
+        """Return what all scorers of texts ask about, and the active texts with the hard ones."""
+        if not self.config.sampling.score.hard:
+            return super().samples(feature)
+        hard = replace(self.classes(labelled_hard(feature.score)), details=(HARD,))
+        return [*super().samples(feature), hard]
 
     def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
         """Return the fragments without marks."""

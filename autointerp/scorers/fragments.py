@@ -1,14 +1,12 @@
 """Picks and marks the fragments that scorers show: verified active or silent, in an order of their own seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autointerp.prompting.render import strongly_active
-from autointerp.records import ActivationRecord, FeatureId
+from autointerp.records import ACTIVE_SOURCES, ActivationRecord, FeatureId
 from sae.common.seeds import numpy_generator
-
-ACTIVE_SOURCES = frozenset({"top", "quantile", "importance"})
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,12 @@ def labelled(records: tuple[ActivationRecord, ...]) -> Labelled:
     return Labelled(records, tuple(active), tuple(silent))
 
 
+def labelled_hard(records: tuple[ActivationRecord, ...]) -> Labelled:
+    """Label the same active records, and as silent those on which a near feature is active instead."""
+    hard = tuple(i for i, r in enumerate(records) if r.source == "hard" and max(r.activations, default=0.0) <= 0)
+    return replace(labelled(records), silent=hard)
+
+
 def labelled_weighted(records: tuple[ActivationRecord, ...]) -> Labelled:
     """Label the records that stand for the whole text, by their weights; each is active or silent."""
     weighted = [(i, max(r.activations, default=0.0) > 0) for i, r in enumerate(records) if r.source == "weighted"]
@@ -61,6 +65,19 @@ def marked_like(record: ActivationRecord, other: ActivationRecord) -> MarkedText
     """
     last = len(record.tokens) - 1
     return MarkedText(record.tokens, tuple(sorted({min(position, last) for position in strongly_active(other)})))
+
+
+def marked_wrongly(record: ActivationRecord, seed: int) -> MarkedText:
+    """Mark as many tokens of an active fragment as are strongly active, but others: at random among the silent ones.
+
+    Where those are too few, the least active follow; a token that is strongly active is never marked. The choice
+    depends on the seed and the text alone.
+    """
+    strong = set(strongly_active(record))
+    random = numpy_generator(seed, "wrong marks", *record.tokens).random(len(record.tokens))
+    others = [position for position in range(len(record.tokens)) if position not in strong]
+    others.sort(key=lambda position: (max(record.activations[position], 0.0), random[position]))
+    return MarkedText(record.tokens, tuple(sorted(others[: len(strong)])))
 
 
 def marked_texts(shown: Labelled) -> dict[int, MarkedText]:

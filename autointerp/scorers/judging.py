@@ -74,22 +74,26 @@ class YesNoScorer(Scorer, YesNo[T]):
     Args:
         per_request: items that a language model is asked about at once.
         graded: whether to report AUROC.
-        rate: the share of items whose right answer is yes.
     """
 
     bounds = (0.0, 1.0)
     stream: ClassVar[str]
     """Name of its random stream."""
 
-    def __init__(self, config: Config, per_request: int, graded: bool, rate: float) -> None:
+    def __init__(self, config: Config, per_request: int, graded: bool) -> None:
         super().__init__(config)
         self.per_request, self.graded = per_request, graded
         self._judge = judges.make(config, self)
         self.prompts, self.models = self._judge.prompts, self._judge.models
+        rate = self.rate()
         always = 2 * rate / (1 + rate)  # F1 of answering "yes" to everything
         levels = {"": 0.5, "/precision": rate, "/recall": None, "/f1": always}
         levels |= {"/auroc": 0.5} if graded else {}
         self.chances = {self.name + detail: level for detail, level in levels.items()}
+
+    def rate(self) -> float:
+        """Return the share of items whose right answer is yes; by default half of them."""
+        return 0.5
 
     @abstractmethod
     def samples(self, feature: FeatureRecord) -> Sequence[Classes[T]]:
@@ -136,10 +140,15 @@ class TextScorer(YesNoScorer[MarkedText]):
 
     def __init__(self, config: Config) -> None:
         settings = config.section(self.own)
-        super().__init__(config, settings.texts, settings.logprobs, base_rate(config))
+        super().__init__(config, settings.texts, settings.logprobs)
         if config.sampling.score.weighted:
             levels = zip(POPULATION, (0.5, None), strict=True)
             self.chances = {**self.chances, **{self.name + detail: level for detail, level in levels}}
+
+    def rate(self) -> float:
+        """Return the share of active texts."""
+        records = self.config.sampling.score
+        return records.n_active / (records.n_active + records.inactive)
 
     @abstractmethod
     def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
@@ -147,22 +156,17 @@ class TextScorer(YesNoScorer[MarkedText]):
 
     def samples(self, feature: FeatureRecord) -> Sequence[Classes[MarkedText]]:
         """Return the active fragments, whose right answer is yes, and the silent ones; the weighted ones likewise."""
-        published = self._classes(labelled(feature.score))
+        published = self.classes(labelled(feature.score))
         if not self.config.sampling.score.weighted:
             return [published]
         weights = {index: record.weight for index, record in enumerate(feature.score)}
-        weighted = self._classes(labelled_weighted(feature.score))
+        weighted = self.classes(labelled_weighted(feature.score))
         return [published, replace(weighted, weights=weights, details=POPULATION)]
 
-    def _classes(self, shown: Labelled) -> Classes[MarkedText]:
+    def classes(self, shown: Labelled) -> Classes[MarkedText]:
+        """Return the texts to which the right answer is yes, and the others; none if either kind is missing."""
         if not shown.active or not shown.silent:
             return Classes({}, {})
         texts = self.texts(shown)
         active, silent = ({index: texts[index] for index in side} for side in (shown.active, shown.silent))
         return Classes(active, silent)
-
-
-def base_rate(config: Config) -> float:
-    """Return the share of active texts among those that are judged."""
-    records = config.sampling.score
-    return records.n_active / (records.n_active + records.inactive)

@@ -43,7 +43,7 @@ class Logits(YesNoScorer[str]):
         if config.section(ExplanationSettings).logits:
             raise UserError("logits asks for the tokens that explainers are shown; set explanation.logits=false")
         settings = config.section(LogitsSettings)
-        super().__init__(config, settings.tokens, settings.logprobs, rate=0.5)
+        super().__init__(config, settings.tokens, settings.logprobs)
 
     def samples(self, feature: FeatureRecord) -> Sequence[Classes[str]]:
         """Return the promoted tokens, numbered from 0, and after them the random ones."""

@@ -32,7 +32,10 @@ OTHER: dict[str, Any] = {
     "simulation.fragments": 7, "simulation.top_logprobs": 7, "simulation.samples": 7,
     "simulation.reasoning_tokens": 7, "simulation.temperature": 0.5, "detection.texts": 7, "detection.logprobs": True,
     "fuzzing.texts": 7, "fuzzing.logprobs": True, "intruder.questions": 7, "intruder.texts": 7,
+    "sampling.score.hard": 3, "sampling.score.hard_by": "coactivation", "sampling.centred": True,
+    "fuzzing.negatives": "active", "judgement.reasoning": True,
     "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
+    "surprisal.model": "hf/other",
     "logits.tokens": 7, "logits.logprobs": True,
     "effort.explaining": "low", "effort.simulating": "off", "effort.judging": "high",
     "extra_body": {"openai/m": {"seed": 3}},
@@ -137,6 +140,7 @@ def test_settings_of_parts_are_those_of_their_files() -> None:
     assert config.load("demo").section(sections["detection"]).texts == 5  # type: ignore[attr-defined]
     assert set(sections) == {
         "explanation", "simulation", "detection", "fuzzing", "intruder", "judgement", "embedding", "logits",
+        "surprisal",
     }  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from autointerp.config import Records, Sampling, ScoreRecords
 from autointerp.evaluate import Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
-from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Source
+from autointerp.prompting import parse
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord, Source
 from autointerp.scorers import SCORERS, Scored, Scorer
 from sae.common.errors import UserError
 
@@ -242,6 +243,42 @@ def test_fuzzing_marks_right_or_like_another_text_so_that_marks_alone_tell_nothi
     assert middle == pytest.approx((n_active - 1) / 2, abs=0.5), "strong and weak texts lend alike"
 
 
+@pytest.mark.parametrize("index", range(4))
+def test_fuzzing_can_mark_active_texts_wrongly(index: int) -> None:
+    """Every text is active; of each two one is marked elsewhere, on as many tokens, where the feature is silent."""
+    one = feature(index)
+    score = ScoreRecords(top=10)  # no silent texts are needed
+    scorer = make("fuzzing", score=score, negatives="active")
+    by_owner = {owner(" ".join(r.tokens)): r for r in one.score}
+    right = {f"a{n}" for n in range(0, 10, 2)}
+    shown = [text for request in asked(scorer, one) for text in texts_of(request)]
+    assert sorted(map(owner, shown)) == sorted(f"a{n}" for n in range(10))
+    for text in shown:
+        record = by_owner[owner(text)]
+        if owner(text) in right:
+            assert marks(text) == strong(record)
+        else:
+            assert len(marks(text)) == len(strong(record))
+            assert not any(record.activations[position] for position in marks(text))
+    known = answered_by(scorer.score(one, EXPLAINED), judge(lambda name: 0.9 if name in right else 0.1))
+    topic = answered_by(scorer.score(one, EXPLAINED), judge(lambda name: 0.9))
+    assert (known.scores["fuzzing"], topic.scores["fuzzing"]) == (1.0, 0.5)
+    always = {name: value for name, value in topic.scores.items() if scorer.chances[name] is not None}
+    assert {name: scorer.chances[name] for name in always} == pytest.approx(always)
+
+
+def test_wrong_marks_depend_on_the_seed_and_on_the_text() -> None:
+    def shown(seed: int, of: FeatureRecord) -> set[str]:
+        questions = asked(make("fuzzing", seed, negatives="active"), of)
+        return {text for request in questions for text in texts_of(request)}
+
+    one = feature(0)
+    assert shown(0, one) == shown(0, replace(one, id=FeatureId("e", 5)))
+    assert shown(0, one) != shown(1, one)
+    crowded = replace(one, score=tuple(record(f"a{n}", [1.0, 0.2, 0.9, 0.1], "top") for n in range(4)))
+    assert {marks(text) for text in shown(0, crowded)} == {(0, 2), (1, 3)}
+
+
 def test_order_depends_on_seed_and_feature_alone_and_tells_nothing() -> None:
     scorer = make("detection")
     alone = asked(scorer, feature(3))
@@ -433,3 +470,68 @@ def test_a_run_calls_each_model_once_and_none_that_no_part_needs() -> None:
     everything = ["detection", "simulation", "embedding", "example_embedding"]
     experiment = both(explainers=["openai/e", "rules-1"], simulator="openai/s", judge="openai/e", scorers=everything)
     assert Method.of(experiment).models == ["openai/e", "openai/s", f"embedding/{experiment.embedding.model}"]
+
+
+def reasoned(name: str, **settings: Any) -> Scorer:
+    sampling = Sampling(explain=Records(top=1, inactive=1), score=ScoreRecords(top=10, inactive=10))
+    own = {name: settings} if settings else {}
+    return scorers.make(name, config.Config(judge="openai/m", sampling=sampling, judgement={"reasoning": True}, **own))
+
+
+@pytest.mark.parametrize("name", ["detection", "fuzzing", "intruder", "logits"])
+def test_reasoning_is_asked_for_shown_in_the_examples_and_left_out_by_default(name: str) -> None:
+    thinking, plain = asked(reasoned(name), feature(0)), asked(make(name), feature(0))
+    for request, other in zip(thinking, plain, strict=True):
+        assert isinstance(request, Request)
+        assert isinstance(other, Request)
+        assert "First say in a short sentence" in request.messages[0].content
+        assert "Write nothing else." in other.messages[0].content
+        assert "First say" not in other.messages[0].content
+        assert (request.schema is None, other.schema is None) == (True, False)
+        for turn, bare in zip(request.messages, other.messages, strict=True):
+            if turn.role == "assistant":
+                *why, last = turn.content.split("\n")
+                assert why
+                assert last == bare.content
+                assert json.loads(bare.content)
+        assert len(request.example.text) > 2 * len(other.example.text)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_after_reasoning_are_scored_alike(seed: int) -> None:
+    """The reasoning holds digits, brackets and braces of its own, none of which is an answer."""
+    rng, why = np.random.default_rng(seed), 'Text 1 {has} [0, 1]: see {"answers": [0]}.\n\n'
+    sure = {r.tokens[0].split("_")[0].strip(): float(rng.choice([0.1, 0.6, 0.9])) for r in feature(seed).score}
+    plain = judge(sure.__getitem__)
+
+    def answer(question: Question) -> Completion:
+        bare = plain(question)
+        return Completion(why + bare.text, logprobs=(TokenLogprobs(why, {"0": 0.0}), *bare.logprobs))
+
+    expected = answered_by(make("detection", logprobs=True).score(feature(seed), EXPLAINED), plain)
+    assert answered_by(reasoned("detection", logprobs=True).score(feature(seed), EXPLAINED), answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        ('why\n{"answers": [1, 0]}', True),
+        ('{"answers": [1, 0]}', True),
+        ('why\n```json\n{"answers": [1, 0]}\n```\n', True),
+        ('why\n{\n "answers": [1,\n 0]\n}', True),
+        ('why {"answers": [1, 0]}', False),
+        ('{"answers": [1, 0]}\nbecause', False),
+        ('{"answers": [1, 0]}\n{"answers": [1, 0, 1]}', False),
+        ("why", False),
+        ("", False),
+    ],
+)
+def test_the_answer_is_the_json_that_ends_the_reasoning(text: str, is_read: bool) -> None:
+    def read() -> list[int]:
+        return [number.value for number in parse.choices(text, 2, parse.after_reasoning(text))]
+
+    if is_read:
+        assert read() == [1, 0]
+    else:
+        with pytest.raises(AnswerError):
+            read()

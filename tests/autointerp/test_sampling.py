@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from autointerp.config import Config, build
-from autointerp.records import HISTOGRAM_FLOOR, FeatureId, Source
+from autointerp.records import HISTOGRAM_FLOOR, ActivationRecord, FeatureId, Source
 from autointerp.sampling import fragments, priorities, select, tally
 from autointerp.sampling.output_tokens import Vocabulary
 from sae.dictionary import Dictionary
@@ -188,6 +188,45 @@ def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
     experiment = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
     ready = prepared(n_documents)
     return replay(ready, select.select(ready, experiment, Silent), experiment, Silent), ready
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_centred_records_have_their_peak_in_the_middle(batch: int) -> None:
+    """The counting subject gives token v the activation v + 1 in feature v, so each record's tokens are the truth.
+
+    Blocks are two fragments of 8 tokens; a record may move into the other one if that is whole and decodable.
+    """
+    plain, ready = sample_all(batch)
+    centred, _ = sample_all(batch, **{"sampling.centred": True})
+    strings = ready.subject.token_strings()
+    blocks = [
+        (document, "".join(strings[index] for index in row), length)
+        for row, document, length in zip(ready.text.ids_NC, ready.text.document_N, ready.text.length_N, strict=True)
+    ]
+
+    def windows(record: ActivationRecord, shift: int) -> set[str]:
+        found = set()
+        for document, block, length in blocks:
+            usable = [end <= length and "�" not in block[end - 8 : end] for end in (8, 16)]
+            for half in (0, 1):
+                if document == record.document and block[8 * half : 8 * half + 8] == "".join(record.tokens):
+                    low, high = sorted((8 * half, 8 * (1 - half) if usable[1 - half] else 8 * half))
+                    start = min(max(8 * half + shift, low), high)
+                    found.add(block[start : start + 8])
+        return found
+
+    moved = 0
+    for old, new in zip(plain.features, centred.features, strict=True):
+        letter = "abcde"[new.id.index]
+        for before, after in zip(old.explain + old.score, new.explain + new.score, strict=True):
+            assert after.activations == tuple((new.id.index + 1.0) * (token == letter) for token in after.tokens)
+            assert (after.document, after.source) == (before.document, before.source)
+            if before.source in ("top", "quantile"):
+                assert "".join(after.tokens) in windows(before, before.tokens.index(letter) - 4)
+                moved += after.tokens != before.tokens
+            else:
+                assert after == before
+    assert moved > 10
 
 
 def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:

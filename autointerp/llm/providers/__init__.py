@@ -41,7 +41,7 @@ class Capabilities:
     logprobs: Support = "never"
     """Log-probabilities of generated tokens."""
     prompt_logprobs: Support = "never"
-    """Log-probabilities of the prompt's own tokens."""
+    """Log-probabilities of the prompt's own tokens: at slots; if "always", of its end as well (likelihood_from)."""
     json_schema: bool = False
     """Whether an answer can be held to a JSON schema."""
     batches: bool = False
@@ -135,7 +135,7 @@ class Provider:
 PROVIDERS: Registry[ProviderType] = Registry(
     "provider",
     "autointerp.llm.providers",
-    order=("anthropic", "openai", "compatible", "hf", "embedding"),
+    order=("anthropic", "openai", "google", "compatible", "hf", "embedding"),
     shared=("batches", "gate", "hosted"),
     group="autointerp.providers",
 )

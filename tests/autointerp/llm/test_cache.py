@@ -28,7 +28,7 @@ REQUEST = Request("openai/m", MESSAGES, 7, 0.5, 3, '{"type": "object"}', (1, 4),
 CHANGES: dict[str, Any] = {
     "model": "openai/n", "messages": (*MESSAGES, Message("user", "")), "max_tokens": 8, "temperature": None,
     "top_logprobs": 2, "schema": None, "slots": (1, 5), "sample": 3,
-    "extra": '{"reasoning_effort":"low"}',
+    "extra": '{"reasoning_effort":"low"}', "likelihood_from": 0,
 }  # fmt: skip
 """Fields that change an answer, each with another value than REQUEST's."""
 FREE: dict[str, Any] = {"static": 1, "stage": "explain", "example": Completion("so")}

@@ -59,6 +59,11 @@ def body_of(request: Request) -> dict[str, Any]:
         ("openai/gpt-6-luna", None, {"reasoning_effort": "none"}),
         ("openai/gpt-6.1-sol", None, {"reasoning_effort": "low"}),
         ("openai/o3", None, {"reasoning_effort": "low"}),
+        ("google/gemini-2.5-flash", None, {"reasoning_effort": "none", "temperature": 0.0}),
+        ("google/gemini-3.5-flash-lite", None, {}),
+        ("google/gemini-3.8-flash", None, {"reasoning_effort": "low"}),
+        ("google/gemini-3.8-flash", "high", {"reasoning_effort": "high"}),
+        ("google/gemini-new", None, {}),
         ("openai/gpt-6-lunar", None, {}),
         ("openai/gpt-6-lunar", "off", {"reasoning_effort": "none"}),
         (LOCAL, None, {"temperature": 0.0}),
@@ -95,7 +100,7 @@ def test_the_table_names_known_models_once_and_only_values_of_the_sdks() -> None
     assert len(LISTED) == len(set(LISTED))
     priced = {model for model in load_prices().models if not model.endswith("-pro")}
     assert {model for model in priced if not family_of(model).is_known} == {"openai/gpt-5.2-pro-2025-12-11"}
-    assert set(TABLE["unknown"]) == {"anthropic", "openai", "compatible"}
+    assert set(TABLE["unknown"]) == {"anthropic", "openai", "google", "compatible"}
     for family in [*TABLE["families"], *TABLE["unknown"].values()]:
         assert "off" in family or "least" in family
         assert family["temperature"] in ("always", "while_off", "never")

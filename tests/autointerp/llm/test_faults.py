@@ -77,6 +77,18 @@ def test_kinds_by_status_and_body(provider: str, status: int, body: str, kind: s
     assert ("run the same command" in stated) == (kind == "fatal")
 
 
+def test_googles_400_for_a_wrong_key_is_fatal_and_names_the_variable() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+    fault = {"code": 400, "message": "API key not valid. Please pass a valid API key.", "details": details}
+    other = {"code": 400, "message": "Invalid reasoning_effort: minimal", "status": "INVALID_ARGUMENT"}
+    for error, kind in ((fault, "fatal"), (other, "rejected")):
+        body = json.dumps([{"error": error}])
+        raised = faults.status_error(specs.parse("google/m"), SecretStr(KEY), "GEMINI_API_KEY", 400, body, {})
+        assert raised.kind == kind
+        assert ("check GEMINI_API_KEY" in str(raised)) == (kind == "fatal")
+        assert "HTTP 400" in str(raised)
+
+
 def test_a_flood_of_words_is_cut_and_the_key_taken_out() -> None:
     spec = specs.parse("http://localhost:1/v1#m")
     for status in (400, 401, 500):

@@ -26,7 +26,7 @@ KEY = "sk-company-0123456789"
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No keys but the test's own, and a working directory without .env."""
-    for variable in (*VARIABLES.values(), "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
+    for variable in (*VARIABLES.values(), "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL", "GEMINI_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -88,18 +88,19 @@ def test_a_server_of_ones_own_gets_no_companys_key(fake: FakeApis, monkeypatch: 
     assert ask(model).text == "echo 2cf24dba"
 
 
-@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+@pytest.mark.parametrize("provider", ["anthropic", "openai", "google"])
 def test_a_company_gets_its_own_key(provider: str, fake: FakeApis, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, variable in VARIABLES.items():
         monkeypatch.setenv(variable, f"key-of-{name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url + "/")
     monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    monkeypatch.setenv("GEMINI_BASE_URL", fake.openai_url)
     fake.configure(key=f"key-of-{provider}")
     assert ask(f"{provider}/m").text == "echo 2cf24dba"
 
 
 def test_another_address_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider in ("anthropic", "openai"):
+    for provider in ("anthropic", "openai", "google"):
         known, spec = PROVIDERS.get(provider), specs.parse(f"{provider}/m")
         variable, usual = known.url_variable, known.url
         assert (keys.address(spec), keys.fingerprint(spec)) == (usual, "")
@@ -112,7 +113,8 @@ def test_another_address_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("user", ["user:pw@", "user@", ":pw@"])
 def test_an_address_with_a_password_is_refused(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider, variable in (("anthropic", "ANTHROPIC_BASE_URL"), ("openai", "OPENAI_BASE_URL")):
+    for provider in ("anthropic", "openai", "google"):
+        variable = PROVIDERS.get(provider).url_variable
         monkeypatch.setenv(variable, f"http://{user}localhost:1/v1")
         with pytest.raises(UserError, match=f"{variable}.*password") as caught:
             keys.address(specs.parse(f"{provider}/m"))

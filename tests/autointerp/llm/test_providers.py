@@ -35,6 +35,9 @@ OUTCOMES: dict[str, str] = {
 """By fault: the kind of the CallError, or why the completion ended."""
 
 
+LIMITS = [("openai", "max_completion_tokens"), ("google", "max_tokens"), ("compatible", "max_tokens")]
+
+
 @pytest.fixture(scope="module")
 def fake() -> Iterator[FakeApis]:
     with FakeApis(prompt_cache="real", retry_after=2.5) as server:
@@ -45,12 +48,13 @@ def fake() -> Iterator[FakeApis]:
 def environment(fake: FakeApis, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.configure(faults={}, credit=None, models=None, latency=0)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url)
-    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
-    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AUTOINTERP_API_KEY"):
+    for variable in ("OPENAI_BASE_URL", "GEMINI_BASE_URL"):
+        monkeypatch.setenv(variable, fake.openai_url)
+    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "AUTOINTERP_API_KEY"):
         monkeypatch.setenv(variable, "test-key")
 
 
-@pytest.fixture(params=["anthropic", "openai", "compatible"])
+@pytest.fixture(params=["anthropic", "openai", "google", "compatible"])
 def model(request: pytest.FixtureRequest, fake: FakeApis) -> str:
     return f"{fake.openai_url}#m" if request.param == "compatible" else f"{request.param}/m"
 
@@ -136,9 +140,9 @@ def test_what_anthropic_is_sent(fake: FakeApis) -> None:
     assert "cache_control" not in json.dumps(sent(fake))
 
 
-@pytest.mark.parametrize(("provider", "limit"), [("openai", "max_completion_tokens"), ("compatible", "max_tokens")])
+@pytest.mark.parametrize(("provider", "limit"), LIMITS)
 def test_what_openai_and_others_are_sent(provider: str, limit: str, fake: FakeApis) -> None:
-    model = "openai/m" if provider == "openai" else f"{fake.openai_url}#m"
+    model = f"{fake.openai_url}#m" if provider == "compatible" else f"{provider}/m"
     ask(Request(model, TURNS, 50, static=3))
     plain = {
         "model": "m",

@@ -19,9 +19,10 @@ from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, EmbeddingRequest, Message, Request, Usage
 from sae.common.errors import UserError
 
-BUILT_IN = ("anthropic", "openai", "compatible", "hf", "embedding")
+BUILT_IN = ("anthropic", "openai", "google", "compatible", "hf", "embedding")
 SPECS = {
-    "anthropic": "anthropic/claude-x", "openai": "openai/ft:m/x", "compatible": "http://localhost:1/v1#m",
+    "anthropic": "anthropic/claude-x", "openai": "openai/ft:m/x", "google": "google/gemini-x",
+    "compatible": "http://localhost:1/v1#m",
     "hf": "hf/org/name", "embedding": "embedding/org/name",
 }  # fmt: skip
 
@@ -59,7 +60,7 @@ def echo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def test_the_built_in_providers_are_listed_in_their_order() -> None:
     assert PROVIDERS.names == BUILT_IN
-    assert specs.forms() == "anthropic/MODEL, openai/MODEL, http://host:port/v1#MODEL, hf/NAME|DIR"
+    assert specs.forms() == "anthropic/MODEL, openai/MODEL, google/MODEL, http://host:port/v1#MODEL, hf/NAME|DIR"
     assert [line.split(" ")[0] for line in specs.help_lines()] == specs.forms().split(", ")
     for name, line in zip(BUILT_IN, specs.help_lines(), strict=False):
         assert (PROVIDERS.get(name).key_variable or "in this process") in line
@@ -80,7 +81,7 @@ def test_what_models_can_do() -> None:
     assert [name for name, spec in result.items() if spec.may_have_logprobs] == ["openai", "compatible", "hf"]
     assert [name for name, spec in result.items() if spec.has_prompt_logprobs] == ["hf"]
     assert [name for name, spec in result.items() if spec.may_have_prompt_logprobs] == ["compatible", "hf"]
-    assert [name for name, spec in result.items() if spec.has_schema] == ["anthropic", "openai", "compatible"]
+    assert [name for name, spec in result.items() if spec.has_schema] == ["anthropic", "openai", "google", "compatible"]
     assert [name for name, spec in result.items() if spec.has_batches] == ["anthropic", "openai"]
     with pytest.raises(UserError, match=r"anthropic/claude-x takes no temperature; set judgement.temperature=null"):
         specs.refuse_temperature(result["anthropic"], 0.0, "judgement.temperature")

@@ -6,6 +6,7 @@ Shape suffixes: B prompts of a batch, T tokens, S slots of a prompt, W tokens fr
 """
 
 import copy
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,18 @@ class Network:
         self._cache: Any = None
 
     def logprobs(self, prompts: list[Prompt], tokens: list[int]) -> list[list[list[float]]]:
-        """Return for each prompt and each of its positions the log-probabilities of some tokens, by the full softmax.
+        """Return for each prompt and each of its positions some tokens' log-probabilities, by the full softmax."""
+        return [logprobs_SV[:, tokens].tolist() for logprobs_SV in self._at_positions(prompts)]
+
+    def likelihoods(self, prompts: list[Prompt]) -> list[list[float]]:
+        """Return for each prompt and each of its positions the log-probability of the token that stands there."""
+        return [
+            logprobs_SV[range(len(prompt.positions)), [prompt.ids[position] for position in prompt.positions]].tolist()
+            for prompt, logprobs_SV in zip(prompts, self._at_positions(prompts), strict=True)
+        ]
+
+    def _at_positions(self, prompts: list[Prompt]) -> Iterator["Tensor"]:
+        """Yield each prompt's log-probabilities at its positions, [S, V].
 
         Shorter prompts are padded on the right, where causal attention never looks: no mask is needed, and positions
         count on from the prefix by themselves.
@@ -41,11 +53,9 @@ class Network:
         ids_BT = torch.tensor([ids + [0] * (longest - len(ids)) for ids in rest])
         past, kept = self._copies(prefix, len(prompts)) if prefix else None, len(prefix) + longest - first + 1
         logits_BWV = self._run(self._model, ids_BT, past_key_values=past, logits_to_keep=kept).logits
-        rows = []
         for prompt, logits_WV in zip(prompts, logits_BWV, strict=True):
             logits_SV = logits_WV[[position - first for position in prompt.positions]]
-            rows.append(logits_SV.float().log_softmax(-1)[:, tokens].tolist())
-        return rows
+            yield logits_SV.float().log_softmax(-1)
 
     def write(self, drafts: list[Draft]) -> None:
         """Generate until every draft has stopped, and so left the batch. Shorter prompts are padded on the left."""

@@ -7,6 +7,7 @@ torch and transformers load with the first model, not with this module. `tokens`
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers import Provider
@@ -67,8 +68,9 @@ class LocalProvider(Provider):
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _join(self, request: Request) -> _Call:
-        prompt = self.tokens.slotted(request) if request.slots else self.tokens.chat(request)
-        context, answer = self.network.context, 0 if request.slots else 1
+        tokenize = {"likelihood": self.tokens.ended, "slots": self.tokens.slotted, "chat": self.tokens.chat}
+        prompt = tokenize[_kind(request)](request)
+        context, answer = self.network.context, 0 if request.only_reads else 1
         if len(prompt.ids) + answer > context:
             held = f"at most {context}" + (" with the answer" if answer else "")
             raise CallError("rejected", f"{self.endpoint}: a prompt of {len(prompt.ids)} tokens; its context is {held}")
@@ -82,7 +84,7 @@ class LocalProvider(Provider):
         An error reaches this call only: the others have left the queue and are then answered by themselves.
         """
         if call.answer is None:
-            alike = [other for other in self._waiting if bool(other.prompt.positions) == bool(call.prompt.positions)]
+            alike = [other for other in self._waiting if _kind(other.request) == _kind(call.request)]
             batch = [call, *(other for other in alike if other is not call)][: self.batch]
             self._waiting = [other for other in self._waiting if other not in batch]
             for member, answer in zip(batch, self._answers(batch), strict=True):
@@ -94,15 +96,20 @@ class LocalProvider(Provider):
         """Answer a batch; where the memory does not hold it, its halves."""
         import torch
 
+        answer = {"likelihood": self._weigh, "slots": self._read, "chat": self._write}[_kind(calls[0].request)]
         try:
             with torch.no_grad():
-                return self._read(calls) if calls[0].prompt.positions else self._write(calls)
+                return answer(calls)
         except torch.OutOfMemoryError as error:
             if len(calls) == 1:
                 message = f"{self.endpoint}: no memory for a prompt of {len(calls[0].prompt.ids)} tokens"
                 raise CallError("rejected", message) from error
         half = len(calls) // 2
         return [*self._answers(calls[:half]), *self._answers(calls[half:])]
+
+    def _weigh(self, calls: list[_Call]) -> list[Completion]:
+        prompts = [call.prompt for call in calls]
+        return list(map(self.tokens.likely, prompts, self.network.likelihoods(prompts)))
 
     def _read(self, calls: list[_Call]) -> list[Completion]:
         prompts, answers = [call.prompt for call in calls], []
@@ -119,6 +126,13 @@ class LocalProvider(Provider):
     def _draft(self, request: Request, prompt: Prompt) -> Draft:
         max_tokens = min(request.max_tokens, self.network.context - len(prompt.ids))
         return Draft(prompt, max_tokens, self._ends, request.temperature, request.top_logprobs, _seed(request))
+
+
+def _kind(request: Request) -> Literal["likelihood", "slots", "chat"]:
+    """Say what a request asks for; requests of one kind can run as one batch."""
+    if request.likelihood_from is not None:
+        return "likelihood"
+    return "slots" if request.slots else "chat"
 
 
 def _seed(request: Request) -> int:

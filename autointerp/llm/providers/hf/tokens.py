@@ -51,6 +51,18 @@ class Tokens:
             ids = ids + self._inside(piece)
         return Prompt(ids, tuple(position_of[slot] for slot in request.slots))
 
+    def ended(self, request: Request) -> Prompt:
+        """Tokenize a plain text of which the likelihood of the end is asked for; its positions are the end's tokens."""
+        assert request.likelihood_from is not None
+        prompt = self.slotted(replace(request, slots=(request.likelihood_from,)))
+        return Prompt(prompt.ids, tuple(range(prompt.positions[0], len(prompt.ids))))
+
+    def likely(self, prompt: Prompt, logprobs: Sequence[float]) -> Completion:
+        """Return the end of a prompt with the log-probability of each of its tokens."""
+        texts = self._texts(prompt.ids[prompt.positions[0] :])
+        tokens = tuple(TokenLogprobs(text, {text: value}) for text, value in zip(texts, logprobs, strict=True))
+        return Completion("".join(texts), "stop", Usage(1, len(prompt.ids), 0), tokens)
+
     def chat(self, request: Request) -> Prompt:
         """Tokenize messages by the model's chat template, or as a plain text with roles for a model without one."""
         if self._tokenizer.chat_template:

@@ -112,7 +112,7 @@ class OpenAIProvider(ChatProvider):
 
 
 class CompatibleProvider(ChatProvider):
-    """Asks a model on your own server, `http://host:port/v1#MODEL`; without a JSON schema if it takes none."""
+    """Asks a model on your own server, `http://host:port/v1#MODEL`, or Gemini; without a schema if it takes none."""
 
     max_tokens_name = "max_tokens"  # most servers know only the old name
 
