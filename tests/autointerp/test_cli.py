@@ -103,10 +103,45 @@ def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None
         assert part in plain
     assert "\033[" not in plain
     assert "\033[48;5;" in autointerp("show", smoke, name, "--colour", cwd=tmp_path).stdout
+    lines = plain.splitlines()
+    assert lines[0].startswith(name)
+    assert lines[2].startswith("rules-5 (ok)")
+    assert lines[5] == "explained from"
+    assert "token-table (" not in plain
+    assert lines[-1] == "also explained by rules-1, rules-unlimited, token-table: --explainer NAME, or --all"
+    assert "token-table (" in autointerp("show", smoke, name, "--all", cwd=tmp_path).stdout
+    other = autointerp("show", smoke, name, "--explainer", "rules-1", cwd=tmp_path).stdout.splitlines()
+    assert other[2].startswith("rules-1 (")
+    assert other != lines
+    worst = autointerp("show", smoke, "--sort", "worst", "--limit", "2", "--dictionary", "pca", cwd=tmp_path).stdout
+    assert sum(line.startswith("pca/") for line in worst.splitlines()) == 2
+    mixed = autointerp("show", smoke, name, "--limit", "2", cwd=tmp_path)
+    assert (mixed.returncode, mixed.stderr.count("--limit is for the list of features")) == (2, 1)
     wrong = autointerp("show", smoke, name + "0000", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "did you mean" in wrong.stderr
     assert autointerp("show", tmp_path, cwd=tmp_path).returncode == 2
+
+
+def test_a_long_page_goes_through_the_pager_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from autointerp import cli
+
+    paged: list[str] = []
+    monkeypatch.setattr("click.echo_via_pager", lambda text, color: paged.append(text))
+    for is_terminal in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal, raising=False)
+        cli._echo_paged("short")
+        cli._echo_paged("long\n" * 999)
+    assert paged == ["long\n" * 999]
+
+
+def test_list_names_the_runs_here(smoke: Path, tmp_path: Path) -> None:
+    assert autointerp("list", cwd=tmp_path).stdout == "no runs here\nnext: autointerp run\n"
+    listed = autointerp("list", smoke.parent, cwd=tmp_path)
+    assert listed.returncode == 0
+    assert "complete" in listed.stdout
+    assert "topk_2x 0." in listed.stdout
+    assert listed.stdout.endswith(f"next: autointerp show {smoke}\n")
 
 
 def test_version_and_help(tmp_path: Path) -> None:
