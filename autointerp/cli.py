@@ -4,6 +4,8 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -91,8 +93,14 @@ class PartOption(click.Option):
     help="Hook point, such as blocks.0.mlp.hook_post; may be given several times. Default: those of the dictionaries.",
 )
 @click.option(
-    "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
+    "--corpus",
+    "corpora",
+    multiple=True,
+    metavar="SPEC",
+    help="stdlib, a text file, a folder, x.jsonl|json|parquet[#COLUMN], also .gz, .zst; hf:NAME. Repeat for several.",
 )
+@click.option("--context", type=int, metavar="N", help="Number of tokens that the model sees at once.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps or auto; default: a GPU if there is one.")
 @click.option(
     "--baselines",
     cls=PartOption,
@@ -157,12 +165,17 @@ class PartOption(click.Option):
 @click.option(
     "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
 )
+@click.option("--quiet", is_flag=True, help="Print only the run folder; what is wrong goes to the standard error.")
+@click.option("--verbose", is_flag=True, help="Also print calls that fail and are retried, as the run's log does.")
 def run(
     config: str | None,
     dictionaries: tuple[str, ...],
     hooks: tuple[str, ...],
+    corpora: tuple[str, ...],
     settings: tuple[str, ...],
     dry_run: bool,
+    quiet: bool,
+    verbose: bool,
     **flags: Any,
 ) -> None:
     """Sample, explain, simulate, score and compare; the same command resumes.
@@ -175,24 +188,55 @@ def run(
     from autointerp.llm import estimate
     from autointerp.reporting import terminal
     from autointerp.store import RunFolder
+    from sae.common.errors import UserError, visible
+    from sae.common.progress import Progress, Quiet
     from sae.common.settings import parse_settings
 
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose contradict each other; leave one out")
+    report = Quiet if quiet else Progress
     name = config if config is not None else _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
     if hooks:
         changes["subject.hook_points"] = list(hooks)
+    if corpora:
+        changes["corpus.source"] = " + ".join(corpora)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
     experiment = load(name, changes)
     if dry_run:
-        estimated = api.estimate(experiment)
+        estimated = api.estimate(experiment, report=report)
         words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
         command = shlex.join(["autointerp", "run", *words])
         saved = {saving.flags: saving.share for saving in estimated.savings}
         rows = estimate.rows(estimated.stages)
         terminal.print_estimate(rows, estimated.prices, estimated.features, saved, command)
+        return
+    with _messages() if verbose else nullcontext():
+        done = api.run(experiment, report=report)
+    if quiet:
+        click.echo(visible(str(done.path)))
     else:
-        terminal.print_outcome(RunFolder(api.run(experiment).path))
+        terminal.print_outcome(RunFolder(done.path))
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Print on the standard error what is logged inside the block, but for the progress, which is shown anyway."""
+    import logging
+
+    handler, loggers = logging.StreamHandler(), [logging.getLogger(name) for name in ("autointerp", "sae")]
+    handler.addFilter(lambda record: record.name != "sae.common.progress")
+    before = [logger.level for logger in loggers]
+    logging.getLogger().addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:
@@ -204,7 +248,8 @@ def _default_config(own_dictionary: bool, simulator: str | None, judge: str | No
 
 FLAGS = {
     "model": "subject.model",
-    "corpus": "corpus.source",
+    "context": "corpus.context",
+    "device": "runtime.device",
     "simulator": "simulator",
     "judge": "judge",
     "features": "sampling.features",

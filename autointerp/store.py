@@ -31,12 +31,14 @@ RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIV
 """What sampling writes, in this order; the population is not always there."""
 PICTURES = "pictures"
 """The folder for pictures; tables and data lie beside it."""
+LOG = "run.log"
+"""The log of a run: the only file that differs where the same run is done again."""
 SOURCES = ("results.jsonl", *RECORD_FILES)
 """Files that cannot be made again from the others."""
 KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dictionaries": list, "sampling": dict}
 """Types of what run.json holds, as far as it does."""
 SEAL = ("files", "checksum")
-"""What run.json holds of a finished run beside its content: sizes and hashes of all other files, its own checksum."""
+"""What run.json holds of a finished run beside its content: sizes and hashes of all files but the log, its checksum."""
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
@@ -75,7 +77,8 @@ class RunFolder:
                 f"{self.path} has schema {str(version)[:20]}, but this version reads {SCHEMA_VERSION}; run again with "
                 "another --out"
             )
-        if any(not isinstance(values.get(name, kind()), kind) for name, kind in KINDS.items()) or _is_altered(values):
+        wrong = [name for name, kind in KINDS.items() if not isinstance(values.get(name, kind()), kind)]
+        if wrong or "status" not in values or _is_altered(values):
             raise UserError(f"{self.path / 'run.json'} is damaged; run again with another --out")
         return dict(values)
 
@@ -107,7 +110,7 @@ class RunFolder:
         about = {name: value for name, value in self.about.items() if name not in SEAL} | changes
         files = sorted(path for path in [*self.path.iterdir(), *(self.path / PICTURES).glob("*")] if path.is_file())
         names = [path.relative_to(self.path).as_posix() for path in files]
-        about["files"] = {name: _facts(self.path / name) for name in names if name not in (LOCK, "run.json")}
+        about["files"] = {name: _facts(self.path / name) for name in names if name not in (LOCK, LOG, "run.json")}
         self.write_json("run.json", about | {"checksum": _checksum(about)})
 
     def damaged(self) -> list[str]:

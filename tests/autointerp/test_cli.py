@@ -51,6 +51,7 @@ MISTAKES = {
     "no such dictionary": (["--dictionary", "absent"], "dictionary absent: no such file or folder"),
     "no such corpus": (["--corpus", "absent.txt"], "no such file or folder; corpora are"),
     "corpus too short": (["--corpus", "{tmp}/short.txt"], "too few to hold out"),
+    "device that is not there": (["--device", "cuda:99"], "cuda:99"),
     "unreadable corpus": (["--corpus", "{tmp}/latin.txt"], "as UTF-8 text"),
     "unknown config key": (["--set", "sampling.fragments=8"], "did you mean sampling.fragment"),
     "context beyond the model's": (["--set", "corpus.context=64"], "sees at most 32 tokens; set corpus.context=32"),
@@ -68,8 +69,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, planted: Path, t
     flags, message = MISTAKES[mistake]
     flags = [flag.format(tmp=tmp_path, planted=planted) for flag in flags]
     done = autointerp(
-        "run", "--dictionary", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--baselines", "none",
-        *SETTINGS, *flags, cwd=tmp_path,
+        "run", "--dictionary", planted / "dictionary", "--baselines", "none", *SETTINGS,
+        *([] if mistake == "corpus too short" else ["--corpus", planted / "corpus.jsonl"]), *flags, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert message in done.stderr

@@ -17,7 +17,7 @@ import pytest
 import autointerp as package
 from autointerp.records import AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
-from autointerp.store import RECORD_FILES, RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
+from autointerp.store import LOG, RECORD_FILES, RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
@@ -33,7 +33,9 @@ OFFLINE = ["simulation", "detection", "fuzzing", "intruder", "logits"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files but the log."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOG]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,10 @@ def test_every_offline_scorer_runs_in_smoke_and_is_shown(smoke: Path, tmp_path: 
 
 def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     assert set(contents(smoke)) == FILES
+    logged = (smoke / LOG).read_text().splitlines()
+    assert logged[0].endswith("begins or continues")
+    assert logged[-1].endswith("is complete")
+    assert any("sae.common.progress: scoring: done in" in line for line in logged)
     about = json.loads((smoke / "run.json").read_text())
     assert about["schema_version"] == SCHEMA_VERSION
     assert about["status"] == "complete"

@@ -22,7 +22,7 @@ SCORES: dict[tuple[str, int], tuple[float | None, Status]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    """A run of two explainers; the second's scores are the first's, negated. Density falls with the feature's number."""
+    """A run of two explainers; the second's scores are the first's, negated; density falls with the number."""
     folder = RunFolder(tmp_path)
     results = [
         FeatureResult(FeatureId(*name), "rules-5", status, Explanation("on e", "p", "m"), (), {"s": score})
