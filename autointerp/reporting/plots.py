@@ -34,7 +34,7 @@ LONGEST_LABEL, LONGEST_TITLE, LABEL_WIDTH = 40, 120, 22
 STYLES = ("-", "--", ":", "-.")
 CHANCE_COLOUR, CONTROL_COLOUR = "#bbbbbb", "#555555"
 CONTROL_MARKERS = ("x", "+", "^")
-DICTIONARY_HEIGHT, PANEL_WIDTH, LABELS_WIDTH = 0.42, 1.75, 1.6
+DICTIONARY_HEIGHT, PANEL_WIDTH, LABELS_WIDTH = 0.54, 1.75, 1.6
 """Inches that a dictionary, a panel and the dictionaries' names take."""
 STYLE: Any = {
     "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "figure.titlesize": 9, "legend.frameon": False,
