@@ -51,7 +51,7 @@ MISTAKES = {
     "no such dictionary": (["--dictionary", "absent"], "dictionary absent: no such file or folder"),
     "no such corpus": (["--corpus", "absent.txt"], "no such file or folder; corpora are"),
     "corpus too short": (["--corpus", "{tmp}/short.txt"], "too few to hold out"),
-    "device that is not there": (["--device", "cuda:99"], "cuda:99"),
+    "device that is not there": (["--device", "cuda:99", "--seed", "99"], "cuda:99"),
     "unreadable corpus": (["--corpus", "{tmp}/latin.txt"], "as UTF-8 text"),
     "unknown config key": (["--set", "sampling.fragments=8"], "did you mean sampling.fragment"),
     "context beyond the model's": (["--set", "corpus.context=64"], "sees at most 32 tokens; set corpus.context=32"),
