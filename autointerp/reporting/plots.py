@@ -142,7 +142,7 @@ def _panels_of_dictionaries(rows: Sequence[Row], n_columns: int, width: float | 
     """Make a figure with a row of panels per hook point, as high as its dictionaries need; panels of `width` inches."""
     heights = [len(values_of(here, "dictionary")) for _, here in _by_hook_point(rows)]
     size = (LABELS_WIDTH + (width or PANEL_WIDTH) * max(n_columns, 2 if width is None else 1),
-            1.0 + sum(0.4 + DICTIONARY_HEIGHT * n for n in heights))  # fmt: skip
+            1.6 + sum(0.4 + DICTIONARY_HEIGHT * n for n in heights))  # fmt: skip
     return _panels(len(heights), n_columns, size, [0.5 + n for n in heights])
 
 
