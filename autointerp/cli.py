@@ -2,12 +2,17 @@
 
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from autointerp.records import Status
+from autointerp.reporting import Order
 from sae.common.click_group import ARGUMENTS, Command, Commands, Resumable
 
 
@@ -36,6 +41,7 @@ def main() -> None:
     \b
     autointerp run                          the demo: trains a toy model and a sparse dictionary, compares baselines
     autointerp run --dictionary PATH        your own dictionary (in any known format)
+    autointerp list                         the runs here with their state and scores
     autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
     autointerp calibrate                    what each score says of features whose truth is known
@@ -87,8 +93,14 @@ class PartOption(click.Option):
     help="Hook point, such as blocks.0.mlp.hook_post; may be given several times. Default: those of the dictionaries.",
 )
 @click.option(
-    "--corpus", metavar="SPEC", help="stdlib, a text file, a folder, x.jsonl[#COLUMN], x.parquet[#COLUMN], hf:NAME."
+    "--corpus",
+    "corpora",
+    multiple=True,
+    metavar="SPEC",
+    help="stdlib, a text file, a folder, x.jsonl|json|parquet[#COLUMN], also .gz, .zst; hf:NAME. Repeat for several.",
 )
+@click.option("--context", type=int, metavar="N", help="Number of tokens that the model sees at once.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps or auto; default: a GPU if there is one.")
 @click.option(
     "--baselines",
     cls=PartOption,
@@ -153,12 +165,17 @@ class PartOption(click.Option):
 @click.option(
     "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
 )
+@click.option("--quiet", is_flag=True, help="Print only the run folder; what is wrong goes to the standard error.")
+@click.option("--verbose", is_flag=True, help="Also print calls that fail and are retried, as the run's log does.")
 def run(
     config: str | None,
     dictionaries: tuple[str, ...],
     hooks: tuple[str, ...],
+    corpora: tuple[str, ...],
     settings: tuple[str, ...],
     dry_run: bool,
+    quiet: bool,
+    verbose: bool,
     **flags: Any,
 ) -> None:
     """Sample, explain, simulate, score and compare; the same command resumes.
@@ -171,24 +188,55 @@ def run(
     from autointerp.llm import estimate
     from autointerp.reporting import terminal
     from autointerp.store import RunFolder
+    from sae.common.errors import UserError, visible
+    from sae.common.progress import Progress, Quiet
     from sae.common.settings import parse_settings
 
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose contradict each other; leave one out")
+    report = Quiet if quiet else Progress
     name = config if config is not None else _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = _changes(flags) | parse_settings(settings, "sampling.features=50")
     if hooks:
         changes["subject.hook_points"] = list(hooks)
+    if corpora:
+        changes["corpus.source"] = " + ".join(corpora)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
     experiment = load(name, changes)
     if dry_run:
-        estimated = api.estimate(experiment)
+        estimated = api.estimate(experiment, report=report)
         words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
         command = shlex.join(["autointerp", "run", *words])
         saved = {saving.flags: saving.share for saving in estimated.savings}
         rows = estimate.rows(estimated.stages)
         terminal.print_estimate(rows, estimated.prices, estimated.features, saved, command)
+        return
+    with _messages() if verbose else nullcontext():
+        done = api.run(experiment, report=report)
+    if quiet:
+        click.echo(visible(str(done.path)))
     else:
-        terminal.print_outcome(RunFolder(api.run(experiment).path))
+        terminal.print_outcome(RunFolder(done.path))
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Print on the standard error what is logged inside the block, but for the progress, which is shown anyway."""
+    import logging
+
+    handler, loggers = logging.StreamHandler(), [logging.getLogger(name) for name in ("autointerp", "sae")]
+    handler.addFilter(lambda record: record.name != "sae.common.progress")
+    before = [logger.level for logger in loggers]
+    logging.getLogger().addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:
@@ -200,7 +248,8 @@ def _default_config(own_dictionary: bool, simulator: str | None, judge: str | No
 
 FLAGS = {
     "model": "subject.model",
-    "corpus": "corpus.source",
+    "context": "corpus.context",
+    "device": "runtime.device",
     "simulator": "simulator",
     "judge": "judge",
     "features": "sampling.features",
@@ -293,39 +342,90 @@ def check(config: str, **flags: Any) -> None:
 @main.command()
 @click.argument("folder", metavar="RUN")
 @click.argument("feature", required=False)
+@click.option(
+    "--dictionary", "dictionaries", multiple=True, metavar="NAME", help="List its features; may be given several times."
+)
+@click.option("--sort", type=click.Choice(get_args(Order)), help="Default: best first, dictionary by dictionary.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="List at most N features.")
+@click.option("--below", type=float, metavar="X", help="List features whose main score is less than X.")
+@click.option("--status", "statuses", multiple=True, type=click.Choice(get_args(Status)), help="List features with it.")
+@click.option("--explainer", metavar="NAME", help="Show this explainer's explanations; default: the main one's.")
+@click.option("--all", "everything", is_flag=True, help="Also show the other explanations of FEATURE.")
 @click.option("--colour/--no-colour", default=None, help="Shade activations in colour; default: on a terminal.")
-def show(folder: str, feature: str | None, colour: bool | None) -> None:
+def show(
+    folder: str, feature: str | None, explainer: str | None, everything: bool, colour: bool | None, **listed: Any
+) -> None:
     """Print the features of a run, or one of them.
 
     RUN is a run folder. Without FEATURE, all sampled features are listed with their scores and explanations. FEATURE
-    is a name from that list, such as topk_4x/1234: its explanations and scores, the fragments it was explained from,
-    and the fragments it was scored on, with true and predicted activations.
+    is a name from that list, such as topk_4x/1234: its explanation and scores, the fragments it was explained from,
+    and the fragments it was scored on, with true and predicted activations; paged on a terminal.
 
     Without colour, an activation is a digit from 1 to 9 behind the token in brackets: [token]9.
+
+    \b
+    autointerp show RUN --sort worst --limit 20
+    autointerp show RUN --dictionary topk_4x --below 0.1
     """
     from autointerp.api import open_run
-    from autointerp.reporting import terminal
+    from autointerp.reporting import lists, terminal
     from autointerp.store import RunFolder
+    from sae.common.errors import UserError
     from sae.common.tables import print_tables
 
+    if feature is not None and any(listed.values()):
+        flag = {"dictionaries": "dictionary", "statuses": "status"}
+        name = next(name for name, value in listed.items() if value)
+        raise UserError(f"--{flag.get(name, name)} is for the list of features; leave it out, or FEATURE")
     opened = RunFolder(open_run(folder).path)
     if feature is None:
-        features = terminal.feature_list(opened)
+        features = lists.feature_list(opened, lists.Selection(explainer=explainer, **listed))
         print_tables([features])
         first = next((row[0] for row in features.rows if row[0].isprintable()), None)
         dashes = ["--"] if first and first.startswith("-") else []
         onward = ["show", folder, *dashes, first] if first else ["leaderboard", folder]
         click.echo(f"\nnext: {shlex.join(['autointerp', *onward])}")
         return
-    click.echo(terminal.feature_page(opened, feature, sys.stdout.isatty() if colour is None else colour), color=True)
+    in_colour = sys.stdout.isatty() if colour is None else colour
+    _echo_paged(terminal.feature_page(opened, feature, in_colour, explainer, everything))
+
+
+def _echo_paged(text: str) -> None:
+    """Print a text; with a pager, if there is one, where it is longer than the terminal."""
+    if sys.stdout.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
+        click.echo_via_pager(text, color=True)
+    else:
+        click.echo(text, color=True)
+
+
+@main.command("list")
+@click.argument("folder", default=".", metavar="[FOLDER]")
+def list_runs(folder: str) -> None:
+    """List the runs here with their state and mean scores.
+
+    FOLDER is looked through, and two levels of folders below it; default: the working directory.
+    """
+    from autointerp.reporting import lists
+    from sae.common.resources import path_of
+    from sae.common.tables import print_tables
+
+    runs = lists.run_list(path_of(folder))
+    if not runs.rows:
+        click.echo("no runs here\nnext: autointerp run")
+        return
+    print_tables([runs])
+    click.echo(f"\nnext: {shlex.join(['autointerp', 'show', runs.rows[-1][0]])}")
 
 
 @main.command()
 @click.argument("folders", metavar="RUN ...", nargs=-1, required=True)
 @click.option("--csv", type=OUTPUT, metavar="FILE", help="Also write all rows to FILE.")
 @click.option("--markdown", type=OUTPUT, metavar="FILE", help="Also write the tables to FILE.")
+@click.option("--latex", type=OUTPUT, metavar="FILE", help="Also write the tables to FILE, for LaTeX with booktabs.")
 @click.option("--rebuild", is_flag=True, help="First make each run's tables and pictures again from its results.")
-def leaderboard(folders: tuple[str, ...], csv: Path | None, markdown: Path | None, rebuild: bool) -> None:
+def leaderboard(
+    folders: tuple[str, ...], csv: Path | None, markdown: Path | None, latex: Path | None, rebuild: bool
+) -> None:
     """Print the scores of one finished run, or of several in one table.
 
     Each RUN is a run folder. Several runs may be of different models and corpora: a dictionary is then named
@@ -334,9 +434,9 @@ def leaderboard(folders: tuple[str, ...], csv: Path | None, markdown: Path | Non
     from autointerp.reporting import leaderboard, tables
     from autointerp.runs import opening
     from sae.common.files import refuse_unwritable, write_atomic
-    from sae.common.tables import print_tables, to_markdown
+    from sae.common.tables import print_tables, to_latex, to_markdown
 
-    for file in filter(None, (csv, markdown)):
+    for file in filter(None, (csv, markdown, latex)):
         refuse_unwritable(file)
 
     opened = [opening.open_folder(folder) for folder in folders]
@@ -348,9 +448,10 @@ def leaderboard(folders: tuple[str, ...], csv: Path | None, markdown: Path | Non
     if csv:
         write_atomic(csv, leaderboard.to_csv(rows))
         click.echo(f"\nall rows are in {csv}")
-    if markdown:
-        write_atomic(markdown, to_markdown(merged))
-        click.echo(f"\nthe tables are in {markdown}")
+    for path, rendered in ((markdown, to_markdown), (latex, to_latex)):
+        if path:
+            write_atomic(path, rendered(merged))
+            click.echo(f"\nthe tables are in {path}")
 
 
 @main.command(cls=AsksModels)

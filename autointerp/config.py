@@ -30,8 +30,9 @@ class Corpus(Section):
     """Chooses the text, and how much of it is held out."""
 
     source: Annotated[Text | None, C] = None
-    """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`; null: what
-    the dictionaries of `sae train` were trained on, else `stdlib`."""
+    """`stdlib`, a text file, a folder, `x.jsonl`, `x.json`, `x.parquet` (`#COLUMN`, by default `text`), also `.gz` and
+    `.zst`, or `hf:NAME`; several with ` + ` between them are read one after the other; null: what the dictionaries of
+    `sae train` were trained on, else `stdlib`."""
     held_out: Annotated[float, I, Field(gt=0, lt=1)] = 0.15
     """Share of the text, by document, that records are drawn from; dictionaries and baselines learn from the rest.
     Where dictionaries of `sae train` learned from this corpus, what their trainings held out is taken instead."""

@@ -29,12 +29,16 @@ SCHEMA_VERSION, READABLE = 5, (4, 5)
 """Version 4 keeps no sizes and hashes of a finished run's files, so that they cannot be checked."""
 RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIVATIONS, "features.parquet")
 """What sampling writes, in this order; the population is not always there."""
+PICTURES = "pictures"
+"""The folder for pictures; tables and data lie beside it."""
+LOG = "run.log"
+"""The log of a run: the only file that differs where the same run is done again."""
 SOURCES = ("results.jsonl", *RECORD_FILES)
 """Files that cannot be made again from the others."""
 KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dictionaries": list, "sampling": dict}
 """Types of what run.json holds, as far as it does."""
 SEAL = ("files", "checksum")
-"""What run.json holds of a finished run beside its content: sizes and hashes of all other files, its own checksum."""
+"""What run.json holds of a finished run beside its content: sizes and hashes of all files but the log, its checksum."""
 RECORDS_SCHEMA = pyarrow.schema(
     [
         ("dictionary", pyarrow.string()),
@@ -104,8 +108,9 @@ class RunFolder:
     def seal(self, **changes: Any) -> None:
         """Write run.json of a finished run: with these changes, and the sizes and hashes of all files."""
         about = {name: value for name, value in self.about.items() if name not in SEAL} | changes
-        files = sorted(path for path in self.path.iterdir() if path.is_file())
-        about["files"] = {path.name: _facts(path) for path in files if path.name not in (LOCK, "run.json")}
+        files = sorted(path for path in [*self.path.iterdir(), *(self.path / PICTURES).glob("*")] if path.is_file())
+        names = [path.relative_to(self.path).as_posix() for path in files]
+        about["files"] = {name: _facts(self.path / name) for name in names if name not in (LOCK, LOG, "run.json")}
         self.write_json("run.json", about | {"checksum": _checksum(about)})
 
     def damaged(self) -> list[str]:
@@ -202,7 +207,7 @@ class RunFolder:
 
     def _leftovers(self) -> list[Path]:
         """List temporary folders of killed writes: the caller holds the run's lock, so that no write is under way."""
-        return list(self.path.glob(f"{TEMPORARY}*"))
+        return [*self.path.glob(f"{TEMPORARY}*"), *self.path.glob(f"{PICTURES}/{TEMPORARY}*")]
 
     def results(self) -> Iterator[FeatureResult]:
         """Read all finished results; an unfinished last line is passed over.

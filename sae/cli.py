@@ -66,7 +66,7 @@ class Train(Resumable):
                 formatter.write_text(", ".join(names))
 
 
-CORPUS = "stdlib, a text file, a folder, FILE.jsonl[#COLUMN], FILE.parquet[#COLUMN] or hf:NAME"
+CORPUS = "stdlib, a text file, a folder, FILE.jsonl|json|parquet[#COLUMN], also .gz, .zst, or hf:NAME; several: 'A + B'"
 
 
 @main.command(cls=Train)

@@ -29,6 +29,16 @@ def find(spec: ModelSpec) -> SecretStr:
     return SecretStr(value or NO_KEY)
 
 
+def known() -> list[SecretStr]:
+    """Read the keys of all providers, as far as there are any: what no log may hold. The longest come first, as one may
+    begin with another.
+    """
+    variables = {provider.key_variable for provider in PROVIDERS.all().values()}
+    kept = _dotenv()
+    values = ((os.environ.get(name) or kept.get(name) or "").strip() for name in sorted(filter(None, variables)))
+    return [SecretStr(value) for value in sorted(filter(None, values), key=len, reverse=True)]
+
+
 def redact(text: str, secret: SecretStr) -> str:
     """Return a text without the key: some servers echo it in their errors."""
     key = secret.get_secret_value()

@@ -13,7 +13,7 @@ from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
 from autointerp.store import RunFolder
 from sae.common.errors import visible
-from sae.common.tables import to_markdown
+from sae.common.tables import to_latex, to_markdown
 
 COLUMNS = (
     "dictionary", "kind", "hook_point", "explainer", "simulator", "judge", "scorer", "n_ok", "n_undefined", "n_failed",
@@ -32,15 +32,17 @@ Chances = Mapping[str, float | None]
 
 
 def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances) -> None:
-    """Write leaderboard.json, .csv, .md and the plots of a run."""
+    """Write leaderboard.json, .csv, .md, .tex and the pictures of a run."""
     from autointerp.reporting import plots
 
     rows = make_rows(folder.about, folder.densities(), results, chances)
     folder.write_json("leaderboard.json", rows)
     folder.write_text("leaderboard.csv", to_csv(rows))
     comparisons = make_comparisons(folder.about, results, next(iter(chances)))
-    folder.write_text("leaderboard.md", to_markdown(all_tables(rows, comparisons)))
-    plots.write(folder.path, rows)
+    tables = all_tables(rows, comparisons)
+    folder.write_text("leaderboard.md", to_markdown(tables))
+    folder.write_text("leaderboard.tex", to_latex(tables))
+    plots.write(folder.path, rows, results)
 
 
 def merge(paths: Sequence[Path]) -> list[Row]:

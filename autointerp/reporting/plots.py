@@ -1,21 +1,25 @@
-"""Draws a run's figures from its leaderboard rows: scores by dictionary, by layer, and by the explanation's length.
+"""Draws a run's pictures: scores by dictionary, by layer and by the explanation's length, and all features' scores.
 
-In the manner of Cunningham et al. 2023, Figure 2: a mean per dictionary with its 95% interval.
+In the manner of Cunningham et al. 2023, Figure 2: a mean per dictionary with its 95% interval. The same run gives the
+same bytes: no file holds a time or a random name.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from autointerp.records import FeatureResult
 from autointerp.reporting.tables import CONTROLS, SIMULATION, Row, main_rows, method_of, values_of, words
-from sae.baselines.registry import colour_of as registered_colour
-from sae.baselines.registry import kinds
+from autointerp.store import PICTURES
+from sae.baselines.registry import colour_of, in_words
 from sae.common.errors import shortened, visible
 from sae.common.files import write_atomic_with
 
@@ -24,63 +28,153 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_SCORES = 4
-"""Columns of scores.png."""
-LONGEST_LABEL, LONGEST_TITLE = 40, 120
-"""Characters of a name, and of the method, that a picture shows."""
+"""Columns of the picture of scores by dictionary."""
+LONGEST_LABEL, LONGEST_TITLE, LABEL_WIDTH = 40, 120, 22
+"""Characters of a name and of the method that a picture shows, and of a line of a name."""
 STYLES = ("-", "--", ":", "-.")
-CHANCE_COLOUR, CONTROL_COLOUR = "#cccccc", "#999999"
+CHANCE_COLOUR, CONTROL_COLOUR = "#bbbbbb", "#555555"
+CONTROL_MARKERS = ("x", "+", "^")
+DICTIONARY_HEIGHT, PANEL_WIDTH, LABELS_WIDTH = 0.54, 1.75, 1.6
+"""Inches that a dictionary, a panel and the dictionaries' names take."""
+STYLE: Any = {
+    "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "figure.titlesize": 9, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42, "svg.hashsalt": "autointerp",
+}  # fmt: skip
+"""Text as large as in a printed article, fonts that publishers take (no Type 3), and no random ids."""
+FORMATS: Mapping[str, Mapping[str, Any]] = {
+    "png": {"dpi": 200}, "svg": {"metadata": {"Date": None}}, "pdf": {"metadata": {"CreationDate": None}},
+}  # fmt: skip
 Line = Sequence[tuple[float, Row]]
 """Positions on the x axis, each with the row that is drawn there."""
 
 
-def write(folder: Path, rows: Sequence[Row]) -> None:
-    """Write scores.png; layers.png for a run at several layers; length.png for explanations of several lengths."""
+def write(folder: Path, rows: Sequence[Row], results: Sequence[FeatureResult]) -> None:
+    """Write each picture as PNG, SVG and PDF into the run's folder `pictures`.
+
+    `scores` and `features` are of every run, `layers` of a run at several layers, `length` of one with explanations of
+    several lengths.
+    """
     import matplotlib
 
-    matplotlib.use("Agg")
     rows = [row for row in rows if row["scorer"] in SIMULATION] or rows
-    figures = {
-        "scores.png": scores_by_dictionary(rows),
-        "layers.png": scores_by_layer(rows),
-        "length.png": scores_by_length(rows),
-    }
-    for name, figure in figures.items():
-        if figure:
-            write_atomic_with(folder / name, partial(figure.savefig, dpi=130, bbox_inches="tight", format="png"))
+    with matplotlib.rc_context(STYLE):
+        figures = {
+            "scores": scores_by_dictionary(rows),
+            "features": scores_by_feature(rows, results),
+            "layers": scores_by_layer(rows),
+            "length": scores_by_length(rows),
+        }
+        for name, figure in figures.items():
+            if figure:
+                _save(figure, folder / PICTURES / name)
 
 
-def colour_of(kind: str) -> str:
-    """Return the colour of a kind of dictionary; one that is not installed here gets one of matplotlib's cycle."""
-    return registered_colour(kind) if kind in kinds() else f"C{zlib.crc32(kind.encode()) % 10}"
+def _save(figure: Figure, path: Path) -> None:
+    """Write a picture in every format; what lies where is computed once."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
+    for kind, how in FORMATS.items():
+        write_atomic_with(path.with_suffix(f".{kind}"), partial(figure.savefig, format=kind, **how))
 
 
 def scores_by_dictionary(rows: Sequence[Row]) -> Figure:
     """Draw the main explainer's scores with their controls: a row of panels per hook point, a column per score."""
     main = main_rows(rows)
-    hook_points, scorers = values_of(main, "hook_point"), values_of(main, "scorer")[:MOST_SCORES]
-    figure, panels = _panels(len(hook_points), len(scorers), 10.5, 4.0)
-    for line, hook_point in zip(panels, hook_points, strict=True):
+    scorers = values_of(main, "scorer")[:MOST_SCORES]
+    figure, panels = _panels_of_dictionaries(main, len(scorers))
+    for line, (hook_point, here) in zip(panels, _by_hook_point(main), strict=True):
+        names = values_of(here, "dictionary")
         for panel, scorer in zip(line, scorers, strict=True):
-            shown = [row for row in main if (row["hook_point"], row["scorer"]) == (hook_point, scorer)]
-            _draw_dictionaries(panel, shown)
-            panel.set_title(plain(words(scorer)), fontsize=10)
-        unit = "correlation" if scorers[0] in SIMULATION else "score"
-        line[0].set_ylabel(f"{plain(hook_point)}\n{unit}" if len(hook_points) > 1 else unit)
-    method = plain(method_of(main), LONGEST_TITLE)
-    title = f"Mean over features with 95% interval; x mismatched, + permuted, | exchanged; {method}"
-    figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
+            shown = [row for row in here if row["scorer"] == scorer]
+            _draw_dictionaries(panel, {names.index(row["dictionary"]): row for row in shown})
+            panel.set_title(plain(words(scorer)))
+        _name_dictionaries(line[0], here, hook_point if len(panels) > 1 else "")
+    _finish_figure(figure, main, scorers[0], "Mean over features with 95% interval")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    legend = dict(zip(labels, handles, strict=True))
+    figure.legend(list(legend.values()), list(legend), loc="outside lower center", ncols=len(CONTROLS) + 1)
     return figure
 
 
-def _draw_dictionaries(panel: Axes, rows: Sequence[Row]) -> None:
-    for position, row in enumerate(rows):
-        _draw_point(panel, position, row)
-        for marker, column in zip("x+|", CONTROLS.values(), strict=True):
+def _draw_dictionaries(panel: Axes, rows: Mapping[int, Row]) -> None:
+    """Draw each row at its position from above: controls, then the mean with its interval."""
+    for position, row in rows.items():
+        for marker, (kind, column) in zip(CONTROL_MARKERS, CONTROLS.items(), strict=True):
             if row[column] is not None:
-                panel.plot(position, row[column], marker=marker, color=CONTROL_COLOUR, linestyle="none")
-    _draw_chance(panel, rows)
-    panel.set_xticks(range(len(rows)), list(map(_short_name, rows)), rotation=40, ha="right")
+                panel.plot(row[column], position, marker, label=kind, color=CONTROL_COLOUR, mfc="none", markersize=4.5)
+        if row["mean"] is not None:
+            reach = _reach(row)
+            panel.errorbar(row["mean"], position, xerr=reach, fmt="o", markersize=5, capsize=2.5, color=_colour(row))
+    _draw_chance(panel.axvline, list(rows.values()))
+
+
+def scores_by_feature(rows: Sequence[Row], results: Sequence[FeatureResult]) -> Figure:
+    """Draw the main score of every feature as a point, and their distribution as a violin: a panel per hook point."""
+    main = [row for row in main_rows(rows) if row["scorer"] == rows[0]["scorer"]]
+    scores: dict[tuple[str, str], list[float]] = {}
+    for result in results:
+        if (value := result.scores.get(rows[0]["scorer"])) is not None:
+            scores.setdefault((result.feature.dictionary, result.explainer), []).append(value)
+    figure, panels = _panels_of_dictionaries(main, 1, 5.0)
+    for (panel,), (hook_point, here) in zip(panels, _by_hook_point(main), strict=True):
+        for position, row in enumerate(here):
+            _draw_features(panel, position, row, scores.get((row["dictionary"], row["explainer"]), []))
+        _draw_chance(panel.axvline, here)
+        _name_dictionaries(panel, here, hook_point if len(panels) > 1 else "")
+    title = f"The features' scores ({plain(words(rows[0]['scorer']))}), their distribution and mean"
+    _finish_figure(figure, main, rows[0]["scorer"], title)
+    return figure
+
+
+def _draw_features(panel: Axes, position: int, row: Row, scores: Sequence[float]) -> None:
+    """Draw a dictionary's features. Points are spread by the golden ratio, so that few lie on each other."""
+    if len(scores) > 1:
+        violin = panel.violinplot([scores], [position], orientation="horizontal", widths=0.8, showextrema=False)
+        for body in violin["bodies"]:  # type: ignore[attr-defined]
+            body.set(facecolor=_colour(row), alpha=0.25, linewidth=0)
+    spread = (np.arange(len(scores)) * 0.618034 % 1 - 0.5) * 0.5
+    panel.plot(scores, position + spread, "o", color=_colour(row), markersize=2, alpha=0.6, markeredgewidth=0)
+    if row["mean"] is not None:
+        panel.plot([row["mean"]] * 2, [position - 0.35, position + 0.35], color="black", linewidth=1.2)
+
+
+def _panels_of_dictionaries(rows: Sequence[Row], n_columns: int, width: float | None = None) -> tuple[Figure, Any]:
+    """Make a figure with a row of panels per hook point, as high as its dictionaries need; panels of `width` inches."""
+    heights = [len(values_of(here, "dictionary")) for _, here in _by_hook_point(rows)]
+    size = (LABELS_WIDTH + (width or PANEL_WIDTH) * max(n_columns, 2 if width is None else 1),
+            1.6 + sum(0.4 + DICTIONARY_HEIGHT * n for n in heights))  # fmt: skip
+    return _panels(len(heights), n_columns, size, [0.5 + n for n in heights])
+
+
+def _by_hook_point(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    for hook_point in values_of(rows, "hook_point"):
+        yield hook_point, [row for row in rows if row["hook_point"] == hook_point]
+
+
+def _name_dictionaries(panel: Axes, rows: Sequence[Row], hook_point: str) -> None:
+    """Write the dictionaries' names with their numbers of scored features, first on top."""
+    by_name = {name: [row for row in rows if row["dictionary"] == name] for name in values_of(rows, "dictionary")}
+    panel.set_yticks(range(len(by_name)), [_label(shown) for shown in by_name.values()])
+    panel.set_ylim(len(by_name) - 0.5, -0.5)
+    panel.set_ylabel(plain(hook_point))
+
+
+def _label(rows: Sequence[Row]) -> str:
+    """Return a dictionary's name in words and n, which is a range where scores do not exist for the same features."""
+    row = rows[0]
+    name = in_words(visible(str(row["dictionary"]).removesuffix(f"@{row['hook_point']}")), row["kind"])
+    numbers = [row["n_ok"] + row["n_failed"] for row in rows]
+    n = f"{min(numbers)} to {max(numbers)}" if len(set(numbers)) > 1 else str(numbers[0])
+    return "\n".join([*textwrap.wrap(plain(name), LABEL_WIDTH), f"n = {n}"])
+
+
+def _finish_figure(figure: Figure, rows: Sequence[Row], scorer: str, title: str) -> None:
+    for panel in figure.axes:
+        if panel.get_subplotspec().is_last_row():  # type: ignore[union-attr]
+            panel.set_xlabel("correlation" if scorer in SIMULATION else "score")
+    method = plain(method_of(rows), LONGEST_TITLE)
+    longest = int(figure.get_figwidth() * 14)
+    figure.suptitle("\n".join(textwrap.wrap(f"{title}; {method}" if method else title, longest)))
 
 
 def scores_by_layer(rows: Sequence[Row]) -> Figure | None:
@@ -96,13 +190,13 @@ def scores_by_layer(rows: Sequence[Row]) -> Figure | None:
     several = {name: layer_rows for name, layer_rows in by_hook.items() if len({layer for layer, _ in layer_rows}) > 1}
     if not several:
         return None
-    figure, panels = _panels(len(several), 1, 6.4, 4.0)
+    figure, panels = _panels(len(several), 1, (6.4, 0.6 + 3.2 * len(several)))
     for (panel,), (name, layer_rows) in zip(panels, several.items(), strict=True):
         for (kind, rank), line in _lines_by_kind(layer_rows).items():
-            _draw_line(panel, line, f"{kind} ({rank + 1})" if rank else kind, STYLES[rank % len(STYLES)])
+            label = plain(in_words(kind, kind))
+            _draw_line(panel, line, f"{label} ({rank + 1})" if rank else label, STYLES[rank % len(STYLES)])
         panel.set_xticks(sorted({layer for layer, _ in layer_rows}))
         _finish(panel, f"layer of blocks.N.{name}", main)
-    figure.tight_layout()
     return figure
 
 
@@ -126,16 +220,17 @@ def scores_by_length(rows: Sequence[Row]) -> Figure | None:
         return None
     main = [row for row in rows if row["scorer"] == rows[0]["scorer"] and row["explainer"] in lengths]
     hook_points = values_of(main, "hook_point")
-    figure, panels = _panels(len(hook_points), 1, 6.4, 4.0)
-    for (panel,), hook_point in zip(panels, hook_points, strict=True):
-        shown = [row for row in main if row["hook_point"] == hook_point]
+    figure, panels = _panels(len(hook_points), 1, (6.4, 0.6 + 3.2 * len(hook_points)))
+    for (panel,), (_, shown) in zip(panels, _by_hook_point(main), strict=True):
+        ranks: Counter[str] = Counter()
         for name in values_of(shown, "dictionary"):
             line = [(lengths.index(row["explainer"]), row) for row in shown if row["dictionary"] == name]
-            # A baseline's top-k version has the baseline's colour.
-            _draw_line(panel, sorted(line, key=lambda item: item[0]), plain(name), "--" if "-top" in name else "-")
+            kind = line[0][1]["kind"]  # dictionaries of one kind, as a baseline's top-k version, share its colour
+            label = plain(in_words(visible(name), kind))
+            _draw_line(panel, sorted(line, key=lambda item: item[0]), label, STYLES[ranks[kind] % len(STYLES)])
+            ranks[kind] += 1
         panel.set_xticks(range(len(lengths)), [name.removeprefix("rules-") for name in lengths])
         _finish(panel, "rules in the explanation", main)
-    figure.tight_layout()
     return figure
 
 
@@ -145,46 +240,46 @@ def _lengths(rows: Sequence[Row]) -> list[str]:
     return sorted(names, key=lambda name: float(name.split("-")[1].replace("unlimited", "inf")))
 
 
-def _panels(n_rows: int, n_columns: int, width: float, height: float) -> tuple[Figure, Any]:
-    """Make a figure with a grid of panels, [n_rows, n_columns]; sizes in inches, the height per row."""
+def _panels(
+    n_rows: int, n_columns: int, size: tuple[float, float], heights: Sequence[float] | None = None
+) -> tuple[Figure, Any]:
+    """Make a figure of `size` inches with a grid of panels, [n_rows, n_columns], and their relative heights."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 0.6 + height * n_rows))
-    return figure, figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
+    figure = Figure(figsize=size, layout="constrained")
+    shared: dict[str, Any] = {"sharex": heights is not None, "sharey": "row" if heights else True}
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, height_ratios=heights, **shared)
 
 
 def _finish(panel: Axes, x_label: str, rows: Sequence[Row]) -> None:
-    _draw_chance(panel, rows)
-    panel.set_xlabel(x_label)
-    panel.set_ylabel(rows[0]["scorer"])
-    panel.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
+    _draw_chance(panel.axhline, rows)
+    panel.set_xlabel(plain(x_label, LONGEST_TITLE))
+    panel.set_ylabel(words(rows[0]["scorer"]) + (", correlation" if rows[0]["scorer"] in SIMULATION else ""))
+    panel.legend(bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
-def _draw_chance(panel: Axes, rows: Sequence[Row]) -> None:
+def _draw_chance(line: Any, rows: Sequence[Row]) -> None:
+    """Draw the chance level by the panel's function for a line across it."""
     levels = [row["chance"] for row in rows if row["chance"] is not None]
-    panel.axhline(levels[0] if levels else 0.0, color=CHANCE_COLOUR, linewidth=0.8, zorder=0)
+    line(levels[0] if levels else 0.0, color=CHANCE_COLOUR, linewidth=0.8, zorder=0)
 
 
 def _draw_line(panel: Axes, line: Line, label: str, style: str) -> None:
     """Draw the rows of a line that have a mean, with their intervals."""
     drawn = [(position, row) for position, row in line if row["mean"] is not None]
     for position, row in drawn:
-        _draw_point(panel, position, row, size=4)
-    colour = colour_of(line[0][1]["kind"])
+        panel.errorbar(position, row["mean"], yerr=_reach(row), fmt="o", markersize=4, capsize=2.5, color=_colour(row))
+    colour = _colour(line[0][1])
     panel.plot([x for x, _ in drawn], [row["mean"] for _, row in drawn], style, color=colour, label=label)
 
 
-def _draw_point(panel: Axes, position: float, row: Row, size: int = 6) -> None:
-    if row["mean"] is None:
-        return
-    reach = None if row["ci_low"] is None else [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
-    colour = colour_of(row["kind"])
-    panel.errorbar(position, row["mean"], yerr=reach, fmt="o", markersize=size, capsize=3, color=colour)
+def _reach(row: Row) -> list[list[float]] | None:
+    """Return how far the interval reaches below and above the mean."""
+    return None if row["ci_low"] is None else [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
 
 
-def _short_name(row: Row) -> str:
-    """Return a dictionary's name without the hook point that the panel names."""
-    return plain(str(row["dictionary"]).removesuffix(f"@{row['hook_point']}"))
+def _colour(row: Row) -> str:
+    return colour_of(row["kind"])
 
 
 def plain(text: str, longest: int = LONGEST_LABEL) -> str:

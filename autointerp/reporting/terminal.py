@@ -1,4 +1,4 @@
-"""Prints a run in a terminal: its outcome, a dry run's estimate, its features, and one feature's page.
+"""Prints a run in a terminal: its outcome, a dry run's estimate, and one feature's page.
 
 Text from a corpus may hold control characters: they are printed escaped, never sent to the terminal as they are.
 """
@@ -16,7 +16,7 @@ from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
 from autointerp.reporting.tables import scores_tables
 from autointerp.scorers import SCORERS
 from autointerp.store import RunFolder
-from sae.common.errors import UserError, near, visible
+from sae.common.errors import UserError, near, shortened, visible
 from sae.common.tables import Table, number, print_tables
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 SHADES = (22, 28, 34, 40, 46)
 """256-colour greens from faint to strong."""
-LIST_CHARACTERS = 100
-"""Characters of an explanation that the list of features shows."""
 
 
 def print_outcome(folder: RunFolder) -> None:
@@ -124,50 +122,35 @@ def _cell(name: str, value: Any) -> str:
     return number(value, 4) if name.endswith("usd") else str(value)
 
 
-def feature_list(folder: RunFolder) -> Table:
-    """List the features with the main explainer's main score, best first within each dictionary.
+def feature_page(
+    folder: RunFolder, name: str, colour: bool, explainer: str | None = None, all_explanations: bool = False
+) -> str:
+    """Describe one feature: an explanation with its scores, and the feature's fragments, shaded by activation.
 
-    Raises UserError if the run has no results yet.
-    """
-    results = list(folder.results())
-    if not results:
-        raise UserError(f"{folder.path} has no results yet; finish it with the command that began it")
-    main = [result for result in results if result.explainer == results[0].explainer]
-    names = list(dict.fromkeys(result.feature.dictionary for result in main))
-    main.sort(key=lambda result: (names.index(result.feature.dictionary), -_rank(_main_score(result))))
-    score = next((name for result in main for name in result.scores), "score")
-    rows = [
-        (
-            str(result.feature),
-            number(_main_score(result)),
-            result.status,
-            result.explanation.text[:LIST_CHARACTERS] if result.explanation else "-",
-        )
-        for result in main
-    ]
-    return Table(("feature", "score", "status", "explanation"), rows, f"Explainer {main[0].explainer}; score: {score}.")
+    Args:
+        explainer: whose explanation, predictions and judgements; None: the main one's.
+        all_explanations: whether those of the other explainers follow at the end.
 
-
-def feature_page(folder: RunFolder, name: str, colour: bool) -> str:
-    """Describe one feature: its explanations with their scores, and its fragments, shaded by activation.
-
-    Raises UserError with the near names if the run has no such feature.
+    Raises UserError with the near names if the run has no such feature, or the feature no such explainer.
     """
     features = {str(feature.id): feature for feature in folder.read_features()}
     if name not in features:
         raise UserError(f"{folder.path} has no feature {name!r}{near(name, sorted(features))}")
     feature = features[name]
     results = [result for result in folder.results() if result.feature == feature.id]
-    return "\n".join(_lines(feature, results, colour))
+    names = [result.explainer for result in results]
+    if explainer and explainer not in names:
+        raise UserError(f"{name} has no explanation of {shortened(explainer)!r}{near(explainer, names)}")
+    results.sort(key=lambda result: result.explainer != explainer)  # the others keep their order
+    return "\n".join([*_lines(feature, results[:1], colour), *_others(results[1:], all_explanations)])
 
 
-def _main_score(result: FeatureResult) -> float | None:
-    return next(iter(result.scores.values()), None)
-
-
-def _rank(score: float | None) -> float:
-    """Return a number to sort by; a score that does not exist is below all others."""
-    return -2.0 if score is None else score
+def _others(results: Sequence[FeatureResult], in_full: bool) -> list[str]:
+    """Describe the other explanations, or only name their explainers."""
+    if in_full:
+        return ["", *(line for result in results for line in _explained(result))]
+    names = ", ".join(visible(result.explainer) for result in results)
+    return ["", f"also explained by {names}: --explainer NAME, or --all"] if results else []
 
 
 def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: bool) -> list[str]:
@@ -182,7 +165,7 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
     if feature.promoted:
         lines += ["", "promotes " + " ".join(repr(token) for token in feature.promoted)]
         lines += _judged_tokens(results[0], [*feature.promoted, *feature.unpromoted]) if results else []
-    lines += ["", "scored on (true activations; below them, what was predicted or judged from the first explanation)"]
+    lines += ["", "scored on (true activations; below them, what was predicted or judged from the explanation)"]
     predictions = {item.record: item.predicted for item in results[0].simulations} if results else {}
     for index, record in enumerate(feature.score):
         lines.append(f"  {record.source:10} {shaded(record, feature.max_activation, colour)}")

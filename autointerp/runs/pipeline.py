@@ -13,6 +13,7 @@ from autointerp.config import Config
 from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
+from autointerp.runs.log import logged
 from autointerp.runs.opening import repair
 from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
@@ -41,7 +42,7 @@ def run(config: Config, report: Report) -> RunFolder:
     if known and known["status"] == "complete":
         repair(folder)
         return folder
-    with alone(folder.path):
+    with alone(folder.path), logged(folder.path, plan.identity, bool(plan.method.models)):
         known = folder.find(plan.identity)
         if not known or known["status"] != "complete":
             plan = plan.reading_text((known or {}).get(READ_AS_TEXT, ()))

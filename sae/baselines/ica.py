@@ -43,4 +43,4 @@ def ica(x_BD: Tensor, seed: int) -> Dictionary:
     return replace(fitted, metadata={"iterations": int(model.n_iter_), "converged": converged})
 
 
-BASELINES.register("ica", Baseline("ica", "#8d6a9f", ica, reports_convergence=True))
+BASELINES.register("ica", Baseline("ica", "#E69F00", ica, reports_convergence=True, label="ICA"))

@@ -23,4 +23,4 @@ def neurons(x_BD: Tensor, seed: int = 0) -> Dictionary:
     return Dictionary("neurons", "neurons", identity_DD, zero_D, identity_DD, zero_D)
 
 
-BASELINES.register("neurons", Baseline("neurons", "#30638e", neurons))
+BASELINES.register("neurons", Baseline("neurons", "#0072B2", neurons))

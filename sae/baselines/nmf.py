@@ -51,4 +51,4 @@ def nmf(x_BD: Tensor, seed: int, components: int | None = None) -> Dictionary:
     return replace(fitted, metadata={"iterations": int(model.n_iter_), "converged": converged})
 
 
-BASELINES.register("nmf", Baseline("nmf", "#c08552", nmf, reports_convergence=True))
+BASELINES.register("nmf", Baseline("nmf", "#CC79A7", nmf, reports_convergence=True, label="NMF"))

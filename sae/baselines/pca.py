@@ -28,4 +28,4 @@ def pca(x_BD: Tensor, seed: int = 0) -> Dictionary:
     return signed_halves("pca", directions_KD, directions_KD, torch.from_numpy(fitted.mean_))
 
 
-BASELINES.register("pca", Baseline("pca", "#5c946e", pca))
+BASELINES.register("pca", Baseline("pca", "#009E73", pca, label="PCA"))

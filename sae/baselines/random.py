@@ -25,4 +25,4 @@ def random_directions(x_BD: Tensor, seed: int) -> Dictionary:
     return signed_halves("random", unit_KD, unit_KD, x_BD.mean(0))
 
 
-BASELINES.register("random", Baseline("random", "#7a7a7a", random_directions))
+BASELINES.register("random", Baseline("random", "#000000", random_directions, label="random directions"))

@@ -55,5 +55,8 @@ def _thresholds(x_BD: Tensor, base: Dictionary, density_F: Tensor) -> Tensor:
 
 
 BASELINES.register(
-    "random_matched", Baseline("random_matched", "#b5b5b5", random_matched, matched=True, has_top_k=False)
+    "random_matched",
+    Baseline(
+        "random_matched", "#56B4E9", random_matched, matched=True, has_top_k=False, label="random, density-matched"
+    ),
 )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 TRAINED = "sae"
 """The kind of a dictionary that was trained; that of a baseline is the baseline's name."""
-TRAINED_COLOUR, UNKNOWN_COLOUR = "#d1495b", "#222222"
+TRAINED_COLOUR, UNKNOWN_COLOUR = "#D55E00", "#F0E442"
+"""These and the baselines' colours are Okabe and Ito's (2008), which colour-blind readers tell apart."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Baseline:
     """`NAME-topK` keeps its K largest features of each vector."""
     reports_convergence: bool = False
     """It is fitted iteratively: `metadata["converged"]` says whether it converged before its limit."""
+    label: str = ""
+    """Its name in words, for pictures; empty: its name."""
 
     def __post_init__(self) -> None:
         """Raise ValueError if a matched baseline claims to have top-k versions."""
@@ -62,6 +65,16 @@ def colour_of(kind: str) -> str:
     if kind == TRAINED:
         return TRAINED_COLOUR
     return BASELINES.get(kind).colour if kind in BASELINES else UNKNOWN_COLOUR
+
+
+def in_words(dictionary: str, kind: str) -> str:
+    """Name a dictionary of a kind for a picture: `PCA, top 32`, `random, density-matched (topk 2x)`, `topk 4x`."""
+    if kind not in BASELINES:
+        return dictionary.replace("_", " ")
+    base, _, target = dictionary.partition("[")
+    k = base_and_k(base)[1]
+    label = BASELINES.get(kind).label or kind.replace("_", " ")
+    return label + (f", top {k}" if k else "") + (f" ({target.removesuffix(']').replace('_', ' ')})" if target else "")
 
 
 def base_and_k(name: str) -> tuple[str, int | None]:

@@ -3,6 +3,7 @@
 Imports nothing heavy.
 """
 
+import logging
 import shutil
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import TextIO
 
 from sae.common.errors import visible
 
+log = logging.getLogger(__name__)
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines where there is no terminal."""
 LIVE_INTERVAL = 0.2
@@ -56,6 +58,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line of its own that stays; the live line continues below."""
+        log.info("%s", line)
         with self._lock:
             self._write(line, "")
 
@@ -65,7 +68,9 @@ class Progress:
         self._ended.set()
         self._ticker.join()
         ending = "stopped after" if error else "done in"
-        self._write(f"{self._title}: {ending} {time.monotonic() - self._started:.1f} s", self._note)
+        line = f"{self._title}: {ending} {time.monotonic() - self._started:.1f} s"
+        log.info("%s%s", line, f", {self._note}" if self._note else "")
+        self._write(line, self._note)
 
     def _tick(self) -> None:
         while not self._ended.wait(TICK):
@@ -98,8 +103,15 @@ class Progress:
         self._stream.flush()
 
 
+class Quiet(Progress):
+    """Shows nothing on the terminal; what stays of a stage is logged as always."""
+
+    def _write(self, text: str, note: str, passing: bool = False) -> None:
+        pass
+
+
 class Silent(Progress):
-    """Stands in for Progress and shows nothing: for tests and for Python callers that ask for quiet."""
+    """Stands in for Progress, shows nothing and logs nothing: for tests and for Python callers that ask for quiet."""
 
     def __enter__(self) -> "Silent":
         return self

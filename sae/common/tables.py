@@ -1,4 +1,4 @@
-"""Renders tables of text: for a terminal in its width, for a pipe without wrapping, or as Markdown.
+"""Renders tables of text: for a terminal in its width, for a pipe without wrapping, as Markdown, or as LaTeX.
 
 Imports nothing heavy: rich is imported when a table is rendered.
 """
@@ -84,6 +84,37 @@ def _plain_markdown(text: str) -> str:
     if "](" in text:
         text = text.replace("[", "\\[").replace("](", "]\\(")
     return re.sub(r"(?i)\b(https?|ftp|mailto|xmpp)(:)|\b(www)(\.)", r"\1\3\\\2\4", text)
+
+
+def to_latex(tables: Iterable[Table]) -> str:
+    """Render tables as LaTeX, a float each with its title as caption, in the manner of the package booktabs."""
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex(table) for table in tables)
+
+
+def _latex(table: Table) -> str:
+    columns = zip(*table.rows, strict=True) if table.rows else ([] for _ in table.header)
+    kinds = "".join("r" if cells and all(_FIGURE.match(cell) for cell in cells) else "l" for cells in columns)
+    header, *rows = (" & ".join(map(_plain_latex, cells)) + r" \\" for cells in (table.header, *table.rows))
+    lines = [
+        r"\begin{table}", r"\centering", *([rf"\caption{{{_plain_latex(table.title)}}}"] if table.title else []),
+        rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
+        r"\end{table}", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\char34{}",
+}  # fmt: skip
+"""What LaTeX would read as a command, or print as another character."""
+
+
+def _plain_latex(text: str) -> str:
+    """Escape a text for LaTeX; a minus is one, and a bracket that begins a line belongs to no command before it."""
+    escaped = "".join(LATEX.get(character, character) for character in visible(text))
+    escaped = re.sub(r"(?<![\w}])-(?=[\d.])", "$-$", escaped)
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
 
 
 def _grid(table: Table, box: Box, edges: bool) -> Grid:

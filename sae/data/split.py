@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sae.common.errors import UserError
 from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks, TokenIds, numbered_ids, to_blocks, tokens_per_group
-from sae.data.corpus import Text
+from sae.data.corpus import Text, specs_of
 
 VERSION = 2
 """Changes whenever the same record would give another split; a dictionary records it."""
@@ -188,10 +188,14 @@ def same_corpus(one: str, other: str) -> bool:
     return one == other or _absolute(one) == _absolute(other)
 
 
-def _absolute(spec: str) -> str:
-    name, mark, column = spec.partition("#")
+def _absolute(spec: str) -> list[str]:
+    """Return the specs of a corpus, with absolute paths."""
+    return [_absolute_one(*one.partition("#")) for one in specs_of(spec)]
+
+
+def _absolute_one(name: str, mark: str, column: str) -> str:
     path = Path(name).expanduser()
-    return f"{path.resolve()}{mark}{column}" if path.exists() else spec
+    return f"{path.resolve()}{mark}{column}" if path.exists() else f"{name}{mark}{column}"
 
 
 def recut(blocks: Blocks, context: int) -> Blocks:

@@ -33,7 +33,8 @@ class Corpus(Section):
     """Chooses the text that is trained on."""
 
     source: Text = "stdlib"
-    """`stdlib`, a text file, a folder, `x.jsonl`, `x.parquet` (`#COLUMN`, by default `text`), or `hf:NAME`."""
+    """`stdlib`, a text file, a folder, `x.jsonl`, `x.json`, `x.parquet` (`#COLUMN`, by default `text`), also `.gz` and
+    `.zst`, or `hf:NAME`; several with ` + ` between them."""
     context: Annotated[int, Field(ge=8)] = 128
     """Tokens that the model reads at once; a BOS token, if there is one, is added to these."""
     max_tokens: Count = 20_000_000

@@ -51,6 +51,7 @@ MISTAKES = {
     "no such dictionary": (["--dictionary", "absent"], "dictionary absent: no such file or folder"),
     "no such corpus": (["--corpus", "absent.txt"], "no such file or folder; corpora are"),
     "corpus too short": (["--corpus", "{tmp}/short.txt"], "too few to hold out"),
+    "device that is not there": (["--device", "cuda:99", "--seed", "99"], "cuda:99"),
     "unreadable corpus": (["--corpus", "{tmp}/latin.txt"], "as UTF-8 text"),
     "unknown config key": (["--set", "sampling.fragments=8"], "did you mean sampling.fragment"),
     "context beyond the model's": (["--set", "corpus.context=64"], "sees at most 32 tokens; set corpus.context=32"),
@@ -68,8 +69,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake: str, planted: Path, t
     flags, message = MISTAKES[mistake]
     flags = [flag.format(tmp=tmp_path, planted=planted) for flag in flags]
     done = autointerp(
-        "run", "--dictionary", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--baselines", "none",
-        *SETTINGS, *flags, cwd=tmp_path,
+        "run", "--dictionary", planted / "dictionary", "--baselines", "none", *SETTINGS,
+        *([] if mistake == "corpus too short" else ["--corpus", planted / "corpus.jsonl"]), *flags, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
@@ -103,10 +104,45 @@ def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None
         assert part in plain
     assert "\033[" not in plain
     assert "\033[48;5;" in autointerp("show", smoke, name, "--colour", cwd=tmp_path).stdout
+    lines = plain.splitlines()
+    assert lines[0].startswith(name)
+    assert lines[2].startswith("rules-5 (ok)")
+    assert lines[5] == "explained from"
+    assert "token-table (" not in plain
+    assert lines[-1] == "also explained by rules-1, rules-unlimited, token-table: --explainer NAME, or --all"
+    assert "token-table (" in autointerp("show", smoke, name, "--all", cwd=tmp_path).stdout
+    other = autointerp("show", smoke, name, "--explainer", "rules-1", cwd=tmp_path).stdout.splitlines()
+    assert other[2].startswith("rules-1 (")
+    assert other != lines
+    worst = autointerp("show", smoke, "--sort", "worst", "--limit", "2", "--dictionary", "pca", cwd=tmp_path).stdout
+    assert sum(line.startswith("pca/") for line in worst.splitlines()) == 2
+    mixed = autointerp("show", smoke, name, "--limit", "2", cwd=tmp_path)
+    assert (mixed.returncode, mixed.stderr.count("--limit is for the list of features")) == (2, 1)
     wrong = autointerp("show", smoke, name + "0000", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "did you mean" in wrong.stderr
     assert autointerp("show", tmp_path, cwd=tmp_path).returncode == 2
+
+
+def test_a_long_page_goes_through_the_pager_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from autointerp import cli
+
+    paged: list[str] = []
+    monkeypatch.setattr("click.echo_via_pager", lambda text, color: paged.append(text))
+    for is_terminal in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal, raising=False)
+        cli._echo_paged("short")
+        cli._echo_paged("long\n" * 999)
+    assert paged == ["long\n" * 999]
+
+
+def test_list_names_the_runs_here(smoke: Path, tmp_path: Path) -> None:
+    assert autointerp("list", cwd=tmp_path).stdout == "no runs here\nnext: autointerp run\n"
+    listed = autointerp("list", smoke.parent, cwd=tmp_path)
+    assert listed.returncode == 0
+    assert "complete" in listed.stdout
+    assert "topk_2x 0." in listed.stdout
+    assert listed.stdout.endswith(f"next: autointerp show {smoke}\n")
 
 
 def test_version_and_help(tmp_path: Path) -> None:

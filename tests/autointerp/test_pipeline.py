@@ -17,13 +17,14 @@ import pytest
 import autointerp as package
 from autointerp.records import AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
-from autointerp.store import RECORD_FILES, RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
+from autointerp.store import LOG, RECORD_FILES, RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
 FILES = {
     "run.json", "records.parquet", "features.parquet", "results.jsonl", "leaderboard.json", "leaderboard.csv",
-    "leaderboard.md", "scores.png", "length.png", "population.parquet", "population_text.parquet",
+    "leaderboard.md", "leaderboard.tex", "population.parquet", "population_text.parquet",
+    *(f"pictures/{name}.{kind}" for name in ("scores", "features", "length") for kind in ("png", "svg", "pdf")),
 }  # fmt: skip
 
 
@@ -32,7 +33,9 @@ OFFLINE = ["simulation", "detection", "fuzzing", "intruder", "logits"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """All files but the log."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOG]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,11 @@ def test_every_offline_scorer_runs_in_smoke_and_is_shown(smoke: Path, tmp_path: 
 
 
 def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
-    assert {path.name for path in smoke.iterdir()} == FILES
+    assert set(contents(smoke)) == FILES
+    logged = (smoke / LOG).read_text().splitlines()
+    assert logged[0].endswith("begins or continues")
+    assert logged[-1].endswith("is complete")
+    assert any("sae.common.progress: scoring: done in" in line for line in logged)
     about = json.loads((smoke / "run.json").read_text())
     assert about["schema_version"] == SCHEMA_VERSION
     assert about["status"] == "complete"
@@ -331,12 +338,12 @@ def test_what_a_kill_during_a_write_leaves_is_swept_and_does_not_stop_resuming(s
 def test_the_list_sorts_a_zero_above_what_is_undefined(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from autointerp.reporting import terminal
+    from autointerp.reporting import lists
 
     one, two, three, *_ = [r for r in RunFolder(smoke).results() if r.explainer == "rules-5"]
     changed = [replace(r, scores={"s": score}) for r, score in ((one, None), (two, 0.0), (three, -0.5))]
     monkeypatch.setattr(RunFolder, "results", lambda self: iter(changed))
-    listed = [row[0] for row in terminal.feature_list(RunFolder(smoke)).rows]
+    listed = [row[0] for row in lists.feature_list(RunFolder(smoke)).rows]
     assert listed == [str(two.feature), str(three.feature), str(one.feature)]
 
 

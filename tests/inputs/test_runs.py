@@ -8,6 +8,7 @@ import pytest
 
 from autointerp import api
 from sae.common.progress import Silent
+from tests.autointerp.test_pipeline import contents
 from tests.inputs.harness import FOREIGN, JSONS, copied, flip, invoke, refused, spoilers
 
 CHANGES = {
@@ -25,12 +26,13 @@ def finished(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SOURCES = ("results.jsonl", "records.parquet", "features.parquet", "population.parquet", "population_text.parquet")
 """Files that cannot be made again."""
-MADE = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "scores.png", "length.png")
+PICTURES = [f"pictures/{name}.{kind}" for name in ("scores", "features", "length") for kind in ("png", "svg", "pdf")]
+MADE = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", *PICTURES)
 DAMAGES = spoilers(FOREIGN) | {"a flipped byte": flip, "a flipped byte near the end": lambda path: flip(path, 0.99)}
 
 
 def test_these_are_the_files(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {"run.json", *SOURCES, *MADE}
+    assert set(contents(finished)) == {"run.json", *SOURCES, *MADE}
     files = json.loads((finished / "run.json").read_text())["files"]
     assert {name: one["bytes"] for name, one in files.items()} == {
         name: (finished / name).stat().st_size for name in (*SOURCES, *MADE)
@@ -46,7 +48,7 @@ def test_what_cannot_be_made_again_is_named(name: str, damage: str, finished: Pa
     refused("autointerp", "leaderboard", "run", "--rebuild", cwd=tmp_path, names=name)
 
 
-QUICK = {"leaderboard.json": ("empty", "a flipped byte"), "scores.png": ("gone",)}
+QUICK = {"leaderboard.json": ("empty", "a flipped byte"), "pictures/scores.png": ("gone",)}
 
 
 @pytest.mark.parametrize(
@@ -72,9 +74,7 @@ def test_rebuild_makes_all_tables_and_pictures_again(finished: Path, tmp_path: P
         (run / name).unlink()
     done = invoke("autointerp", "leaderboard", "run", "--rebuild", cwd=tmp_path)
     assert done.exit_code == 0, done.output
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == {
-        path.name: path.read_bytes() for path in finished.iterdir()
-    }
+    assert contents(run) == contents(finished)
 
 
 @pytest.mark.parametrize("damage", spoilers(JSONS))

@@ -2,7 +2,9 @@
 
 import warnings
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,6 +184,37 @@ def test_the_registry_says_what_each_baseline_needs() -> None:
     assert all(each.name == name for name, each in every.items())
     assert registry.kinds() == ("sae", *every)
     assert len({registry.colour_of(kind) for kind in (*registry.kinds(), "of a plugin that is not here")}) == 8
+
+
+SEEN = {
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+"""Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as dichromats see it."""
+
+
+def lab(colour: str, seen: list[list[float]]) -> np.ndarray[Any, Any]:
+    """CIE L*a*b* (D65) of #rrggbb as it is seen."""
+    rgb = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+    x, y, z = np.cbrt(np.maximum(to_xyz @ np.clip(np.array(seen) @ linear, 0, 1) / [0.9505, 1, 1.0888], 0.001))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SEEN)
+def test_colour_blind_readers_tell_the_kinds_apart(sight: str) -> None:
+    """A difference of 2.3 is just noticeable; the colours before these came as near as 6.8."""
+    colours = [lab(registry.colour_of(kind), SEEN[sight]) for kind in (*registry.kinds(), "foreign")]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(colours, 2)) > 15
+
+
+def test_names_in_words() -> None:
+    assert registry.in_words("pca-top32", "pca") == "PCA, top 32"
+    assert registry.in_words("random_matched[topk_2x]", "random_matched") == "random, density-matched (topk 2x)"
+    assert registry.in_words("topk_4x", "sae") == "topk 4x"
+    assert registry.in_words("of_a_plugin", "not_here") == "of a plugin"
 
 
 def test_what_each_baseline_reports_is_what_it_registers(x_BD: torch.Tensor) -> None:

@@ -1,17 +1,19 @@
 """Corpora: every source's documents, blocks that lose nothing, splits that share nothing."""
 
+import gzip
 import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
 import pytest
 
 from sae.common.errors import UserError
-from sae.data import corpus
+from sae.data import corpus, corpus_files
 from sae.data.blocks import to_blocks
-from sae.data.split import split_blocks
+from sae.data.split import same_corpus, split_blocks
 
 
 def texts(spec: object) -> list[str]:
@@ -52,6 +54,66 @@ def test_jsonl_parquet_folder_and_text(tmp_path: Path) -> None:
     assert len(sections) > 5
 
 
+def compressed(name: str, data: bytes) -> bytes:
+    """By other programs than those that read it: gzip and zstd of the standard library or of pyarrow, in two frames."""
+    if name.endswith(".gz"):
+        return gzip.compress(data[:10]) + gzip.compress(data[10:])
+    codec = pyarrow.Codec("zstd")
+    return codec.compress(data[:10], asbytes=True) + codec.compress(data[10:], asbytes=True)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_compressed_files(ending: str, tmp_path: Path) -> None:
+    rows = [{"text": f"row {i}\u2028 é", "body": "b" * i} for i in range(3000)]
+    contents = {
+        "x.jsonl": "\n".join(json.dumps(row, ensure_ascii=False) for row in rows),
+        "x.json": json.dumps(rows),
+        "x.txt": "one<|endoftext|>two",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content, "utf-8")
+        (tmp_path / f"{name}{ending}").write_bytes(compressed(ending, content.encode()))
+        assert texts(tmp_path / f"{name}{ending}") == texts(tmp_path / name)
+    assert texts(tmp_path / f"x.jsonl{ending}") == [row["text"] for row in rows]
+    assert texts(f"{tmp_path}/x.jsonl{ending}#body") == [row["body"] for row in rows[1:]]
+
+
+def test_arrays_of_objects_and_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps([{"text": "one", "body": "first"}, {"text": "two", "body": "second"}]))
+    assert texts(tmp_path / "x.json") == ["one", "two"]
+    assert texts(f"{tmp_path / 'x.json'}#body") == ["first", "second"]
+    (tmp_path / "y.json").write_text('["one", " ", "two\\ud800"]')
+    assert texts(tmp_path / "y.json") == ["one", "two\ufffd"]
+
+
+def test_files_of_a_folder_are_cut_as_single_files_are(tmp_path: Path) -> None:
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    long = "\n\n".join(f"paragraph {i} " * 60 for i in range(40))
+    (tmp_path / "d" / "a.txt").write_text("one<|endoftext|>two")
+    (tmp_path / "d" / "sub" / "long.txt").write_text(long)
+    single = corpus.read_documents(str(tmp_path / "d" / "sub" / "long.txt"))
+    cut = corpus.read_documents(str(tmp_path / "d"))
+    assert [document.text for document in cut] == ["one", "two", *(document.text for document in single)]
+    assert [document.name for document in cut[:3]] == ["a.txt:0", "a.txt:1", "sub/long.txt:0"]
+    assert len(single) > 5
+
+
+def test_several_corpora_are_read_one_after_the_other(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "a.txt + b.txt"):
+        (tmp_path / name).write_text(f"{name}<|endoftext|>end of {name}")
+    one, two, named = (str(tmp_path / name) for name in ("a.txt", "b.txt", "a.txt + b.txt"))
+    assert texts(f"{one} + {two}") == ["a.txt", "end of a.txt", "b.txt", "end of b.txt"]
+    assert [d.text for d in corpus.documents(f"{one} + {two}", 3)] == ["end of b.txt"]
+    assert texts(named) == ["a.txt + b.txt", "end of a.txt + b.txt"]
+    assert corpus.Text(f"{one} + {two}", 8, 99).hash != corpus.Text(one, 8, 99).hash
+    assert same_corpus(f"{one} + {two}", f"{tmp_path}/./a.txt + {two}")
+    assert not same_corpus(f"{one} + {two}", f"{two} + {one}")
+    with pytest.raises(UserError, match="corpus absent: no such file"):
+        corpus.documents(f"{one} + absent")
+    with pytest.raises(UserError, match="datasets of the hub and files cannot be one corpus"):
+        corpus.documents(f"{one} + hf:a/b")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -60,6 +122,15 @@ def test_jsonl_parquet_folder_and_text(tmp_path: Path) -> None:
         ("x.parquet", b"nonsense", "cannot read"),
         ("x.txt", b"\xff\xfe\xfa", "as UTF-8"),
         ("x.txt", b"  \n", "has no text"),
+        ("x.json", b'{"text": "a"}', "holds no JSON array"),
+        ("x.json", b'["a", {"texts": "b"}]', "item 1 has no text column 'text'; did you mean texts"),
+        ("x.json", b'["a", 3]', "item 1 has no text column"),
+        ("x.json", b'["a"', "is not JSON"),
+        ("x.jsonl.gz", b'{"text": "a"}', "cannot read"),
+        ("x.jsonl.zst", b'{"text": "a"}', "cannot read"),
+        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}' * 99)[:-9], "cannot read"),
+        ("x.jsonl.zst", compressed("x.zst", b'{"text": "a"}\n' * 99)[:-9], "cannot read"),
+        ("x.parquet.gz", gzip.compress(b"PAR1\0"), "it is binary"),
     ],
 )
 def test_unreadable_files_are_told_in_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -106,7 +177,7 @@ def test_documents_are_read_as_they_are_asked_for_and_from_any_number(tmp_path: 
 def test_rows_of_parquet_files_are_numbered_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas
 
-    monkeypatch.setattr(corpus, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(corpus_files, "ROWS_AT_ONCE", 4)
     pandas.DataFrame({"text": [f"row {i}" if i % 3 else None for i in range(10)]}).to_parquet(tmp_path / "x.parquet")
     whole = list(corpus.documents(str(tmp_path / "x.parquet")))
     assert [document.name for document in whole] == [f"x.parquet:{i}" for i in range(10)]

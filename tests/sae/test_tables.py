@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from sae.common.tables import Table, number, print_tables, to_markdown, visible
+from sae.common.tables import Table, number, print_tables, to_latex, to_markdown, visible
 
 TABLE = Table(("name", "mean"), (("random_matched[words]", "0.71 [0.66, 0.76]"), ("[bold]a|b\x1b[2J", "-")), "Scores.")
 
@@ -52,6 +52,22 @@ def test_markdown_escapes_bars_and_needs_no_terminal() -> None:
         "\n"
         "| a |\n"
         "|---|\n"
+    )
+
+
+def test_latex_escapes_commands_and_sets_minus_signs() -> None:
+    text = to_latex([TABLE, Table(("50% & $x_1$", r"a\b~{c}^#"), [("-0.01 [-0.20, 0.18]", "*")])])
+    assert text == (
+        "% needs \\usepackage{booktabs}\n"
+        "\\begin{table}\n\\centering\n\\caption{Scores.}\n\\begin{tabular}{lr}\n\\toprule\n"
+        "name & mean \\\\\n\\midrule\n"
+        "random\\_matched[words] & 0.71 [0.66, 0.76] \\\\\n"
+        "{}[bold]a\\textbar{}b\\textbackslash{}x1b[2J & - \\\\\n"
+        "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+        "\n\\begin{table}\n\\centering\n\\begin{tabular}{rl}\n\\toprule\n"
+        "50\\% \\& \\$x\\_1\\$ & a\\textbackslash{}b\\textasciitilde{}\\{c\\}\\textasciicircum{}\\# \\\\\n\\midrule\n"
+        "$-$0.01 [$-$0.20, 0.18] & {}* \\\\\n"
+        "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
     )
 
 

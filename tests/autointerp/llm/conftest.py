@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from autointerp.store import LOG
 from tests.conftest import autointerp, make_once
 from tests.fakes import FakeApis
 
@@ -113,7 +114,9 @@ class RunSession:
         return {f"{row['feature']['dictionary']}/{row['feature']['index']}": row for row in rows}
 
     def files(self, out: str) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.folder / out).iterdir()}
+        """All files but the log."""
+        files = [path for path in (self.folder / out).rglob("*") if path.is_file() and path.name != LOG]
+        return {path.name: path.read_bytes() for path in files}
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """The figures, from leaderboard rows made by hand: what is drawn where, in which colour."""
 
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from autointerp.records import FeatureId, FeatureResult
 from autointerp.reporting import plots
 from sae.baselines import registry
 from tests.autointerp.reporting.rows import row, simulated
@@ -35,23 +38,49 @@ def drawn(panel: Axes) -> dict[str, list[tuple[float, float]]]:
 
 
 def test_every_kind_has_a_colour_even_an_unknown_one() -> None:
-    assert {plots.colour_of(kind) for kind in registry.kinds()} == {registry.colour_of(k) for k in registry.kinds()}
-    assert plots.colour_of("foreign") == plots.colour_of("foreign")
-    figure = plots.scores_by_dictionary(simulated("foreign"))
-    colours = {to_hex(line.get_color()) for line in figure.axes[0].lines}
-    assert to_hex(plots.colour_of("foreign")) in colours
+    for kind in (*KINDS, "foreign"):
+        figure = plots.scores_by_dictionary(simulated(kind))
+        colours = {to_hex(line.get_color()) for line in figure.axes[0].lines}
+        assert to_hex(registry.colour_of(kind)) in colours
 
 
 def test_scores_have_a_row_of_panels_per_hook_point() -> None:
     figure = plots.scores_by_dictionary(layered())
     assert len(figure.axes) == 12
-    names = [[text.get_text() for text in panel.get_xticklabels()] for panel in figure.axes]
-    assert names == [list(KINDS)] * 12
-    assert [panel.get_ylabel() for panel in figure.axes[::4]] == [f"{hook}\ncorrelation" for hook in HOOKS]
+    names = [[text.get_text() for text in panel.get_yticklabels()] for panel in figure.axes[::4]]
+    assert names == [["sae\nn = 9", "neurons\nn = 9", "random, density-\nmatched\nn = 9"]] * 3
+    assert [panel.get_ylabel() for panel in figure.axes[::4]] == list(HOOKS)
+    assert [panel.get_xlabel() for panel in figure.axes] == [""] * 8 + ["correlation"] * 4
     assert [panel.get_title() for panel in figure.axes[:4]] == ["population", "top and random", "top", "random"]
     one = plots.scores_by_dictionary(layered(HOOKS[:1]))
-    assert (len(one.axes), one.axes[0].get_ylabel()) == (4, "correlation")
+    assert (len(one.axes), one.axes[0].get_ylabel()) == (4, "")
     assert one.get_suptitle().endswith("explainer rules-5, simulator rules")
+
+
+def test_n_is_the_number_of_scored_features_or_its_range() -> None:
+    rows = simulated("topk_4x", kind="sae", n_ok=7, n_failed=2)
+    first = plots.scores_by_dictionary(rows).axes[0].get_yticklabels()[0].get_text()
+    assert first == "topk 4x\nn = 9"
+    rows[1] |= {"n_ok": 4}
+    assert plots.scores_by_dictionary(rows).axes[0].get_yticklabels()[0].get_text() == "topk 4x\nn = 6 to 9"
+
+
+def test_every_feature_has_a_point_and_every_dictionary_a_violin() -> None:
+    rows = [line for name in ("sae", "pca") for line in simulated(name)]
+    scores = {"sae": [0.1, 0.5, 0.9, None], "pca": [0.2]}
+    results = [
+        FeatureResult(FeatureId(name, index), explainer, "ok", None, (), {rows[0]["scorer"]: score})
+        for name, values in scores.items()
+        for index, score in enumerate(values)
+        for explainer in ("rules-5", "another")
+    ]
+    (panel,) = plots.scores_by_feature(rows, results).axes
+    dots = {to_hex(line.get_color()): line for line in panel.lines if line.get_marker() == "o"}
+    for position, name in enumerate(("sae", "pca")):
+        dot = dots[to_hex(registry.colour_of(name))]
+        assert list(dot.get_xdata()) == [score for score in scores[name] if score is not None]
+        assert np.abs(np.asarray(dot.get_ydata()) - position).max() <= 0.25
+    assert len(panel.collections) == 1  # one point has no distribution
 
 
 def test_score_by_layer_has_a_line_per_kind_and_a_point_per_layer() -> None:
@@ -59,7 +88,7 @@ def test_score_by_layer_has_a_line_per_kind_and_a_point_per_layer() -> None:
     assert figure is not None
     (panel,) = figure.axes
     assert drawn(panel) == {
-        kind: [
+        registry.in_words(kind, kind): [
             (layer, pytest.approx(0.1 * number + 0.2 * KINDS.index(kind))) for number, layer in enumerate((0, 2, 11))
         ]
         for kind in KINDS
@@ -103,12 +132,27 @@ def test_score_by_length_has_a_line_per_dictionary_and_skips_what_has_no_mean() 
     ]
     figure = plots.scores_by_length(rows)
     assert figure is not None
-    assert drawn(figure.axes[0]) == {"sae": [(0, 0.5), (1, 0.5), (2, 0.5)], "pca": [(0, 0.5), (2, 0.5)]}
+    assert drawn(figure.axes[0]) == {"sae": [(0, 0.5), (1, 0.5), (2, 0.5)], "PCA": [(0, 0.5), (2, 0.5)]}
     assert plots.scores_by_length(simulated("sae")) is None
 
 
 def test_the_figures_of_a_run(tmp_path: Path) -> None:
-    plots.write(tmp_path, layered())
-    assert {path.name for path in tmp_path.iterdir()} == {"scores.png", "layers.png"}
-    plots.write(tmp_path, [row("sae", "detection", simulator=None, chance=None, mean=None, ci_low=None, ci_high=None)])
-    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
+    """PNG at 200 dpi, SVG, PDF; drawn again they are the same bytes."""
+    folders = [tmp_path / "one" / "pictures", tmp_path / "two" / "pictures"]
+    for folder in folders:
+        plots.write(folder.parent, layered(), [])
+    names = {f"{name}.{kind}" for name in ("scores", "features", "layers") for kind in ("png", "svg", "pdf")}
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert set(first) == names
+    assert first == second
+    for name, data in first.items():
+        assert data.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[name.split(".")[1]])
+    dots_per_metre = struct.unpack(">II", first["scores.png"].partition(b"pHYs")[2][:8])
+    assert dots_per_metre == (pytest.approx(200 / 0.0254, abs=1),) * 2
+    assert b"Type3" not in first["scores.pdf"]
+
+
+def test_a_score_without_a_mean_is_no_point(tmp_path: Path) -> None:
+    rows = [row("sae", "detection", simulator=None, chance=None, mean=None, ci_low=None, ci_high=None)]
+    plots.write(tmp_path, rows, [])
+    assert (tmp_path / "pictures" / "scores.png").read_bytes().startswith(b"\x89PNG")

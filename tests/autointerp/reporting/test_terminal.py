@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autointerp.llm.pricing import Prices
-from autointerp.reporting import terminal
+from autointerp.reporting import lists, terminal
 from autointerp.store import RunFolder
 from sae.common.errors import UserError
 from tests.autointerp.reporting.rows import simulated
@@ -95,4 +95,4 @@ def test_an_estimate_without_a_price_or_without_calls(capsys: pytest.CaptureFixt
 
 def test_a_run_without_results_has_no_list(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no results yet; finish it"):
-        terminal.feature_list(RunFolder(tmp_path))
+        lists.feature_list(RunFolder(tmp_path))
