@@ -431,7 +431,9 @@ def both(**changes: Any) -> config.Config:
 def test_a_scorer_calls_the_models_it_says_it_needs(name: str) -> None:
     needs = SCORERS.get(name).needs
     called = {"hf/s": needs.simulator, "openai/j": needs.judge, "embedding/e": needs.embedder}
-    scorer = scorers.make(name, both(simulator="hf/s", judge="openai/j", embedding={"model": "e"}))
+    called["hf/base"] = name == "surprisal"
+    models = {"embedding": {"model": "e"}, "surprisal": {"model": "hf/base"}}
+    scorer = scorers.make(name, both(simulator="hf/s", judge="openai/j", **models))
     assert list(scorer.models) == [model for model, is_called in called.items() if is_called]
     assert next(iter(scorer.chances)).split("/")[0] == name
     if name != "simulation":

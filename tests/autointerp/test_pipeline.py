@@ -28,6 +28,7 @@ FILES = {
 }  # fmt: skip
 
 
+pytestmark = pytest.mark.all_pictures  # which are compared with those of a process of its own
 OFFLINE = ["simulation", "detection", "fuzzing", "intruder", "logits"]
 """The scorers that need no language model."""
 

@@ -354,7 +354,7 @@ def test_examples_suit_the_explainers(judge: str, max_words: int, candidates: in
 def test_examples_suit_the_scorers_and_simulators(judge: str, name: str, logprobs: bool) -> None:
     simulation = {"method": "logprobs" if logprobs else "auto", "samples": 2}
     asked_settings = {"detection": {"logprobs": logprobs}, "fuzzing": {"logprobs": logprobs}, "intruder": {"texts": 4}}
-    asked_settings["logits"] = {"logprobs": logprobs}
+    asked_settings |= {"logits": {"logprobs": logprobs}, "surprisal": {"model": "hf/base"}}
     settings = Config(simulator=judge, simulation=simulation, sampling=BOTH, **asked_settings)
     asks_once_each(scorers.make(name, settings).score(feature(), EXPLAINED))
 

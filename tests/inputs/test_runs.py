@@ -11,6 +11,7 @@ from sae.common.progress import Silent
 from tests.autointerp.test_pipeline import contents
 from tests.inputs.harness import FOREIGN, JSONS, copied, flip, invoke, refused, spoilers
 
+pytestmark = pytest.mark.all_pictures
 CHANGES = {
     "corpus.context": 32, "sampling.fragment": 16, "corpus.held_out": 0.5, "subject.prepend_bos": False,
     "dictionaries.baselines": [], "explainers": ["rules-1", "rules-2"], "sampling.features": 4,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from autointerp.store import LOG
-from tests.conftest import autointerp, make_once
+from tests.conftest import FEW_PICTURES, autointerp, make_once
 from tests.fakes import FakeApis
 
 KEY = "sk-test-0123456789abcdef"
@@ -148,7 +148,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, sampled: Path) -> Finishe
             session = RunSession(server, sampled, folder)
             estimate = session.run("one", "--dry-run")
             assert not server.calls()
-            done = session.run("one")
+            with pytest.MonkeyPatch.context() as patch:  # as the runs that are compared with it
+                patch.setattr("autointerp.reporting.plots.FORMATS", FEW_PICTURES)
+                done = session.run("one")
             assert (estimate.returncode, done.returncode) == (0, 0), estimate.stderr + done.stderr
             addresses = {"ANTHROPIC_BASE_URL": server.url, "OPENAI_BASE_URL": server.openai_url}
             (folder / "about.json").write_text(json.dumps([estimate.stdout, server.calls(), addresses]))

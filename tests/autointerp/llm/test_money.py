@@ -70,7 +70,7 @@ def test_the_shipped_prices_are_positive_and_dated() -> None:
     prices = load_prices()
     assert date(2026, 1, 1) <= date.fromisoformat(prices.as_of) <= date(2100, 1, 1)
     assert 0 < prices.batch_factor < 1
-    assert {specs.parse(model).provider for model in prices.models} == {"anthropic", "openai"}
+    assert {specs.parse(model).provider for model in prices.models} == {"anthropic", "google", "openai"}
     for model, price in prices.models.items():
         assert 0 < price.input <= price.output < 1000, model
         assert 0 < (price.cache_read or price.input) <= price.input <= (price.cache_write or price.input), model
