@@ -30,7 +30,8 @@ def changes(planted: Path) -> dict[str, object]:
 
 
 def run(planted: Path, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Sample and score; return the records."""
+    """Sample, whatever an earlier run has sampled, and score; return the records."""
+    shutil.rmtree(cache / "records", ignore_errors=True)
     for name in ("AUTOINTERP_CACHE", "SAE_CACHE"):
         monkeypatch.setenv(name, str(cache))
     return (api.run("dictionary", changes(planted), folder, Silent).path / "records.parquet").read_bytes()
