@@ -1,5 +1,7 @@
 """Defines the command line: parses, calls the function of the same name, prints. Imports nothing heavy at the top."""
 
+from __future__ import annotations
+
 import re
 import shlex
 import shutil
@@ -7,13 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from autointerp.records import Status
 from autointerp.reporting import Order
 from sae.common.click_group import ARGUMENTS, Command, Commands, Resumable
+
+if TYPE_CHECKING:
+    from autointerp.runs.savings import Estimate
 
 
 class AsksModels(Command):
@@ -185,7 +190,6 @@ def run(
     """
     from autointerp import api
     from autointerp.config import load
-    from autointerp.llm import estimate
     from autointerp.reporting import terminal
     from autointerp.store import RunFolder
     from sae.common.errors import UserError, visible
@@ -205,12 +209,7 @@ def run(
         changes["dictionaries.load"] = list(dictionaries)
     experiment = load(name, changes)
     if dry_run:
-        estimated = api.estimate(experiment, report=report)
-        words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
-        command = shlex.join(["autointerp", "run", *words])
-        saved = {saving.flags: saving.share for saving in estimated.savings}
-        rows = estimate.rows(estimated.stages)
-        terminal.print_estimate(rows, estimated.prices, estimated.features, saved, command)
+        _print_estimate(api.estimate(experiment, report=report))
         return
     with _messages() if verbose else nullcontext():
         done = api.run(experiment, report=report)
@@ -218,6 +217,17 @@ def run(
         click.echo(visible(str(done.path)))
     else:
         terminal.print_outcome(RunFolder(done.path))
+
+
+def _print_estimate(estimated: Estimate) -> None:
+    """Print a dry run, with the same command without --dry-run as the next one."""
+    from autointerp.llm import estimate
+    from autointerp.reporting import terminal
+
+    words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
+    saved = {saving.flags: saving.share for saving in estimated.savings}
+    command = shlex.join(["autointerp", "run", *words])
+    terminal.print_estimate(estimate.rows(estimated.stages), estimated.prices, estimated.features, saved, command)
 
 
 @contextmanager

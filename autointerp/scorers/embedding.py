@@ -20,6 +20,7 @@ from autointerp.records import Explanation, FeatureRecord
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.agreement import auroc
 from autointerp.scorers.fragments import labelled
+from sae.common.field_types import Text
 from sae.common.settings import Section
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class EmbeddingSettings(Section):
     """Names the model that embeds texts, for embedding and example_embedding."""
 
-    model: Annotated[str, I] = "sentence-transformers/all-MiniLM-L6-v2"
+    model: Annotated[Text, I] = "sentence-transformers/all-MiniLM-L6-v2"
     """A sentence-transformers model, by hub name or directory."""
 
 

@@ -21,6 +21,7 @@ from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.agreement import auroc
 from autointerp.scorers.fragments import labelled
 from sae.common.errors import UserError
+from sae.common.field_types import Text
 from sae.common.settings import Section
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PROMPT = "scorer/surprisal"
 class SurprisalSettings(Section):
     """Names the model to which texts are more or less likely."""
 
-    model: Annotated[str | None, I] = None
+    model: Annotated[Text | None, I] = None
     """A base model in this process, hf/NAME or hf/DIR; null: the judge, if that is one."""
 
 

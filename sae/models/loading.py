@@ -77,7 +77,9 @@ def tokenizer_of(model: str, location: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
         words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
-    except Exception as error:  # tokenizers raises plain Exception on a damaged file
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, malformed()):
+            raise  # a bug: tokenizers raises plain Exception, and no other, on a damaged file
         raise _cannot_read_tokenizer(model, location, error) from error
     if not words:
         raise UserError(f"model {model} has no tokenizer; save one into its folder (tokenizer.save_pretrained)")

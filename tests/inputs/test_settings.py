@@ -38,11 +38,7 @@ def kinds(annotation: Any) -> set[type]:
 
 FIELDS = [("run", *leaf) for leaf in leaves(Config)] + [("train", *leaf) for leaf in leaves(TrainConfig)]
 NUMBERS = [(program, name) for program, name, kind in FIELDS if kinds(kind) & {int, float} and "tuple" not in str(kind)]
-TEXTS = [
-    (program, name)
-    for program, name, kind in FIELDS
-    if str in kinds(kind) and "Literal" not in str(kind) and name != "embedding.model"
-]
+TEXTS = [(program, name) for program, name, kind in FIELDS if str in kinds(kind) and "Literal" not in str(kind)]
 
 
 @pytest.mark.parametrize(("program", "name"), [field[:2] for field in FIELDS if field[1] != "extra_body"])
