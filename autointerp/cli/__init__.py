@@ -1,0 +1,33 @@
+"""Defines the command line: parses, calls the function of the same name, prints. Imports nothing heavy at the top."""
+
+import click
+
+from autointerp.cli.answers import cache
+from autointerp.cli.calibrating import calibrate
+from autointerp.cli.experiment import check, run, show_settings
+from autointerp.cli.results import leaderboard, list_runs, show
+from sae.common.click_group import Commands
+
+
+@click.group(
+    "autointerp", cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="autointerp")
+def main() -> None:
+    """Measure how interpretable the features of a language model's dictionary are.
+
+    \b
+    autointerp run                          the demo: trains a toy model and a sparse dictionary, compares baselines
+    autointerp run --dictionary PATH        your own dictionary (in any known format)
+    autointerp list                         the runs here with their state and scores
+    autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
+    autointerp leaderboard RUN ...          several runs in one table
+    autointerp calibrate                    what each score says of features whose truth is known
+    autointerp check [CONFIG]               whether the language models answer, and what they can do
+    autointerp config [SECTION]             every setting with its meaning and default
+    autointerp cache info                   the stored answers of language models
+    """
+
+
+for command in (run, check, show_settings, list_runs, show, leaderboard, calibrate, cache):
+    main.add_command(command)

@@ -1,0 +1,242 @@
+"""Defines the commands that take a config: run, check, config."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autointerp.cli.options import AsksModels, PartOption, changes_of
+from sae.common.click_group import ARGUMENTS, Command, Resumable
+
+if TYPE_CHECKING:
+    from autointerp.runs.savings import Estimate
+
+
+class Experiment(AsksModels, Resumable):
+    """Marks the command that runs an experiment: it asks language models, and continues after an interruption."""
+
+
+@click.command(cls=Experiment)
+@click.argument("config", required=False)
+@click.option(
+    "--dictionary",
+    "dictionaries",
+    multiple=True,
+    metavar="PATH",
+    help="A trained dictionary, in any known format; may be given several times.",
+)
+@click.option(
+    "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: the one the dictionary names."
+)
+@click.option(
+    "--hook",
+    "hooks",
+    multiple=True,
+    metavar="NAME",
+    help="Hook point, such as blocks.0.mlp.hook_post; may be given several times. Default: those of the dictionaries.",
+)
+@click.option(
+    "--corpus",
+    "corpora",
+    multiple=True,
+    metavar="SPEC",
+    help="stdlib, a text file, a folder, x.jsonl|json|parquet[#COLUMN], also .gz, .zst; hf:NAME. Repeat for several.",
+)
+@click.option("--context", type=int, metavar="N", help="Number of tokens that the model sees at once.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps or auto; default: a GPU if there is one.")
+@click.option(
+    "--baselines",
+    cls=PartOption,
+    metavar="LIST",
+    help="Some of {baselines}; pca-top32 keeps only the 32 largest features of each vector; 'none' for no baselines.",
+)
+@click.option(
+    "--explainer",
+    cls=PartOption,
+    metavar="SPEC",
+    help="A language model (below), or one of {explainers}; rules-5 writes at most 5 rules. Replaces the config's.",
+)
+@click.option(
+    "--explanations",
+    metavar="FILE",
+    help="Score these (CSV, JSON, JSONL: dictionary, feature, text); no baselines unless --baselines names some.",
+)
+@click.option(
+    "--simulator",
+    cls=PartOption,
+    metavar="SPEC",
+    help="Predicts activations from explanations: rules, or a language model (below). Registered: {simulators}.",
+)
+@click.option(
+    "--judge",
+    metavar="SPEC",
+    help="Answers detection, fuzzing, intruder and logits: rules, or a language model (below). Default: the simulator.",
+)
+@click.option(
+    "--scorers",
+    cls=PartOption,
+    metavar="LIST",
+    help="Some of {scorers}; the first is the main one.",
+)
+@click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
+@click.option("--feature-ids", metavar="LIST|FILE", help="These features of the dictionaries, such as 0,5,17.")
+@click.option("--seed", type=int, metavar="N", help="Seed of all random choices; default: the config's.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="K=V",
+    help="Any setting, such as sampling.fragment=32; may be given several times. `autointerp config` lists them.",
+)
+@click.option("--out", metavar="DIR", help="The run folder; default: runs/NAME-IDENTITY in the working directory.")
+@click.option("--dry-run", is_flag=True, help="Render all prompts and print calls, tokens and cost, without any call.")
+@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could cost more than is left.")
+@click.option(
+    "--fail-on-error",
+    type=float,
+    metavar="SHARE",
+    help="Stop when a larger share of the results are errors; default: 0.05.",
+)
+@click.option(
+    "--no-check",
+    "check",
+    flag_value=False,
+    type=bool,
+    default=None,
+    help="Do not ask each model for one token before anything slow starts.",
+)
+@click.option(
+    "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
+)
+@click.option("--quiet", is_flag=True, help="Print only the run folder; what is wrong goes to the standard error.")
+@click.option("--verbose", is_flag=True, help="Also print calls that fail and are retried, as the run's log does.")
+def run(
+    config: str | None,
+    dictionaries: tuple[str, ...],
+    hooks: tuple[str, ...],
+    corpora: tuple[str, ...],
+    settings: tuple[str, ...],
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: Any,
+) -> None:
+    """Sample, explain, simulate, score and compare; the same command resumes.
+
+    CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
+    (`judged` if the simulator or the judge is a language model).
+    """
+    from autointerp import api
+    from autointerp.config import load
+    from autointerp.reporting import terminal
+    from autointerp.store import RunFolder
+    from sae.common.errors import UserError, visible
+    from sae.common.progress import Progress, Quiet
+    from sae.common.settings import parse_settings
+
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose contradict each other; leave one out")
+    report = Quiet if quiet else Progress
+    name = config if config is not None else _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
+    changes = changes_of(flags) | parse_settings(settings, "sampling.features=50")
+    if hooks:
+        changes["subject.hook_points"] = list(hooks)
+    if corpora:
+        changes["corpus.source"] = " + ".join(corpora)
+    if dictionaries:
+        changes["dictionaries.load"] = list(dictionaries)
+    experiment = load(name, changes)
+    if dry_run:
+        _print_estimate(api.estimate(experiment, report=report))
+        return
+    with _messages() if verbose else nullcontext():
+        done = api.run(experiment, report=report)
+    if quiet:
+        click.echo(visible(str(done.path)))
+    else:
+        terminal.print_outcome(RunFolder(done.path))
+
+
+def _print_estimate(estimated: Estimate) -> None:
+    """Print a dry run, with the same command without --dry-run as the next one."""
+    from autointerp.llm import estimate
+    from autointerp.reporting import terminal
+
+    words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
+    saved = {saving.flags: saving.share for saving in estimated.savings}
+    command = shlex.join(["autointerp", "run", *words])
+    terminal.print_estimate(estimate.rows(estimated.stages), estimated.prices, estimated.features, saved, command)
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Print on the standard error what is logged inside the block, but for the progress, which is shown anyway."""
+    import logging
+
+    handler, loggers = logging.StreamHandler(), [logging.getLogger(name) for name in ("autointerp", "sae")]
+    handler.addFilter(lambda record: record.name != "sae.common.progress")
+    before = [logger.level for logger in loggers]
+    logging.getLogger().addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:
+    """Return the name of the shipped config that suits the flags."""
+    if not own_dictionary:
+        return "demo"
+    return "dictionary" if {simulator, judge} <= {None, "rules"} else "judged"
+
+
+@click.command(cls=AsksModels)
+@click.argument("config", required=False, default="judged")
+@click.option("--explainer", metavar="SPEC", help="As for run; default: the config's.")
+@click.option("--simulator", metavar="SPEC", help="As for run; default: the config's.")
+@click.option("--judge", metavar="SPEC", help="As for run; default: the config's, else the simulator.")
+@click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could cost more than is left.")
+def check(config: str, **flags: Any) -> None:
+    """Ask the models of a config's APIs for a few single tokens, and print what each can do.
+
+    CONFIG is a YAML file or the name of a shipped one; default: judged. For each model: whether it answers to a JSON
+    schema, gives log-probabilities, echoes a prompt with its log-probabilities, and takes each effort. "-" means that
+    its API has no such thing. No answer is kept.
+    """
+    from autointerp import api
+    from sae.common.tables import Table, print_tables
+
+    found = api.check(config, changes_of(flags))
+    if not found:
+        click.echo("this config asks no model of an API; next: autointerp run")
+        return
+    levels = list(found[0].efforts)
+    names = ["model", "schema", "log-probabilities", "echo", *(f"effort {level}" for level in levels)]
+    rows = [[item.model, item.schema, item.logprobs, item.echo, *item.efforts.values()] for item in found]
+    print_tables([Table(names, rows)])
+    click.echo("\nnext: autointerp run --dry-run")
+
+
+@click.command("config", cls=Command)
+@click.argument("section", required=False, default="")
+def show_settings(section: str) -> None:
+    """Print every setting with its meaning and default, as YAML that `autointerp run` reads.
+
+    SECTION is a section or a setting by its dotted name, such as detection, sampling.explain or dictionaries.train.
+
+    \b
+    autointerp config > mine.yaml           a config to change
+    autointerp config detection             the settings of one scorer
+    """
+    from autointerp.config import Config
+    from autointerp.reference import settings_yaml
+
+    click.echo(settings_yaml(Config(), section), nl=False)

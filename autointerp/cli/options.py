@@ -1,0 +1,92 @@
+"""Defines what several commands share: kinds of commands and options, and the config fields behind the flags."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sae.common.click_group import Command
+
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+class AsksModels(Command):
+    """Marks a command that asks language models: its help ends with the forms of model specs."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from autointerp.llm import specs
+
+        with formatter.section("Model specs"):
+            for line in specs.help_lines():
+                formatter.write(f"  {line}\n")
+
+
+class PartOption(click.Option):
+    """Names the registered parts in an option's help; looks them up only when the help is printed."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Fill in {baselines}, {explainers}, {simulators} and {scorers}."""
+        from autointerp.explainers import EXPLAINERS, LANGUAGE_MODEL
+        from autointerp.scorers import SCORERS
+        from autointerp.simulators import SIMULATORS
+        from sae.baselines.registry import BASELINES
+
+        rows = super().get_help_record(ctx)
+        return rows and (
+            rows[0],
+            rows[1].format(
+                explainers=", ".join(n.replace("_", "-") for n in EXPLAINERS.names if n != LANGUAGE_MODEL),
+                baselines=", ".join(BASELINES.names),
+                simulators=", ".join(SIMULATORS.names),
+                scorers=", ".join(SCORERS.names),
+            ),
+        )
+
+
+FLAGS = {
+    "model": "subject.model",
+    "context": "corpus.context",
+    "device": "runtime.device",
+    "simulator": "simulator",
+    "judge": "judge",
+    "features": "sampling.features",
+    "seed": "seed",
+    "out": "runtime.out",
+    "max_cost": "runtime.max_cost",
+    "fail_on_error": "runtime.fail_on_error",
+    "batch": "runtime.batch",
+    "check": "runtime.check",
+}
+"""The config field behind each plain flag."""
+
+
+def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes of the config that the flags mean."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    changes = {FLAGS[name]: value for name, value in given.items() if name in FLAGS}
+    if "explainer" in given:
+        changes["explainers"] = [given["explainer"]]
+    if "explanations" in given:
+        changes |= {"explainers": [f"file:{given['explanations']}"], "dictionaries.baselines": []}
+    if "feature_ids" in given:
+        numbers = _numbers(given["feature_ids"])
+        changes = {"sampling.features": len(numbers)} | changes | {"sampling.feature_ids": {"": numbers}}
+    for flag, field in (("baselines", "dictionaries.baselines"), ("scorers", "scorers")):
+        if flag in given:
+            names = [name.strip() for name in given[flag].split(",")]
+            changes[field] = [name for name in names if name not in ("", "none")]
+    return changes
+
+
+def _numbers(given: str) -> list[int]:
+    """Read a list of numbers, or a file of them. Raises UserError if it is neither."""
+    from sae.common.errors import UserError
+
+    words = re.split(r"[\s,]+", (Path(given).read_text("utf-8") if Path(given).is_file() else given).strip())
+    if not all(word.isdecimal() for word in words):
+        wrong = next(word for word in words if not word.isdecimal())
+        raise UserError(f"--feature-ids: {wrong[:40]!r} is neither a file nor a whole number; write 0,5,17 or a file")
+    return sorted({int(word) for word in words})
