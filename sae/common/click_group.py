@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -44,12 +46,33 @@ class Commands(click.Group):
 
     command_class = Command
 
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Parse the program's own options, of which --help and --version print."""
+        with self._errors_in_one_line():
+            return super().make_context(info_name, args, *rest, **extra)
+
     def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            with self._errors_in_one_line():
+                return super().invoke(context)
+        except KeyboardInterrupt:
+            stopped = self.get_command(context, context.invoked_subcommand or "")
+            onward = "; the same command continues from here" if isinstance(stopped, Resumable) else ""
+            click.echo(f"\n{self.name}: stopped{onward}", err=True)
+            sys.stdout.flush()
+            # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries
+            # are imported), CPython 3.11 ends with signal 2 whatever the program asks for.
+            os._exit(130)
+
+    @contextmanager
+    def _errors_in_one_line(self) -> Iterator[None]:
         try:
             _require_output()
-            result = super().invoke(context)
-            sys.stdout.flush()
-            return result
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
         except UserError as error:
             self._end(str(error), error.status, error)
         except BrokenPipeError:
@@ -63,14 +86,6 @@ class Commands(click.Group):
             if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
                 raise
             self._end(f"not enough memory; make the run smaller ({str(error)[:200]})", 2, error)
-        except KeyboardInterrupt:
-            stopped = self.get_command(context, context.invoked_subcommand or "")
-            onward = "; the same command continues from here" if isinstance(stopped, Resumable) else ""
-            click.echo(f"\n{self.name}: stopped{onward}", err=True)
-            sys.stdout.flush()
-            # Not sys.exit: if the interrupt struck inside an exec() of text (dataclasses make some while libraries
-            # are imported), CPython 3.11 ends with signal 2 whatever the program asks for.
-            os._exit(130)
 
     def _end(self, message: str, status: int, error: BaseException) -> NoReturn:
         click.echo(f"{self.name}: {visible(message)}", err=True)

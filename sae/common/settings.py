@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from sae.common.errors import UserError, near, shortened
@@ -19,11 +20,23 @@ from sae.common.yaml_files import YamlError, parse
 LONGEST_VALUE = 200
 """Characters of a wrong value that are shown."""
 
+T = TypeVar("T")
+
 
 class Section(BaseModel):
     """Groups settings that belong together: fixed once read, no unknown keys, documented under each field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written(cls, value: T) -> T:
+        """Raise ValueError for text that no file can hold: half a surrogate pair, which a shell makes of a bad byte."""
+        try:
+            json.dumps(value, default=str, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("holds bytes that are not UTF-8") from error
+        return value
 
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
