@@ -228,6 +228,8 @@ class Runtime(Section):
     """Ask each model of an API for one token before anything slow starts."""
     prices: Annotated[Text | None, R] = None
     """A YAML file with prices of your own, which override the shipped ones; null: only the shipped ones."""
+    pictures: Annotated[tuple[Literal["png", "svg", "pdf"], ...], R, Different] = ("png", "svg", "pdf")
+    """File formats of the run's pictures; []: none, which makes a small run much shorter."""
 
 
 ControlKind = Literal["mismatched", "permuted", "exchanged"]

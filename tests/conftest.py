@@ -33,19 +33,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-FEW_PICTURES = {"png": {"dpi": 50}}
-
-
-@pytest.fixture(autouse=True)
-def few_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Runs inside a test draw their pictures once, not in three formats, which takes longer than all else they do.
-
-    Fixtures of a wider scope and processes of their own draw all, as do tests marked `all_pictures`.
-    """
-    if not request.node.get_closest_marker("all_pictures"):
-        monkeypatch.setattr("autointerp.reporting.plots.FORMATS", FEW_PICTURES)
-
-
 def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return a folder of this test session that `make` fills: one worker does, the others wait for it."""
     root = tmp_path_factory.getbasetemp()
@@ -162,4 +149,5 @@ def _write_corpus(path: Path) -> None:
 
 PLANTED_SETTINGS = (
     "corpus.context=32", "sampling.fragment=16", "corpus.held_out=0.5", "subject.prepend_bos=false",
+    "runtime.pictures=[]",
 )  # fmt: skip

@@ -31,10 +31,8 @@ Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
 
-def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances) -> None:
-    """Write leaderboard.json, .csv, .md, .tex and the pictures of a run."""
-    from autointerp.reporting import plots
-
+def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances, formats: Sequence[str]) -> None:
+    """Write leaderboard.json, .csv, .md, .tex and the pictures of a run, in these formats."""
     rows = make_rows(folder.about, folder.densities(), results, chances)
     folder.write_json("leaderboard.json", rows)
     folder.write_text("leaderboard.csv", to_csv(rows))
@@ -42,7 +40,10 @@ def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances)
     tables = all_tables(rows, comparisons)
     folder.write_text("leaderboard.md", to_markdown(tables))
     folder.write_text("leaderboard.tex", to_latex(tables))
-    plots.write(folder.path, rows, results)
+    if formats:
+        from autointerp.reporting import plots
+
+        plots.write(folder.path, rows, results, formats)
 
 
 def merge(paths: Sequence[Path]) -> list[Row]:

@@ -48,8 +48,10 @@ Line = Sequence[tuple[float, Row]]
 """Positions on the x axis, each with the row that is drawn there."""
 
 
-def write(folder: Path, rows: Sequence[Row], results: Sequence[FeatureResult]) -> None:
-    """Write each picture as PNG, SVG and PDF into the run's folder `pictures`.
+def write(
+    folder: Path, rows: Sequence[Row], results: Sequence[FeatureResult], formats: Sequence[str] = tuple(FORMATS)
+) -> None:
+    """Write each picture, in each format, into the run's folder `pictures`.
 
     `scores` and `features` are of every run, `layers` of a run at several layers, `length` of one with explanations of
     several lengths.
@@ -66,15 +68,15 @@ def write(folder: Path, rows: Sequence[Row], results: Sequence[FeatureResult]) -
         }
         for name, figure in figures.items():
             if figure:
-                _save(figure, folder / PICTURES / name)
+                _save(figure, folder / PICTURES / name, formats)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Write a picture in every format; what lies where is computed once."""
+def _save(figure: Figure, path: Path, formats: Sequence[str]) -> None:
+    """Write a picture in some formats; what lies where is computed once."""
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
-    for kind, how in FORMATS.items():
-        write_atomic_with(path.with_suffix(f".{kind}"), partial(figure.savefig, format=kind, **how))
+    for kind in formats:
+        write_atomic_with(path.with_suffix(f".{kind}"), partial(figure.savefig, format=kind, **FORMATS[kind]))
 
 
 def scores_by_dictionary(rows: Sequence[Row]) -> Figure:

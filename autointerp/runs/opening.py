@@ -47,5 +47,5 @@ def rebuild(folder: RunFolder) -> None:
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
     config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
     assert isinstance(config, Config)
-    leaderboard.write(folder, list(folder.results()), Method.of(config).chances)
+    leaderboard.write(folder, list(folder.results()), Method.of(config).chances, config.runtime.pictures)
     folder.seal()

@@ -52,7 +52,7 @@ def run(config: Config, report: Report) -> RunFolder:
                 if plan.read_as_text:
                     folder.update(**plan.about)
                 results = score(folder, features, plan, resolver, report)
-            leaderboard.write(folder, results, plan.method.chances)
+            leaderboard.write(folder, results, plan.method.chances, config.runtime.pictures)
             folder.seal(status="complete", totals=totals(results))
     return folder
 

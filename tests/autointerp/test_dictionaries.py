@@ -21,6 +21,7 @@ def settings(planted: Path, dictionary: Path, out: Path) -> dict[str, object]:
         "corpus.held_out": 0.5,
         "sampling.fragment": 16,
         "runtime.out": str(out),
+        "runtime.pictures": [],
     }
 
 

@@ -34,6 +34,7 @@ def settings(planted: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "dictionaries.baselines": ["neurons", "pca", "random"],
         "explainers": ["rules-3"],
         "runtime.out": str(out),
+        "runtime.pictures": [],
     } | changes
 
 

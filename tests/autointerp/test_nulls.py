@@ -29,6 +29,7 @@ def run(planted: Path, out: Path, **changes: Any) -> autointerp.Run:
         "sampling.features": 4,
         "explainers": ["rules-3"],
         "runtime.out": str(out),
+        "runtime.pictures": [],
     }
     return autointerp.run("dictionary", settings | changes, report=Silent)
 

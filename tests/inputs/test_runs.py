@@ -11,11 +11,10 @@ from sae.common.progress import Silent
 from tests.autointerp.test_pipeline import contents
 from tests.inputs.harness import FOREIGN, JSONS, copied, flip, invoke, refused, spoilers
 
-pytestmark = pytest.mark.all_pictures
 CHANGES = {
     "corpus.context": 32, "sampling.fragment": 16, "corpus.held_out": 0.5, "subject.prepend_bos": False,
     "dictionaries.baselines": [], "explainers": ["rules-1", "rules-2"], "sampling.features": 4,
-    "sampling.population": 2000, "control_kinds": ["mismatched"],
+    "sampling.population": 2000, "control_kinds": ["mismatched"], "runtime.pictures": ["png"],
 }  # fmt: skip
 
 
@@ -27,7 +26,7 @@ def finished(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SOURCES = ("results.jsonl", "records.parquet", "features.parquet", "population.parquet", "population_text.parquet")
 """Files that cannot be made again."""
-PICTURES = [f"pictures/{name}.{kind}" for name in ("scores", "features", "length") for kind in ("png", "svg", "pdf")]
+PICTURES = [f"pictures/{name}.png" for name in ("scores", "features", "length")]
 MADE = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", *PICTURES)
 DAMAGES = spoilers(FOREIGN) | {"a flipped byte": flip, "a flipped byte near the end": lambda path: flip(path, 0.99)}
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from autointerp.store import LOG
-from tests.conftest import FEW_PICTURES, autointerp, make_once
+from tests.conftest import autointerp, make_once
 from tests.fakes import FakeApis
 
 KEY = "sk-test-0123456789abcdef"
@@ -24,6 +24,7 @@ JUDGED = (
     "--set", "runtime.first_wait=0.001",
     "--set", "explanation.max_tokens=100", "--set", "simulation.reasoning_tokens=0",
     "--set", "judgement.reasoning_tokens=0", "--no-check",
+    "--set", "runtime.pictures=[]",
 )  # fmt: skip
 """A run of about 240 calls: 9 features, 10 simulations and 2 or 3 detections each, and as many as control."""
 
@@ -148,9 +149,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, sampled: Path) -> Finishe
             session = RunSession(server, sampled, folder)
             estimate = session.run("one", "--dry-run")
             assert not server.calls()
-            with pytest.MonkeyPatch.context() as patch:  # as the runs that are compared with it
-                patch.setattr("autointerp.reporting.plots.FORMATS", FEW_PICTURES)
-                done = session.run("one")
+            done = session.run("one")
             assert (estimate.returncode, done.returncode) == (0, 0), estimate.stderr + done.stderr
             addresses = {"ANTHROPIC_BASE_URL": server.url, "OPENAI_BASE_URL": server.openai_url}
             (folder / "about.json").write_text(json.dumps([estimate.stdout, server.calls(), addresses]))

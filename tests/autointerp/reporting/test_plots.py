@@ -13,7 +13,6 @@ from autointerp.reporting import plots
 from sae.baselines import registry
 from tests.autointerp.reporting.rows import row, simulated
 
-pytestmark = pytest.mark.all_pictures
 HOOKS = tuple(f"blocks.{layer}.mlp.hook_post" for layer in (0, 2, 11))
 KINDS = ("sae", "neurons", "random_matched")
 
