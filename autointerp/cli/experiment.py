@@ -214,13 +214,13 @@ def check(config: str, **flags: Any) -> None:
     from autointerp import api
     from sae.common.tables import Table, print_tables
 
-    found = api.check(config, changes_of(flags))
-    if not found:
+    models = api.check(config, changes_of(flags))
+    if not models:
         click.echo("this config asks no model of an API; next: autointerp run")
         return
-    levels = list(found[0].efforts)
+    levels = list(models[0].efforts)
     names = ["model", "schema", "log-probabilities", "echo", *(f"effort {level}" for level in levels)]
-    rows = [[item.model, item.schema, item.logprobs, item.echo, *item.efforts.values()] for item in found]
+    rows = [[item.model, item.schema, item.logprobs, item.echo, *item.efforts.values()] for item in models]
     print_tables([Table(names, rows)])
     click.echo("\nnext: autointerp run --dry-run")
 

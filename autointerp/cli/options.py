@@ -65,27 +65,27 @@ FLAGS = {
 
 def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
     """Return the changes of the config that the flags mean."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    changes = {FLAGS[name]: value for name, value in given.items() if name in FLAGS}
-    if "explainer" in given:
-        changes["explainers"] = [given["explainer"]]
-    if "explanations" in given:
-        changes |= {"explainers": [f"file:{given['explanations']}"], "dictionaries.baselines": []}
-    if "feature_ids" in given:
-        numbers = _numbers(given["feature_ids"])
+    values = {name: value for name, value in flags.items() if value is not None}
+    changes = {FLAGS[name]: value for name, value in values.items() if name in FLAGS}
+    if "explainer" in values:
+        changes["explainers"] = [values["explainer"]]
+    if "explanations" in values:
+        changes |= {"explainers": [f"file:{values['explanations']}"], "dictionaries.baselines": []}
+    if "feature_ids" in values:
+        numbers = _numbers(values["feature_ids"])
         changes = {"sampling.features": len(numbers)} | changes | {"sampling.feature_ids": {"": numbers}}
     for flag, field in (("baselines", "dictionaries.baselines"), ("scorers", "scorers")):
-        if flag in given:
-            names = [name.strip() for name in given[flag].split(",")]
+        if flag in values:
+            names = [name.strip() for name in values[flag].split(",")]
             changes[field] = [name for name in names if name not in ("", "none")]
     return changes
 
 
-def _numbers(given: str) -> list[int]:
+def _numbers(text: str) -> list[int]:
     """Read a list of numbers, or a file of them. Raises UserError if it is neither."""
     from sae.common.errors import UserError
 
-    words = re.split(r"[\s,]+", (Path(given).read_text("utf-8") if Path(given).is_file() else given).strip())
+    words = re.split(r"[\s,]+", (Path(text).read_text("utf-8") if Path(text).is_file() else text).strip())
     if not all(word.isdecimal() for word in words):
         wrong = next(word for word in words if not word.isdecimal())
         raise UserError(f"--feature-ids: {wrong[:40]!r} is neither a file nor a whole number; write 0,5,17 or a file")

@@ -119,11 +119,11 @@ def run_list(root: Path) -> Table:
     if not root.is_dir():
         raise UserError(f"{shortened(str(root))} is not a folder; give one that holds runs")
     try:
-        found = [path.parent for depth in range(DEPTH + 1) for path in sorted(root.glob("*/" * depth + "run.json"))]
+        folders = [path.parent for depth in range(DEPTH + 1) for path in sorted(root.glob("*/" * depth + "run.json"))]
     except OSError as error:
         raise UserError(f"cannot look into {root}: {error.strerror}") from error
     header = ("run", "state", "model", "corpus", "explainer", "score", "means")
-    return Table(header, [row for path in found for row in _run_rows(path)])
+    return Table(header, [row for path in folders for row in _run_rows(path)])
 
 
 def _run_rows(path: Path) -> Iterator[tuple[str, ...]]:

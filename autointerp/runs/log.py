@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,11 +71,11 @@ def logged(folder: Path, identity: str, asks_models: bool) -> Iterator[None]:
     try:
         log.info("run %s begins or continues", identity)
         yield
-        log.info("run %s is complete", identity)
-    except BaseException as error:
-        log.info("run %s stopped: %s: %s", identity, type(error).__name__, error)
-        raise
     finally:
+        if error := sys.exception():
+            log.info("run %s stopped: %s: %s", identity, type(error).__name__, error)
+        else:
+            log.info("run %s is complete", identity)
         for logger, (level, propagate) in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(level)

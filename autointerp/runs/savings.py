@@ -67,12 +67,12 @@ def savings(config: Config, features: Sequence[FeatureRecord]) -> list[Saving]:
     now = _cost(config, some)
     if not now:
         return []
-    found = []
+    cheaper = []
     for flags, changes in _changes(config):
         cost = _cost(configs.build(config.model_dump(), changes, flags), some)
         if cost is not None and cost < now:
-            found.append(Saving(flags, 1 - cost / now))
-    return sorted(found, key=lambda saving: -saving.share)[:MOST]
+            cheaper.append(Saving(flags, 1 - cost / now))
+    return sorted(cheaper, key=lambda saving: -saving.share)[:MOST]
 
 
 def _changes(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -49,8 +49,8 @@ def read_documents(spec: str, max_characters: int | None = None, damage: Damage 
         if max_characters is not None and total >= max_characters:
             break
     if not kept:
-        said = "; ".join(["no text", *counted.lines(spec)])
-        raise UserError(f"corpus {spec} has {said}; give a file or folder with text in it")
+        problems = "; ".join(["no text", *counted.lines(spec)])
+        raise UserError(f"corpus {spec} has {problems}; give a file or folder with text in it")
     return kept
 
 
@@ -88,10 +88,10 @@ def _documents(spec: str, start: int, damage: Damage) -> Iterator[Document]:
     return _hugging_face(spec, start)
 
 
-def _whole(found: Iterator[Document], spec: str, damage: Damage) -> Iterator[Document]:
+def _whole(documents: Iterator[Document], spec: str, damage: Damage) -> Iterator[Document]:
     """Yield documents without halves of characters; at the end, log what was damaged."""
     try:
-        for document in found:
+        for document in documents:
             if document.text.isascii() or not HALVES.search(document.text):
                 yield document
             else:
