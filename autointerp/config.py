@@ -210,6 +210,10 @@ class Runtime(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
+    gpus: Annotated[int, R, Field(gt=0)] = 1
+    """GPUs over which a model of vllm/... is spread."""
+    gpu_share: Annotated[float, R, Field(gt=0, le=1)] = 0.7
+    """Share of each GPU's memory that a model of vllm/... takes at once; the studied model needs some of the rest."""
     out: Annotated[Text | None, R] = None
     """The run folder; null: runs/NAME-IDENTITY here."""
     concurrency: Annotated[int, R, Field(gt=0)] = 100
