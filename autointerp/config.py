@@ -125,11 +125,17 @@ class ScoreRecords(Records):
     """Records drawn with known probabilities, from which language models' scores on the whole score half are
     estimated (the population score)."""
     hard: Annotated[int, I, Field(ge=0)] = 0
-    """Records on which the feature is silent and a near one of the dictionary's sampled features is active, for
-    detection/hard; a feature to which none is near gets none."""
-    hard_by: Annotated[Literal["decoder", "coactivation"], I] = "decoder"
-    """How near two features are: by the cosine of their decoder rows, or of the sets of fragments on which they are
-    active."""
+    """Records on which the feature is silent, though one would expect otherwise, for detection/hard: a near one of the
+    dictionary's sampled features is active on them, or they read like texts on which the feature is active."""
+    hard_by: Annotated[Literal["decoder", "coactivation", "embedding"], I] = "decoder"
+    """`decoder`, `coactivation`: how near two features are, by the cosine of their decoder rows, or of the sets of
+    fragments on which they are active; a feature to which none is near gets no hard records. `embedding`: how near two
+    texts are, by the cosine of their sentence embeddings (embedding.model)."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether hard records are drawn by the embeddings of texts."""
+        return self.hard > 0 and self.hard_by == "embedding"
 
     @property
     def n_records(self) -> int:
@@ -204,6 +210,10 @@ class Runtime(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
+    gpus: Annotated[int, R, Field(gt=0)] = 1
+    """GPUs over which a model of vllm/... is spread."""
+    gpu_share: Annotated[float, R, Field(gt=0, le=1)] = 0.7
+    """Share of each GPU's memory that a model of vllm/... takes at once; the studied model needs some of the rest."""
     out: Annotated[Text | None, R] = None
     """The run folder; null: runs/NAME-IDENTITY here."""
     concurrency: Annotated[int, R, Field(gt=0)] = 100

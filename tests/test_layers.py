@@ -18,9 +18,9 @@ LIGHT = {
 INPUTS = {"sae.data.corpus", "sae.data.split", "sae.formats", "sae.formats.header"}
 """Of these, what only sampling and the plan read."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
-IN_PROCESS = (f"{LLM}providers/hf", f"{LLM}providers/embedding.py")
-"""The judge and the embedder that run in this process."""
-TENSORS = {"torch", "transformers", "sentence_transformers"}
+IN_PROCESS = (f"{LLM}providers/hf", f"{LLM}providers/vllm", f"{LLM}providers/embedding.py")
+"""The models and the embedder that run in this process."""
+TENSORS = {"torch", "transformers", "sentence_transformers", "vllm"}
 SUBJECTS = {"transformer_lens", "sklearn"}
 AGREEMENT = "autointerp/scorers/agreement.py"
 """Where scores are measured by scikit-learn, imported when the first is computed."""

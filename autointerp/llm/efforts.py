@@ -115,7 +115,7 @@ class RequestSettings:
     extra_body: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further fields of the body, by model spec."""
     varied: frozenset[Purpose] = frozenset()
-    """For which purposes several answers to one prompt are wanted, which would all be the same at temperature 0."""
+    """The purposes for which one prompt is asked several times: at temperature 0 all answers would be the same."""
     _known: dict[tuple[str, Purpose, bool], tuple[Manner, str]] = field(default_factory=dict, compare=False, repr=False)
 
     fills_in: bool = True

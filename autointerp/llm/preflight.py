@@ -62,7 +62,7 @@ async def _refusal(client: Client, request: Question) -> CallError | None:
 
 @dataclass(frozen=True)
 class Abilities:
-    """Says what a model can do, as it was found out by asking it; "-": its API has no such thing."""
+    """Says what a model can do, learnt by asking it; "-": its API has no such thing."""
 
     model: str
     schema: Ability

@@ -119,7 +119,7 @@ class Request:
 
     @property
     def only_reads(self) -> bool:
-        """Whether log-probabilities of the prompt are all that is wanted, and nothing is generated."""
+        """Whether it asks for log-probabilities of the prompt only, and nothing is generated."""
         return bool(self.slots) or self.likelihood_from is not None
 
 

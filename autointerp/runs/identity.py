@@ -10,14 +10,15 @@ from typing import Any
 from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.llm import specs
+from autointerp.runs.requests import embedder_of
 from sae.common.files import sha256_of, sha256_of_path
 
 PROTOCOL_VERSION = 5
 """Changes whenever the same config would give other numbers; part of every run's identity."""
 OF_RECORDS = ("seed", "subject", "corpus", "dictionaries", "sampling")
 """The parts of the config that sampling reads."""
-INPUTS_OF_RECORDS = ("corpus", "model", "hook_points", "dictionaries", "processing")
-"""What they name, as a plan's `contents` call it."""
+INPUTS_OF_RECORDS = ("corpus", "model", "hook_points", "dictionaries", "processing", "embedder")
+"""What they name, as a plan's `contents` call it; the embedder only where it is used."""
 PACKAGES = (
     "autointerp", "anthropic", "numpy", "openai", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens",
     "transformers",
@@ -46,9 +47,9 @@ def identify(config: Config, method: Method, contents: dict[str, Any]) -> str:
 
 
 def identify_records(config: Config, contents: dict[str, Any]) -> str:
-    """Return the hash of everything that changes a run's records, which no language model does."""
+    """Return the hash of everything that changes a run's records, which no explainer, simulator or judge does."""
     fields = {name: value for name, value in config.identity_fields().items() if name.split(".")[0] in OF_RECORDS}
-    inputs = {name: contents[name] for name in INPUTS_OF_RECORDS}
+    inputs = {name: contents[name] for name in INPUTS_OF_RECORDS if name in contents}
     return sha256_of([canonical({"protocol": PROTOCOL_VERSION, "config": fields, "inputs": inputs}).encode()])
 
 
@@ -68,6 +69,12 @@ def describe(config: Config, method: Method, contents: dict[str, Any], identity:
 def contents_of_models(method: Method) -> dict[str, Any]:
     """Return the language models that a run asks, each with the hash of its files if it is a local folder."""
     return {"judges": [_content_of_model(spec) for spec in method.models]}
+
+
+def contents_of_embedder(config: Config) -> dict[str, Any]:
+    """Return the model that hard records are drawn by, as `contents_of_models` does; nothing if they are not."""
+    spec = embedder_of(config)
+    return {"embedder": _content_of_model(spec)} if spec else {}
 
 
 def _content_of_model(spec: str) -> list[str]:

@@ -135,7 +135,8 @@ def make_plan(config: Config) -> Plan:
         "processing": processing,
         "files": method.contents,
         "requests": requests.described(config),
-    } | identity.contents_of_models(method)
+    }
+    contents |= identity.contents_of_models(method) | identity.contents_of_embedder(config)
     return Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
 
 

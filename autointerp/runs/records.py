@@ -5,22 +5,33 @@ no pass of the model. What has been sampled, and into which run folder, is writt
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from autointerp.llm.ask import embed
+from autointerp.llm.types import EmbeddingRequest
 from autointerp.records import FeatureRecord
 from autointerp.runs.plan import Plan
-from autointerp.sampling import sample
+from autointerp.runs.requests import embedder_of
+from autointerp.runs.work import Resolver
+from autointerp.sampling import Embed, sample
+from autointerp.scorers.embedding import unit
 from autointerp.store import RECORD_FILES, RunFolder
 from sae.common.errors import UserError
 from sae.common.files import sha256_of_path, write_atomic, write_atomic_with
 from sae.common.progress import Report
 from sae.common.settings import cache_folder
+
+TEXTS_PER_REQUEST = 256
+"""Texts that are embedded, and kept in the cache, together."""
 
 
 class Earlier(BaseModel):
@@ -38,7 +49,8 @@ def records_of(folder: RunFolder, plan: Plan, report: Report) -> Sequence[Featur
     Raises UserError as `sample` does, and if the run folder has lost its population.
     """
     if not folder.is_sampled and not _copied(folder, plan, report):
-        drawn = sample(plan, cache_folder("autointerp"), report)
+        with _embedder(plan, report) as embedder:
+            drawn = sample(plan, cache_folder("autointerp"), report, embedder)
         about = {"sampling": drawn.facts, "dictionaries": [asdict(summary) for summary in drawn.dictionaries]}
         folder.begin(plan.about | about)
         folder.write_features(drawn.features)
@@ -48,6 +60,32 @@ def records_of(folder: RunFolder, plan: Plan, report: Report) -> Sequence[Featur
     if plan.config.sampling.population and any(feature.population is None for feature in features):
         raise UserError(f"{folder.path} lacks its population; the same command with another --out starts over")
     return features
+
+
+@contextmanager
+def _embedder(plan: Plan, report: Report) -> Iterator[Embed | None]:
+    """Open the model that hard records are drawn by; None if they are not. Vectors are kept with all other answers.
+
+    Raises UserError if the model or its package cannot be loaded.
+    """
+    spec = embedder_of(plan.config)
+    if spec is None:
+        yield None
+        return
+    from autointerp.llm.resolver import LiveResolver
+
+    with LiveResolver([spec], plan.config.runtime, cache_folder("autointerp")) as resolver:
+        yield lambda texts: _embedded(texts, spec, resolver, report)
+
+
+def _embedded(texts: Sequence[str], spec: str, resolver: Resolver, report: Report) -> NDArray[np.float64]:
+    """Embed texts, some in a request; returns vectors of length 1, [texts, D]."""
+    parts = [tuple(texts[start : start + TEXTS_PER_REQUEST]) for start in range(0, len(texts), TEXTS_PER_REQUEST)]
+    answers: dict[int, Sequence[Sequence[float]]] = {}
+    tasks = [embed(EmbeddingRequest(spec, part, "hard")) for part in parts]
+    with report("embedding texts") as progress:
+        resolver.resolve(tasks, answers.__setitem__, lambda: progress.update(len(answers), len(parts), resolver.note()))
+    return unit([vector for index in range(len(parts)) for vector in answers[index]])
 
 
 def _copied(folder: RunFolder, plan: Plan, report: Report) -> bool:

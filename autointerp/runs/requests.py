@@ -16,6 +16,7 @@ from autointerp.llm.types import Question
 from autointerp.llm.uses import Use, probe
 from autointerp.runs.work import Resolver
 from autointerp.scorers import SCORERS
+from autointerp.scorers.embedding import EmbeddingSettings
 from autointerp.simulators.settings import SimulationSettings
 from sae.common.errors import UserError
 
@@ -50,6 +51,11 @@ def models_by_purpose(config: Config) -> list[tuple[Purpose, str]]:
     if any(need.judge for need in needs):
         pairs.append(("judging", judges.spec_of(config)))
     return [(purpose, name) for purpose, name in dict.fromkeys(pairs) if specs.is_spec(name)]
+
+
+def embedder_of(config: Config) -> str | None:
+    """Return the spec of the model that hard records are drawn by; None if they are not drawn by embedding."""
+    return config.section(EmbeddingSettings).spec if config.sampling.score.embeds else None
 
 
 def described(config: Config) -> dict[str, Any]:

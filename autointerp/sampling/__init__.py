@@ -6,15 +6,22 @@ reads the activations of those.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from autointerp.records import DictionarySummary, FeatureRecord
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from autointerp.runs.plan import Plan
     from sae.common.progress import Report
+
+Embed: TypeAlias = Callable[[Sequence[str]], "NDArray[np.float64]"]
+"""Computes the sentence embeddings of texts, scaled to length 1: [texts, D]."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,14 @@ class Sample:
     """What was sampled, for the run's report."""
 
 
-def sample(plan: Plan, cache: Path, report: Report) -> Sample:
+def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) -> Sample:
     """Prepare everything and sample all dictionaries in one pass of the model (torch is imported here).
 
     Args:
         plan: what is to be sampled.
         cache: the folder in which trained subjects and dictionaries are kept.
         report: makes a progress display from a title.
+        embed: embeds texts, for sampling.score.hard_by=embedding, which needs it.
 
     Raises:
         UserError: the text is too short, a hook point is unknown, or a dictionary does not fit the model.
@@ -46,5 +54,5 @@ def sample(plan: Plan, cache: Path, report: Report) -> Sample:
 
     prepared = prepare(plan, cache, report)
     selection = select(prepared, plan.config, report)
-    drawn = replay(prepared, selection, plan.config, report)
+    drawn = replay(prepared, selection, plan.config, report, embed)
     return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))

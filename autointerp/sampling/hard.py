@@ -1,17 +1,18 @@
-"""Draws hard records: fragments on which a feature is silent and a near feature of its dictionary is active.
+"""Draws hard records: fragments on which a feature is silent though an explanation may well fit them.
 
-An explanation that fits the near feature as well calls them active, which random silent fragments seldom show. Near
-features are looked for among the dictionary's sampled ones, whose activations on the population are known: no further
-pass of the model is needed. Imports torch.
+Either a near feature of its dictionary is active on them: an explanation that fits the near feature as well calls them
+active, which random silent fragments seldom show. Near features are looked for among the dictionary's sampled ones,
+whose activations on the population are known: no further pass of the model is needed. Or their texts are, by sentence
+embedding, near to texts on which the feature is active (as delphi's hard negatives by similarity). Imports torch.
 
 Shape suffixes: S sampled features of a dictionary, F all its features, M fragments of the population, L tokens of a
-fragment, D the width of a decoder row.
+fragment, D the width of a decoder row or of an embedding, T different texts, E examples, N silent fragments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 
 import numpy as np
@@ -19,38 +20,67 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autointerp.config import ScoreRecords
-from autointerp.population import Population
+from autointerp.population import Population, PopulationText
+from autointerp.prompting import render
 from autointerp.records import ActivationRecord, FeatureRecord
+from autointerp.sampling import Embed
 
 NEIGHBOURS = 5
 """Near features that the hard records of a feature come from, in turns."""
+EXAMPLES = 10
+"""A feature's strongest fragments, to whose texts hard records by embedding are near (delphi)."""
 Floats = NDArray[np.float32]
 
 
-def with_hard(features: Sequence[FeatureRecord], W_dec_FD: Tensor, records: ScoreRecords) -> list[FeatureRecord]:
+@dataclass(frozen=True, eq=False)
+class EmbeddedText:
+    """Holds the sentence embeddings of the population's fragments, those that read the same under one index."""
+
+    vectors_TD: NDArray[np.float64]
+    text_M: NDArray[np.int64]
+    """Index of each fragment's text."""
+
+    @staticmethod
+    def of(text: PopulationText, embed: Embed) -> EmbeddedText:
+        """Embed every different text once."""
+        plain = [render.plain(text.tokens(fragment)) for fragment in range(len(text.ids_ML))]
+        index_of = {one: index for index, one in enumerate(dict.fromkeys(plain))}
+        return EmbeddedText(embed(list(index_of)), np.array([index_of[one] for one in plain]))
+
+
+def with_hard(
+    features: Sequence[FeatureRecord], W_dec_FD: Tensor, records: ScoreRecords, embedded: EmbeddedText | None = None
+) -> list[FeatureRecord]:
     """Add the hard records that the config asks for to the score records of a dictionary's features.
 
     A feature gets fewer where there are not as many different texts, and none where no other feature is near.
+
+    Args:
+        embedded: the population's embeddings, for hard_by=embedding, which needs them.
     """
     populations = [feature.population for feature in features if feature.population is not None]
     if not records.hard or not populations:
         return list(features)
     max_SM = np.stack([fragment_maxima(population) for population in populations])
-    by_decoder, indices = records.hard_by == "decoder", [feature.id.index for feature in features]
-    near_SS = _cosines(W_dec_FD[indices].float().cpu().numpy() if by_decoder else (max_SM > 0).astype(np.float32))
+    if records.embeds:
+        assert embedded is not None, "the population was not embedded"
+        orders = [similar_fragments(max_M, embedded) for max_M in max_SM]
+    else:
+        rows_SX = _rows(features, W_dec_FD) if records.hard_by == "decoder" else (max_SM > 0).astype(np.float32)
+        orders = [hard_fragments(slot, near_S, max_SM) for slot, near_S in enumerate(_cosines(rows_SX))]
     text, length = populations[0].text, populations[0].text.ids_ML.shape[1]
 
-    def drawn(slot: int, feature: FeatureRecord) -> Iterator[ActivationRecord]:
+    def drawn(feature: FeatureRecord, order: Iterable[int]) -> Iterator[ActivationRecord]:
         seen = {record.tokens for record in feature.score}
-        for fragment in hard_fragments(slot, near_SS[slot], max_SM):
+        for fragment in order:
             tokens = text.tokens(fragment)
             if tokens not in seen:
                 seen.add(tokens)
                 yield ActivationRecord(tokens, (0.0,) * length, int(text.document_M[fragment]), "hard")
 
     return [
-        replace(feature, score=(*feature.score, *islice(drawn(slot, feature), records.hard)))
-        for slot, feature in enumerate(features)
+        replace(feature, score=(*feature.score, *islice(drawn(feature, order), records.hard)))
+        for feature, order in zip(features, orders, strict=True)
     ]
 
 
@@ -78,8 +108,33 @@ def hard_fragments(slot: int, near_S: Floats, max_SM: Floats) -> Iterator[int]:
     for other in order[:NEIGHBOURS]:
         eligible = np.flatnonzero(silent_M & (max_SM[other] > 0))
         lists.append(eligible[np.argsort(-max_SM[other, eligible], kind="stable")].tolist())
+    return _in_turns(lists)
+
+
+def similar_fragments(max_M: Floats, embedded: EmbeddedText) -> Iterator[int]:
+    """List the fragments on which a feature is silent by how near their texts are to those of its strongest fragments.
+
+    The strongest fragments take turns, the strongest first; each gives the silent ones, the nearest first. A silent
+    fragment that reads like an active one (only the text before it differs) is left out: no judge could tell.
+    """
+    active = np.flatnonzero(max_M > 0)
+    silent = np.flatnonzero((max_M == 0) & ~np.isin(embedded.text_M, embedded.text_M[active]))
+    strongest = active[np.argsort(-max_M[active], kind="stable")[:EXAMPLES]]
+    vectors_ED, vectors_ND = (embedded.vectors_TD[embedded.text_M[rows]] for rows in (strongest, silent))
+    order_EN = np.argsort(-(vectors_ED @ vectors_ND.T), axis=1, kind="stable")
+    return _in_turns(silent[order_EN].tolist())
+
+
+def _in_turns(lists: Sequence[Sequence[int]]) -> Iterator[int]:
+    """Take the first of every list, then the second of every list, and so on; each fragment once."""
     turns = chain.from_iterable(zip_longest(*lists))
     return (fragment for fragment in dict.fromkeys(turns) if fragment is not None)
+
+
+def _rows(features: Sequence[FeatureRecord], W_dec_FD: Tensor) -> Floats:
+    """Return the features' rows of the decoder, [S, D]."""
+    rows_SD: Floats = W_dec_FD[[feature.id.index for feature in features]].float().cpu().numpy()
+    return rows_SD
 
 
 def _cosines(rows_SX: Floats) -> Floats:

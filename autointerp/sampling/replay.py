@@ -15,10 +15,10 @@ from torch import Tensor
 from autointerp.config import Config
 from autointerp.population import Population, PopulationText
 from autointerp.records import ACTIVE_SOURCES, ActivationRecord, DictionarySummary, FeatureId, FeatureRecord
-from autointerp.sampling import Sample
+from autointerp.sampling import Embed, Sample
 from autointerp.sampling.census import Census, population_fragments, population_text
 from autointerp.sampling.fragments import Fragments
-from autointerp.sampling.hard import with_hard
+from autointerp.sampling.hard import EmbeddedText, with_hard
 from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import SelectedDictionary, Selection, joined
@@ -28,11 +28,14 @@ from sae.common.progress import Report
 from sae.dictionary import Dictionary
 
 
-def replay(prepared: Prepared, selection: Selection, config: Config, report: Report) -> Sample:
+def replay(
+    prepared: Prepared, selection: Selection, config: Config, report: Report, embed: Embed | None = None
+) -> Sample:
     """Read the activations of every selected fragment and of the population, and build the feature records."""
     fragments = selection.fragments
     population_M = population_fragments(fragments, config.sampling.population)
     text = population_text(prepared, fragments, population_M) if len(population_M) else None
+    embedded = EmbeddedText.of(text, embed) if config.sampling.score.embeds and text and embed else None
     device = prepared.subject.device
     centred = config.sampling.centred
     readers = [_Reader(selected, fragments, centred, device, text) for selected in selection.dictionaries]
@@ -47,7 +50,7 @@ def replay(prepared: Prepared, selection: Selection, config: Config, report: Rep
         for record, population in zip(drawn, reader.populations(), strict=True):
             kept.append(replace(_verified(record), population=population))
             spoiled += len(record.explain + record.score) - len(kept[-1].explain + kept[-1].score)
-        kept = with_hard(kept, selected.measured.dictionary.W_dec_FD, config.sampling.score)
+        kept = with_hard(kept, selected.measured.dictionary.W_dec_FD, config.sampling.score, embedded)
         features += [with_weighted(feature, config) for feature in kept]
     facts = {"records_not_verified_inactive": spoiled, "population_tokens": len(population_M) * fragments.length}
     return Sample(tuple(features), tuple(_summary(c, prepared) for c in selection.dictionaries), prepared.facts | facts)

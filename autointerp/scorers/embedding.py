@@ -28,10 +28,15 @@ if TYPE_CHECKING:
 
 
 class EmbeddingSettings(Section):
-    """Names the model that embeds texts, for embedding and example_embedding."""
+    """Names the model that embeds texts, for embedding, example_embedding and sampling.score.hard_by=embedding."""
 
     model: Annotated[Text, I] = "sentence-transformers/all-MiniLM-L6-v2"
     """A sentence-transformers model, by hub name or directory."""
+
+    @property
+    def spec(self) -> str:
+        """The model's spec."""
+        return f"embedding/{self.model}"
 
 
 class Embedding(Scorer):
@@ -43,7 +48,7 @@ class Embedding(Scorer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.models = (f"embedding/{config.section(EmbeddingSettings).model}",)
+        self.models = (config.section(EmbeddingSettings).spec,)
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature; undefined without active or without silent fragments."""

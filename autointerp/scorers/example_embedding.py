@@ -33,7 +33,7 @@ class ExampleEmbedding(Scorer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.models = (f"embedding/{config.section(EmbeddingSettings).model}",)
+        self.models = (config.section(EmbeddingSettings).spec,)
 
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature; undefined if either side lacks active or silent fragments."""

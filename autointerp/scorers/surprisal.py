@@ -34,7 +34,7 @@ class SurprisalSettings(Section):
     """Names the model to which texts are more or less likely."""
 
     model: Annotated[Text | None, I] = None
-    """A base model in this process, hf/NAME or hf/DIR; null: the judge, if that is one."""
+    """A base model in this process, hf/NAME or vllm/NAME, or a directory for NAME; null: the judge, if that is one."""
 
 
 class Surprisal(Scorer):

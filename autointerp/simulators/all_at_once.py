@@ -33,7 +33,7 @@ class AllAtOnceSimulator(Simulator):
 
     def __init__(self, spec: str, config: Config) -> None:
         if not model_of(spec, config).may_have_prompt_logprobs:
-            raise refuse_method(spec, "all_at_once", "hf/... or http://... with echo")
+            raise refuse_method(spec, "all_at_once", "hf/..., vllm/..., or http://... with echo")
         self.name, self.models = spec, (spec,)
         self.prompts = (templates.load(PROMPT),)
         self._settings = config.section(SimulationSettings)

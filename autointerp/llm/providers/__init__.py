@@ -135,7 +135,7 @@ class Provider:
 PROVIDERS: Registry[ProviderType] = Registry(
     "provider",
     "autointerp.llm.providers",
-    order=("anthropic", "openai", "google", "compatible", "hf", "embedding"),
+    order=("anthropic", "openai", "google", "compatible", "hf", "vllm", "embedding"),
     shared=("batches", "gate", "hosted"),
     group="autointerp.providers",
 )

@@ -27,7 +27,7 @@ def parse(text: str) -> Target:
 
 
 def open_model(spec: ModelSpec, runtime: Runtime, limits: Limits) -> Provider:
-    """Open a model on a server, with AUTOINTERP_API_KEY if that is set."""
+    """Open a model on a server, with the key of its provider. Raises UserError if that is required and not set."""
     from autointerp.llm.providers.openai.chat import CompatibleProvider
 
     return CompatibleProvider(spec, runtime.attempt_seconds, limits)

@@ -7,22 +7,8 @@ loads when a model is opened.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from autointerp.llm.providers import PROVIDERS, Capabilities, Provider, ProviderType
-
-if TYPE_CHECKING:
-    from autointerp.config import Runtime
-    from autointerp.llm.limits import Limits
-    from autointerp.llm.specs import ModelSpec
-
-
-def open_model(spec: ModelSpec, runtime: Runtime, limits: Limits) -> Provider:
-    """Open a model of Google's. Raises UserError if there is no key."""
-    from autointerp.llm.providers.openai.chat import CompatibleProvider
-
-    return CompatibleProvider(spec, runtime.attempt_seconds, limits)
-
+from autointerp.llm.providers import PROVIDERS, Capabilities, ProviderType
+from autointerp.llm.providers.compatible import open_model
 
 PROVIDERS.register(
     "google",

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,21 @@ def test_import_loads_no_torch() -> None:
     assert printed.strip() == "[]"
 
 
-def tiny_bert(folder: Path) -> tuple[Any, Any]:
+def tiny_bert(folder: Path, words: Sequence[str] = WORDS) -> tuple[Any, Any]:
     """A BERT and its tokenizer, saved."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     ends = [("[CLS]", 2), ("[SEP]", 3)]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=CONTEXT, **names)
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    bert = BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=CONTEXT, **size)).eval()
+    bert = BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=CONTEXT, **size)).eval()
     bert.save_pretrained(folder)
     wrapped.save_pretrained(folder)
     return bert, wrapped

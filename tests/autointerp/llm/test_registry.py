@@ -19,11 +19,11 @@ from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, EmbeddingRequest, Message, Request, Usage
 from sae.common.errors import UserError
 
-BUILT_IN = ("anthropic", "openai", "google", "compatible", "hf", "embedding")
+BUILT_IN = ("anthropic", "openai", "google", "compatible", "hf", "vllm", "embedding")
 SPECS = {
     "anthropic": "anthropic/claude-x", "openai": "openai/ft:m/x", "google": "google/gemini-x",
     "compatible": "http://localhost:1/v1#m",
-    "hf": "hf/org/name", "embedding": "embedding/org/name",
+    "hf": "hf/org/name", "vllm": "vllm/org/name", "embedding": "embedding/org/name",
 }  # fmt: skip
 
 
@@ -60,7 +60,8 @@ def echo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def test_the_built_in_providers_are_listed_in_their_order() -> None:
     assert PROVIDERS.names == BUILT_IN
-    assert specs.forms() == "anthropic/MODEL, openai/MODEL, google/MODEL, http://host:port/v1#MODEL, hf/NAME|DIR"
+    hosted = "anthropic/MODEL, openai/MODEL, google/MODEL, http://host:port/v1#MODEL"
+    assert specs.forms() == f"{hosted}, hf/NAME|DIR, vllm/NAME|DIR"
     assert [line.split(" ")[0] for line in specs.help_lines()] == specs.forms().split(", ")
     for name, line in zip(BUILT_IN, specs.help_lines(), strict=False):
         assert (PROVIDERS.get(name).key_variable or "in this process") in line
@@ -71,17 +72,18 @@ def test_each_spec_has_its_provider_and_what_that_can_do(name: str) -> None:
     spec = specs.parse(SPECS[name])
     assert (spec.provider, spec.capabilities) == (name, PROVIDERS.get(name).capabilities)
     assert specs.is_spec(SPECS[name]) == (name != "embedding")
-    assert specs.is_free(SPECS[name]) == spec.is_free == (name in ("hf", "embedding"))
+    assert specs.is_free(SPECS[name]) == spec.is_free == (name in ("hf", "vllm", "embedding"))
     assert (SPECS[name] in load_prices()) == spec.is_free
 
 
 def test_what_models_can_do() -> None:
     result = {name: specs.parse(text) for name, text in SPECS.items()}
-    assert [name for name, spec in result.items() if spec.has_logprobs] == ["openai", "hf"]
-    assert [name for name, spec in result.items() if spec.may_have_logprobs] == ["openai", "compatible", "hf"]
-    assert [name for name, spec in result.items() if spec.has_prompt_logprobs] == ["hf"]
-    assert [name for name, spec in result.items() if spec.may_have_prompt_logprobs] == ["compatible", "hf"]
-    assert [name for name, spec in result.items() if spec.has_schema] == ["anthropic", "openai", "google", "compatible"]
+    assert [name for name, spec in result.items() if spec.has_logprobs] == ["openai", "hf", "vllm"]
+    assert [name for name, spec in result.items() if spec.may_have_logprobs] == ["openai", "compatible", "hf", "vllm"]
+    assert [name for name, spec in result.items() if spec.has_prompt_logprobs] == ["hf", "vllm"]
+    assert [name for name, spec in result.items() if spec.may_have_prompt_logprobs] == ["compatible", "hf", "vllm"]
+    with_schema = ["anthropic", "openai", "google", "compatible", "vllm"]
+    assert [name for name, spec in result.items() if spec.has_schema] == with_schema
     assert [name for name, spec in result.items() if spec.has_batches] == ["anthropic", "openai"]
     with pytest.raises(UserError, match=r"anthropic/claude-x takes no temperature; set judgement.temperature=null"):
         specs.refuse_temperature(result["anthropic"], 0.0, "judgement.temperature")

@@ -36,6 +36,12 @@ def weights_of(model: str, config: Any) -> str:
     )
 
 
+def location_of(model: str) -> str:
+    """Return a directory's path, or a hub name as it is."""
+    folder = Path(model).expanduser()
+    return str(folder) if folder.is_dir() else model
+
+
 def load(model: str, device: str) -> Loaded:
     """Load a hub name or a directory, in bfloat16 on CUDA and float32 elsewhere. Raises UserError if it cannot."""
     import torch
@@ -44,8 +50,7 @@ def load(model: str, device: str) -> Loaded:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    folder, dtype = Path(model).expanduser(), torch.bfloat16 if device.startswith("cuda") else torch.float32
-    location = str(folder) if folder.is_dir() else model
+    location, dtype = location_of(model), torch.bfloat16 if device.startswith("cuda") else torch.float32
     try:
         loaded, about = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(location)

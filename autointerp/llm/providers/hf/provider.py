@@ -1,22 +1,21 @@
 """Runs a causal language model in this process, by transformers. Calls that wait at the same time run as one batch.
 
 torch and transformers load with the first model, not with this module. `tokens` turns texts to token ids and back,
-`network` and `drafts` compute on token ids. Shape suffixes: S slots of a prompt, N numbers.
+`network` and `drafts` compute on token ids.
 """
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers import Provider
 from autointerp.llm.providers.hf.drafts import Draft, Prompt
 from autointerp.llm.providers.hf.loading import device_for, load, weights_of
 from autointerp.llm.providers.hf.network import Network
+from autointerp.llm.providers.hf.requests import kind_of, prompt_of, seed_of
 from autointerp.llm.providers.hf.tokens import Tokens
-from autointerp.llm.types import Completion, Request, Usage
-from sae.common.files import sha256_of
+from autointerp.llm.types import Completion, Request
 
 
 @dataclass(eq=False)
@@ -48,8 +47,6 @@ class LocalProvider(Provider):
         precision = str(loaded.model.dtype).removeprefix("torch.")
         super().__init__(f"hf/{model}", f"{weights_of(model, loaded.model.config)} {precision}", has_timeout=False)
         self.network, self.tokens, self.batch = Network(loaded.model), Tokens(loaded.tokenizer), batch
-        self.numbers = self.tokens.numbers
-        """The token of each of "0" to "10" that the vocabulary has as one token."""
         ends = loaded.model.generation_config.eos_token_id
         self._ends = {loaded.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf")
@@ -68,13 +65,7 @@ class LocalProvider(Provider):
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _join(self, request: Request) -> _Call:
-        tokenize = {"likelihood": self.tokens.ended, "slots": self.tokens.slotted, "chat": self.tokens.chat}
-        prompt = tokenize[_kind(request)](request)
-        context, answer = self.network.context, 0 if request.only_reads else 1
-        if len(prompt.ids) + answer > context:
-            held = f"at most {context}" + (" with the answer" if answer else "")
-            raise CallError("rejected", f"{self.endpoint}: a prompt of {len(prompt.ids)} tokens; its context is {held}")
-        call = _Call(request, prompt)
+        call = _Call(request, prompt_of(request, self.tokens, self.network.context, self.endpoint))
         self._waiting.append(call)
         return call
 
@@ -84,7 +75,7 @@ class LocalProvider(Provider):
         An error reaches this call only: the others have left the queue and are then answered by themselves.
         """
         if call.answer is None:
-            alike = [other for other in self._waiting if _kind(other.request) == _kind(call.request)]
+            alike = [other for other in self._waiting if kind_of(other.request) == kind_of(call.request)]
             batch = [call, *(other for other in alike if other is not call)][: self.batch]
             self._waiting = [other for other in self._waiting if other not in batch]
             for member, answer in zip(batch, self._answers(batch), strict=True):
@@ -96,7 +87,7 @@ class LocalProvider(Provider):
         """Answer a batch; where the memory does not hold it, its halves."""
         import torch
 
-        answer = {"likelihood": self._weigh, "slots": self._read, "chat": self._write}[_kind(calls[0].request)]
+        answer = {"likelihood": self._weigh, "slots": self._read, "chat": self._write}[kind_of(calls[0].request)]
         try:
             with torch.no_grad():
                 return answer(calls)
@@ -112,31 +103,19 @@ class LocalProvider(Provider):
         return list(map(self.tokens.likely, prompts, self.network.likelihoods(prompts)))
 
     def _read(self, calls: list[_Call]) -> list[Completion]:
-        prompts, answers = [call.prompt for call in calls], []
-        for prompt, rows_SN in zip(prompts, self.network.logprobs(prompts, list(self.numbers.values())), strict=True):
-            slots = tuple(dict(zip(self.numbers, row_N, strict=True)) for row_N in rows_SN)
-            answers.append(Completion("", "stop", Usage(1, len(prompt.ids), 0), slots=slots))
-        return answers
+        prompts = [call.prompt for call in calls]
+        rows = self.network.logprobs(prompts, list(self.tokens.numbers.values()))
+        return list(map(self.tokens.at_slots, prompts, rows))
 
     def _write(self, calls: list[_Call]) -> list[Completion]:
         drafts = [self._draft(call.request, call.prompt) for call in calls]
         self.network.write(drafts)
-        return [self.tokens.finished(draft) for draft in drafts]
+        return list(map(self._written, drafts))
+
+    def _written(self, draft: Draft) -> Completion:
+        assert draft.stop is not None, "a draft has not stopped"
+        return self.tokens.written(draft.prompt, draft.ids, draft.likely, draft.stop)
 
     def _draft(self, request: Request, prompt: Prompt) -> Draft:
         max_tokens = min(request.max_tokens, self.network.context - len(prompt.ids))
-        return Draft(prompt, max_tokens, self._ends, request.temperature, request.top_logprobs, _seed(request))
-
-
-def _kind(request: Request) -> Literal["likelihood", "slots", "chat"]:
-    """Say what a request asks for; requests of one kind can run as one batch."""
-    if request.likelihood_from is not None:
-        return "likelihood"
-    return "slots" if request.slots else "chat"
-
-
-def _seed(request: Request) -> int:
-    """Return the seed of a request's own samples: the rest of the batch does not matter."""
-    parts = [part for message in request.messages for part in (message.role, message.content)]
-    seed = sha256_of(part.encode() for part in (*parts, repr(request.temperature), repr(request.sample)))
-    return int(seed[:16], 16)
+        return Draft(prompt, max_tokens, self._ends, request.temperature, request.top_logprobs, seed_of(request))

@@ -2,17 +2,19 @@
 
 Messages hold corpus text, which is hostile: a special token's name in it, such as <|endoftext|>, is read as the
 characters it is made of. Only the chat template's own markup and the beginning of a text are special tokens.
+
+Shape suffixes: S slots of a prompt, N numbers.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.hf.drafts import Draft, Prompt
-from autointerp.llm.types import Completion, Message, Request, TokenLogprobs, Usage
+from autointerp.llm.providers.hf.drafts import Prompt
+from autointerp.llm.types import Completion, Message, Request, StopReason, TokenLogprobs, Usage
 
 NUMBERS = tuple(str(number) for number in range(11))
 """The texts whose log-probabilities are read at slots."""
@@ -35,7 +37,9 @@ class Tokens:
         first = tokenizer("x")["input_ids"][:1]
         self._bos: list[int] = first if first == [tokenizer.bos_token_id] else []
         ids_of = {text: self._inside(text) for text in NUMBERS}
-        self.numbers = {text: ids[0] for text, ids in ids_of.items() if len(ids) == 1 and self._text(ids) == text}
+        whole = {text: ids[0] for text, ids in ids_of.items() if len(ids) == 1 and self._text(ids) == text}
+        self.numbers: dict[str, int] = whole
+        """The token of each of "0" to "10" that the vocabulary has as one token."""
 
     def slotted(self, request: Request) -> Prompt:
         """Tokenize a plain text for the model to continue, cut at its slots so that a token begins at each."""
@@ -71,18 +75,27 @@ class Tokens:
         turns = [names[message.role] + message.content for message in request.messages]
         return Prompt(self._bos + self._ids("\n\n".join([*turns, "Assistant:"])))
 
-    def finished(self, draft: Draft) -> Completion:
-        """Return the text of a draft that has stopped, with its log-probabilities."""
-        texts, logprobs = self._texts(draft.ids) if draft.likely else [self._text(draft.ids)], []
-        for index, likely in enumerate(draft.likely):
-            top = {texts[index]: likely[draft.ids[index]]}
-            for token, logprob in likely.items():  # the likeliest first: of tokens with one text it stands for all
-                if token != draft.ids[index]:
-                    top.setdefault(self._added(draft.ids[:index], token), logprob)
+    def at_slots(self, prompt: Prompt, rows_SN: Sequence[Sequence[float]]) -> Completion:
+        """Return the log-probabilities of `numbers` at each slot of a prompt."""
+        slots = tuple(dict(zip(self.numbers, row_N, strict=True)) for row_N in rows_SN)
+        return Completion("", "stop", Usage(1, len(prompt.ids), 0), slots=slots)
+
+    def written(
+        self, prompt: Prompt, ids: list[int], likely: Sequence[Mapping[int, float]], stop: StopReason
+    ) -> Completion:
+        """Return generated tokens as text, with their log-probabilities.
+
+        Args:
+            likely: for each token, log-probabilities by token id, its own among them, the likeliest first; or nothing.
+        """
+        texts, logprobs = self._texts(ids) if likely else [self._text(ids)], []
+        for index, of_token in enumerate(likely):
+            top = {texts[index]: of_token[ids[index]]}
+            for token, logprob in of_token.items():  # of tokens with one text the likeliest stands for all
+                if token != ids[index]:
+                    top.setdefault(self._added(ids[:index], token), logprob)
             logprobs.append(TokenLogprobs(texts[index], top))
-        assert draft.stop is not None
-        usage = Usage(1, len(draft.prompt.ids), len(draft.ids))
-        return Completion("".join(texts), draft.stop, usage, tuple(logprobs))
+        return Completion("".join(texts), stop, Usage(1, len(prompt.ids), len(ids)), tuple(logprobs))
 
     def _texts(self, ids: list[int]) -> list[str]:
         """Return what each token adds to the text; the last piece of a character adds all of it."""

@@ -111,7 +111,7 @@ def test_a_vocabulary_without_numbers_gives_empty_answers(tmp_path: Path) -> Non
     )
     judge = LocalProvider(str(folder), device="cpu")
     (answer,) = ask(judge, slotted("red stone"))
-    assert judge.numbers == {}
+    assert judge.tokens.numbers == {}
     assert answer.slots == ({}, {})
 
 
@@ -124,7 +124,7 @@ def test_a_tokenizer_that_puts_a_space_before_texts(tmp_path: Path) -> None:
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     judge = LocalProvider(str(save(gpt2(len(wrapped)), wrapped, tmp_path / "space")), device="cpu")
     assert wrapped.decode(wrapped("5")["input_ids"]) == "5", "decoding tells them not apart"
-    assert {text: wrapped.convert_ids_to_tokens(token) for text, token in judge.numbers.items()} == {
+    assert {text: wrapped.convert_ids_to_tokens(token) for text, token in judge.tokens.numbers.items()} == {
         text: text for text in NUMBERS[:10]
     }
     request = replace(slotted("red", few_shot=""), messages=(Message("user", "red\tunknown\n"),), slots=(4,))
