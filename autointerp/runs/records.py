@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from autointerp.llm.ask import embed
+from autointerp.llm.ask import attempt, embed
 from autointerp.llm.types import EmbeddingRequest
-from autointerp.records import FeatureRecord
+from autointerp.records import AnswerError, FeatureRecord
 from autointerp.runs.plan import Plan
 from autointerp.runs.requests import embedder_of
 from autointerp.runs.work import Resolver
@@ -79,13 +79,19 @@ def _embedder(plan: Plan, report: Report) -> Iterator[Embed | None]:
 
 
 def _embedded(texts: Sequence[str], spec: str, resolver: Resolver, report: Report) -> NDArray[np.float64]:
-    """Embed texts, some in a request; returns vectors of length 1, [texts, D]."""
+    """Embed texts, some in a request; returns vectors of length 1, [texts, D]. Raises UserError if some have none."""
     parts = [tuple(texts[start : start + TEXTS_PER_REQUEST]) for start in range(0, len(texts), TEXTS_PER_REQUEST)]
-    answers: dict[int, Sequence[Sequence[float]]] = {}
-    tasks = [embed(EmbeddingRequest(spec, part, "hard")) for part in parts]
+    answers: dict[int, Sequence[Sequence[float]] | AnswerError] = {}
+    tasks = [attempt(embed(EmbeddingRequest(spec, part, "hard"))) for part in parts]
     with report("embedding texts") as progress:
         resolver.resolve(tasks, answers.__setitem__, lambda: progress.update(len(answers), len(parts), resolver.note()))
-    return unit([vector for index in range(len(parts)) for vector in answers[index]])
+    vectors: list[Sequence[float]] = []
+    for index in range(len(parts)):
+        answer = answers[index]
+        if isinstance(answer, AnswerError):
+            raise UserError(f"cannot draw hard records: {spec} did not embed the texts ({answer})")
+        vectors += answer
+    return unit(vectors)
 
 
 def _copied(folder: RunFolder, plan: Plan, report: Report) -> bool:
