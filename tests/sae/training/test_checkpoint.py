@@ -135,7 +135,9 @@ def test_another_number_of_processes_or_another_split_is_refused(learners: list[
         Checkpoints(tmp_path, features).position()
 
 
-@pytest.mark.parametrize("damage", ["torn", "other", "missing", "latest"])
+@pytest.mark.parametrize(
+    "damage", ["torn", *(pytest.param(n, marks=pytest.mark.slow) for n in ("other", "missing", "latest"))]
+)
 def test_damage_is_one_line(planted: Path, tmp_path: Path, damage: str) -> None:
     """It names the file and what to do; done so, training starts over."""
     settings = of_planted(planted, tmp_path / "out")

@@ -105,6 +105,7 @@ def test_the_small_training_has_all_that_resuming_must_restore(undisturbed: Path
     assert all(row["features"] for row in result if row["status"] == "resampled")
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_the_same_command_again(undisturbed: Path, tmp_path: Path) -> None:
     config, out = written(tmp_path), tmp_path / "out"
     process = started(config, out)
@@ -162,6 +163,7 @@ def test_again_and_again(undisturbed: Path, tmp_path: Path) -> None:
     assert_same(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_subject_is_trained(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,7 +113,9 @@ def test_dead_are_those_long_silent() -> None:
         assert trainer.measure(x_BD).dead == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("name", ["topk", "batch_topk", "matryoshka"])
+@pytest.mark.parametrize(
+    "name", ["topk", *(pytest.param(n, marks=pytest.mark.slow) for n in ("batch_topk", "matryoshka"))]
+)
 def test_auxiliary_loss_revives_dead_features(name: str) -> None:
     """Features too weak to be among the k largest come back with the auxiliary loss, and not without."""
     alive = {}
