@@ -7,6 +7,7 @@ lists of a token and a digit a line. Other languages: rough.
 """
 
 import re
+from functools import lru_cache
 
 from autointerp.llm import specs
 from autointerp.llm.providers import PROVIDERS
@@ -26,7 +27,7 @@ BYTES_PER_TOKEN = {True: 6, False: 3}
 
 def estimate(text: str, model: str | None = None) -> int:
     """Estimate how many tokens a text has, for a model spec's model if one is given."""
-    count = sum(map(_tokens, PIECE.findall(text)))
+    count = _count(text)
     if model is None:
         return count
     spec = specs.parse(model)
@@ -40,6 +41,13 @@ def of_request(request: Request) -> int:
     return sum(estimate(text, request.model) for text in texts) + frames
 
 
+@lru_cache(maxsize=256)
+def _count(text: str) -> int:
+    """Count the tokens of a text; the instructions of a stage come with each of its prompts."""
+    return sum(map(_tokens, PIECE.findall(text)))
+
+
+@lru_cache(maxsize=2**15)
 def _tokens(piece: str) -> int:
     if piece.isspace():
         return 1

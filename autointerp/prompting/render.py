@@ -16,6 +16,8 @@ TOP = 10
 
 def visible(text: str) -> str:
     """Write text on one line: line breaks, tabs, backslashes and whatever cannot be seen become Python escapes."""
+    if text.isprintable() and "\\" not in text:
+        return text
     return "".join(
         character if character.isprintable() and character != "\\" else character.encode("unicode_escape").decode()
         for character in text

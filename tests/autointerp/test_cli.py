@@ -125,14 +125,14 @@ def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None
 
 
 def test_a_long_page_goes_through_the_pager_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autointerp import cli
+    from autointerp.cli import results
 
     paged: list[str] = []
     monkeypatch.setattr("click.echo_via_pager", lambda text, color: paged.append(text))
     for is_terminal in (False, True):
         monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal, raising=False)
-        cli._echo_paged("short")
-        cli._echo_paged("long\n" * 999)
+        results._echo_paged("short")
+        results._echo_paged("long\n" * 999)
     assert paged == ["long\n" * 999]
 
 
