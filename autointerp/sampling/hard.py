@@ -37,12 +37,12 @@ def with_hard(features: Sequence[FeatureRecord], W_dec_FD: Tensor, records: Scor
         return list(features)
     max_SM = np.stack([fragment_maxima(population) for population in populations])
     by_decoder, indices = records.hard_by == "decoder", [feature.id.index for feature in features]
-    near_SS = _cosines(W_dec_FD[indices].float().cpu().numpy() if by_decoder else (max_SM > 0).astype(np.float32))
+    unit_SX = _unit(W_dec_FD[indices].float().cpu().numpy() if by_decoder else (max_SM > 0).astype(np.float32))
     text, length = populations[0].text, populations[0].text.ids_ML.shape[1]
 
     def drawn(slot: int, feature: FeatureRecord) -> Iterator[ActivationRecord]:
         seen = {record.tokens for record in feature.score}
-        for fragment in hard_fragments(slot, near_SS[slot], max_SM):
+        for fragment in hard_fragments(slot, unit_SX @ unit_SX[slot], max_SM):
             tokens = text.tokens(fragment)
             if tokens not in seen:
                 seen.add(tokens)
@@ -82,8 +82,7 @@ def hard_fragments(slot: int, near_S: Floats, max_SM: Floats) -> Iterator[int]:
     return (fragment for fragment in dict.fromkeys(turns) if fragment is not None)
 
 
-def _cosines(rows_SX: Floats) -> Floats:
-    """Return the cosine of every two rows, [S, S]; 0 for a row of zeros."""
-    unit_SX = rows_SX / np.linalg.norm(rows_SX, axis=1, keepdims=True).clip(1e-12)
-    cosines_SS: Floats = unit_SX @ unit_SX.T
-    return cosines_SS
+def _unit(rows_SX: Floats) -> Floats:
+    """Scale every row to length 1; a row of zeros stays one."""
+    unit_SX: Floats = rows_SX / np.linalg.norm(rows_SX, axis=1, keepdims=True).clip(1e-12)
+    return unit_SX

@@ -97,7 +97,7 @@ def test_streaming_equals_brute_force(order: str) -> None:
     for side in range(2):
         for row in range(FEATURES):
             picked = tally.pick(seen, row, side, getattr(config().sampling, fragments.SIDES[side]))
-            assert [(p.fragment, p.source) for p in picked] == brute_force(side, row), (side, row)
+            assert list(zip(picked.fragment_P, picked.sources, strict=True)) == brute_force(side, row), (side, row)
 
 
 def test_statistics_equal_brute_force() -> None:
@@ -117,9 +117,10 @@ def test_sides_take_alternate_ranks_of_the_top() -> None:
     """Explain gets ranks 0, 2, 4, ...; score 1, 3, 5, ... of its own half."""
     seen = streamed(ORDERS["at once"])
     for side, offset in ((0, 0), (1, 1)):
-        ranked = [fragment for fragment, _ in seen.tops[side, "top"].kept(0)][:10]
-        picked = [p.fragment for p in tally.pick(seen, 0, side, config().sampling.explain) if p.source == "top"]
-        assert picked == ranked[offset::2]
+        ranked = seen.tops[side, "top"].kept(0).fragment.tolist()[:10]
+        picks = tally.pick(seen, 0, side, config().sampling.explain)
+        assert picks.fragment_P[: COUNTS["top"]].tolist() == ranked[offset::2]
+        assert picks.sources.count("top") == COUNTS["top"]
 
 
 def test_uniform_is_uniform_and_independent_between_features_and_salts() -> None:
@@ -180,14 +181,14 @@ def prepared(n_documents: int, seed: int = 0) -> Any:
 
 
 def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
-    from autointerp.sampling.replay import replay
+    from autointerp.sampling.build import build as build_records
     from sae.common.progress import Silent
 
     settings = {"sampling.fragment": 8, "runtime.batch_blocks": batch, "sampling.features": 6}
     counts = {"top": 3, "quantile": 2, "random": 3, "inactive": 2}
     experiment = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
     ready = prepared(n_documents)
-    return replay(ready, select.select(ready, experiment, Silent), experiment, Silent), ready
+    return build_records(ready, select.select(ready, experiment, Silent), experiment), ready
 
 
 @pytest.mark.parametrize("batch", [1, 64])
@@ -218,7 +219,7 @@ def test_centred_records_have_their_peak_in_the_middle(batch: int) -> None:
     moved = 0
     for old, new in zip(plain.features, centred.features, strict=True):
         letter = "abcde"[new.id.index]
-        for before, after in zip(old.explain + old.score, new.explain + new.score, strict=True):
+        for before, after in zip((*old.explain, *old.score), (*new.explain, *new.score), strict=True):
             assert after.activations == tuple((new.id.index + 1.0) * (token == letter) for token in after.tokens)
             assert (after.document, after.source) == (before.document, before.source)
             if before.source in ("top", "quantile"):
@@ -257,7 +258,7 @@ def test_records_are_true_disjoint_and_verified() -> None:
         assert explain
         assert score
         assert not explain & score
-        for record in feature.explain + feature.score:
+        for record in (*feature.explain, *feature.score):
             expected = tuple(float(feature.id.index + 1) if t == token else 0.0 for t in record.tokens)
             assert record.activations == expected
             assert "�" not in record.tokens
@@ -291,7 +292,7 @@ def test_too_little_text_is_told() -> None:
 
 def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     """5 live features of 200: candidates are looked at in several passes until all are found."""
-    from autointerp.sampling.replay import replay
+    from autointerp.sampling.build import build as build_records
     from sae.common.progress import Silent
 
     ready = prepared(120)
@@ -304,7 +305,7 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     ready.dictionaries[0].dictionary = Dictionary("wide", "sae", wide, zeros[0], wide.T, zeros[1], **hooks)
     counts = {"top": 3, "random": 3}
     experiment = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
-    sample = replay(ready, select.select(ready, experiment, Silent), experiment, Silent)
+    sample = build_records(ready, select.select(ready, experiment, Silent), experiment)
     assert [f.id.index for f in sample.features] == live
     summary = sample.dictionaries[0]
     assert summary.n_dead == summary.n_candidates - 5
@@ -314,4 +315,4 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
 def test_memory_does_not_grow_with_the_text() -> None:
     short, long = streamed([torch.arange(10)]), streamed(ORDERS["uneven"])
     for position in short.tops:
-        assert short.tops[position]._packed_SK.shape == long.tops[position]._packed_SK.shape
+        assert short.tops[position]._kept_SK.values.shape == long.tops[position]._kept_SK.values.shape

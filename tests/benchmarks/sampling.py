@@ -119,9 +119,9 @@ def ours(size: Size, folder: Path) -> dict[str, float]:
     import torch
 
     from autointerp.config import build
+    from autointerp.sampling.build import build as build_records
     from autointerp.sampling.dictionaries import Measured
     from autointerp.sampling.prepare import Prepared
-    from autointerp.sampling.replay import replay
     from autointerp.sampling.select import select
     from autointerp.store import RunFolder
     from sae.common.progress import Silent
@@ -148,7 +148,7 @@ def ours(size: Size, folder: Path) -> dict[str, float]:
     start, begin = megabytes(), time.process_time()
     selection = select(prepared, config, Silent)
     selected = time.process_time()
-    drawn = replay(prepared, selection, config, Silent)
+    drawn = build_records(prepared, selection, config)
     sampled, peak = time.process_time(), megabytes()
     (folder / "run").mkdir(exist_ok=True)
     RunFolder(folder / "run").write_features(drawn.features)
@@ -207,7 +207,7 @@ class _Top:
 
 
 def delphi(size: Size, folder: Path) -> dict[str, float]:
-    """delphi's cache, its splits on disk, its constructor and sampler for every latent, as its `__main__` calls them."""
+    """delphi's cache, its splits on disk, its constructor and sampler for every latent, as it calls them."""
     import torch
     from delphi.config import CacheConfig, ConstructorConfig, SamplerConfig
     from delphi.latents import LatentCache, LatentDataset
@@ -234,7 +234,8 @@ def delphi(size: Size, folder: Path) -> dict[str, float]:
     sampler = SamplerConfig(n_examples_train=size.top, n_examples_test=size.active, train_type="top")
     constructor = ConstructorConfig(example_ctx_len=size.fragment, n_non_activating=size.silent)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    records = LatentDataset(raw, sampler, constructor, tokenizer, [hook_point], {hook_point: torch.arange(size.features)})
+    latents = {hook_point: torch.arange(size.features)}
+    records = LatentDataset(raw, sampler, constructor, tokenizer, [hook_point], latents)
     kept = [(one.latent, one.train, one.test, one.not_active) for one in records]
     end = time.process_time()
     return {
@@ -256,7 +257,14 @@ def measured(method: str, size: Size, folder: Path, python: str, checkout: Path 
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     if method == "delphi":
         environment["PYTHONPATH"] = str(checkout)
-    command = [python if method == "delphi" else sys.executable, __file__, "--child", method, str(folder), json.dumps(asdict(size))]
+    command = [
+        python if method == "delphi" else sys.executable,
+        __file__,
+        "--child",
+        method,
+        str(folder),
+        json.dumps(asdict(size)),
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
