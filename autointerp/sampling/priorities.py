@@ -10,7 +10,9 @@ and new ones together, R entries that are replaced, L tokens of a record.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from autointerp.records import Source
@@ -100,15 +102,25 @@ class Entries:
         """Return the tensors in the fields' order."""
         return self.packed, self.fragment, self.highest, self.start, self.values
 
-    def take(self, rows: Tensor) -> "Entries":
-        """Return some of the entries, by index."""
-        return Entries(*(column[rows] for column in self.columns()))
+
+@dataclass(frozen=True)
+class Kept:
+    """Holds what is kept of one feature: `fragment_K` and `highest_K` from the largest key down, the rest in rows that
+    are read where they are needed.
+    """
+
+    row_K: NDArray[np.int64]
+    """The row of each fragment in `start_K` and `values_KL`."""
+    fragment_K: NDArray[np.int64]
+    highest_K: NDArray[np.float32]
+    start_K: NDArray[np.int64]
+    values_KL: NDArray[np.float32]
 
 
 Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From entries' features and columns in the batch, [P] each: where their records begin, [P], and the activations of
 their tokens, [P, L]."""
-WAITING_ENTRIES, WAITING_FRAGMENTS = 2**17, 512
+WAITING_ENTRIES, WAITING_FRAGMENTS = 2**15, 512
 """As soon as so many entries wait, or so many fragments were seen since the last merge, those that wait are merged."""
 
 
@@ -151,12 +163,13 @@ class StreamingTop:
         if self._n_waiting >= WAITING_ENTRIES or self._n_fragments >= WAITING_FRAGMENTS:
             self._merge()
 
-    def kept(self, feature: int) -> Entries:
+    def kept(self, feature: int) -> Kept:
         """Return what is kept of one feature by its row here, largest key first."""
         self._merge()
-        packed_K = self._kept_SK.packed[feature]
-        order = packed_K.argsort(descending=True)[: int((packed_K > 0).sum())]
-        return Entries(*(column[feature, order].cpu() for column in self._kept_SK.columns()))
+        packed_K, *columns = (column[feature].cpu().numpy() for column in self._kept_SK.columns())
+        order_K = np.argsort(-packed_K)[: np.count_nonzero(packed_K)]
+        fragment_K, highest_K, start_K, values_KL = columns
+        return Kept(order_K, fragment_K[order_K], highest_K[order_K], start_K, values_KL)
 
     def _merge(self) -> None:
         """Put entries that wait in the place of those that are no longer among the largest of their feature."""

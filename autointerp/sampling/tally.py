@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from autointerp.config import Config, Records
 from autointerp.records import ACTIVE_SOURCES, HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
 from autointerp.sampling.fragments import SIDES, Fragments
-from autointerp.sampling.priorities import KEYS, Entries, Read, StreamingTop, uniform
+from autointerp.sampling.priorities import KEYS, Kept, Read, StreamingTop, uniform
 
 TOP_STRIDE = 2
 """Of each side's top 2n fragments every second is taken. Bills et al. 2023 deal the top 20 to four splits in turn and
@@ -107,14 +106,14 @@ class Tally:
         return read
 
     def _count(self, max_SM: Tensor) -> None:
-        bins_SM = (2 * (max_SM / HISTOGRAM_FLOOR).log2()).floor().clamp(0, HISTOGRAM_BINS - 1)
-        bins_SM = torch.where(max_SM > 0, bins_SM, 0).long()
+        above_SM = torch.where(max_SM > 0, max_SM / HISTOGRAM_FLOOR, 1.0)  # a logarithm of 0 takes ten times as long
+        bins_SM = above_SM.log2_().mul_(2).floor_().clamp_(0, HISTOGRAM_BINS - 1).long()
         self.histogram_SH.scatter_add_(1, bins_SM, (max_SM > 0).long())
 
 
 def _active_tokens(acts_MLS: Tensor) -> Tensor:
     """Count each feature's active tokens, [S]: bytes first, which takes an eighth of the time of int64."""
-    is_active_MLS = (acts_MLS > 0).view(torch.uint8)
+    is_active_MLS = acts_MLS.bool().view(torch.uint8)  # none is negative; faster than a comparison
     return sum(
         (part_MLS.sum(1, dtype=torch.uint8).sum(0) for part_MLS in is_active_MLS.split(255, dim=1)),
         start=torch.zeros(acts_MLS.shape[2], dtype=torch.int64, device=acts_MLS.device),
@@ -141,30 +140,32 @@ def active_needed(records: Records) -> int:
 def pick(tally: Tally, row: int, side: int, records: Records) -> Picks:
     """Return the records of one side of one feature, source by source, no fragment twice."""
     sources: list[Source] = []
-    parts: list[Entries] = []
-    used = torch.zeros(0, dtype=torch.int64)
+    fragments: list[int] = []
+    starts: list[NDArray[np.int64]] = []
+    values: list[NDArray[np.float32]] = []
     for source in KEYS:
         n = getattr(records, source)
         if not n:
             continue
         kept = tally.tops[side, source].kept(row)
-        kept = kept.take((~torch.isin(kept.fragment, used)).nonzero().flatten())
-        parts.append(kept.take(_choose(kept, source, n, side)))
-        used = torch.cat([used, parts[-1].fragment])
-        sources += [source] * len(parts[-1].fragment)
-    values_PL = torch.cat([pad(part.values, (0, tally.length - part.values.shape[1])) for part in parts])
-    start_P = torch.cat([part.start for part in parts])
-    return Picks(tuple(sources), used.numpy(), start_P.numpy(), values_PL.numpy())
+        picked = _choose(kept, set(fragments), source, n, side)
+        fragments += kept.fragment_K[picked].tolist()
+        starts.append(kept.start_K[kept.row_K[picked]])
+        values_PL = np.zeros((len(picked), tally.length), np.float32)
+        values_PL[:, : kept.values_KL.shape[1]] = kept.values_KL[kept.row_K[picked]]
+        values.append(values_PL)
+        sources += [source] * len(picked)
+    return Picks(tuple(sources), np.array(fragments, np.int64), np.concatenate(starts), np.concatenate(values))
 
 
-def _choose(kept: Entries, source: Source, n: int, side: int) -> Tensor:
-    """Return the positions of the fragments that are picked, among those kept."""
-    position_K = torch.arange(len(kept.fragment))
+def _choose(kept: Kept, used: set[int], source: Source, n: int, side: int) -> list[int]:
+    """Return the positions of the fragments that are picked, among those kept; none that an earlier source used."""
+    free = [position for position, fragment in enumerate(kept.fragment_K.tolist()) if fragment not in used]
     if source == "top":
-        return position_K[side : TOP_STRIDE * n : TOP_STRIDE]
+        return free[side : TOP_STRIDE * n : TOP_STRIDE]
     if source == "quantile":
-        if len(position_K) < n:
-            return position_K[:0]
-        ascending_K = torch.from_numpy(np.lexsort((kept.fragment.numpy(), kept.highest.numpy())))
-        return ascending_K[(2 * torch.arange(n) + 1) * len(position_K) // (2 * n)]
-    return position_K[:n]
+        if len(free) < n:
+            return []
+        order = np.lexsort((kept.fragment_K[free], kept.highest_K[free]))  # by activation, equal ones by their numbers
+        return [free[order[(2 * i + 1) * len(free) // (2 * n)]] for i in range(n)]
+    return free[:n]

@@ -117,7 +117,7 @@ def test_sides_take_alternate_ranks_of_the_top() -> None:
     """Explain gets ranks 0, 2, 4, ...; score 1, 3, 5, ... of its own half."""
     seen = streamed(ORDERS["at once"])
     for side, offset in ((0, 0), (1, 1)):
-        ranked = seen.tops[side, "top"].kept(0).fragment.tolist()[:10]
+        ranked = seen.tops[side, "top"].kept(0).fragment_K.tolist()[:10]
         picks = tally.pick(seen, 0, side, config().sampling.explain)
         assert picks.fragment_P[: COUNTS["top"]].tolist() == ranked[offset::2]
         assert picks.sources.count("top") == COUNTS["top"]
