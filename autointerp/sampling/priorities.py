@@ -98,6 +98,13 @@ class Entries:
     values: Tensor
     """The activations of the record's tokens, [..., L]; L is 0 where they are known to be zeros."""
 
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], length: int, device: torch.device | str) -> "Entries":
+        """Return entries whose packed key is 0: none."""
+        packed, fragment, start = (torch.zeros(shape, dtype=torch.int64, device=device) for _ in range(3))
+        highest, values = torch.zeros(shape, device=device), torch.zeros((*shape, length), device=device)
+        return cls(packed, fragment, highest, start, values)
+
     def columns(self) -> tuple[Tensor, ...]:
         """Return the tensors in the fields' order."""
         return self.packed, self.fragment, self.highest, self.start, self.values
@@ -121,7 +128,8 @@ Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From entries' features and columns in the batch, [P] each: where their records begin, [P], and the activations of
 their tokens, [P, L]."""
 WAITING_ENTRIES, WAITING_FRAGMENTS = 2**15, 512
-"""As soon as so many entries wait, or so many fragments were seen since the last merge, those that wait are merged."""
+"""Before more than so many entries wait, or after so many fragments since the last merge, those that wait are merged.
+Memory for them is held from the beginning: what is freed in between other tensors could not be used again."""
 
 
 class StreamingTop:
@@ -133,14 +141,10 @@ class StreamingTop:
     """
 
     def __init__(self, n_features: int, keep: int, length: int = 0, device: torch.device | str = "cpu") -> None:
-        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.zeros((n_features, keep, *shape), dtype=dtype, device=device)
-
-        self._kept_SK = Entries(
-            zeros(), zeros(), zeros(dtype=torch.float32), zeros(), zeros(length, dtype=torch.float32)
-        )
+        self._kept_SK = Entries.empty((n_features, keep), length, device)
+        self._waiting_P = Entries.empty((WAITING_ENTRIES,), length, device)
+        self._waiting_slot_P = torch.zeros(WAITING_ENTRIES, dtype=torch.int64, device=device)
         self._least_S = torch.zeros(n_features, device=device)
-        self._waiting: list[tuple[Tensor, Entries]] = []
         self._n_waiting = self._n_fragments = 0
 
     def add(self, key_SN: Tensor, max_SN: Tensor, fragment_N: Tensor, rank_N: Tensor, read: Read) -> None:
@@ -151,17 +155,20 @@ class StreamingTop:
             fragment_N: the fragments' numbers. rank_N: distinct numbers below 2^32 that break ties, the lowest first.
             read: reads the activations of those that may be kept.
         """
-        slot_P, column_P = ((key_SN > 0) & (key_SN >= self._least_S[:, None])).nonzero(as_tuple=True)
-        if len(slot_P):
+        least_S1 = self._least_S.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+        entries_P2 = (key_SN >= least_S1).nonzero()
+        self._n_fragments += len(fragment_N)
+        for slot_P, column_P in (part_P2.unbind(1) for part_P2 in entries_P2.split(WAITING_ENTRIES)):
+            if self._n_waiting + len(slot_P) > WAITING_ENTRIES or self._n_fragments > WAITING_FRAGMENTS:
+                self._merge()
             bits_P = key_SN[slot_P, column_P].view(torch.int32).long() << _RANK_BITS
             packed_P = bits_P | (_LARGEST_RANK - rank_N[column_P])
-            highest_P = max_SN[slot_P, column_P]
-            entries = Entries(packed_P, fragment_N[column_P], highest_P, *read(slot_P, column_P))
-            self._waiting.append((slot_P, entries))
-        self._n_waiting += len(slot_P)
-        self._n_fragments += len(fragment_N)
-        if self._n_waiting >= WAITING_ENTRIES or self._n_fragments >= WAITING_FRAGMENTS:
-            self._merge()
+            new = Entries(packed_P, fragment_N[column_P], max_SN[slot_P, column_P], *read(slot_P, column_P))
+            rows = slice(self._n_waiting, self._n_waiting + len(slot_P))
+            self._waiting_slot_P[rows] = slot_P
+            for column, values in zip(self._waiting_P.columns(), new.columns(), strict=True):
+                column[rows] = values
+            self._n_waiting = rows.stop
 
     def kept(self, feature: int) -> Kept:
         """Return what is kept of one feature by its row here, largest key first."""
@@ -173,27 +180,23 @@ class StreamingTop:
 
     def _merge(self) -> None:
         """Put entries that wait in the place of those that are no longer among the largest of their feature."""
-        if self._waiting:
-            slot_P = torch.cat([slot_P for slot_P, _ in self._waiting])
-            parts = zip(*(entries.columns() for _, entries in self._waiting), strict=True)
-            self._replace(slot_P, Entries(*(torch.cat(part) for part in parts)))
-        self._waiting, self._n_waiting, self._n_fragments = [], 0, 0
-
-    def _replace(self, slot_P: Tensor, new: Entries) -> None:
-        kept = self._kept_SK
+        kept, slot_P = self._kept_SK, self._waiting_slot_P[: self._n_waiting]
+        self._n_waiting = self._n_fragments = 0
+        if not len(slot_P):
+            return
         n_features, keep = kept.packed.shape
         order_P = slot_P.argsort(stable=True)
         slot_P, count_S = slot_P[order_P], slot_P.bincount(minlength=n_features)
         first_S = count_S.cumsum(0) - count_S
         column_P = torch.arange(len(slot_P), device=slot_P.device) - first_S[slot_P]
         packed_SW = kept.packed.new_full((n_features, int(count_S.max())), -1)  # -1: no entry, below an empty one's 0
-        packed_SW[slot_P, column_P] = new.packed[order_P]
+        packed_SW[slot_P, column_P] = self._waiting_P.packed[order_P]
         packed_SX = torch.cat([kept.packed, packed_SW], 1)
         largest_SK = packed_SX.topk(keep, dim=1, sorted=False).indices
         stays_SX = torch.zeros_like(packed_SX, dtype=torch.bool).scatter_(1, largest_SK, True)
         row_R, free_R = (~stays_SX[:, :keep]).nonzero(as_tuple=True)  # as many of each feature as there are winners
         winner_R, column_R = stays_SX[:, keep:].nonzero(as_tuple=True)
         taken_R = order_P[first_S[winner_R] + column_R]
-        for column, values in zip(kept.columns(), new.columns(), strict=True):
+        for column, values in zip(kept.columns(), self._waiting_P.columns(), strict=True):
             column[row_R, free_R] = values[taken_R]
         self._least_S = (kept.packed.amin(1) >> _RANK_BITS).int().view(torch.float32)
