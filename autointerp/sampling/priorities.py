@@ -127,7 +127,7 @@ class Kept:
 Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From entries' features and columns in the batch, [P] each: where their records begin, [P], and the activations of
 their tokens, [P, L]."""
-WAITING_ENTRIES, WAITING_FRAGMENTS = 2**15, 512
+WAITING_ENTRIES, WAITING_FRAGMENTS = 2**16, 1024
 """Before more than so many entries wait, or after so many fragments since the last merge, those that wait are merged.
 Memory for them is held from the beginning: what is freed in between other tensors could not be used again."""
 
