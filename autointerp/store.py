@@ -15,14 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
-from autointerp import population_files
+from autointerp import population_files, record_files
 from autointerp.parquet_files import read_table
-from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult, RecordArrays
+from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.files import LOCK, TEMPORARY, sha256_of, write_atomic, write_atomic_with
 
@@ -40,20 +39,6 @@ KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dicti
 """Types of what run.json holds, as far as it does."""
 SEAL = ("files", "checksum")
 """What run.json holds of a finished run beside its content: sizes and hashes of all files but the log, its checksum."""
-RECORDS_SCHEMA = pyarrow.schema(
-    [
-        ("dictionary", pyarrow.string()),
-        ("feature", pyarrow.int32()),
-        ("split", pyarrow.string()),
-        ("source", pyarrow.string()),
-        ("weight", pyarrow.float64()),
-        ("document", pyarrow.int32()),
-        ("tokens", pyarrow.list_(pyarrow.string())),
-        ("activations", pyarrow.list_(pyarrow.float32())),
-    ]
-)
-ROWS_AT_ONCE = 2**16
-"""Records written as one group."""
 RESULT = TypeAdapter(FeatureResult)
 """Reads lines of results.jsonl, in half the time of json and constructors. Its writer would print 1e-05 as 0.00001."""
 FEATURE_FIELDS = (
@@ -131,7 +116,7 @@ class RunFolder:
 
     def write_features(self, features: Sequence[FeatureRecord]) -> None:
         """Write the records, the population, then features.parquet: if that one exists, all are complete."""
-        write_atomic_with(self.path / "records.parquet", lambda path: _write_records(path, features))
+        write_atomic_with(self.path / "records.parquet", lambda path: record_files.write(path, features))
         population_files.write(self.path, features)
         table = pyarrow.Table.from_pylist([_feature_row(feature) for feature in features])
         write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
@@ -144,7 +129,7 @@ class RunFolder:
     def read_features(self) -> list[FeatureRecord]:
         """Read all feature records, in the order in which they were written."""
         sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
-        for row in read_table(self.path / "records.parquet", tuple(RECORDS_SCHEMA.names)).to_pylist():
+        for row in read_table(self.path / "records.parquet", tuple(record_files.SCHEMA.names)).to_pylist():
             feature = FeatureId(row["dictionary"], row["feature"])
             tokens, activations = tuple(row["tokens"]), tuple(row["activations"])
             record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
@@ -250,48 +235,6 @@ def _checksum(about: dict[str, Any]) -> str:
 def _is_altered(about: dict[str, Any]) -> bool:
     """Tell whether run.json of a finished run is not as it was written. Version 4 kept no checksum."""
     return about.get("status") == "complete" and about.get("checksum", _checksum(about)) != _checksum(about)
-
-
-def _write_records(path: Path, features: Sequence[FeatureRecord]) -> None:
-    """Write the records of some features at a time, so that few are held as rows."""
-    parts: list[pyarrow.Table] = []
-    with parquet.ParquetWriter(path, RECORDS_SCHEMA) as writer:
-        for number, feature in enumerate(features, start=1):
-            parts += [_records_table(feature.id, "explain", feature.explain)]
-            parts += [_records_table(feature.id, "score", feature.score)]
-            if sum(map(len, parts)) >= ROWS_AT_ONCE or number == len(features):
-                writer.write_table(pyarrow.concat_tables(parts).combine_chunks())
-                parts = []
-
-
-def _records_table(feature: FeatureId, split: str, records: Sequence[ActivationRecord]) -> pyarrow.Table:
-    """Return the rows of one side of a feature; records that are arrays are not spelt out."""
-    n = len(records)
-    columns: list[Any] = [[feature.dictionary] * n, [feature.index] * n, [split] * n]
-    if isinstance(records, RecordArrays):
-        columns += [records.sources, [1.0] * n, records.document_R, *_list_columns(records)]
-    else:
-        names = ("source", "weight", "document", "tokens", "activations")
-        columns += [[getattr(record, name) for record in records] for name in names]
-    arrays = [
-        column if isinstance(column, pyarrow.Array) else pyarrow.array(column, field.type)
-        for column, field in zip(columns, RECORDS_SCHEMA, strict=True)
-    ]
-    return pyarrow.Table.from_arrays(arrays, schema=RECORDS_SCHEMA)
-
-
-def _list_columns(records: RecordArrays) -> tuple[pyarrow.Array, pyarrow.Array]:
-    """Return the columns of tokens and activations."""
-    n, length = records.ids_RL.shape
-    offsets = pyarrow.array(np.arange(n + 1, dtype=np.int32) * length)
-    ids, index = np.unique(records.ids_RL, return_inverse=True)
-    texts = pyarrow.array([records.vocabulary[token] for token in ids.tolist()], pyarrow.string())
-    values = (texts.take(pyarrow.array(index.ravel())), pyarrow.array(records.activations_RL.ravel()))
-    kinds = (RECORDS_SCHEMA.field(name).type for name in ("tokens", "activations"))
-    tokens, activations = (
-        pyarrow.ListArray.from_arrays(offsets, column, type=kind) for column, kind in zip(values, kinds, strict=True)
-    )
-    return tokens, activations
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
