@@ -19,7 +19,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
-from autointerp import population_files
+from autointerp import population_files, record_files
 from autointerp.parquet_files import read_table
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
@@ -39,18 +39,6 @@ KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dicti
 """Types of what run.json holds, as far as it does."""
 SEAL = ("files", "checksum")
 """What run.json holds of a finished run beside its content: sizes and hashes of all files but the log, its checksum."""
-RECORDS_SCHEMA = pyarrow.schema(
-    [
-        ("dictionary", pyarrow.string()),
-        ("feature", pyarrow.int32()),
-        ("split", pyarrow.string()),
-        ("source", pyarrow.string()),
-        ("weight", pyarrow.float64()),
-        ("document", pyarrow.int32()),
-        ("tokens", pyarrow.list_(pyarrow.string())),
-        ("activations", pyarrow.list_(pyarrow.float32())),
-    ]
-)
 RESULT = TypeAdapter(FeatureResult)
 """Reads lines of results.jsonl, in half the time of json and constructors. Its writer would print 1e-05 as 0.00001."""
 FEATURE_FIELDS = (
@@ -128,13 +116,7 @@ class RunFolder:
 
     def write_features(self, features: Sequence[FeatureRecord]) -> None:
         """Write the records, the population, then features.parquet: if that one exists, all are complete."""
-        rows = [row for feature in features for row in _record_rows(feature)]
-        columns = [
-            pyarrow.array(column, field.type)
-            for column, field in zip(zip(*rows, strict=True), RECORDS_SCHEMA, strict=True)
-        ]
-        records = pyarrow.Table.from_arrays(columns, schema=RECORDS_SCHEMA)
-        write_atomic_with(self.path / "records.parquet", lambda path: parquet.write_table(records, path))
+        write_atomic_with(self.path / "records.parquet", lambda path: record_files.write(path, features))
         population_files.write(self.path, features)
         table = pyarrow.Table.from_pylist([_feature_row(feature) for feature in features])
         write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
@@ -147,7 +129,7 @@ class RunFolder:
     def read_features(self) -> list[FeatureRecord]:
         """Read all feature records, in the order in which they were written."""
         sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
-        for row in read_table(self.path / "records.parquet", tuple(RECORDS_SCHEMA.names)).to_pylist():
+        for row in read_table(self.path / "records.parquet", tuple(record_files.SCHEMA.names)).to_pylist():
             feature = FeatureId(row["dictionary"], row["feature"])
             tokens, activations = tuple(row["tokens"]), tuple(row["activations"])
             record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
@@ -253,14 +235,6 @@ def _checksum(about: dict[str, Any]) -> str:
 def _is_altered(about: dict[str, Any]) -> bool:
     """Tell whether run.json of a finished run is not as it was written. Version 4 kept no checksum."""
     return about.get("status") == "complete" and about.get("checksum", _checksum(about)) != _checksum(about)
-
-
-def _record_rows(feature: FeatureRecord) -> Iterator[tuple[Any, ...]]:
-    """Yield the columns of RECORDS_SCHEMA for each record."""
-    for split, records in (("explain", feature.explain), ("score", feature.score)):
-        for record in records:
-            key = (feature.id.dictionary, feature.id.index, split)
-            yield (*key, record.source, record.weight, record.document, record.tokens, record.activations)
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:

@@ -43,19 +43,23 @@ class TopK:
     name: ClassVar[str] = "topk"
 
     def __call__(self, pre_BF: Tensor) -> Tensor:
-        scaled_BF = pre_BF if self.scale_F is None else pre_BF * self.scale_F
-        values_BK, features_BK = scaled_BF.topk(self.k, dim=-1, sorted=False)
-        return torch.zeros_like(scaled_BF).scatter_(-1, features_BK, values_BK.relu())
+        values_BK, features_BK = self._largest(pre_BF)
+        return torch.zeros_like(pre_BF).scatter_(-1, features_BK, values_BK)
 
     def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
-        """Return the selected columns [B, S] of `self(pre_BF)` without memory for the others.
+        """Return the selected columns [B, S] of `self(pre_BF)` without memory for the others."""
+        values_BK, features_BK = self._largest(pre_BF)
+        n = len(features_S)
+        column_F = torch.full((pre_BF.shape[-1],), n, device=pre_BF.device)
+        column_F[features_S] = torch.arange(n, device=pre_BF.device)
+        acts_BS = values_BK.new_zeros((*values_BK.shape[:-1], n + 1))  # the last column is for all other features
+        return acts_BS.scatter_(-1, column_F[features_BK], values_BK)[..., :n]
 
-        Of several features equal to the k-th largest, `self` keeps as many as fit and this keeps all.
-        """
+    def _largest(self, pre_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the k largest pre-activations of each vector, rectified, and their features, [B, K] each."""
         scaled_BF = pre_BF if self.scale_F is None else pre_BF * self.scale_F
-        kth_B1 = scaled_BF.topk(self.k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-        scaled_BS = scaled_BF[:, features_S]
-        return scaled_BS.relu() * (scaled_BS >= kth_B1)
+        values_BK, features_BK = scaled_BF.topk(self.k, dim=-1, sorted=False)
+        return values_BK.relu(), features_BK
 
 
 @dataclass(frozen=True)
@@ -197,6 +201,11 @@ class Dictionary:
 
     def _pre(self, x_BD: Tensor) -> Tensor:
         return torch.addmm(self.b_enc_F, self._centred(x_BD), self.W_enc_DF)
+
+    @property
+    def encodes_jointly(self) -> bool:
+        """Tell whether features depend on each other, so that computing some takes computing all."""
+        return isinstance(self.activation, TopK | GroupMax | NonNegative)
 
     def encoder(self, features_S: Tensor) -> Encoder:
         """Return a function from [B, D] to the selected features [B, S], equal to those columns of `encode`.

@@ -57,7 +57,7 @@ class RulesExplainer(Explainer):
     def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
         """Write the first `limit` rules of the greedy search."""
         yield from ()  # asks nobody
-        return explanation(learn(feature.explain)[: self.limit], self.name)
+        return explanation(learn(tuple(feature.explain))[: self.limit], self.name)
 
 
 def explanation(learnt: Sequence[Rule], name: str) -> Explanation:
@@ -65,13 +65,13 @@ def explanation(learnt: Sequence[Rule], name: str) -> Explanation:
     return Explanation(rules.to_text(learnt), templates.load(rules.PROMPT).label, name)
 
 
-def control_rules(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
+def control_rules(records: Sequence[ActivationRecord]) -> tuple[Rule, ...]:
     """Learn a few rules from a feature's explain records, which predict a whole text for nothing.
 
     Language models' predictions are compared with theirs where both are known: the control variate of the population
     score.
     """
-    return learn(records)[:CONTROL_RULES]
+    return learn(tuple(records))[:CONTROL_RULES]
 
 
 @lru_cache(maxsize=4096)
@@ -110,7 +110,7 @@ class Candidates:
     position_P: Integers
 
     @staticmethod
-    def of(records: tuple[ActivationRecord, ...], kinds: Sequence[RuleKind]) -> Candidates:
+    def of(records: Sequence[ActivationRecord], kinds: Sequence[RuleKind]) -> Candidates:
         """Collect every rule of these kinds whose strength can be written; targets are scaled to a maximum of 10."""
         values_T = np.array([value for record in records for value in record.activations], np.float64)
         highest = values_T.max(initial=0.0)
@@ -168,7 +168,7 @@ class Candidates:
 
 
 def _conditions(
-    records: tuple[ActivationRecord, ...], names: tuple[str, ...], kinds: Sequence[RuleKind]
+    records: Sequence[ActivationRecord], names: tuple[str, ...], kinds: Sequence[RuleKind]
 ) -> tuple[Integers, Integers]:
     """Return the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names."""
     number = {name: i for i, name in enumerate(names)}

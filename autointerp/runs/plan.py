@@ -30,7 +30,8 @@ TOY = "toy"
 LONGEST_DICTIONARY = 1_000
 """Characters of a dictionary's name."""
 BYTES_PER_TOKEN = 40
-"""Bytes that a record takes for each token: a number of Python's and two references."""
+"""Bytes that a record takes for each token while it is drawn: the activations of up to eight fragments of which it is
+one, its own, and its token."""
 MOST_SAMPLED = 1_000
 """Features that are counted where it is not known how many a dictionary has: more may be asked for than there are."""
 STDLIB = "stdlib"

@@ -1,7 +1,7 @@
 """Samples feature records: a plan in, records out. The only package that imports torch and all of `sae`, lazily.
 
-`prepare` gets subject and dictionaries ready; `select` chooses fragments in one streamed pass of the model; `replay`
-reads the activations of those.
+`prepare` gets subject and dictionaries ready; `select` chooses features and fragments while the text streams through
+the model (`follow`), once or twice, and keeps the fragments' activations; `build` makes records of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Sample:
 
 
 def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) -> Sample:
-    """Prepare everything and sample all dictionaries in one pass of the model (torch is imported here).
+    """Prepare everything and sample all dictionaries in one or two passes of the model (torch is imported here).
 
     Args:
         plan: what is to be sampled.
@@ -47,12 +47,12 @@ def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) 
     Raises:
         UserError: the text is too short, a hook point is unknown, or a dictionary does not fit the model.
     """
+    from autointerp.sampling.build import build
     from autointerp.sampling.fragments import describe_sides
     from autointerp.sampling.prepare import prepare
-    from autointerp.sampling.replay import replay
     from autointerp.sampling.select import select
 
     prepared = prepare(plan, cache, report)
     selection = select(prepared, plan.config, report)
-    drawn = replay(prepared, selection, plan.config, report, embed)
+    drawn = build(prepared, selection, plan.config, embed)
     return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))

@@ -1,10 +1,11 @@
 """Reads every activation of the selected features on the population: the score half, or a random part of it.
 
-Imports torch. Shape suffixes: M fragments, L tokens of a fragment, S features, A active tokens.
+Imports torch. Shape suffixes: M fragments, L tokens of a fragment, S features, T tokens, A active tokens.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,31 +34,40 @@ def population_text(prepared: Prepared, fragments: Fragments, number_M: NDArray[
 
 
 class Census:
-    """Collects the activations of one dictionary's selected features on the population, batch by batch."""
+    """Collects the activations of one dictionary's followed features on the population, batch by batch.
+
+    A batch is kept as one bit for every token and feature, and the active values: a third of what positions would take
+    where half of them are active.
+    """
 
     def __init__(self, text: PopulationText) -> None:
         self._text = text
-        self._parts: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]] = []
-        self._n_tokens = 0
+        self._parts: list[_Part] = []
 
     def add(self, acts_MLS: Tensor) -> None:
         """Take in the activations on the population's next fragments."""
-        acts_TS = acts_MLS.flatten(0, 1)
-        position_A, slot_A = acts_TS.nonzero(as_tuple=True)
-        offset = self._n_tokens
-        self._n_tokens += len(acts_TS)
-        self._parts.append(
-            (
-                (position_A + offset).to(torch.int32).cpu().numpy(),
-                slot_A.to(torch.int32).cpu().numpy(),
-                acts_TS[position_A, slot_A].float().cpu().numpy(),
-            )
-        )
+        acts_ST = acts_MLS.flatten(0, 1).T.float().contiguous()
+        is_active_ST = acts_ST > 0
+        end_S = is_active_ST.sum(1).cumsum(0)
+        values_A = acts_ST[is_active_ST].cpu().numpy()
+        bits = np.packbits(is_active_ST.cpu().numpy(), axis=1)
+        self._parts.append(_Part(bits, values_A, end_S.tolist(), acts_ST.shape[1]))
 
-    def populations(self, n_features: int) -> list[Population]:
-        """Return each feature's activations, by its row among the selected ones."""
-        position_A, slot_A, value_A = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        order = np.argsort(slot_A, kind="stable")  # positions stay ascending within a feature
-        ends = np.searchsorted(slot_A[order], np.arange(1, n_features))
-        columns = (np.split(column[order], ends) for column in (position_A, value_A))
-        return [Population(self._text, *pair) for pair in zip(*columns, strict=True)]
+    def population(self, slot: int) -> Population:
+        """Return a feature's activations, by its row among the followed ones."""
+        positions, values = [], []
+        offset = 0
+        for part in self._parts:
+            positions.append(np.flatnonzero(np.unpackbits(part.bits[slot], count=part.n_tokens)) + offset)
+            values.append(part.values_A[part.end_S[slot - 1] if slot else 0 : part.end_S[slot]])
+            offset += part.n_tokens
+        return Population(self._text, np.concatenate(positions).astype(np.int32), np.concatenate(values))
+
+
+class _Part(NamedTuple):
+    """Holds a batch of the population: which features are active where, and the values, feature by feature."""
+
+    bits: NDArray[np.uint8]
+    values_A: NDArray[np.float32]
+    end_S: list[int]
+    n_tokens: int

@@ -7,7 +7,7 @@ Shape suffixes: N blocks, M fragments, L tokens of a fragment, D documents.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ class Fragments:
     """Hash of seed, document and position: what random choices depend on."""
     rank_M: Tensor
     """The hash's rank among all: breaks ties between equal keys."""
+
+    def room(self, fragment_P: Tensor, side: Literal[-1, 1]) -> Tensor:
+        """Return by how many tokens a record may move to a side, [P]: not out of its block, nor into an unusable
+        fragment.
+        """
+        neighbour_P = fragment_P.cpu() + side
+        usable_M = torch.cat([self.usable_M, torch.zeros(1, dtype=torch.bool)])  # -1 and one past the end are none
+        is_same_block_P = neighbour_P // self.per_block == fragment_P.cpu() // self.per_block
+        return torch.where(is_same_block_P & usable_M[neighbour_P], self.length, 0).to(fragment_P.device)
 
 
 def make_fragments(prepared: Prepared, config: Config) -> Fragments:

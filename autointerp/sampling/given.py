@@ -1,7 +1,7 @@
 """Samples records of features whose activations are given, by the same selection as for a model's features.
 
 Every token of the text gets an index of its own, and a table of activations by these indices stands in for the
-language model: `select` and `replay` do not notice. Imports torch.
+language model: `select` and `build` do not notice. Imports torch.
 
 Shape suffixes: N blocks, C tokens of a block, F features, T tokens of the text.
 """
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from autointerp.config import Config
 from autointerp.records import FeatureRecord
+from autointerp.sampling.build import build
 from autointerp.sampling.dictionaries import Measured
 from autointerp.sampling.fragments import make_fragments
 from autointerp.sampling.prepare import Prepared
-from autointerp.sampling.replay import replay
 from autointerp.sampling.select import select
 from sae.common.progress import Report
 from sae.data.blocks import Blocks
@@ -93,7 +93,7 @@ def sample_given(
     prepared = _prepared(text, torch.from_numpy(activations_NCF.reshape(-1, n_features)), (measured,))
     sampling = config.sampling.model_copy(update={"features": n_features})
     config = config.model_copy(update={"sampling": sampling})
-    drawn = replay(prepared, select(prepared, config, report), config, report)
+    drawn = build(prepared, select(prepared, config, report), config)
     by_index = {record.id.index: record for record in drawn.features}
     return [by_index.get(index) for index in range(n_features)]
 

@@ -62,12 +62,13 @@ def with_hard(
     if not records.hard or not populations:
         return list(features)
     max_SM = np.stack([fragment_maxima(population) for population in populations])
+    orders: Iterable[Iterator[int]]
     if records.embeds:
         assert embedded is not None, "the population was not embedded"
-        orders = [similar_fragments(max_M, embedded) for max_M in max_SM]
+        orders = (similar_fragments(max_M, embedded) for max_M in max_SM)
     else:
-        rows_SX = _rows(features, W_dec_FD) if records.hard_by == "decoder" else (max_SM > 0).astype(np.float32)
-        orders = [hard_fragments(slot, near_S, max_SM) for slot, near_S in enumerate(_cosines(rows_SX))]
+        unit_SX = _unit(_rows(features, W_dec_FD) if records.hard_by == "decoder" else (max_SM > 0).astype(np.float32))
+        orders = (hard_fragments(slot, unit_SX @ unit_X, max_SM) for slot, unit_X in enumerate(unit_SX))
     text, length = populations[0].text, populations[0].text.ids_ML.shape[1]
 
     def drawn(feature: FeatureRecord, order: Iterable[int]) -> Iterator[ActivationRecord]:
@@ -137,8 +138,7 @@ def _rows(features: Sequence[FeatureRecord], W_dec_FD: Tensor) -> Floats:
     return rows_SD
 
 
-def _cosines(rows_SX: Floats) -> Floats:
-    """Return the cosine of every two rows, [S, S]; 0 for a row of zeros."""
-    unit_SX = rows_SX / np.linalg.norm(rows_SX, axis=1, keepdims=True).clip(1e-12)
-    cosines_SS: Floats = unit_SX @ unit_SX.T
-    return cosines_SS
+def _unit(rows_SX: Floats) -> Floats:
+    """Scale every row to length 1; a row of zeros stays one."""
+    unit_SX: Floats = rows_SX / np.linalg.norm(rows_SX, axis=1, keepdims=True).clip(1e-12)
+    return unit_SX

@@ -16,6 +16,8 @@ from sae.models.subject import Subject, undecodable
 
 PROMOTED = 10
 """Promoted tokens that are kept of each feature, and as many others."""
+ELEMENTS = 2**24
+"""Logits that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,17 @@ class Vocabulary:
         nothing: list[tuple[str, ...]] = [()] * len(features)
         if len(dictionary.writes) != 1:
             return nothing
-        logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features])
-        if logits_SV is None:
-            return nothing
+        promoted: list[tuple[str, ...]] = []
+        at_once = max(1, ELEMENTS // len(self.tokens))
+        for start in range(0, len(features), at_once):
+            logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features[start : start + at_once]])
+            if logits_SV is None:
+                return nothing
+            promoted += self._largest(logits_SV)
+        return promoted
+
+    def _largest(self, logits_SV: Tensor) -> list[tuple[str, ...]]:
+        """Return the tokens with the largest logits, for each of S features."""
         is_piece_V = self._is_piece_V[: logits_SV.shape[1]].to(logits_SV.device)
         shown_SV = logits_SV[:, : len(is_piece_V)].masked_fill(is_piece_V, -torch.inf)
         ids_ST = shown_SV.topk(min(PROMOTED, int((~is_piece_V).sum())), dim=1).indices.tolist()

@@ -1,28 +1,33 @@
-"""Selects features and fragments in pass one: the text runs once through the model and through all dictionaries.
+"""Selects features and the fragments of their records, in one or two passes of the model, whatever share is rare.
 
-Imports torch. Shape suffixes: N blocks, C tokens of context, D the hook point's width, M fragments of a batch, L tokens
-of a fragment, S candidate features.
+The first pass follows twice as many candidates as are asked for, which is mostly enough. Of dictionaries so wide that
+all the others could not be followed together, it also counts on how many fragments every feature is active: a second
+pass then follows exactly those that are missing. Of the narrower ones, a second pass follows all the others.
+
+Imports torch. Shape suffixes: F features of a dictionary, Q features in the order in which they are taken.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from autointerp.config import Config
+from autointerp.population import Population, PopulationText
 from autointerp.records import ANY, entry_of
 from autointerp.sampling.dictionaries import Measured
+from autointerp.sampling.follow import Followed, SampledText, follow
 from autointerp.sampling.fragments import SIDES, Fragments, make_fragments
 from autointerp.sampling.prepare import Prepared
-from autointerp.sampling.tally import Picked, Tally, active_needed, pick
+from autointerp.sampling.tally import Picks, active_needed, pick
 from sae.common.errors import UserError
 from sae.common.progress import Report
 from sae.common.seeds import torch_generator
-from sae.dictionary import Dictionary
 
 OVERSAMPLE = 2
-"""Candidates that are followed at once, per feature that is to be sampled."""
+"""Candidates that the first pass follows, per feature that is to be sampled."""
+FOLLOWED = 4096
+"""Other features that may be followed together in the second pass; where there are more, all are counted first."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,9 @@ class SelectedFeature:
     density: float
     max_activation: float
     histogram: tuple[int, ...]
-    explain: tuple[Picked, ...]
-    score: tuple[Picked, ...]
+    explain: Picks
+    score: Picks
+    population: Population | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class SelectedDictionary:
 class Selection:
     fragments: Fragments
     dictionaries: tuple[SelectedDictionary, ...]
+    population: PopulationText | None
 
 
 def select(prepared: Prepared, config: Config, report: Report) -> Selection:
@@ -61,27 +68,25 @@ def select(prepared: Prepared, config: Config, report: Report) -> Selection:
     too few fragments of either side is counted and passed over. Raises UserError if the text gives no dictionary any
     feature, or a feature that may be drawn does not exist.
     """
-    fragments = make_fragments(prepared, config)
+    text = SampledText.of(prepared, make_fragments(prepared, config), config)
     queues = [_order(measured, config, len(prepared.dictionaries) == 1) for measured in prepared.dictionaries]
-    taken: list[list[SelectedFeature]] = [[] for _ in queues]
-    passed = [[0, 0, 0] for _ in queues]
-    while pending := [i for i, queue in enumerate(queues) if len(queue) and len(taken[i]) < config.sampling.features]:
-        at_once = OVERSAMPLE * config.sampling.features
-        candidates = {i: queues[i][:at_once] for i in pending}
-        tallies = stream(prepared, fragments, candidates, config, report)
-        for i in pending:
-            queues[i] = queues[i][at_once:]
-            _take(taken[i], passed[i], tallies[i], config)
-    if not any(taken):
+    at_once = OVERSAMPLE * config.sampling.features
+    wide = frozenset(i for i, queue in enumerate(queues) if len(queue) - at_once > FOLLOWED)
+    candidates = {i: queue[:at_once] for i, queue in enumerate(queues) if len(queue)}
+    first = follow(text, candidates, wide, config, report)
+    missing = {i: _missing(queues[i], followed, config) for i, followed in first.items()}
+    missing = {i: features_S for i, features_S in missing.items() if len(features_S)}
+    second = follow(text, missing, frozenset(), config, report) if missing else {}
+    selected = [
+        _selected(measured, queue, [passes[i] for passes in (first, second) if i in passes], config)
+        for i, (measured, queue) in enumerate(zip(prepared.dictionaries, queues, strict=True))
+    ]
+    if not any(one.features for one in selected):
         raise UserError(
             f"the sampled text ({prepared.text.n_tokens:,} tokens) activates no feature often enough; "
             "give more text or ask for fewer records (sampling.explain, sampling.score)"
         )
-    selected = [
-        SelectedDictionary(measured, tuple(sorted(features, key=lambda feature: feature.index)), *counts)
-        for measured, features, counts in zip(prepared.dictionaries, taken, passed, strict=True)
-    ]
-    return Selection(fragments, tuple(selected))
+    return Selection(text.fragments, tuple(selected), text.population)
 
 
 def _order(measured: Measured, config: Config, is_only: bool) -> Tensor:
@@ -98,54 +103,53 @@ def _order(measured: Measured, config: Config, is_only: bool) -> Tensor:
     return order_F[torch.isin(order_F, torch.tensor(allowed))]
 
 
-def joined(acts: Mapping[str, Tensor], dictionary: Dictionary) -> Tensor:
-    """Return the activations that a dictionary reads, those of several hook points side by side, [M, L, D]."""
-    parts = [acts[hook_point] for hook_point in dictionary.reads]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+@dataclass(frozen=True)
+class _Choice:
+    """Holds the features that are taken from a queue, in its order, and how many were looked at and passed over."""
+
+    features: list[int]
+    n_candidates: int
+    n_dead: int
+    n_rare: int
 
 
-@torch.no_grad()
-def stream(
-    prepared: Prepared, fragments: Fragments, candidates: dict[int, Tensor], config: Config, report: Report
-) -> dict[int, Tally]:
-    """Run the model once over all blocks, feeding every dictionary in `candidates`; return a tally for each."""
-    device = prepared.subject.device
-    hook_points = prepared.hook_points
-    tallies = {i: Tally(features_S, config, device) for i, features_S in candidates.items()}
-    encoders = {i: prepared.dictionaries[i].dictionary.encoder(tally.features_S) for i, tally in tallies.items()}
-    ids_NC = torch.from_numpy(prepared.text.ids_NC).long()
-    with report(f"sampling {len(tallies)} dictionaries (tokens)") as progress:
-        for start in range(0, len(ids_NC), config.runtime.batch_blocks):
-            part_NC = ids_NC[start : start + config.runtime.batch_blocks].to(device)
-            number_M = torch.arange(start * fragments.per_block, (start + len(part_NC)) * fragments.per_block)
-            usable_M = number_M[fragments.usable_M[number_M]]
-            acts = {
-                name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])[usable_M - int(number_M[0])]
-                for name, acts_NCD in prepared.subject.activations_at(part_NC, hook_points).items()
-            }
-            for i, tally in tallies.items():
-                acts_MLD = joined(acts, prepared.dictionaries[i].dictionary)
-                tally.add(encoders[i](acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2]), usable_M, fragments)
-            progress.update((start + len(part_NC)) * ids_NC.shape[1], ids_NC.numel())
-    return tallies
+def _choose(queue: Tensor, passes: list[Followed], config: Config) -> _Choice:
+    """Take features in the queue's order until there are enough, as far as the passes have counted them."""
+    n_features = int(queue.max()) + 1 if len(queue) else 0
+    active_F2 = torch.full((n_features, 2), -1)
+    for one in passes:
+        if one.active_fragments_F2 is not None:
+            active_F2 = one.active_fragments_F2[:n_features].cpu().clone()
+        active_F2[one.tally.features_S.cpu()] = one.tally.active_fragments_S2.cpu()
+    active_Q2 = active_F2[queue]
+    active_Q2 = active_Q2[active_Q2[:, 0] >= 0]  # the others stand behind these in the queue
+    needs = torch.tensor([active_needed(getattr(config.sampling, side)) for side in SIDES])
+    is_dead_Q, is_rare_Q = active_Q2.sum(1) == 0, (active_Q2 < needs).any(1)
+    taken = (~is_rare_Q).nonzero().flatten()[: config.sampling.features]
+    n = int(taken[-1]) + 1 if len(taken) == config.sampling.features else len(active_Q2)
+    n_dead = int(is_dead_Q[:n].sum())
+    return _Choice(queue[taken].tolist(), n, n_dead, int(is_rare_Q[:n].sum()) - n_dead)
 
 
-def _take(taken: list[SelectedFeature], passed: list[int], tally: Tally, config: Config) -> None:
-    """Append features in the queue's order until there are enough; count candidates, dead and rare ones."""
-    needs = [active_needed(getattr(config.sampling, side)) for side in SIDES]
-    active_S2 = tally.active_fragments_S2.tolist()
-    for row, index in enumerate(tally.features_S.tolist()):
-        if len(taken) == config.sampling.features:
-            return
-        passed[0] += 1
-        passed[1] += sum(active_S2[row]) == 0
-        rare = any(active < needed for active, needed in zip(active_S2[row], needs, strict=True))
-        passed[2] += rare and sum(active_S2[row]) > 0
-        if not rare:
-            taken.append(_selected(tally, row, index, config))
+def _missing(queue: Tensor, first: Followed, config: Config) -> Tensor:
+    """Return the features that the second pass is to follow; none if the first has followed enough."""
+    followed = first.tally.features_S.cpu()
+    features = _choose(queue, [first], config).features
+    if first.active_fragments_F2 is None:
+        return queue[len(followed) :] if len(features) < config.sampling.features else queue[:0]
+    features_S = torch.tensor(features, dtype=torch.long)
+    return features_S[~torch.isin(features_S, followed)]
 
 
-def _selected(tally: Tally, row: int, index: int, config: Config) -> SelectedFeature:
+def _selected(measured: Measured, queue: Tensor, passes: list[Followed], config: Config) -> SelectedDictionary:
+    choice = _choose(queue, passes, config)
+    row_of = {index: (one, row) for one in passes for row, index in enumerate(one.tally.features_S.tolist())}
+    features = tuple(_feature(*row_of[index], index, config) for index in sorted(choice.features))
+    return SelectedDictionary(measured, features, choice.n_candidates, choice.n_dead, choice.n_rare)
+
+
+def _feature(followed: Followed, row: int, index: int, config: Config) -> SelectedFeature:
+    tally = followed.tally
     picks = [pick(tally, row, side, getattr(config.sampling, name)) for side, name in enumerate(SIDES)]
     return SelectedFeature(
         index=index,
@@ -154,4 +158,5 @@ def _selected(tally: Tally, row: int, index: int, config: Config) -> SelectedFea
         histogram=tuple(tally.histogram_SH[row].tolist()),
         explain=picks[0],
         score=picks[1],
+        population=followed.census.population(row) if followed.census else None,
     )

@@ -47,7 +47,7 @@ def with_weighted(feature: FeatureRecord, config: Config) -> FeatureRecord:
         )
         for m in draw(probability_M, rng)
     ]
-    return replace(feature, score=feature.score + tuple(drawn))
+    return replace(feature, score=(*feature.score, *drawn))
 
 
 def sizes(population: Population, predicted_ML: NDArray[np.float32]) -> Floats:

@@ -1,5 +1,6 @@
 """Picks and marks the fragments that scorers show: verified active or silent, in an order of their own seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,12 +22,12 @@ class MarkedText:
 class Labelled:
     """Holds a feature's records, with the indices of those verified active and of those verified silent."""
 
-    records: tuple[ActivationRecord, ...]
+    records: Sequence[ActivationRecord]
     active: tuple[int, ...]
     silent: tuple[int, ...]
 
 
-def labelled(records: tuple[ActivationRecord, ...]) -> Labelled:
+def labelled(records: Sequence[ActivationRecord]) -> Labelled:
     """Label records as active or silent by their activations, not by their sources alone.
 
     Random records are left to simulation: of many features they are nearly all silent, which would unbalance the
@@ -37,13 +38,13 @@ def labelled(records: tuple[ActivationRecord, ...]) -> Labelled:
     return Labelled(records, tuple(active), tuple(silent))
 
 
-def labelled_hard(records: tuple[ActivationRecord, ...]) -> Labelled:
+def labelled_hard(records: Sequence[ActivationRecord]) -> Labelled:
     """Label the same active records, and as silent those on which a near feature is active instead."""
     hard = tuple(i for i, r in enumerate(records) if r.source == "hard" and max(r.activations, default=0.0) <= 0)
     return replace(labelled(records), silent=hard)
 
 
-def labelled_weighted(records: tuple[ActivationRecord, ...]) -> Labelled:
+def labelled_weighted(records: Sequence[ActivationRecord]) -> Labelled:
     """Label the records that stand for the whole text, by their weights; each is active or silent."""
     weighted = [(i, max(r.activations, default=0.0) > 0) for i, r in enumerate(records) if r.source == "weighted"]
     active, silent = (tuple(i for i, is_active in weighted if is_active is side) for side in (True, False))

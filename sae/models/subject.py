@@ -80,20 +80,20 @@ class Subject:
         Heads are flattened, a prepended token is dropped. Raises UserError if the model never passes a hook point.
         """
         seen: dict[str, Tensor] = {}
+        names = tuple(dict.fromkeys(hook_points))  # a reader that knew the hooks would keep the activations in a cycle
 
         def reader(hook_point: str) -> Callable[[Tensor, object], None]:
             def read(value: Tensor, hook: object) -> None:
-
                 seen[hook_point] = self._without_bos(value).flatten(2).float()
-                if len(seen) == len(hooks):
+                if len(seen) == len(names):
                     raise _HookReached
 
             return read
 
-        hooks = [(hook_point, reader(hook_point)) for hook_point in dict.fromkeys(hook_points)]
+        hooks = [(hook_point, reader(hook_point)) for hook_point in names]
         with contextlib.suppress(_HookReached):
             self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks)
-        missing = [hook_point for hook_point, _ in hooks if hook_point not in seen]
+        missing = [hook_point for hook_point in names if hook_point not in seen]
         if missing:
             raise UserError(f"{self.name} never passes hook point {missing[0]}; choose another")
         return seen

@@ -84,7 +84,7 @@ def test_a_dictionary_that_reads_two_hook_points_sees_them_side_by_side(planted:
     assert {record.id.index < 8 for record in records} == {True, False}
     for record in records:
         hook_point = HOOKS[record.id.index >= 8]
-        for fragment in record.explain + record.score:
+        for fragment in (*record.explain, *record.score):
             assert _contains(subject, hook_point, record.id.index % 8, fragment.tokens, fragment.activations)
 
 
@@ -121,7 +121,7 @@ def test_only_text_that_every_training_held_out_is_sampled(planted: Path, tmp_pa
     _rename(paths)
     changes = {"dictionaries.load": paths, "corpus.source": None, "subject.model": None, "sampling.features": 2}
     finished = run(planted, tmp_path / "run", **changes)
-    sampled = {fragment.document for record in finished.features for fragment in record.explain + record.score}
+    sampled = {fragment.document for record in finished.features for fragment in (*record.explain, *record.score)}
     subject = boot(str(planted / "model"))
     each = [held_out_documents(path, subject, tmp_path / "cache") for path in paths]
     assert sampled

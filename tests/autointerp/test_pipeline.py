@@ -15,9 +15,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 import autointerp as package
+from autointerp import record_files
 from autointerp.records import AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
-from autointerp.store import LOG, RECORD_FILES, RECORDS_SCHEMA, SCHEMA_VERSION, RunFolder
+from autointerp.store import LOG, RECORD_FILES, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
@@ -129,7 +130,7 @@ def test_the_run_folder_keeps_its_contract(smoke: Path) -> None:
     ):
         assert key in about
     records = parquet.read_table(smoke / "records.parquet").to_pandas()
-    assert list(records.columns) == [field.name for field in RECORDS_SCHEMA]
+    assert list(records.columns) == [field.name for field in record_files.SCHEMA]
     assert (records.tokens.map(len) == 32).all()
     assert (records.activations.map(len) == 32).all()
     documents = records.groupby(["dictionary", "feature", "split"]).document.agg(set).unstack()

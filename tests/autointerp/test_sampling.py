@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from autointerp.config import Config, build
 from autointerp.records import HISTOGRAM_FLOOR, ActivationRecord, FeatureId, Source
 from autointerp.sampling import fragments, priorities, select, tally
 from autointerp.sampling.output_tokens import Vocabulary
+from autointerp.store import RunFolder
 from sae.dictionary import Dictionary
 
 N_FRAGMENTS, LENGTH, FEATURES = 400, 4, 7
@@ -43,6 +46,7 @@ def config() -> Config:
 
 
 def streamed(batches: list[torch.Tensor]) -> tally.Tally:
+    """Run the tally over the fragments in these batches."""
     made = tally.Tally(FEATURE, config(), "cpu")
     values = activations()
     for rows in batches:
@@ -97,7 +101,18 @@ def test_streaming_equals_brute_force(order: str) -> None:
     for side in range(2):
         for row in range(FEATURES):
             picked = tally.pick(seen, row, side, getattr(config().sampling, fragments.SIDES[side]))
-            assert [(p.fragment, p.source) for p in picked] == brute_force(side, row), (side, row)
+            assert list(zip(picked.fragment_P, picked.sources, strict=True)) == brute_force(side, row), (side, row)
+            assert np.array_equal(picked.values_PL, activations()[picked.fragment_P, :, row])
+            assert np.array_equal(picked.start_P, picked.fragment_P * LENGTH)
+
+
+@pytest.mark.parametrize(("entries", "fragments_seen"), [(1, 1), (50, 9999), (9999, 30)])
+def test_streaming_equals_brute_force_whenever_it_merges(
+    entries: int, fragments_seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(priorities, "WAITING_ENTRIES", entries)
+    monkeypatch.setattr(priorities, "WAITING_FRAGMENTS", fragments_seen)
+    test_streaming_equals_brute_force("uneven")
 
 
 def test_statistics_equal_brute_force() -> None:
@@ -117,9 +132,10 @@ def test_sides_take_alternate_ranks_of_the_top() -> None:
     """Explain gets ranks 0, 2, 4, ...; score 1, 3, 5, ... of its own half."""
     seen = streamed(ORDERS["at once"])
     for side, offset in ((0, 0), (1, 1)):
-        ranked = [fragment for fragment, _ in seen.tops[side, "top"].kept(0)][:10]
-        picked = [p.fragment for p in tally.pick(seen, 0, side, config().sampling.explain) if p.source == "top"]
-        assert picked == ranked[offset::2]
+        ranked = seen.tops[side, "top"].kept(0).fragment_K.tolist()[:10]
+        picks = tally.pick(seen, 0, side, config().sampling.explain)
+        assert picks.fragment_P[: COUNTS["top"]].tolist() == ranked[offset::2]
+        assert picks.sources.count("top") == COUNTS["top"]
 
 
 def test_uniform_is_uniform_and_independent_between_features_and_salts() -> None:
@@ -151,7 +167,11 @@ class _CountingSubject:
     device = "cpu"
     name = "counting"
 
+    def __init__(self) -> None:
+        self.blocks_read = 0
+
     def activations_at(self, ids_NC: torch.Tensor, hook_points: Sequence[str]) -> dict[str, torch.Tensor]:
+        self.blocks_read += len(ids_NC)
         values = torch.stack([(ids_NC == v).float() * (v + 1) for v in range(6)], -1)
         return dict.fromkeys(hook_points, values)
 
@@ -180,14 +200,14 @@ def prepared(n_documents: int, seed: int = 0) -> Any:
 
 
 def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
-    from autointerp.sampling.replay import replay
+    from autointerp.sampling.build import build as build_records
     from sae.common.progress import Silent
 
     settings = {"sampling.fragment": 8, "runtime.batch_blocks": batch, "sampling.features": 6}
     counts = {"top": 3, "quantile": 2, "random": 3, "inactive": 2}
     experiment = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
     ready = prepared(n_documents)
-    return replay(ready, select.select(ready, experiment, Silent), experiment, Silent), ready
+    return build_records(ready, select.select(ready, experiment, Silent), experiment), ready
 
 
 @pytest.mark.parametrize("batch", [1, 64])
@@ -218,7 +238,7 @@ def test_centred_records_have_their_peak_in_the_middle(batch: int) -> None:
     moved = 0
     for old, new in zip(plain.features, centred.features, strict=True):
         letter = "abcde"[new.id.index]
-        for before, after in zip(old.explain + old.score, new.explain + new.score, strict=True):
+        for before, after in zip((*old.explain, *old.score), (*new.explain, *new.score), strict=True):
             assert after.activations == tuple((new.id.index + 1.0) * (token == letter) for token in after.tokens)
             assert (after.document, after.source) == (before.document, before.source)
             if before.source in ("top", "quantile"):
@@ -227,6 +247,15 @@ def test_centred_records_have_their_peak_in_the_middle(batch: int) -> None:
             else:
                 assert after == before
     assert moved > 10
+
+
+def test_the_population_holds_every_activation_of_the_score_half() -> None:
+    sample, _ = sample_all(batch=7)
+    for feature in sample.features:
+        text = feature.population.text
+        letter_id = text.vocabulary.index("abcde"[feature.id.index])
+        assert np.array_equal(feature.population.acts_ML, (text.ids_ML == letter_id) * (feature.id.index + 1.0))
+        assert {record.document for record in feature.score} <= set(text.document_M.tolist())
 
 
 def test_promoted_tokens_are_those_the_decoder_direction_raises_most() -> None:
@@ -257,7 +286,7 @@ def test_records_are_true_disjoint_and_verified() -> None:
         assert explain
         assert score
         assert not explain & score
-        for record in feature.explain + feature.score:
+        for record in (*feature.explain, *feature.score):
             expected = tuple(float(feature.id.index + 1) if t == token else 0.0 for t in record.tokens)
             assert record.activations == expected
             assert "�" not in record.tokens
@@ -290,8 +319,8 @@ def test_too_little_text_is_told() -> None:
 
 
 def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
-    """5 live features of 200: candidates are looked at in several passes until all are found."""
-    from autointerp.sampling.replay import replay
+    """5 live features of 200: far more than the first pass follows must be looked at until all are found."""
+    from autointerp.sampling.build import build as build_records
     from sae.common.progress import Silent
 
     ready = prepared(120)
@@ -304,7 +333,7 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     ready.dictionaries[0].dictionary = Dictionary("wide", "sae", wide, zeros[0], wide.T, zeros[1], **hooks)
     counts = {"top": 3, "random": 3}
     experiment = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
-    sample = replay(ready, select.select(ready, experiment, Silent), experiment, Silent)
+    sample = build_records(ready, select.select(ready, experiment, Silent), experiment)
     assert [f.id.index for f in sample.features] == live
     summary = sample.dictionaries[0]
     assert summary.n_dead == summary.n_candidates - 5
@@ -314,4 +343,71 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
 def test_memory_does_not_grow_with_the_text() -> None:
     short, long = streamed([torch.arange(10)]), streamed(ORDERS["uneven"])
     for position in short.tops:
-        assert short.tops[position]._packed_SK.shape == long.tops[position]._packed_SK.shape
+        assert short.tops[position]._kept_SK.values.shape == long.tops[position]._kept_SK.values.shape
+
+
+def wide_dictionary(n: int) -> Dictionary:
+    """Features of all rarities: each is active where a sum of some of the six tokens is above a threshold."""
+    generator = torch.Generator().manual_seed(2)
+    w_DF = torch.randn(6, n, generator=generator) * (torch.rand(6, n, generator=generator) < 0.2)
+    b_F = -3 * torch.rand(n, generator=generator)
+    return Dictionary("wide", "sae", w_DF, b_F, w_DF.T.contiguous(), torch.zeros(6), reads=("h",), writes=("h",))
+
+
+def many_passes(ready: Any, dictionary: Dictionary, experiment: Config) -> tuple[list[int], int, int, int]:
+    """The rule straight from its words: look at one feature after the other, each in a pass of its own."""
+    cut = fragments.make_fragments(ready, experiment)
+    ids_ML = torch.from_numpy(ready.text.ids_NC).long().reshape(-1, 8)
+    values = torch.stack([(ids_ML == v).float() * (v + 1) for v in range(6)], -1)
+    taken, looked, dead, rare = [], 0, 0, 0
+    for index in select._order(ready.dictionaries[0], experiment, True).tolist():
+        if len(taken) == experiment.sampling.features:
+            break
+        looked += 1
+        active_M = dictionary.encode(values.flatten(0, 1))[:, index].reshape(-1, 8).amax(1) > 0
+        sides = [int((active_M & cut.usable_M & (cut.side_M == side)).sum()) for side in (0, 1)]
+        if sides[0] >= 8 and sides[1] >= 4:  # twice the top records, and the quantile ones
+            taken.append(index)
+        elif sum(sides):
+            rare += 1
+        else:
+            dead += 1
+    return sorted(taken), looked, dead, rare
+
+
+@pytest.mark.parametrize("wanted", [3, 12, 60, 500])
+def test_two_passes_select_what_many_passes_would(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting all features first, following all the others, and following all at once give the same records."""
+    from autointerp.sampling.build import build as build_records
+    from sae.common.progress import Silent
+
+    sides = {"explain": {"top": 3, "quantile": 2, "random": 2}, "score": {"top": 2, "inactive": 2}}
+    experiment = build({"sampling": {"features": wanted, "fragment": 8, "population": 200, **sides}}, {}, "test")
+    ready = prepared(120)
+    dictionary = wide_dictionary(300)
+    ready.dictionaries[0].dictionary = dictionary
+    expected = many_passes(ready, dictionary, experiment)
+    samples = []
+    for followed, oversample in ((0, 2), (10**9, 2), (0, 300)):
+        monkeypatch.setattr(select, "FOLLOWED", followed)
+        monkeypatch.setattr(select, "OVERSAMPLE", oversample)
+        ready.subject.blocks_read = 0
+        samples.append(build_records(ready, select.select(ready, experiment, Silent), experiment))
+        assert ready.subject.blocks_read <= 2 * len(ready.text.ids_NC)
+        summary = samples[-1].dictionaries[0]
+        counts = (summary.n_candidates, summary.n_dead, summary.n_rare)
+        assert ([one.id.index for one in samples[-1].features], *counts) == expected
+    assert samples[0].features == samples[1].features == samples[2].features
+    for one, other in zip(samples[0].features, samples[2].features, strict=True):
+        assert np.array_equal(one.population.acts_ML, other.population.acts_ML)
+
+
+def test_records_in_arrays_are_written_as_if_they_were_spelt_out(tmp_path: Path) -> None:
+    sample, _ = sample_all(batch=7)
+    spelt_out = [replace(one, explain=tuple(one.explain), score=tuple(one.score)) for one in sample.features]
+    for name, features in (("arrays", sample.features), ("spelt_out", spelt_out)):
+        (tmp_path / name).mkdir()
+        RunFolder(tmp_path / name).write_features(features)
+    one, other = ((tmp_path / name / "records.parquet").read_bytes() for name in ("arrays", "spelt_out"))
+    assert one == other
+    assert RunFolder(tmp_path / "arrays").read_features() == spelt_out == list(sample.features)

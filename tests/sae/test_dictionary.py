@@ -54,6 +54,13 @@ def test_encoder_gives_the_columns_of_encode(activation: object, normalisation: 
     torch.testing.assert_close(dictionary.encoder(features_S)(x_BD), whole_BF[:, features_S])
 
 
+def test_selected_features_that_tie_are_kept_as_in_the_whole_code() -> None:
+    pre_BF = torch.tensor([[1.0, 3.0, 1.0, 1.0, 0.5], [0.0, -1.0, 0.0, 0.0, -2.0]])
+    features_S = torch.tensor([3, 0, 2])
+    for activation in (TopK(2), TopK(3)):
+        assert torch.equal(activation.selected(pre_BF, features_S), activation(pre_BF)[:, features_S])
+
+
 def test_topk_keeps_exactly_the_largest(x_BD: torch.Tensor) -> None:
     dictionary = random_dictionary(TopK(5))
     features_BF = dictionary.encode(x_BD)

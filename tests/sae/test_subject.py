@@ -1,7 +1,9 @@
 """The subject: activations equal the Hugging Face model's own, replacing works, mistakes are reported."""
 
+import gc
 import logging
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,17 @@ def test_activations_equal_hugging_faces(planted: Path, subject: Subject, ids_NC
         subject.activations(ids_NC, "blocks.0.hook_resid_post"), seen["resid"], atol=1e-5, rtol=1e-4
     )
     assert subject.activations(ids_NC, "blocks.0.attn.hook_z").shape == (4, 32, 16)
+
+
+def test_activations_are_freed_with_the_last_reference_to_them(subject: Subject, ids_NC: torch.Tensor) -> None:
+    """Not by the garbage collector: a pass over much text would hold many batches until it runs."""
+    subject.activations(ids_NC, "blocks.0.mlp.hook_post")
+    gc.disable()
+    try:
+        freed = weakref.ref(subject.activations(ids_NC, "blocks.0.mlp.hook_post"))
+    finally:
+        gc.enable()
+    assert freed() is None
 
 
 def test_losses_equal_hugging_faces_and_replacing_changes_them(

@@ -1,0 +1,99 @@
+"""Builds the feature records of what was selected. Imports torch.
+
+Shape suffixes: S features, F all features of a dictionary, D the width of a decoder row, P picks of a feature, L tokens
+of a record.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from autointerp.config import Config
+from autointerp.records import DictionarySummary, FeatureId, FeatureRecord, RecordArrays
+from autointerp.sampling import Embed, Sample
+from autointerp.sampling.hard import EmbeddedText, with_hard
+from autointerp.sampling.output_tokens import Vocabulary
+from autointerp.sampling.prepare import Prepared
+from autointerp.sampling.select import SelectedDictionary, Selection
+from autointerp.sampling.tally import Picks
+from autointerp.sampling.weighted import with_weighted
+from sae.dictionary import Dictionary
+
+ELEMENTS = 2**24
+"""Cosines of decoder rows that are held at once."""
+
+
+def build(prepared: Prepared, selection: Selection, config: Config, embed: Embed | None = None) -> Sample:
+    """Build the records of every selected feature, hard and weighted ones too."""
+    vocabulary = Vocabulary(prepared.subject.token_strings(), config.seed)
+    text, features = selection.population, list[FeatureRecord]()
+    embedded = EmbeddedText.of(text, embed) if config.sampling.score.embeds and text and embed else None
+    for selected in selection.dictionaries:
+        drawn = list(_feature_records(selected, prepared, selection, vocabulary))
+        drawn = with_hard(drawn, selected.measured.dictionary.W_dec_FD, config.sampling.score, embedded)
+        features += [with_weighted(feature, config) for feature in drawn]
+    facts = {"population_tokens": text.ids_ML.size if text else 0}
+    return Sample(tuple(features), tuple(map(_summary, selection.dictionaries)), prepared.facts | facts)
+
+
+def _feature_records(
+    selected: SelectedDictionary, prepared: Prepared, selection: Selection, vocabulary: Vocabulary
+) -> Iterator[FeatureRecord]:
+    ids_T, document_M = prepared.text.ids_NC.reshape(-1), selection.fragments.document_M.numpy()
+
+    def records(picks: Picks) -> RecordArrays:
+        ids_PL = ids_T[picks.start_P[:, None] + np.arange(picks.values_PL.shape[1])]
+        return RecordArrays(vocabulary.tokens, ids_PL, picks.values_PL, document_M[picks.fragment_P], picks.sources)
+
+    dictionary, indices = selected.measured.dictionary, [feature.index for feature in selected.features]
+    norms, cosines = _decoder_statistics(dictionary, indices)
+    promoted = vocabulary.promoted(dictionary, indices, prepared.subject)
+    for feature, norm, cosine, raised in zip(selected.features, norms, cosines, promoted, strict=True):
+        feature_id = FeatureId(dictionary.name, feature.index)
+        yield FeatureRecord(
+            id=feature_id,
+            explain=records(feature.explain),
+            score=records(feature.score),
+            density=feature.density,
+            max_activation=feature.max_activation,
+            histogram=feature.histogram,
+            decoder_norm=norm,
+            decoder_max_cosine=cosine,
+            promoted=raised,
+            unpromoted=vocabulary.others(raised, feature_id),
+            population=feature.population,
+        )
+
+
+def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[list[float], list[float]]:
+    """Return the norm of each feature's decoder row and its largest cosine with another row of the dictionary."""
+    norm_F = dictionary.W_dec_FD.norm(dim=1)
+    unit_FD = dictionary.W_dec_FD / norm_F.clamp_min(1e-12)[:, None]
+    cosines: list[float] = []
+    at_once = max(1, ELEMENTS // dictionary.n_features)
+    for start in range(0, len(features), at_once):
+        part = features[start : start + at_once]
+        cosine_SF = unit_FD[part] @ unit_FD.T
+        cosine_SF[range(len(part)), part] = -1.0
+        cosines += cosine_SF.amax(1).tolist()
+    return norm_F[features].tolist(), cosines
+
+
+def _summary(selected: SelectedDictionary) -> DictionarySummary:
+    dictionary, metrics = selected.measured.dictionary, selected.measured.metrics
+    return DictionarySummary(
+        name=dictionary.name,
+        kind=dictionary.kind,
+        hook_point=str(dictionary.hook_point),
+        d_in=dictionary.d_in,
+        n_features=dictionary.n_features,
+        n_sampled=len(selected.features),
+        n_candidates=selected.n_candidates,
+        n_dead=selected.n_dead,
+        n_rare=selected.n_rare,
+        l0=metrics["l0"],
+        fvu=metrics["fvu"],
+        dead=metrics["dead"],
+        ce_recovered=metrics["ce_recovered"],
+        converged=dictionary.metadata.get("converged"),
+    )
