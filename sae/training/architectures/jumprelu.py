@@ -34,10 +34,10 @@ class JumpReLU(Recipe):
     """Coefficient of the number of active features."""
     l0_warmup: Share = 0.1
     """Share of the steps, at the start, over which the penalty rises linearly."""
-    bandwidth: Positive = 0.03
+    bandwidth: Positive = 0.3
     """Width of the rectangle around a threshold, in the units trained in. The paper's 0.001 is for vectors of norm 1;
-    `normalise` gives them norm sqrt(d), in which it is 0.001 sqrt(d): 0.03 at d = 900."""
-    threshold: Positive = 0.03
+    `normalise` gives them norm sqrt(d), in which it is 0.001 sqrt(d): 0.03 at d = 900, too little for short trainings."""
+    threshold: Positive = 0.3
     """First value of all thresholds, in the same units; in a short training they cannot rise far."""
 
 
