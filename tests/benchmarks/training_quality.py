@@ -41,20 +41,26 @@ SPARSER = (0.25, 0.5, 1.0, 2.0)
 """What a task's coefficients are multiplied by, and its k divided by, for the picture."""
 OURS = "ours"
 SWEEPS: dict[str, list[dict[str, Any]]] = {
-    "relu": [{"encoder_start": 1.0}, {"encoder_start": 0.3}, {"encoder_start": 0.03}, {"l1_warmup": 0.05}],
+    "relu": [
+        {"encoder_start": 1.0},
+        {"encoder_start": 0.3},
+        {"encoder_start": 0.03},
+        {"l1_warmup": 0.05},
+        {"clip": 1.0},
+    ],
     "gated": [{"encoder_start": 1.0}, {"encoder_start": 0.3}, {"encoder_start": 0.03}, {"l1_warmup": 0.05}],
     "jumprelu": [
         {"encoder_start": 1.0},
-        {"encoder_start": 0.3},
-        {"threshold": 0.1, "bandwidth": 0.1},
+        {"threshold": 0.03, "bandwidth": 0.03},
         {"threshold": 0.3, "bandwidth": 0.3},
+        {"threshold": 0.3, "bandwidth": 0.3, "encoder_start": 0.3},
         {"threshold": 0.3, "bandwidth": 0.3, "encoder_start": 1.0},
-        {"threshold": 1.0, "bandwidth": 1.0},
         {"l0_warmup": 0.0},
+        {"clip": 1.0},
     ],
-    "topk": [{"encoder_start": 1.0}, {"encoder_start": 0.3}, {"dead_after": 10_000_000}, {"aux": 0.125}],
-    "batch_topk": [{"encoder_start": 1.0}, {"encoder_start": 0.3}, {"dead_after": 10_000_000}, {"aux": 0.125}],
-    "matryoshka": [{"encoder_start": 1.0}, {"encoder_start": 0.3}, {"dead_after": 10_000_000}, {"aux": 0.125}],
+    "topk": [{"encoder_start": 1.0}, {"encoder_start": 0.1}, {"dead_after": 10_000_000}, {"aux": 0.125}],
+    "batch_topk": [{"encoder_start": 1.0}, {"encoder_start": 0.1}, {"dead_after": 10_000_000}, {"aux": 0.125}],
+    "matryoshka": [{"encoder_start": 1.0}, {"encoder_start": 0.1}, {"dead_after": 10_000_000}, {"aux": 0.125}],
 }
 """Changes of ours that the defaults were chosen among: what is not named is as by default."""
 

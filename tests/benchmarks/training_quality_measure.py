@@ -7,6 +7,9 @@ The objective is what each family is trained on, in summed squared errors, with 
     jumprelu    |x - x_hat|^2 + l0 * active features
     the others  FVU with exactly k active features a vector (batch_topk, matryoshka: k B of a batch of B vectors)
 
+The last term of gated (also by itself, as `auxiliary`) is an aid to learning. SAELens' decoder learns from it, those of
+the paper, dictionary_learning and ours do not: so SAELens gets a lower objective with a higher FVU at the same L0.
+
 Shape suffixes: B vectors, D their width, F features, T true directions.
 """
 
@@ -83,6 +86,8 @@ def measure(dictionary: Dictionary, family: str, task: Task, source: Source) -> 
     }
     if family in OBJECTIVES:
         made["objective"] = (sums.squared + sums.auxiliary + coefficient * sums.penalty) / n
+    if family == "gated":
+        made["auxiliary"] = sums.auxiliary / n
     if source.true_TD is not None:
         made["mmcs"] = mmcs(dictionary.W_dec_FD, source.true_TD)
     return made

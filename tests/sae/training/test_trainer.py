@@ -120,13 +120,11 @@ def test_by_default_dead_is_silent_for_a_sixth_of_the_training() -> None:
     assert Trainer(recipe.model_copy(update={"dead_after": 7}), 10, x_BD, workspace()).dead_after == 7
 
 
-@pytest.mark.parametrize(
-    "recipe", [ALL[name] for name in ("relu", "topk", "batch_topk")], ids=lambda recipe: recipe.architecture
-)
-def test_the_encoder_begins_with_the_decoder_s_rows_at_its_own_norm(recipe: Any) -> None:
+@pytest.mark.parametrize(("name", "default"), [("relu", 0.1), ("topk", 0.3), ("batch_topk", 0.3)])
+def test_the_encoder_begins_with_the_decoder_s_rows_at_its_own_norm(name: str, default: float) -> None:
     x_BD = next(batches(0, 128))
-    for changes, norm in (({}, 0.1), ({"encoder_start": 0.5}, 0.5), ({"frozen": "encoder"}, 1.0)):
-        params = Trainer(recipe.model_copy(update=changes), 1, x_BD, workspace()).autoencoder.params
+    for changes, norm in (({}, default), ({"encoder_start": 0.5}, 0.5), ({"frozen": "encoder"}, 1.0)):
+        params = Trainer(ALL[name].model_copy(update=changes), 1, x_BD, workspace()).autoencoder.params
         torch.testing.assert_close(params["W_enc"], norm * params["W_dec"])
         torch.testing.assert_close(params["W_dec"].norm(dim=1), torch.ones(2 * D))
 
