@@ -22,6 +22,8 @@ from sae.training.frozen import Frozen
 from sae.training.optimiser import Adam
 
 MEDIAN_ITERATIONS = 30
+LONGEST_SILENCE, SHARE_SILENT = 10_000_000, 1 / 6
+"""Vectors, and share of the training's vectors, after which a silent feature is dead where a recipe does not say."""
 LOOK_EVERY = 64
 """Steps between two looks at which features are dead, each of which waits for the device."""
 
@@ -60,8 +62,13 @@ class Trainer:
         self.silent_F = torch.zeros(self.autoencoder.n_local, dtype=torch.long, device=workspace.device)
         self.dead_F = torch.zeros(self.autoencoder.n_local, dtype=torch.bool, device=workspace.device)
         self.steps_done = self.vectors = 0
+        self.dead_after = recipe.dead_after or self._default_silence(len(first_BD))
         self.losses: Losses | None = None
         self._update = Captured(self._eager, workspace)
+
+    def _default_silence(self, own_vectors: int) -> int:
+        vectors = self.steps * own_vectors * self.workspace.ranks.parts
+        return max(1, min(LONGEST_SILENCE, round(SHARE_SILENT * vectors)))
 
     @property
     def done(self) -> bool:
@@ -119,7 +126,7 @@ class Trainer:
         sums = [losses.error + penalty, active, losses.squared_error, self._variation(x_BD)]
         loss, l0, squared, variation = ranks.average_over_parts(torch.stack(sums)).tolist()
         silent_F = ranks.gather_features(self.silent_F)
-        dead = float((silent_F >= min(self.recipe.dead_after, self.vectors)).double().mean())
+        dead = float((silent_F >= min(self.dead_after, self.vectors)).double().mean())
         return Measured(loss, l0, squared / variation if variation > 0 else math.nan, dead)
 
     def _variation(self, x_BD: Tensor) -> Tensor:
@@ -177,7 +184,7 @@ class Trainer:
         return self.autoencoder.bytes + start + sum(moment.bytes for moment in moments)
 
     def _look_for_dead(self) -> None:
-        self.dead_F.copy_(self.silent_F >= self.recipe.dead_after)
+        self.dead_F.copy_(self.silent_F >= self.dead_after)
         self._note_dead()
 
     def _note_dead(self) -> None:

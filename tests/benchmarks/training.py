@@ -28,6 +28,7 @@ from tests.benchmarks.training_methods import (
     Shape,
     Timing,
     activations,
+    auxiliary_cost,
     our_step,
     ours,
     ratio,
@@ -129,6 +130,7 @@ def on_cpu(quick: bool, count: int, absent: dict[str, str]) -> None:
     table(methods, result, shape.batch, peaks)
     print(f"Peak MB is of a process with that library alone; with {NOTHING}, {peaks[NOTHING]:,.0f}.")
     ratios(methods, result)
+    print(f"\nWith half of the features dead, AuxK makes a TopK step {auxiliary_cost(shape, count):.2f} times as long.")
     print(f"\n## {DICTIONARIES} L1 dictionaries on the same batches, {few}\n")
     methods = stacked(few, absent)
     result = rounds(methods, few, count)

@@ -97,6 +97,21 @@ def our_step(expected: Sequence[recipes.Recipe], first_BD: Tensor) -> Step:
     return step
 
 
+def auxiliary_cost(shape: Shape, count: int) -> float:
+    """How many times as long a TopK step takes when AuxK teaches every second feature as when none is dead: median."""
+    batches = activations(shape)
+    recipe = recipes.TopK(expansion=shape.features / shape.d, clip=CLIP, k=shape.k)
+    workspace = Workspace(shape.d, "cpu", torch.float32, Scratch("cpu"), Ranks())
+    trainer = Trainer(recipe, STEPS, batches[0], workspace)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    with torch.no_grad():
+        for number in range(2 * (count + 1)):
+            taught = number % 2 == 1
+            trainer.autoencoder.dead_S = torch.arange(0, shape.features, 2) if taught else None
+            seconds[taught].append(timed(trainer.step, batches[number % BATCHES]))
+    return median(slow / fast for slow, fast in zip(seconds[True][1:], seconds[False][1:], strict=True))
+
+
 def activations(shape: Shape, device: str = "cpu") -> list[Tensor]:
     """Batches like an MLP's after its ReLU, which take turns; bf16 on a GPU, as a subject would give them there."""
     generator = torch.Generator().manual_seed(0)

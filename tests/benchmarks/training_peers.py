@@ -10,7 +10,7 @@ each library offers it.
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import count
@@ -87,11 +87,9 @@ def _sae_lens(shape: Shape, architecture: str, **settings: object) -> Make:
     """`SAETrainer.step`, and the count that its `fit` keeps."""
 
     def make(first_BD: Tensor) -> Step:
-        from sae_lens.training.sae_trainer import SAETrainer
-
         device = first_BD.device.type
-        sae = _sae_of_lens(shape, architecture, device, **settings)
-        trainer = SAETrainer(cfg=_lens_config(shape, device), sae=sae, data_provider=iter(()))
+        sae = sae_of_lens(shape.d, shape.features, architecture, device, **settings)
+        trainer = training_of_lens(sae, STEPS * shape.batch, shape.batch, device)
 
         def step(x_BD: Tensor) -> None:
             trainer.step(x_BD)
@@ -102,24 +100,33 @@ def _sae_lens(shape: Shape, architecture: str, **settings: object) -> Make:
     return make
 
 
-def _sae_of_lens(shape: Shape, architecture: str, device: str, **settings: object) -> Any:
+def sae_of_lens(d: int, features: int, architecture: str, device: str, **settings: object) -> Any:
+    """Return an untrained autoencoder of SAELens."""
     import sae_lens  # noqa: F401  (it fills the registry)
     from sae_lens.registry import get_sae_training_class
 
     kind, config = get_sae_training_class(architecture)
-    return kind(config(d_in=shape.d, d_sae=shape.features, device=device, **settings))
+    return kind(config(d_in=d, d_sae=features, device=device, **settings))
 
 
-def _lens_config(shape: Shape, device: str) -> Any:
+def training_of_lens(sae: Any, vectors: int, batch: int, device: str, **schedule: object) -> Any:
+    """Return its trainer for so many vectors; what a schedule does not say is the library's default."""
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    return SAETrainer(cfg=_lens_config(vectors, batch, device, schedule), sae=sae, data_provider=iter(()))
+
+
+def _lens_config(vectors: int, batch: int, device: str, schedule: Mapping[str, object]) -> Any:
     from sae_lens.config import LoggingConfig, SAETrainerConfig
 
+    settings: dict[str, Any] = {"lr_end": 3e-5} | dict(schedule)
     return SAETrainerConfig(
-        total_training_samples=STEPS * shape.batch,
-        train_batch_size_samples=shape.batch,
-        lr_end=3e-5,
+        total_training_samples=vectors,
+        train_batch_size_samples=batch,
         device=device,
         autocast=device == "cuda",
         logger=LoggingConfig(log_to_wandb=False),
+        **settings,
     )
 
 
@@ -130,8 +137,10 @@ def _several_sae_lens(shape: Shape, number: int) -> Make:
         from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 
         device = first_BD.device.type
-        saes = {str(index): _sae_of_lens(shape, "standard", device) for index in range(number)}
-        several = MultiSAETrainer(_lens_config(shape, device), saes, dict.fromkeys(saes, "hook"), iter(()))
+        saes = {str(index): sae_of_lens(shape.d, shape.features, "standard", device) for index in range(number)}
+        several = MultiSAETrainer(
+            _lens_config(STEPS * shape.batch, shape.batch, device, {}), saes, dict.fromkeys(saes, "hook"), iter(())
+        )
 
         def step(x_BD: Tensor) -> None:
             for trainer in several.trainers.values():

@@ -113,10 +113,10 @@ class Autoencoder(ABC):
         return {}
 
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
-        """Draw unit decoder rows, make the encoder their transpose, set the biases to zero and to `b_dec_D`."""
+        """Draw unit decoder rows, point the encoder's where they point, set the biases to zero and to `b_dec_D`."""
         rows_FD = self._random_rows()
         self.params["W_dec"].copy_(rows_FD)
-        self.params["W_enc"].copy_(rows_FD)
+        self.params["W_enc"].copy_(rows_FD * (1.0 if self.recipe.frozen == "encoder" else self.recipe.encoder_start))
         self.params["b_dec"].copy_(b_dec_D)
         self._set_error_weight(x_BD)
 

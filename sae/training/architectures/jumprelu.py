@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import log
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sae.common.field_types import Positive, Share
 from sae.training.architectures.base import Autoencoder, Losses, positive, rectified, rising, square_sum
@@ -34,11 +34,22 @@ class JumpReLU(Recipe):
     """Coefficient of the number of active features."""
     l0_warmup: Share = 0.1
     """Share of the steps, at the start, over which the penalty rises linearly."""
-    bandwidth: Positive = 0.03
+    bandwidth: Positive = 0.1
     """Width of the rectangle around a threshold, in the units trained in. The paper's 0.001 is for vectors of norm 1;
-    `normalise` gives them norm sqrt(d), in which it is 0.001 sqrt(d): 0.03 at d = 900."""
-    threshold: Positive = 0.03
-    """First value of all thresholds, in the same units; in a short training they cannot rise far."""
+    `normalise` gives them norm sqrt(d), in which it is 0.001 sqrt(d): 0.03 at d = 900: for long trainings."""
+    threshold: Positive = 0.1
+    """First value of all thresholds, in the same units; in a short training they cannot rise far. The first
+    pre-activations have a standard deviation of about `encoder_start`: far above it no feature would ever be active."""
+
+    @model_validator(mode="after")
+    def _some_features_begin_active(self) -> Self:
+        start = 1.0 if self.frozen == "encoder" else self.encoder_start
+        if self.normalise and self.threshold > 3 * start:
+            raise ValueError(
+                f"threshold {self.threshold:g} is more than three times encoder_start ({start:g}), so that almost no "
+                "feature is active at the start; raise encoder_start"
+            )
+        return self
 
 
 class JumpReLUAutoencoder(Autoencoder):

@@ -30,6 +30,9 @@ class Recipe(Section):
     """Number of features divided by the hook point's width."""
     seed: Seed = 0
     """Seed of the initial weights."""
+    encoder_start: Positive = 0.1
+    """Norm of the encoder's rows at the start, which have the directions of the decoder's unit rows. At 1, the start of
+    most papers, the first reconstructions are far too large. A frozen encoder always starts at 1."""
     squared_error: Literal["mean", "sum", "variance"] = "variance"
     """What the squared error is multiplied by: `mean` 1 / width, `sum` 1, `variance` 1 / the activations' variance.
     Coefficients of sparsity are relative to this."""
@@ -47,8 +50,9 @@ class Recipe(Section):
     """Share of the steps, at the end, over which the learning rate falls linearly to 0."""
     clip: Positive | None = None
     """Largest norm of the gradient; null: no limit."""
-    dead_after: Count = 10_000_000
-    """A feature counts as dead when it was active on none of this many vectors in a row."""
+    dead_after: Count | None = None
+    """A feature counts as dead when it was active on none of this many vectors in a row; null: a sixth of the
+    training's vectors, at most 10 million."""
     frozen: Literal["encoder", "decoder", "near_decoder"] | None = None
     """Make a null that a trained dictionary must beat (Korznikov et al. 2026, arXiv 2602.14111). `encoder` and
     `decoder` leave the weights of that side as they were drawn, `near_decoder` keeps every decoder row within cosine
@@ -90,6 +94,9 @@ class Sparse(Recipe):
 
     k: Count = 32
     """Active features per vector."""
+    encoder_start: Positive = 0.3
+    """Norm of the encoder's rows at the start, which have the directions of the decoder's unit rows; 1 in most papers,
+    with which more features die. A frozen encoder always starts at 1."""
     aux: Annotated[float, Field(ge=0)] = 1 / 32
     """Coefficient of the auxiliary loss, in which dead features reconstruct the error; 0: none."""
     k_aux: Count | None = None

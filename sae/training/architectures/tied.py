@@ -6,7 +6,9 @@ Shape suffixes: B activation vectors, D their width, F features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from sae.training.architectures.base import Losses, Weights
 from sae.training.architectures.recipe import L1
@@ -22,6 +24,8 @@ class Tied(L1):
 
     architecture: Literal["tied"] = "tied"
     one_matrix: ClassVar[bool] = True
+    encoder_start: Annotated[float, Field(ge=1, le=1)] = 1.0
+    """1: the encoder's rows are the decoder's."""
 
 
 class TiedAutoencoder(ReLUAutoencoder):

@@ -27,7 +27,7 @@ from tests.sae.training.recipes import BatchTopK, Gated, JumpReLU, Recipe, ReLU,
 from tests.sae.training.superposition import D, batches
 
 STEPS, BATCH, EVERY, LOOK_EVERY = 24, 128, 6, 4
-COMMON: dict[str, Any] = {"expansion": 4, "lr": 1e-2, "dead_after": 6 * BATCH}
+COMMON: dict[str, Any] = {"expansion": 4, "encoder_start": 1.0, "lr": 1e-2, "dead_after": 6 * BATCH}
 RESAMPLING = Resampling(steps=(10, 18), silent_steps=4, inputs=5 * BATCH)
 RECIPES: tuple[Recipe, ...] = (
     ReLU(name="relu", l1=0.05, l1_warmup=0.5, clip=0.1, resampling=RESAMPLING, **COMMON),

@@ -75,6 +75,9 @@ def test_mistakes_are_one_line_with_the_near_name(tmp_path: Path) -> None:
     assert "did you mean runtime.measure_every" in refused(tmp_path, topk, **{"runtime.mesure_every": 2})
     assert "dictionaries.0.l1" in refused(tmp_path, "- {architecture: relu}")
     assert "dictionaries.0.k" in refused(tmp_path, "- {architecture: topk, k: 0}")
+    silent = "- {architecture: jumprelu, l0: 0.1, threshold: 0.4}"
+    assert "raise encoder_start" in refused(tmp_path, silent)
+    assert "dictionaries.0.encoder_start" in refused(tmp_path, "- {architecture: tied, l1: 0.1, encoder_start: 0.1}")
     assert "rise to 1" in refused(tmp_path, "- {architecture: matryoshka, prefixes: [0.5, 0.25, 1]}")
     assert "a list of values" in refused(tmp_path, "- {architecture: topk, sweep: {k: 4}}")
     assert "a list of values" in refused(tmp_path, "- {architecture: topk, sweep: [k]}")

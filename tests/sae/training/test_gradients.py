@@ -111,8 +111,8 @@ DENSE: list[tuple[recipes.Recipe, Callable[..., tuple[Tensor, Tensor, Tensor]]]]
     (recipes.Tied(l1=0.02, expansion=4, l1_warmup=0.5), tied),
     (recipes.Gated(l1=0.02, expansion=4, squared_error="sum"), gated),
     (recipes.Gated(l1=0.2, expansion=4, l1_warmup=0.5), gated),
-    (recipes.JumpReLU(l0=0.01, bandwidth=0.5, threshold=0.3, expansion=4), jumprelu),
-    (recipes.JumpReLU(l0=0.1, bandwidth=0.2, threshold=0.5, expansion=4, l0_warmup=0.5), jumprelu),
+    (recipes.JumpReLU(l0=0.01, bandwidth=0.5, threshold=0.3, expansion=4, encoder_start=1.0), jumprelu),
+    (recipes.JumpReLU(l0=0.1, bandwidth=0.2, threshold=0.5, expansion=4, encoder_start=1.0, l0_warmup=0.5), jumprelu),
     (recipes.JumpReLU(l0=0.1, bandwidth=2.0, threshold=0.1, expansion=4, squared_error="mean"), jumprelu),
 ]
 SPARSE: list[recipes.Recipe] = [

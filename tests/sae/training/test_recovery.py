@@ -20,7 +20,7 @@ RECIPES: dict[str, recipes.Recipe] = {
     "relu": recipes.ReLU(l1=0.1, expansion=4, lr=1e-2),
     "tied": recipes.Tied(l1=0.04, expansion=4, lr=2e-2),
     "gated": recipes.Gated(l1=0.4, expansion=4, lr=1e-2),
-    "jumprelu": recipes.JumpReLU(l0=0.06, expansion=4, lr=1e-2, bandwidth=0.3, threshold=0.3),
+    "jumprelu": recipes.JumpReLU(l0=0.06, expansion=4, lr=1e-2, bandwidth=0.3, threshold=0.3, encoder_start=1.0),
     "topk": recipes.TopK(k=2, expansion=4, lr=3e-3),
     "batch_topk": recipes.BatchTopK(k=2, expansion=4, lr=1e-2, dead_after=10_000),
     "matryoshka": recipes.Matryoshka(k=2, expansion=4, lr=1e-2, dead_after=10_000, prefixes=(0.75, 1)),

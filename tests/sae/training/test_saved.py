@@ -17,7 +17,7 @@ ALL: list[recipes.Recipe] = [
     recipes.ReLU(l1=0.1, expansion=2, lr=1e-2),
     recipes.Tied(l1=0.1, expansion=2, lr=1e-2),
     recipes.Gated(l1=0.1, expansion=2, lr=1e-2),
-    recipes.JumpReLU(l0=0.1, bandwidth=0.1, threshold=0.4, expansion=2, lr=1e-2),
+    recipes.JumpReLU(l0=0.1, bandwidth=0.1, threshold=0.4, encoder_start=1.0, expansion=2, lr=1e-2),
     recipes.TopK(k=5, expansion=2, lr=1e-2),
     recipes.BatchTopK(k=5, expansion=2, lr=1e-2),
     recipes.Matryoshka(k=5, expansion=2, lr=1e-2),

@@ -113,6 +113,22 @@ def test_dead_are_those_long_silent() -> None:
         assert trainer.measure(x_BD).dead == pytest.approx(0.25)
 
 
+def test_by_default_dead_is_silent_for_a_sixth_of_the_training() -> None:
+    """Never for more than 10 million vectors, what longer trainings had always."""
+    recipe, x_BD = recipes.TopK(k=2, expansion=2), next(batches(0, 96))
+    assert [Trainer(recipe, steps, x_BD, workspace()).dead_after for steps in (10, 10**7)] == [160, 10_000_000]
+    assert Trainer(recipe.model_copy(update={"dead_after": 7}), 10, x_BD, workspace()).dead_after == 7
+
+
+@pytest.mark.parametrize(("name", "default"), [("relu", 0.1), ("topk", 0.3), ("batch_topk", 0.3)])
+def test_the_encoder_begins_with_the_decoder_s_rows_at_its_own_norm(name: str, default: float) -> None:
+    x_BD = next(batches(0, 128))
+    for changes, norm in (({}, default), ({"encoder_start": 0.5}, 0.5), ({"frozen": "encoder"}, 1.0)):
+        params = Trainer(ALL[name].model_copy(update=changes), 1, x_BD, workspace()).autoencoder.params
+        torch.testing.assert_close(params["W_enc"], norm * params["W_dec"])
+        torch.testing.assert_close(params["W_dec"].norm(dim=1), torch.ones(2 * D))
+
+
 @pytest.mark.parametrize(
     "name", ["topk", *(pytest.param(n, marks=pytest.mark.slow) for n in ("batch_topk", "matryoshka"))]
 )

@@ -1,0 +1,204 @@
+"""What the README says of how well `sae train` learns: every architecture beside its peers, at equal steps and data.
+
+    python tests/benchmarks/training_quality.py --data DIR [--only relu,gated] [--source mlp] [--seeds 3]
+    python tests/benchmarks/training_quality.py --data DIR --sweep [--only relu] [--source residual]
+    python tests/benchmarks/training_quality.py --data DIR --pareto PICTURE.png [--source residual]
+    python tests/benchmarks/training_quality.py --data DIR --report
+
+in the environment of `training_peers.py`, one thread, fp32. DIR keeps the activations, made once (`--subject FOLDER`
+boots that one instead of training the toy), and `results.jsonl`, a line for every training: what is there is not
+trained again, so that a long comparison can be done in pieces and stopped at any time.
+
+The rate of each library is tuned on one grid with seed 0: from the middle downhill, until both neighbours of the best
+are worse; then the other seeds are trained at that rate. `--sweep` does so with ours for changed settings, from which
+the defaults were chosen. `--pareto` trains at several sparsities and draws FVU and CE recovered against L0. Not a
+test: it asserts nothing.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae.measuring.metrics import Ablations
+from tests.benchmarks import training_quality_report as report
+from tests.benchmarks.training_quality_measure import ce_recovered, goal, measure
+from tests.benchmarks.training_quality_methods import METHODS
+from tests.benchmarks.training_quality_report import Row
+from tests.benchmarks.training_quality_sources import TASKS, Source, Task, source
+
+GRID = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
+START = {"mlp": 4, "residual": 5, "superposition": 5}
+"""The rate of the grid that the search begins with."""
+SPARSER = (0.25, 0.5, 1.0, 2.0)
+"""What a task's coefficients are multiplied by, and its k divided by, for the picture."""
+OURS = "ours"
+SWEEPS: dict[str, list[dict[str, Any]]] = {
+    "relu": [
+        {"encoder_start": 1.0},
+        {"encoder_start": 0.3},
+        {"encoder_start": 0.03},
+        {"l1_warmup": 0.05},
+        {"clip": 1.0},
+    ],
+    "gated": [{"encoder_start": 1.0}, {"encoder_start": 0.3}, {"encoder_start": 0.03}, {"l1_warmup": 0.05}],
+    "jumprelu": [
+        {"encoder_start": 1.0},
+        {"threshold": 0.03, "bandwidth": 0.03},
+        {"threshold": 0.3, "bandwidth": 0.3},
+        {"threshold": 0.3, "bandwidth": 0.3, "encoder_start": 0.3},
+        {"threshold": 0.3, "bandwidth": 0.3, "encoder_start": 1.0},
+        {"l0_warmup": 0.0},
+        {"clip": 1.0},
+    ],
+    "topk": [{"encoder_start": 1.0}, {"encoder_start": 0.1}, {"dead_after": 10_000_000}, {"aux": 0.125}],
+    "batch_topk": [{"encoder_start": 1.0}, {"encoder_start": 0.1}, {"dead_after": 10_000_000}, {"aux": 0.125}],
+    "matryoshka": [{"encoder_start": 1.0}, {"encoder_start": 0.1}, {"dead_after": 10_000_000}, {"aux": 0.125}],
+}
+"""Changes of ours that the defaults were chosen among: what is not named is as by default."""
+
+
+@dataclass
+class Bench:
+    """Trains what has not been trained yet, and keeps a line for each training."""
+
+    data: Path
+    subject: str | None
+
+    def __post_init__(self) -> None:
+        self.path = self.data / "results.jsonl"
+        self.rows: list[Row] = (
+            [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        )
+        self._sources: dict[str, Source] = {}
+        self._ablations: dict[str, Ablations | None] = {}
+
+    def source(self, name: str) -> Source:
+        if name not in self._sources:
+            self._sources[name] = source(name, self.data, self.subject)
+        return self._sources[name]
+
+    def run(
+        self, task: Task, family: str, library: str, rate: float, seed: int = 0, *, ce: bool = False,
+        **changes: Any,
+    ) -> Row:  # fmt: skip
+        """Return the row of one training, made or remembered."""
+        key = {
+            "task": dataclasses.asdict(task), "family": family, "library": library, "rate": rate, "seed": seed,
+            "changes": changes,
+        }  # fmt: skip
+        for row in self.rows:
+            if all(row[name] == value for name, value in key.items()) and ("ce" in row or not ce):
+                return row
+        where, started = self.source(task.source), time.perf_counter()
+        dictionary = METHODS[family][library](task, where, rate, seed, changes)
+        seconds = time.perf_counter() - started
+        row = key | measure(dictionary, family, task, where) | {"seconds": seconds, "date": date.today().isoformat()}
+        if ce and (against := self._against(task.source)):
+            row["ce"] = ce_recovered(dictionary, family, task.k, where.scale(), against)
+        self._keep(row)
+        return row
+
+    def _against(self, name: str) -> Ablations | None:
+        if name not in self._ablations:
+            self._ablations[name] = self.source(name).ablations()
+        return self._ablations[name]
+
+    def _keep(self, row: Row) -> None:
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(report.line(row), flush=True)
+
+    def tuned(self, task: Task, family: str, library: str, **changes: Any) -> Row:
+        """Return the row at the best rate of the grid with seed 0, searched downhill from the middle."""
+
+        def at(index: int) -> float:
+            value = self.run(task, family, library, GRID[index], **changes)[goal(family)]
+            return value if value == value else float("inf")  # not a number: it diverged
+
+        best = START[task.source]
+        for direction in (-1, 1):
+            while 0 <= best + direction < len(GRID) and at(best + direction) < at(best):
+                best += direction
+        return self.run(task, family, library, GRID[best], **changes)
+
+
+def compare(
+    bench: Bench, families: Sequence[str], sources: Sequence[str], seeds: int, libraries: Sequence[str]
+) -> None:
+    """Train every family by every library: the rate tuned, then the other seeds."""
+    for name in sources:
+        for family in families:
+            for library in METHODS[family]:
+                if not libraries or library in libraries:
+                    best = bench.tuned(TASKS[name], family, library)
+                    for seed in range(1, seeds):
+                        bench.run(TASKS[name], family, library, best["rate"], seed)
+
+
+def sweep(bench: Bench, families: Sequence[str], sources: Sequence[str]) -> None:
+    """Train ours by default and with each of the changed settings, at the best rate of each."""
+    for name in sources:
+        for family in families:
+            rows = [bench.tuned(TASKS[name], family, OURS, **changes) for changes in [{}, *SWEEPS.get(family, [])]]
+            print(report.sweep_table(rows, goal(family)), flush=True)
+
+
+def pareto(bench: Bench, families: Sequence[str], sources: Sequence[str], picture: Path) -> None:
+    """Train at several sparsities, at the rate that was best for the task, and draw."""
+    rows = []
+    for name in sources:
+        for family in families:
+            for library in METHODS[family]:
+                rate = bench.tuned(TASKS[name], family, library)["rate"]
+                rows += [bench.run(sparser(TASKS[name], by), family, library, rate, ce=True) for by in SPARSER]
+    report.draw(rows, picture)
+
+
+def sparser(task: Task, by: float) -> Task:
+    """Return the task with sparsity asked for more strongly."""
+    return dataclasses.replace(task, l1=task.l1 * by, l0=task.l0 * by, k=max(1, round(task.k / by)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the activations and the results")
+    parser.add_argument("--subject", help="folder of a trained toy; default: it is trained")
+    parser.add_argument("--only", help="families, with commas between them; default: all")
+    parser.add_argument("--source", help="sources, with commas between them; default: all")
+    parser.add_argument("--library", help="libraries, with commas between them; default: all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sweep", action="store_true", help="change our settings instead of comparing")
+    parser.add_argument("--pareto", type=Path, metavar="PICTURE")
+    parser.add_argument("--report", action="store_true", help="train nothing, print the tables")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = Bench(asked.data, asked.subject)
+    families, sources = _chosen(asked.only, METHODS), _chosen(asked.source, TASKS)
+    if asked.sweep:
+        sweep(bench, families, sources)
+    elif asked.pareto:
+        pareto(bench, families, sources, asked.pareto)
+    elif not asked.report:
+        compare(bench, families, sources, asked.seeds, asked.library.split(",") if asked.library else [])
+    if not asked.pareto and not asked.sweep:
+        print(report.tables(bench.rows, TASKS, METHODS))
+
+
+def _chosen(names: str | None, known: Mapping[str, object]) -> list[str]:
+    asked = names.split(",") if names else list(known)
+    if unknown := [name for name in asked if name not in known]:
+        raise SystemExit(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    return asked
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Prints and draws what `training_quality.py` measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from tests.benchmarks.training_quality_measure import goal
+from tests.benchmarks.training_quality_sources import Task
+
+Row = dict[str, Any]
+HEAD = "| source | family | library | rate | {goal} | L0 | dead | MMCS | s | ours against the best peer |"
+MARKERS = {"ours": "o-", "SAELens": "s--", "dictionary_learning": "^:", "sparsify": "x-."}
+
+
+def line(row: Row) -> str:
+    """Return one training in words."""
+    settings = ", ".join(f"{name}={value}" for name, value in row["changes"].items())
+    figures = ", ".join(
+        f"{name} {row[name]:.4g}" for name in ("objective", "fvu", "l0", "dead", "mmcs", "ce") if name in row
+    )
+    about = f"{row['task']['source']} {row['family']} {row['library']} {settings}".strip()
+    return f"{about}, rate {row['rate']:g}, seed {row['seed']}: {figures} ({row['seconds']:.0f} s)"
+
+
+def sweep_table(rows: Sequence[Row], metric: str) -> str:
+    """Return changed settings, the best first."""
+    lines = [f"| source | family | changed | rate | {metric} | L0 | dead | MMCS |", "|---|---|---|--:|--:|--:|--:|--:|"]
+    for row in sorted(rows, key=lambda row: row[metric]):
+        changed = ", ".join(f"{name}={value}" for name, value in row["changes"].items()) or "(defaults)"
+        cells = [row["task"]["source"], row["family"], changed, f"{row['rate']:g}", f"{row[metric]:.4g}"]
+        lines.append("| " + " | ".join([*cells, f"{row['l0']:.1f}", f"{row['dead']:.1%}", _mmcs([row])]) + " |")
+    return "\n".join(lines)
+
+
+def tables(rows: Iterable[Row], tasks: Mapping[str, Task], methods: Mapping[str, Mapping[str, object]]) -> str:
+    """Return one table: every library at its best rate, the mean over seeds, and who is ahead by how much."""
+    rows = [row for row in rows if not row["changes"]]
+    lines = [HEAD.format(goal="objective or FVU"), "|---|---|---|--:|--:|--:|--:|--:|--:|--:|"]
+    for name, task in tasks.items():
+        for family in methods:
+            here = [row for row in rows if row["task"] == asdict(task) and row["family"] == family]
+            seeds = {library: _at_best_rate(here, library, goal(family)) for library in methods[family]}
+            lines += _block(name, family, {library: found for library, found in seeds.items() if found})
+    return "\n".join(lines)
+
+
+def _at_best_rate(rows: Sequence[Row], library: str, metric: str) -> list[Row]:
+    """Return a library's rows of all seeds at the rate that was best with seed 0."""
+    own = [row for row in rows if row["library"] == library]
+    first = [row for row in own if row["seed"] == 0 and row[metric] == row[metric]]
+    if not first:
+        return []
+    rate = min(first, key=lambda row: row[metric])["rate"]
+    return [row for row in own if row["rate"] == rate]
+
+
+def _block(name: str, family: str, seeds: Mapping[str, Sequence[Row]]) -> list[str]:
+    metric, lines = goal(family), []
+    means = {library: mean(row[metric] for row in rows) for library, rows in seeds.items()}
+    peers = [value for library, value in means.items() if library != "ours"]
+    for library, rows in seeds.items():
+        against = f"{means['ours'] / min(peers) - 1:+.1%}" if library == "ours" and peers else ""
+        spread = f" ± {stdev(row[metric] for row in rows):.2g}" if len(rows) > 1 else " (one seed)"
+        cells = [name, family, library, f"{rows[0]['rate']:g}", f"{means[library]:.4g}{spread}"]
+        cells += [f"{mean(row['l0'] for row in rows):.1f}", f"{mean(row['dead'] for row in rows):.1%}", _mmcs(rows)]
+        lines.append("| " + " | ".join([*cells, f"{mean(row['seconds'] for row in rows):.0f}", against]) + " |")
+    return lines
+
+
+def _mmcs(rows: Sequence[Row]) -> str:
+    return f"{mean(row['mmcs'] for row in rows):.3f}" if "mmcs" in rows[0] else ""
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw FVU and, where there is a language model, CE recovered against L0: a line per family and library."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from autointerp.reporting.plots import STYLE
+    from sae.training.architectures.registry import ARCHITECTURES
+
+    panels = [("fvu", "FVU"), ("ce", "CE recovered")] if all("ce" in row for row in rows) else [("fvu", "FVU")]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for panel, (metric, title) in zip(axes, panels, strict=True):
+            for family, library in dict.fromkeys((row["family"], row["library"]) for row in rows):
+                own = [row for row in rows if (row["family"], row["library"]) == (family, library)]
+                points = sorted((row["l0"], row[metric]) for row in own)
+                colour = ARCHITECTURES.get(family).colour
+                panel.plot(
+                    *zip(*points, strict=True),
+                    MARKERS[library],
+                    color=colour,
+                    markersize=3,
+                    linewidth=1,
+                    label=f"{family}, {library}",
+                )
+            panel.set(xscale="log", xlabel="L0 (mean active features of a vector)", ylabel=title)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=6)
+        figure.suptitle(f"{rows[0]['task']['source']}, {rows[0]['task']['steps']} steps, seed 0")
+        figure.savefig(path, dpi=200)
