@@ -60,6 +60,7 @@ def test_explanation_free_scores_do_not_depend_on_the_explainer(judged: FakeApis
     assert set(two[two.scorer == "simulation/top"].explainer) == {EXPLAINER, SIMULATOR}
 
 
+@pytest.mark.slow
 def test_rules_explain_and_a_language_model_simulates(judged: FakeApis, tmp_path: Path) -> None:
     done = run({"explainers": ["rules-5"], "simulator": SIMULATOR}, tmp_path / "run")
     assert set(done.results.status) <= {"ok", "failed", "undefined"}
@@ -73,6 +74,7 @@ def test_a_notebook_that_runs_a_loop_of_its_own(judged: FakeApis, tmp_path: Path
     assert len(asyncio.run(cell()).results) == 4
 
 
+@pytest.mark.slow
 def test_batches_give_the_same_results_at_half_the_price(judged: FakeApis, tmp_path: Path) -> None:
     changes = {
         "simulator": SIMULATOR,

@@ -151,6 +151,7 @@ def test_missing_keys_are_one_line_before_anything_slow(session: RunSession) -> 
     assert "check ANTHROPIC_API_KEY" in refused.stderr  # the key of .env was sent, and is not the server's
 
 
+@pytest.mark.slow
 def test_credit_exhausted_in_the_middle_stops_at_once_and_resumes(session: RunSession) -> None:
     session.server.configure(credit=80, latency=0.01)
     stopped = session.run("out", "--set", "runtime.concurrency=20")
@@ -180,6 +181,7 @@ def test_a_hopeless_run_is_stopped_with_everything_kept(session: RunSession) -> 
     assert not [row for row in session.results("out").values() if row["errors"]]
 
 
+@pytest.mark.slow
 def test_the_budget_is_never_passed_and_a_new_one_continues(session: RunSession) -> None:
     spent: list[float] = []
     while (stopped := session.run("out", "--max-cost", "0.012")).returncode and len(spent) < 9:
