@@ -9,7 +9,7 @@ from autointerp import config as configs
 from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
-from autointerp.store import SOURCES, RunFolder
+from autointerp.store import PICTURES, SOURCES, RunFolder
 from sae.common.errors import UserError
 from sae.common.resources import path_of
 
@@ -47,5 +47,7 @@ def rebuild(folder: RunFolder) -> None:
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
     config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
     assert isinstance(config, Config)
-    leaderboard.write(folder, list(folder.results()), Method.of(config).chances, config.runtime.pictures)
+    pictures = [Path(name) for name in about.get("files", ()) if name.startswith(PICTURES)]
+    formats = sorted({picture.suffix.removeprefix(".") for picture in pictures})  # as they were asked for
+    leaderboard.write(folder, list(folder.results()), Method.of(config).chances, formats)
     folder.seal()

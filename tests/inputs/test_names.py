@@ -82,7 +82,7 @@ def renamed(finished: Path, folder: Path, name: str) -> RunFolder:
     run.write_features(features)
     run.write_results(results)
     chances = dict.fromkeys(results[0].scores, 0.0)
-    leaderboard.write(run, results, chances)
+    leaderboard.write(run, results, chances, ["png"])
     run.seal(status="complete")
     return run
 
