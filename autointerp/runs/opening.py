@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from autointerp import config as configs
-from autointerp.config import Config
+from autointerp.config import Config, Runtime
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
 from autointerp.store import PICTURES, SOURCES, RunFolder
@@ -47,7 +49,12 @@ def rebuild(folder: RunFolder) -> None:
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
     config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
     assert isinstance(config, Config)
-    pictures = [Path(name) for name in about.get("files", ()) if name.startswith(PICTURES)]
-    formats = sorted({picture.suffix.removeprefix(".") for picture in pictures})  # as they were asked for
-    leaderboard.write(folder, list(folder.results()), Method.of(config).chances, formats)
+    leaderboard.write(folder, list(folder.results()), Method.of(config).chances, _picture_formats(about))
     folder.seal()
+
+
+def _picture_formats(about: Mapping[str, Any]) -> list[str]:
+    """Return the formats of a run's pictures; the default ones for a run of schema 4, which lists no files."""
+    if "files" not in about:
+        return list(Runtime().pictures)
+    return sorted({Path(name).suffix.removeprefix(".") for name in about["files"] if name.startswith(PICTURES)})
