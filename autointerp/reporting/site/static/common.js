@@ -56,7 +56,7 @@ const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const NAMED = { "\n": "⏎", "\t": "⇥", "\r": "␍" };
 const visible = (text) => String(text).replace(HIDDEN, (c) => NAMED[c] || `\\u{${c.codePointAt(0).toString(16)}}`);
 /* A token of spaces only shows each as a dot. */
-const visibleToken = (text) => text === "" ? "∅" : visible(text.trim() === "" ? text.replace(/[^\S\n\t\r]/g, "␣") : text);
+const visibleToken = (text) => text === "" ? "∅" : visible(text.trim() === "" ? text.replace(/[^\S\n\t\r\u2028\u2029]/g, "␣") : text);
 
 /* A chosen theme is kept where the browser allows it for these files. */
 const theme = {
@@ -104,7 +104,7 @@ function choice(container, options, value, onchange) {
 /* Makes a labelled select, or null where there is nothing to choose. */
 function select(label, options, value, onchange) {
   if (options.length < 2) return null;
-  const box = el("select", { onchange: () => onchange(box.value) },
+  const box = el("select", { "aria-label": label, onchange: () => onchange(box.value) },
     options.map(([key, text]) => el("option", { value: key, selected: String(key) === String(value) }, text)));
   return el("label", {}, el("span", {}, label), box);
 }
