@@ -56,7 +56,7 @@ load("index").then((index) => {
   }
 
   const interval = (mean, low, high) => round(mean) + (exists(low) ? ` [${round(low)}, ${round(high)}]` : "");
-  /* Title, key, text; hook points and models stand there only if they differ. */
+  /* Title, key, text; hook points and models stand there only if they differ, costs if there are any. */
   const MODELS = 4;
   const COLUMNS = [
     ["dictionary", "label"], ["hook point", "hook"], ["simulator", "simulator"], ["judge", "judge"],
@@ -72,7 +72,7 @@ load("index").then((index) => {
     const shown = current(state.scorer);
     const columns = COLUMNS.filter(([, key], number) => {
       const values = unique(shown.map((row) => row[key]));
-      return !number || (number < MODELS ? values.length > 1 : values.some(exists));
+      return !number || (number < MODELS ? values.length > 1 : values.some(key === "cost_usd" ? Boolean : exists));
     });
     if (state.sort !== null) shown.sort(compare((row) => row[state.sort], state.down));
     const isNumber = (key) => COLUMNS.findIndex((column) => column[1] === key) >= MODELS;

@@ -12,7 +12,7 @@ function ticks(low, high, count = 5) {
 
 function linear(low, high, from, to) {
   const scale = (value) => from + (value - low) / (high - low || 1) * (to - from);
-  return Object.assign(scale, { ticks: () => ticks(low, high), text: (value) => short(value).replace("-", "−") });
+  return Object.assign(scale, { ticks: () => ticks(low, high, Math.max(2, Math.abs(to - from) / 100)), text: short });
 }
 
 function logarithmic(low, high, from, to) {

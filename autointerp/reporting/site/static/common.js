@@ -44,7 +44,7 @@ const table = (node, head, rows) => fill(node, {}, [el("thead", {}, el("tr", {},
 const NONE = "–";
 const exists = (value) => value !== null && value !== undefined;
 const minus = (text) => text.replace("-", "−").replace("e+", "e");
-const round = (value, digits = 2) => exists(value) ? minus(value.toFixed(digits)) : NONE;
+const round = (value, digits = 2) => exists(value) ? minus((+value.toFixed(digits) || 0).toFixed(digits)) : NONE;
 const short = (value) => !exists(value) ? NONE :
   value && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5) ? value.toExponential(1).replace("e-", "e−") : minus(String(+value.toPrecision(3)));
 const whole = (value) => exists(value) ? value.toLocaleString("en") : NONE;

@@ -14,6 +14,7 @@ async function openFeature(n) {
   if (location.hash !== `#${n}`) return; // another one was opened meanwhile
   Object.assign(feature, { n, data: found, explanation: Math.max(0, found.explanations.findIndex((one) => one.explainer === list.state.explainer)) });
   drawFeature();
+  by("main").focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 

@@ -3,7 +3,9 @@
 import html.parser
 import json
 import re
+import shutil
 from bisect import bisect_right
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +260,48 @@ def test_browse_writes_the_pages_of_a_run_whose_config_runs_it_again(smoke: Path
     refused = autointerp("browse", smoke, tmp_path / "pages", cwd=tmp_path)
     assert refused.returncode == 2
     assert "not a run folder" in refused.stderr
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> RunFolder:
+    """A run folder as a killed run leaves it: two of twelve results, no leaderboard."""
+    run, folder = made.unfinished(), RunFolder(tmp_path / "run")
+    folder.begin(run.about)
+    folder.write_features(run.features)
+    folder.append(result for own in run.results.values() for result in own)
+    return folder
+
+
+def test_a_run_that_was_stopped_is_read_from_its_folder(stopped: RunFolder, tmp_path: Path) -> None:
+    before = contents(stopped.path)
+    assert autointerp("browse", stopped.path, cwd=tmp_path).returncode == 0
+    pages_of = stopped.path / "site"
+    expected = contents(site(tmp_path, replace(made.unfinished(), label="run")))
+    changed = {name for name, data in contents(pages_of).items() if data != expected.pop(name)}
+    assert (changed, expected) == ({"data/index.js"}, {})  # a stopped run does not know its chance levels
+    index = value_in(pages_of / "data" / "index.js", pages_of)
+    means = {(row[0], row[2]): row[index["board"]["columns"].index("mean")] for row in index["board"]["rows"]}
+    assert means == {(dictionary, scorer): 0.0 for dictionary in (0, 1) for scorer in (0, 1, 2)}
+    again = autointerp("browse", "run", "run", "--out", "run/site", cwd=tmp_path)  # one run, though named twice
+    assert again.returncode == 0
+    assert {name: data for name, data in contents(stopped.path).items() if not name.startswith("site")} == before
+
+
+@pytest.mark.parametrize("out", ["run/run.json/x", "/proc/nothing/x", "x" * 300, "a\0b", ".", "run"])
+def test_pages_that_cannot_be_written_are_one_line(stopped: RunFolder, tmp_path: Path, out: str) -> None:
+    before = contents(tmp_path)
+    done = autointerp("browse", stopped.path, "--out", out, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert contents(tmp_path) == before
+
+
+def test_several_runs_need_a_folder_of_their_own(stopped: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(stopped.path, tmp_path / "other")
+    refused = autointerp("browse", "run", "other", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith(": pages of several runs need a folder of their own: --out DIR\n")
+    assert autointerp("browse", "run", "other", "--out", "both", cwd=tmp_path).returncode == 0
+    assert value_in(tmp_path / "both" / "data" / "index.js", tmp_path / "both")["n"] == 12
 
 
 def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
