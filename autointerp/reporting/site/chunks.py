@@ -1,7 +1,7 @@
 """Writes values as scripts that a page loads by script tags, because `fetch` fails on file://."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ def cut(text: str, longest: int = LONGEST_TEXT) -> str:
     return text if len(text) <= longest else f"{text[:longest]}{ELLIPSIS} ({len(text):,} characters)"
 
 
-def cut_tokens(tokens: Iterable[str]) -> list[str]:
+def cut_tokens(tokens: Sequence[str]) -> list[str]:
     """Cut tokens that are too long for a page."""
-    return [token if len(token) <= LONGEST_TOKEN else cut(token, LONGEST_TOKEN) for token in tokens]
+    if max(map(len, tokens), default=0) <= LONGEST_TOKEN:
+        return list(tokens)
+    return [cut(token, LONGEST_TOKEN) for token in tokens]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from autointerp.records import ActivationRecord, Control, FeatureRecord, FeatureResult, Status
 from autointerp.reporting.site import population
 from autointerp.reporting.site.chunks import cut, cut_tokens, number, rounded
-from autointerp.scorers import SCORERS
+from autointerp.reporting.terminal import is_about_tokens
 
 STATUSES: tuple[str, ...] = get_args(Status)
 ROW_TEXT = 1000
@@ -100,10 +100,5 @@ def _judged(result: FeatureResult, about_records: bool) -> Row:
     return {
         scorer: [[item.record, item.answer, number(item.probability)] for item in items]
         for scorer, items in result.judgements.items()
-        if _judges_records(scorer) == about_records
+        if is_about_tokens(scorer) != about_records
     }
-
-
-def _judges_records(scorer: str) -> bool:
-    """Tell what a scorer's judgements are about; those of a plugin that is not installed here are about records."""
-    return SCORERS.get(scorer).judges_records if scorer in SCORERS else True

@@ -60,7 +60,7 @@ def _excerpt(population: Population, index: int) -> dict[str, Any]:
     acts[population.position_A[low:high] - first] = population.value_A[low:high]
     return {
         "document": int(population.text.document_M[fragment]),
-        "tokens": cut_tokens(population.text.vocabulary[token] for token in ids),
+        "tokens": cut_tokens([population.text.vocabulary[token] for token in ids]),
         "acts": rounded(acts.tolist()),
         "at": offset - start,
     }

@@ -85,7 +85,7 @@ const tip = {
   hide: () => { by("tip").hidden = true; },
   /* Shows what `lines` says of the items of a container that are pointed at. */
   over: (container, lines) => {
-    container.addEventListener("pointerover", (event) => {
+    for (const kind of ["pointerover", "click"]) container.addEventListener(kind, (event) => { // a touch ends with a click
       const found = lines(event.target);
       if (found) tip.show(event.target, ...found); else tip.hide();
     });
@@ -164,6 +164,7 @@ function fail(error) {
 }
 
 document.addEventListener("DOMContentLoaded", () => by("theme").addEventListener("click", theme.toggle));
+document.addEventListener("pointerdown", tip.hide);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") tip.hide();

@@ -201,6 +201,16 @@ def test_shading_order_and_neighbours_of_a_feature(visit: Visit) -> None:
     until(page, "document.querySelector('#feature-view h1').textContent !== 'topk/1'")
 
 
+def test_a_touch_shows_both_numbers(browser: Any, site: Path) -> None:
+    opened = Visit(browser, site, has_touch=True, viewport={"width": 390, "height": 800})
+    page = opened.open("features.html#1")
+    page.locator("#scored .token").nth(1).tap()
+    assert page.locator("#tip div").all_inner_texts() == [" cat", "activation 2", "predicted 5.0 of 10"]
+    page.locator("#scored h3").first.tap()
+    assert page.locator("#tip").is_hidden()
+    opened.close()
+
+
 def test_the_theme_follows_the_system_and_the_switch(browser: Any, site: Path) -> None:
     opened = Visit(browser, site, color_scheme="dark")
     page = opened.open("index.html")
