@@ -52,10 +52,10 @@ const section = (title, ...children) => el("section", {}, el("h2", {}, title), .
 function explanations(one) {
   if (!one.explanations.length) return section("Explanation", para("empty", "There is no result of this feature yet."));
   return section(one.explanations.length > 1 ? "Explanations" : "Explanation", one.explanations.map((each, number) =>
-    el("details", { class: number === feature.explanation ? "explanation main" : "explanation" },
+    el("details", { class: number === feature.explanation ? "explanation main" : "explanation", open: Object.keys(each.errors).length > 0 },
       el("summary", {}, el("q", {}, visible(each.text ?? NONE)),
         el("span", { class: "who" }, visible(list.index.explainers[each.explainer])), scoresOf(each)),
-      scoreTable(each),
+      Object.keys(each.scores).length ? scoreTable(each) : null,
       Object.entries(each.errors).map(([name, reason]) => para("note", `${visible(name)}: ${visible(reason)}`)),
       para("caption", [each.model && `written by ${visible(each.model)}`, each.prompt && `prompt ${visible(each.prompt)}`,
         each.usage.calls ? `${whole(each.usage.calls)} calls, ${each.usage.cost_usd === null ? "cost unknown" : `$${each.usage.cost_usd.toFixed(4)}`}` : ""].filter(Boolean).join("; ")))));
@@ -92,7 +92,7 @@ function texts(one) {
   const again = () => { box.replaceChildren(...scored(one)); shadeAll(); };
   const pick = select("predicted from", explained, String(feature.explanation), (value) => { feature.explanation = +value; again(); });
   again();
-  return section("Scored on", el("div", { class: "bar sticky" }, explained.length ? shades : null, explained.length ? orders : null, pick), box, explained.length ? caption : null);
+  return section("Scored on", explained.length ? el("div", { class: "bar sticky" }, shades, orders, pick) : null, box, explained.length ? caption : null);
 }
 
 function scored(one) {

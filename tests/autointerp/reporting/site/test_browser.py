@@ -243,7 +243,7 @@ def test_every_page_fits_its_window_and_stays_where_it_is(browser: Any, site: Pa
 
 def test_hostile_text_runs_nothing_and_is_shown(browser: Any, tmp_path: Path) -> None:
     write_runs([made.hostile()], tmp_path / "pages")
-    opened = Visit(browser, tmp_path / "pages")
+    opened = Visit(browser, tmp_path / "pages", viewport={"width": 390, "height": 800})
     for name in ("index.html", "run.html", "features.html", "features.html#0", "features.html#5"):
         page = opened.open(name)
         page.wait_for_timeout(500)
@@ -259,6 +259,20 @@ def test_hostile_text_runs_nothing_and_is_shown(browser: Any, tmp_path: Path) ->
     assert tokens[8:12] == ["∅", "␣", "⏎", "⇥"]
     page.get_by_role("link", name="all features").click()
     assert len(names(page)) == 6
+    opened.close()
+
+
+def test_an_error_is_shown_with_its_reason(browser: Any, tmp_path: Path) -> None:
+    write_runs([made.run(2, status="error")], tmp_path / "pages")
+    opened = Visit(browser, tmp_path / "pages")
+    page = opened.open("features.html#0")
+    page.wait_for_selector(".explanation")
+    assert page.get_by_text("simulation: no answer").first.is_visible()
+    assert page.locator("#scored .excerpt").count() == 3
+    assert page.get_by_role("button", name="predicted", exact=True).count() == 0
+    page = opened.open("index.html")
+    page.wait_for_selector("#scores text")
+    assert "no score" in page.locator("#scores").inner_text()
     opened.close()
 
 
