@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -28,6 +29,13 @@ def render(runs: Sequence[SiteRun]) -> Iterator[tuple[str, str]]:
     values = {"title": ", ".join(run.label for run in runs), "runs": [_run(run, *item) for item, run in named(runs)]}
     for name in PAGES:
         yield name, environment.get_template(f"{name}.j2").render(page=name, **values)
+
+
+def scripts() -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of every script, without comments on lines of their own and indentation."""
+    for path in sorted(STATIC.glob("*.js")):
+        text = re.sub(r"^ */\*.*?\*/\n", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        yield path.name, re.sub(r"^ +", "", text, flags=re.MULTILINE)
 
 
 def named(runs: Sequence[SiteRun]) -> list[tuple[tuple[str, str], SiteRun]]:

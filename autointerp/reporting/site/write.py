@@ -63,7 +63,10 @@ def write_runs(runs: Sequence[SiteRun], out: Path) -> None:
 
 def _fill(runs: Sequence[SiteRun], folder: Path) -> None:
     folder.mkdir()
-    shutil.copytree(pages.STATIC, folder / "static")
+    (folder / "static").mkdir()
+    shutil.copy(pages.STATIC / "style.css", folder / "static")
+    for name, text in pages.scripts():
+        (folder / "static" / name).write_text(text, "utf-8")
     for name, text in pages.render(runs):
         (folder / name).write_text(text, "utf-8")
     for (config_file, _), run in pages.named(runs):

@@ -1,6 +1,7 @@
 /* The leaderboard: filters, the picture of scores, the sortable table, scatter plots. */
 "use strict";
-const FEATURE_AXES = { density: 3, max: 4, length: 6 }, FIRST = 7; // columns of a point; its scores begin at FIRST
+/* Columns of a point; its scores begin at FIRST. */
+const FEATURE_AXES = { density: 3, max: 4, length: 6 }, FIRST = 7;
 const AXES = { density: "density", length: "words of the explanation", max: "largest activation", l0: "L0", fvu: "FVU", layer: "layer" };
 const NULLS = { mismatched: ["×", "control_mean"], permuted: ["+", "permuted_mean"], exchanged: ["△", "exchanged_mean"] };
 
@@ -96,7 +97,7 @@ load("index").then((index) => {
     else empty("against", "Nothing has both with these filters.");
     by("against-caption").replaceChildren(
       ofDictionaries ? "A point is a dictionary. " : `A point is a feature: a click opens it; so do the arrow keys and Enter. ${drawnOf()}`,
-      ...unique(rows.map((row) => row.dictionary)).map((number) => named[number]).filter(isIn).map((of) => el("span", { class: "key" }, dot(of), of.label)));
+      ...unique(rows.map((row) => row.dictionary)).map((number) => named[number]).filter(isIn).map((of) => span("key", dot(of), of.label)));
     paint(by("against-caption"));
   }
 

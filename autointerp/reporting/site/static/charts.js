@@ -18,8 +18,7 @@ function linear(low, high, from, to) {
 function logarithmic(low, high, from, to) {
   const a = Math.log10(low), b = Math.log10(high);
   const scale = (value) => from + (Math.log10(value) - a) / (b - a || 1) * (to - from);
-  const powers = [];
-  for (let power = Math.ceil(a - 1e-9); power <= b + 1e-9; power++) powers.push(10 ** power);
+  const powers = [-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6].map((power) => 10 ** power).filter((power) => power >= low && power <= high);
   const few = powers.length > 1 ? powers : [low, high];
   return Object.assign(scale, { ticks: () => few, text: short });
 }

@@ -1,7 +1,8 @@
 /* Shared by every page: chunks of data, elements, numbers, theme, the tip. Everything from a corpus or a language model
    becomes a text node, never HTML. */
 "use strict";
-const data = {}; // filled by data/*.js
+/* Filled by data/*.js. */
+const data = {};
 
 const load = (() => {
   const pending = new Map();
@@ -37,6 +38,7 @@ function fill(node, attributes, children) {
 }
 
 const by = (id) => document.getElementById(id);
+const span = (name, ...children) => el("span", { class: name }, ...children);
 const para = (name, ...children) => el("p", { class: name }, ...children);
 const cell = (text, name = "n") => el("td", { class: name }, text);
 const table = (node, head, rows) => fill(node, {}, [el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)]);
@@ -58,19 +60,14 @@ const visible = (text) => String(text).replace(HIDDEN, (c) => NAMED[c] || `\\u{$
 /* A token of spaces only shows each as a dot. */
 const visibleToken = (text) => text === "" ? "∅" : visible(text.trim() === "" ? text.replace(/[^\S\n\t\r\u2028\u2029]/g, "␣") : text);
 
-/* A chosen theme is kept where the browser allows it for these files. */
-const theme = {
-  read: () => { try { return localStorage.getItem("theme"); } catch { return null; } },
-  write: (value) => { try { localStorage.setItem("theme", value); } catch { /* kept for this page only */ } },
-  set: (value) => { if (value === "light" || value === "dark") document.documentElement.dataset.theme = value; },
-  toggle: () => {
-    const now = document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-    const next = now === "dark" ? "light" : "dark";
-    theme.set(next);
-    theme.write(next);
-  },
-};
-theme.set(theme.read());
+/* The theme is the system's, or the one that was chosen, which is kept where the browser allows it for these files. */
+const root = document.documentElement;
+function theme(value) {
+  root.dataset.theme = value;
+  try { localStorage.theme = value; } catch { /* it is for this page only */ }
+}
+const toggleTheme = () => theme((root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark" ? "light" : "dark");
+try { if (localStorage.theme) root.dataset.theme = localStorage.theme; } catch { /* the system's */ }
 
 /* Shows a small box of lines beside an element. */
 const tip = {
@@ -85,7 +82,8 @@ const tip = {
   hide: () => { by("tip").hidden = true; },
   /* Shows what `lines` says of the items of a container that are pointed at. */
   over: (container, lines) => {
-    for (const kind of ["pointerover", "click"]) container.addEventListener(kind, (event) => { // a touch ends with a click
+    /* A touch ends with a click. */
+    for (const kind of ["pointerover", "click"]) container.addEventListener(kind, (event) => {
       const found = lines(event.target);
       if (found) tip.show(event.target, ...found); else tip.hide();
     });
@@ -100,6 +98,8 @@ function choice(container, options, value, onchange) {
   press(value);
   container.replaceChildren(...buttons);
 }
+
+const step = (text, name, disabled, onclick) => el("button", { type: "button", "aria-label": name, disabled, onclick }, text);
 
 /* Makes a labelled select, or null where there is nothing to choose. */
 function select(label, options, value, onchange) {
@@ -163,10 +163,10 @@ function fail(error) {
   by("main").prepend(el("p", { class: "note", role: "alert" }, error.message));
 }
 
-document.addEventListener("DOMContentLoaded", () => by("theme").addEventListener("click", theme.toggle));
+document.addEventListener("DOMContentLoaded", () => by("theme").addEventListener("click", toggleTheme));
 document.addEventListener("pointerdown", tip.hide);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") tip.hide();
-  if (event.key === "t" && !isTyping(event)) theme.toggle();
+  if (event.key === "t" && !isTyping(event)) toggleTheme();
 });

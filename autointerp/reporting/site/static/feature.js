@@ -11,28 +11,31 @@ const SAYS = { detection: ["silent", "active"], fuzzing: ["marks wrong", "marks 
 async function openFeature(n) {
   const [file] = await list.row(n);
   const found = (await load(`features/${file}`)).find((one) => one.n === n);
-  if (location.hash !== `#${n}`) return; // another one was opened meanwhile
+  /* Another one was opened meanwhile. */
+  if (location.hash !== `#${n}`) return;
   Object.assign(feature, { n, data: found, explanation: Math.max(0, found.explanations.findIndex((one) => one.explainer === list.state.explainer)) });
   drawFeature();
   by("main").focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
-function stepFeature(step) {
-  const at = list.order ? list.order.indexOf(feature.n) : feature.n, next = at + step;
+const position = (n) => list.order ? list.order.indexOf(n) : n;
+
+function stepFeature(by) {
+  const next = position(feature.n) + by;
   if (next >= 0 && next < list.length()) location.hash = `#${list.at(next)}`;
 }
 
 function drawFeature() {
-  const one = feature.data, of = list.index.dictionaries[one.dictionary], name = visible(`${of.name}/${one.index}`);
+  const one = feature.data, of = site.dictionaries[one.dictionary], name = visible(`${of.name}/${one.index}`);
   document.title = document.title.replace(/^.*? · /, () => `${name} · `);
-  const at = list.order ? list.order.indexOf(one.n) : one.n;
-  const button = (step, text, label) => el("button", { type: "button", "aria-label": label, disabled: at + step < 0 || at + step >= list.length(), onclick: () => stepFeature(step) }, text);
+  const at = position(one.n);
   by("feature-view").replaceChildren(
     el("div", { class: "bar" }, el("a", { href: "#" }, "← all features"),
-      el("div", { class: "pager" }, button(-1, "←", "Previous feature"), `${whole(at + 1)} of ${whole(list.length())}`, button(1, "→", "Next feature"))),
+      el("div", { class: "pager" }, step("←", "Previous feature", at < 1, () => stepFeature(-1)),
+        `${whole(at + 1)} of ${whole(list.length())}`, step("→", "Next feature", at + 1 >= list.length(), () => stepFeature(1)))),
     el("h1", {}, dot(of), name),
-    el("p", { class: "lead" }, visible(nameOf(list.index, of)), `, ${visible(of.hook)}; active on ${share(one.density)} of tokens, at most ${short(one.max)}.`),
+    el("p", { class: "lead" }, visible(nameOf(site, of)), `, ${visible(of.hook)}; active on ${share(one.density)} of tokens, at most ${short(one.max)}.`),
     el("div", { class: "columns" },
       el("div", {}, explanations(one), texts(one), section("Explained from", grouped(one.explain)), intervals(one)),
       el("aside", { "aria-label": "About the feature" }, distribution(one), logits(one), neighbours(one))),
@@ -50,11 +53,11 @@ function drawFeature() {
 const section = (title, ...children) => el("section", {}, el("h2", {}, title), ...children);
 
 function explanations(one) {
-  if (!one.explanations.length) return section("Explanation", para("empty", "There is no result of this feature yet."));
-  return section(one.explanations.length > 1 ? "Explanations" : "Explanation", one.explanations.map((each, number) =>
+  if (!one.explanations.length) return section("Explanations", para("empty", "There is no result of this feature yet."));
+  return section("Explanations", one.explanations.map((each, number) =>
     el("details", { class: number === feature.explanation ? "explanation main" : "explanation", open: Object.keys(each.errors).length > 0 },
       el("summary", {}, el("q", {}, visible(each.text ?? NONE)),
-        el("span", { class: "who" }, visible(list.index.explainers[each.explainer])), scoresOf(each)),
+        span("who", visible(site.explainers[each.explainer])), scoresOf(each)),
       Object.keys(each.scores).length ? scoreTable(each) : null,
       Object.entries(each.errors).map(([name, reason]) => para("note", `${visible(name)}: ${visible(reason)}`)),
       para("caption", [each.model && `written by ${visible(each.model)}`, each.prompt && `prompt ${visible(each.prompt)}`,
@@ -63,16 +66,16 @@ function explanations(one) {
 
 /* The first score of every scorer, and the status where it is not `ok`. */
 function scoresOf(each) {
-  const names = list.index.scorers.filter((name) => name in each.scores);
+  const names = site.scorers.filter((name) => name in each.scores);
   const first = names.filter((name, number) => names.findIndex((other) => other.split("/")[0] === name.split("/")[0]) === number);
-  return [status(each.status), ...first.map((name) => el("span", { class: "score" }, `${scoreWords(name)} `, el("b", {}, round(each.scores[name]))))];
+  return [status(each.status), ...first.map((name) => span("score", `${scoreWords(name)} `, el("b", {}, round(each.scores[name]))))];
 }
 
-const scoreWords = (name) => visible(list.index.words[list.index.scorers.indexOf(name)]);
+const scoreWords = (name) => visible(site.words[site.scorers.indexOf(name)]);
 
 function scoreTable(each) {
   const kinds = Object.keys(each.controls);
-  const rows = list.index.scorers.filter((name) => name in each.scores).map((name) => el("tr", {},
+  const rows = site.scorers.filter((name) => name in each.scores).map((name) => el("tr", {},
     el("th", { scope: "row" }, scoreWords(name)),
     cell(each.scores[name] === null ? "undefined" : round(each.scores[name], 3) + (each.failed.includes(name) ? " (failed)" : "")),
     cell(each.intervals[name]?.map((end) => round(end)).join(" to ") ?? NONE),
@@ -83,12 +86,12 @@ function scoreTable(each) {
 
 /* The texts that were scored, with the switches that shade and order them. */
 function texts(one) {
-  const explained = one.explanations.map((each, number) => [String(number), visible(list.index.explainers[each.explainer])]).filter(([number]) => Object.keys(one.explanations[number].predicted).length);
+  const explained = one.explanations.map((each, number) => [String(number), visible(site.explainers[each.explainer])]).filter(([number]) => Object.keys(one.explanations[number].predicted).length);
   const shades = el("div", { class: "choice", role: "group", "aria-label": "Shade by" }), orders = el("div", { class: "choice", role: "group", "aria-label": "Order" });
   choice(shades, ["true", "predicted", "difference"], feature.shade, (shade) => { feature.shade = shade; shadeAll(); });
   choice(orders, ["by source", "worst predicted first"], feature.order, (order) => { feature.order = order; again(); });
   const box = el("div", { id: "scored" }), caption = para("caption", `Predictions go from 0 to 10. Difference: a tenth of the prediction less the activation as a share of ${short(one.max)}; `,
-    el("span", { class: "sample over" }, "too high"), " ", el("span", { class: "sample under" }, "too low"), ".");
+    span("sample over", "too high"), " ", span("sample under", "too low"), ".");
   const again = () => { box.replaceChildren(...scored(one)); shadeAll(); };
   const pick = select("predicted from", explained, String(feature.explanation), (value) => { feature.explanation = +value; again(); });
   again();
@@ -132,9 +135,10 @@ const tokenLines = (node) => [visibleToken(node.token), `activation ${short(node
 function shadeAll() {
   const { max } = feature.data;
   for (const node of document.querySelectorAll(".token")) {
-    const truth = max > 0 ? node.act / max : 0, guess = (node.predicted ?? 0) / 10, isScored = node.predicted !== undefined;
-    const value = !isScored || feature.shade === "true" ? truth : feature.shade === "predicted" ? guess : node.predicted === null ? 0 : guess - truth;
-    node.dataset.shade = !isScored || feature.shade === "true" ? "true" : feature.shade === "predicted" || value > 0 ? "over" : "under";
+    const truth = max > 0 ? node.act / max : 0, guess = (node.predicted ?? 0) / 10;
+    const shade = node.predicted === undefined ? "true" : feature.shade;
+    const value = shade === "true" ? truth : shade === "predicted" ? guess : node.predicted === null ? 0 : guess - truth;
+    node.dataset.shade = shade === "true" ? "true" : shade === "predicted" || value > 0 ? "over" : "under";
     const size = Math.min(1, Math.abs(value));
     node.style.setProperty("--v", size > 0.004 ? `${Math.round(12 + 88 * size)}%` : "0%");
   }
@@ -145,7 +149,7 @@ function intervals(one) {
   const { max, intervals: parts } = one.population;
   return section("Activation intervals", para("caption", `Eleven even parts of 0 to ${short(max)}, over ${whole(one.population.tokens)} tokens of the text that scores are about.`),
     parts.map((part, number) => el("details", { open: number < 3 },
-      el("summary", {}, `${short(max * (10 - number) / 11)} to ${short(max * (11 - number) / 11)}`, el("span", { class: "score" }, part.share ? `${share(part.share)} of tokens` : "none")),
+      el("summary", {}, `${short(max * (10 - number) / 11)} to ${short(max * (11 - number) / 11)}`, span("score", part.share ? `${share(part.share)} of tokens` : "none")),
       part.excerpts.map((each) => excerpt(each)))));
 }
 
@@ -167,7 +171,7 @@ function neighbours(one) {
   const near = one.neighbours;
   if (!near) return section("Active together", para("empty", "Not computed: the run has no population, or too many features."));
   const listed = (title, items) => items.length ? [el("h3", {}, title), el("ol", { class: "near" }, items.map(([n, r]) => {
-    const link = el("a", { href: `#${n}` }), text = el("span", { class: "caption" }), item = el("li", {}, link, el("span", { class: "score" }, round(r)), text);
+    const link = el("a", { href: `#${n}` }), text = span("caption"), item = el("li", {}, link, span("score", round(r)), text);
     list.row(n).then((row) => { link.textContent = list.name(row); text.textContent = visible((row[6] ?? "").slice(0, 120)); }).catch(fail);
     return item;
   }))] : [];
