@@ -1,4 +1,4 @@
-"""Defines the commands that show results: list, show, leaderboard."""
+"""Defines the commands that show results: list, show, leaderboard, browse."""
 
 from __future__ import annotations
 
@@ -129,3 +129,30 @@ def leaderboard(
         if path:
             write_atomic(path, rendered(merged))
             click.echo(f"\nthe tables are in {path}")
+
+
+@click.command(cls=Command)
+@click.argument("folders", metavar="RUN ...", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the pages; default: RUN/site.")
+def browse(folders: tuple[str, ...], out: Path | None) -> None:
+    """Write a run, or several side by side, as pages: leaderboard, features, what was run.
+
+    Each RUN is a run folder, finished or not. The pages are plain files: open index.html by double click, or put the
+    folder on any web server. They load nothing from the network.
+
+    \b
+    autointerp browse RUN
+    autointerp browse RUN RUN2 --out pages
+    """
+    from autointerp.reporting.site import write
+    from autointerp.runs import opening
+    from sae.common.errors import UserError, visible
+    from sae.common.files import refuse_unwritable
+
+    opened = [opening.open_folder(folder) for folder in folders]
+    if out is None and len({folder.path.resolve() for folder in opened}) > 1:
+        raise UserError("pages of several runs need a folder of their own: --out DIR")
+    out = out or opened[0].path / "site"
+    refuse_unwritable(out)
+    write.write(opened, out)
+    click.echo(f"next: open {visible(str(out / 'index.html'))} in a browser")

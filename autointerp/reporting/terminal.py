@@ -199,7 +199,7 @@ def _judged(result: FeatureResult, index: int) -> list[str]:
         f"  {'judged':10} {scorer}: {item.answer}"
         + ("" if item.probability is None else f" (probability of 1: {item.probability:.2f})")
         for scorer, items in result.judgements.items()
-        if not _is_about_tokens(scorer)
+        if not is_about_tokens(scorer)
         for item in items
         if item.record == index
     ]
@@ -210,11 +210,11 @@ def _judged_tokens(result: FeatureResult, tokens: Sequence[str]) -> list[str]:
     return [
         f"judged promoted by {scorer}: " + (" ".join(repr(tokens[item.record]) for item in items if item.answer) or "-")
         for scorer, items in result.judgements.items()
-        if _is_about_tokens(scorer)
+        if is_about_tokens(scorer)
     ]
 
 
-def _is_about_tokens(scorer: str) -> bool:
+def is_about_tokens(scorer: str) -> bool:
     """Tell what a scorer's judgements are about; those of a plugin that is not installed here are about records."""
     return scorer in SCORERS and not SCORERS.get(scorer).judges_records
 

@@ -1,0 +1,94 @@
+"""Reads what the pages show of runs, finished or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autointerp.records import FeatureId, FeatureRecord, FeatureResult
+from autointerp.reporting import leaderboard
+from autointerp.reporting.site.neighbours import Neighbours, nearest
+from autointerp.store import RunFolder
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SiteRun:
+    """Holds one run of a site."""
+
+    label: str
+    """The name of its folder, or its path where two folders share a name."""
+    about: Row
+    """run.json."""
+    rows: Sequence[Row]
+    """The leaderboard's."""
+    features: Sequence[FeatureRecord]
+    results: Mapping[FeatureId, Sequence[FeatureResult]]
+    """Of each feature that has any, the main explainer's first."""
+    neighbours: Neighbours
+
+    @property
+    def explainers(self) -> list[str]:
+        """Name the explainers with results, the main one first."""
+        return list(dict.fromkeys(result.explainer for results in self.results.values() for result in results))
+
+    @property
+    def scorers(self) -> list[str]:
+        """Name the scores that exist, the main one first."""
+        every = (result for results in self.results.values() for result in results)
+        named = [row["scorer"] for row in self.rows]
+        return list(dict.fromkeys([*named, *(name for result in every for name in result.scores)]))
+
+    @property
+    def n_expected(self) -> int:
+        """Count the results that the finished run has or will have."""
+        return len(self.features) * len(self.about["config"]["explainers"])
+
+    @property
+    def n_results(self) -> int:
+        """Count the results that there are."""
+        return sum(map(len, self.results.values()))
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether the run is finished."""
+        return bool(self.about["status"] == "complete")
+
+
+def read_all(folders: Sequence[RunFolder]) -> list[SiteRun]:
+    """Read runs, each once. Raises UserError if a file cannot be read."""
+    unique = {folder.path.resolve(): folder for folder in folders}
+    names = [path.name for path in unique]
+    return [read(folder, str(path) if names.count(path.name) > 1 else path.name) for path, folder in unique.items()]
+
+
+def read(folder: RunFolder, label: str) -> SiteRun:
+    """Read one run. Raises UserError if a file cannot be read."""
+    about = folder.about
+    features = folder.read_features() if folder.is_sampled else []
+    results: dict[FeatureId, list[FeatureResult]] = {}
+    for result in folder.results():
+        results.setdefault(result.feature, []).append(result)
+    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, results)
+    return SiteRun(label, about, rows, features, results, _neighbours(features))
+
+
+def _rows(
+    about: Row, features: Sequence[FeatureRecord], results: Mapping[FeatureId, Sequence[FeatureResult]]
+) -> list[Row]:
+    """Make the leaderboard of what an unfinished run has; its chance levels are not known."""
+    densities: dict[str, list[float]] = {}
+    for feature in features:
+        densities.setdefault(feature.id.dictionary, []).append(feature.density)
+    every = [result for own in results.values() for result in own]
+    scores = dict.fromkeys((name for result in every for name in [*result.scores, *result.errors]), None)
+    return leaderboard.make_rows(about, densities, every, scores) if every else []
+
+
+def _neighbours(features: Sequence[FeatureRecord]) -> Neighbours:
+    populations = [feature.population for feature in features if feature.population]
+    if len(populations) < len(features):
+        return Neighbours(0)
+    return nearest(populations, [feature.id.dictionary for feature in features])

@@ -1,0 +1,146 @@
+/* Draws pictures as SVG: scales, axes, means with intervals, points, violins, bars. */
+"use strict";
+
+/* Round numbers that cover a range, about `count` of them. */
+function ticks(low, high, count = 5) {
+  const raw = (high - low || 1) / count, power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= raw - 1e-12);
+  const list = [];
+  for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-6; value += step) list.push(+value.toFixed(10));
+  return list;
+}
+
+function linear(low, high, from, to) {
+  const scale = (value) => from + (value - low) / (high - low || 1) * (to - from);
+  return Object.assign(scale, { ticks: () => ticks(low, high, Math.max(2, Math.abs(to - from) / 100)), text: short });
+}
+
+function logarithmic(low, high, from, to) {
+  const a = Math.log10(low), b = Math.log10(high);
+  const scale = (value) => from + (Math.log10(value) - a) / (b - a || 1) * (to - from);
+  const powers = [-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6].map((power) => 10 ** power).filter((power) => power >= low && power <= high);
+  const few = powers.length > 1 ? powers : [low, high];
+  return Object.assign(scale, { ticks: () => few, text: short });
+}
+
+/* Pads a range of values by a twentieth; includes the values of `always`. */
+function extent(values, always = []) {
+  const every = [...values, ...always];
+  if (!every.length) return [0, 1];
+  const low = every.reduce((a, b) => Math.min(a, b)), high = every.reduce((a, b) => Math.max(a, b));
+  const pad = (high - low || 1) / 20;
+  return [low - pad, high + pad];
+}
+
+const line = (x1, y1, x2, y2, name) => svg("line", { x1, y1, x2, y2, class: name });
+const label = (x, y, text, anchor = "start", name = "") => svg("text", { x, y, "text-anchor": anchor, class: name }, text);
+
+function xAxis(scale, top, bottom, title, middle) {
+  return [
+    ...scale.ticks().flatMap((value) => [
+      line(scale(value), top, scale(value), bottom, "grid"), label(scale(value), bottom + 16, scale.text(value), "middle"),
+    ]),
+    label(middle, bottom + 34, title, "middle", "title"),
+  ];
+}
+
+function yAxis(scale, left, right) {
+  return scale.ticks().flatMap((value) => [
+    line(left, scale(value), right, scale(value), "grid"), label(left - 8, scale(value) + 4, scale.text(value), "end"),
+  ]);
+}
+
+function canvas(container, height, text, ...children) {
+  const width = container.clientWidth;
+  container.replaceChildren(svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text }, ...children));
+  return container.firstChild;
+}
+
+const MARKS = { mismatched: "M-4,-4L4,4M-4,4L4,-4", permuted: "M0,-5V5M-5,0H5", exchanged: "M0,-5L5,4H-5Z" };
+const mark = (kind, x, y) => svg("path", { d: MARKS[kind], transform: `translate(${x},${y})`, class: "null" });
+
+/* Cuts a name to the pixels there are; all of it is in the tip and the table. */
+const clipped = (text, pixels) => text.length * 7.4 <= pixels ? text : `${text.slice(0, Math.max(3, Math.floor(pixels / 7.4) - 1))}…`;
+
+/* A row per dictionary: {name, colour, count, mean, low, high, nulls: {kind: value}, points: [[score, number]]}. */
+function scoresChart(container, rows, mode, chance, title, open) {
+  const narrow = container.clientWidth < 560, step = mode === "means" ? 44 : 62, gutter = narrow ? 116 : 270;
+  const right = container.clientWidth - 14, bottom = 12 + rows.length * step;
+  const nulls = rows.flatMap((row) => Object.values(row.nulls)).filter((value) => value !== null);
+  const ends = rows.flatMap((row) => [row.low ?? row.mean, row.high ?? row.mean]).filter((value) => value !== null);
+  const points = mode === "means" ? [] : rows.flatMap((row) => row.points.map(([score]) => score));
+  const x = linear(...extent([...nulls, ...ends, ...points], chance === null ? [0] : [chance]), gutter, right);
+  const parts = rows.map((row, number) => scoreRow(row, x, 12 + (number + 0.5) * step, step, mode, gutter));
+  const drawn = canvas(container, bottom + 44, `${title} by dictionary; the table below holds the same numbers`,
+    xAxis(x, 8, bottom, title, (gutter + right) / 2), chance === null ? [] : [line(x(chance), 8, x(chance), bottom, "chance")], parts);
+  drawn.addEventListener("click", (event) => { if (event.target.dataset.n) open(event.target.dataset.n); });
+}
+
+function scoreRow(row, x, y, step, mode, gutter) {
+  const title = svg("title", {}, `${row.name}: ${round(row.mean)} [${round(row.low)}, ${round(row.high)}], n = ${row.count}`);
+  const group = svg("g", {}, title, label(gutter - 14, y - 1, clipped(row.name, gutter - 20), "end", "name"), label(gutter - 14, y + 14, `n = ${whole(row.count)}`, "end"));
+  if (mode === "violins") group.append(violin(row.points.map(([score]) => score), x, y, step * 0.42, row.colour));
+  if (mode === "points") group.append(...row.points.map(([score, n], number) => svg("circle", {
+    cx: x(score), cy: y + ((number * 0.618034) % 1 - 0.5) * step * 0.62, r: 2.6, fill: row.colour, class: "point", "data-n": n,
+  })));
+  for (const [kind, value] of Object.entries(row.nulls)) if (value !== null) group.append(mark(kind, x(value), y));
+  if (row.mean === null) group.append(label(gutter + 6, y + 4, "no score"));
+  else {
+    if (row.low !== null) group.append(line(x(row.low), y, x(row.high), y, "interval"));
+    group.append(svg("circle", { cx: x(row.mean), cy: y, r: 5.5, fill: row.colour, class: "mean" }));
+  }
+  return group;
+}
+
+/* A kernel density estimate with Scott's bandwidth, as high as `reach` at its peak. */
+function violin(values, x, y, reach, colour) {
+  if (values.length < 3) return svg("g");
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const deviation = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / (values.length - 1));
+  const width = Math.max(1e-3, deviation * values.length ** -0.2);
+  const low = Math.min(...values), high = Math.max(...values), heights = [];
+  for (let i = 0; i <= 60; i++) {
+    const at = low + (high - low) * i / 60;
+    heights.push([at, values.reduce((sum, value) => sum + Math.exp(-0.5 * ((at - value) / width) ** 2), 0)]);
+  }
+  const peak = Math.max(...heights.map(([, height]) => height));
+  const edge = (sign) => heights.map(([at, height]) => `${x(at).toFixed(1)},${(y - sign * reach * height / peak).toFixed(1)}`);
+  return svg("polygon", { points: [...edge(1), ...edge(-1).reverse()].join(" "), fill: colour, class: "violin" });
+}
+
+/* Points {x, y, colour, n?, text}; a click, or Enter after the arrow keys, opens the point's feature. */
+function scatter(container, points, xTitle, yTitle, isLog, open) {
+  const left = 52, top = 26, right = container.clientWidth - 14, bottom = 330;
+  const shown = isLog ? points.filter((point) => point.x > 0) : points;
+  const xs = shown.map((point) => point.x);
+  const x = isLog && shown.length ? logarithmic(Math.min(...xs) / 1.2, Math.max(...xs) * 1.2, left, right) : linear(...extent(xs), left, right);
+  const y = linear(...extent(shown.map((point) => point.y)), bottom, top);
+  const dots = [...shown].sort((a, b) => a.x - b.x).map((point) => {
+    const node = svg("circle", { cx: x(point.x), cy: y(point.y), r: exists(point.n) ? 3.4 : 6, fill: point.colour, class: "point" });
+    node.point = point;
+    return node;
+  });
+  const drawn = canvas(container, bottom + 44, `${yTitle} against ${xTitle}, ${shown.length} points`,
+    xAxis(x, top, bottom, xTitle, (left + right) / 2), yAxis(y, left, right), label(left - 40, 14, yTitle, "start", "title"), dots);
+  const go = (node) => { if (exists(node.point?.n)) open(node.point.n); };
+  tip.over(drawn, (node) => node.point?.text);
+  drawn.addEventListener("click", (event) => go(event.target));
+  roving(drawn, dots, (node) => tip.show(node, ...node.point.text), go);
+}
+
+/* Bars of counts on a square-root scale, which shows rare bins beside full ones; `text` describes a bar. */
+function bars(container, counts, text, low, high, name) {
+  const width = container.clientWidth, bottom = 84, size = width / counts.length, most = Math.max(...counts, 1);
+  const drawn = canvas(container, bottom + 18, name, counts.map((count, number) => svg("rect", {
+    x: number * size + 0.5, width: Math.max(1, size - 1), y: bottom - Math.sqrt(count / most) * (bottom - 4),
+    height: Math.sqrt(count / most) * (bottom - 4), class: "fillbar",
+  })), line(0, bottom, width, bottom, "axis"), label(0, bottom + 14, low), label(width, bottom + 14, high, "end"));
+  const all = [...drawn.querySelectorAll("rect")];
+  tip.over(drawn, (node) => all.includes(node) && [text(all.indexOf(node))]);
+}
+
+/* Draws again when the width changes. */
+function responsive(container, draw) {
+  let width = 0;
+  new ResizeObserver(() => { if (container.clientWidth !== width) { width = container.clientWidth; draw(); } }).observe(container);
+}

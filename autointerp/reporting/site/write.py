@@ -1,0 +1,148 @@
+"""Writes the pages of runs into a folder, which is replaced as a whole: pages, scripts, style, data in chunks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autointerp.records import FeatureRecord, FeatureResult
+from autointerp.reporting.site import features, pages
+from autointerp.reporting.site.chunks import Chunks, write_script
+from autointerp.reporting.site.index import dictionaries_of, explainers_of, index, scorers_of
+from autointerp.reporting.site.neighbours import Ranked
+from autointerp.reporting.site.runs import SiteRun, read_all
+from autointerp.store import RunFolder
+from sae.common.errors import UserError
+from sae.common.files import TEMPORARY, cannot_write
+
+MARKER = "site.txt"
+"""The file by which a folder of pages is known, so that no other folder is replaced."""
+LIST_BYTES, DETAIL_BYTES = 64_000, 200_000
+"""Most bytes of a script of the list, and of one with whole features (unless a single feature has more)."""
+MOST_POINTS = 1500
+"""Most features that a picture shows, evenly spaced over all."""
+
+
+def write(folders: Sequence[RunFolder], out: Path) -> None:
+    """Write the pages of one run, or of several side by side, into the folder `out`.
+
+    The same runs give the same bytes. Raises UserError if `out` holds other files or cannot be written, or if a run
+    cannot be read.
+    """
+    refuse_foreign(out)
+    runs = read_all(folders)
+    write_runs(runs, out)
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise UserError if a folder is not one of pages, and not empty."""
+    if out.is_file() or (out.is_dir() and not (out / MARKER).is_file() and any(out.iterdir())):
+        raise UserError(f"{out} holds other files than a site; choose another --out")
+
+
+def write_runs(runs: Sequence[SiteRun], out: Path) -> None:
+    """Write the pages beside the old ones, then put them in their place. Raises UserError if that fails."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=out.parent))
+        try:
+            _fill(runs, temporary / "new")
+            if out.exists():
+                os.rename(out, temporary / "old")
+            os.rename(temporary / "new", out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise cannot_write(out, error, "choose another --out") from error
+
+
+def _fill(runs: Sequence[SiteRun], folder: Path) -> None:
+    folder.mkdir()
+    (folder / "static").mkdir()
+    shutil.copy(pages.STATIC / "style.css", folder / "static")
+    for name, text in pages.scripts():
+        (folder / "static" / name).write_text(text, "utf-8")
+    for name, text in pages.render(runs):
+        (folder / name).write_text(text, "utf-8")
+    for (config_file, _), run in pages.named(runs):
+        (folder / config_file).write_text(pages.config_yaml(run), "ascii")
+    facts = Data(runs, folder / "data").write()
+    write_script(folder / "data", "index", index(runs, facts))
+    (folder / MARKER).write_text("Pages of `autointerp browse`: open index.html.\n", "ascii")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Holds one feature with what the pages show of it."""
+
+    n: int
+    """Its number in the site."""
+    dictionary: int
+    """Its dictionary's number in the site."""
+    feature: FeatureRecord
+    results: Sequence[FeatureResult]
+    neighbours: dict[str, Any] | None
+
+
+class Data:
+    """Writes the data of all features: lists and points by explainer, and whole features."""
+
+    def __init__(self, runs: Sequence[SiteRun], folder: Path) -> None:
+        self._runs, self._folder = runs, folder
+        self._explainers, self._scorers = explainers_of(runs), scorers_of(runs)
+        self._details = Chunks(folder, "features", DETAIL_BYTES)
+        self._lists = [Chunks(folder, f"list/{number}", LIST_BYTES) for number in range(len(self._explainers) or 1)]
+        self._points: list[list[Any]] = [[] for _ in self._lists]
+        self._n = sum(len(run.features) for run in runs)
+
+    def write(self) -> dict[str, Any]:
+        """Write everything; return the number of features and of points, and where the scripts of the lists begin."""
+        for entry in self._entries():
+            self._add(entry)
+        for chunks in (self._details, *self._lists):
+            chunks.close()
+        for explainer, points in enumerate(self._points):
+            write_script(self._folder, f"points/{explainer}", points)
+        return {"n": self._n, "points": len(self._points[0]), "lists": [chunks.starts for chunks in self._lists]}
+
+    def _add(self, entry: Entry) -> None:
+        file = self._details.add(
+            {"n": entry.n, "dictionary": entry.dictionary, "index": entry.feature.id.index}
+            | features.detail(entry.feature, entry.results, self._explainers)
+            | {"neighbours": entry.neighbours}
+        )
+        by_explainer = {result.explainer: result for result in entry.results}
+        for explainer, (chunks, points) in enumerate(zip(self._lists, self._points, strict=True)):
+            result = by_explainer.get(self._explainers[explainer]) if self._explainers else None
+            row = features.list_row(entry.feature, entry.dictionary, result, self._scorers)
+            chunks.add([file, *row])
+            if entry.n % -(-self._n // MOST_POINTS) == 0:
+                points.append([entry.n, *row[:5], *row[6:]])  # without the text
+
+    def _entries(self) -> Iterator[Entry]:
+        """Yield every feature of every run."""
+        numbers = {(row["run"], row["name"]): number for number, row in enumerate(dictionaries_of(self._runs))}
+        first = 0
+        for number, run in enumerate(self._runs):
+            for offset, feature in enumerate(run.features):
+                dictionary = numbers[number, feature.id.dictionary]
+                near = _neighbours(run, offset, first)
+                yield Entry(first + offset, dictionary, feature, run.results.get(feature.id, ()), near)
+            first += len(run.features)
+
+
+def _neighbours(run: SiteRun, offset: int, first: int) -> dict[str, Any] | None:
+    """List the neighbours of a run's feature by their numbers in the site; None if they were not computed."""
+    if not run.neighbours.tokens:
+        return None
+
+    def listed(ranked: Ranked) -> list[list[float]]:
+        return [[first + index, r] for index, r in ranked]
+
+    own, others = run.neighbours.own[offset], run.neighbours.others[offset]
+    return {"tokens": run.neighbours.tokens, "own": listed(own), "others": listed(others)}

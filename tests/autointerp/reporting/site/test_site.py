@@ -1,0 +1,313 @@
+"""The pages' files: data that parse, text that stays text, bounds, the same bytes; the browser is in test_browser."""
+
+import html.parser
+import json
+import re
+import shutil
+from bisect import bisect_right
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autointerp import config as configs
+from autointerp.reporting.site import neighbours, pages
+from autointerp.reporting.site.chunks import Chunks
+from autointerp.reporting.site.population import BINS, INTERVALS, summary
+from autointerp.reporting.site.runs import SiteRun
+from autointerp.reporting.site.write import refuse_foreign, write_runs
+from autointerp.store import RunFolder
+from sae.common.errors import UserError
+from tests.autointerp.reporting.site import made
+from tests.conftest import autointerp
+
+
+def site(folder: Path, *runs: SiteRun) -> Path:
+    write_runs(runs, folder / "site")
+    return folder / "site"
+
+
+def value_in(path: Path, folder: Path) -> Any:
+    """Return a script's value; it must be JSON behind an assignment to the script's own name, and ASCII."""
+    name = path.relative_to(folder / "data").with_suffix("").as_posix()
+    text = path.read_bytes().decode("ascii")
+    prefix = f'data["{name}"]='
+    assert text.startswith(prefix)
+    return json.loads(text.removeprefix(prefix))
+
+
+def values_in(folder: Path) -> dict[str, Any]:
+    paths = sorted((folder / "data").rglob("*.js"))
+    return {path.relative_to(folder / "data").with_suffix("").as_posix(): value_in(path, folder) for path in paths}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects a page's elements and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(path: Path) -> Reader:
+    return Reader(path.read_text("utf-8"))
+
+
+def test_every_feature_is_where_the_list_says(tmp_path: Path) -> None:
+    run = made.run()
+    folder = site(tmp_path, run)
+    values = values_in(folder)
+    index = values["index"]
+    assert index["n"] == index["points"] == len(run.features) == 12
+    for n, one in enumerate(run.features):
+        for explainer, name in enumerate(index["explainers"]):
+            starts = index["lists"][explainer]
+            chunk = bisect_right(starts, n) - 1
+            file, dictionary, number, density, highest, status, text, length, *scores = values[
+                f"list/{explainer}/{chunk}"
+            ][n - starts[chunk]]
+            (result,) = (item for item in run.results[one.id] if item.explainer == name)
+            assert (index["dictionaries"][dictionary]["name"], number) == (one.id.dictionary, one.id.index)
+            assert (density, highest) == (pytest.approx(one.density), one.max_activation)
+            assert result.explanation
+            assert (text, length) == (result.explanation.text, len(result.explanation.text.split()))
+            assert index["statuses"][status] == result.status
+            assert dict(zip(index["scorers"], scores, strict=True)) == dict(result.scores)
+            (detail,) = (item for item in values[f"features/{file}"] if item["n"] == n)
+            assert (detail["dictionary"], detail["index"]) == (dictionary, number)
+            assert [item["tokens"] for item in detail["score"]] == [list(item.tokens) for item in one.score]
+            assert [item["acts"] for item in detail["score"]] == [list(item.activations) for item in one.score]
+            assert detail["explanations"][explainer]["predicted"]["0"] == list(result.simulations[0].predicted)
+    for number in range(len(index["explainers"])):
+        assert [point[0] for point in values[f"points/{number}"]] == list(range(12))
+
+
+def test_the_board_is_the_leaderboard(tmp_path: Path) -> None:
+    run = made.run()
+    index = value_in(site(tmp_path, run) / "data" / "index.js", tmp_path / "site")
+    columns, rows = index["board"]["columns"], index["board"]["rows"]
+    assert len(rows) == len(run.rows)
+    for cells, row in zip(rows, run.rows, strict=True):
+        shown = dict(zip(columns, cells, strict=True))
+        assert index["dictionaries"][shown["dictionary"]]["name"] == row["dictionary"]
+        assert (index["explainers"][shown["explainer"]], index["scorers"][shown["scorer"]]) == (
+            row["explainer"], row["scorer"],
+        )  # fmt: skip
+        for name in ("mean", "ci_low", "ci_high", "control_mean", "n_ok", "n_failed", "cost_usd"):
+            assert shown[name] == (None if row[name] is None else pytest.approx(row[name], rel=1e-3)), name
+
+
+def test_two_runs_side_by_side(tmp_path: Path) -> None:
+    first, second = made.run(2, label="one"), made.run(3, label="two", explainers=("third",))
+    values = values_in(site(tmp_path, first, second))
+    index = values["index"]
+    assert index["n"] == 10
+    assert [one["run"] for one in index["dictionaries"]] == [0, 0, 1, 1]
+    assert index["explainers"] == ["rules-5", "third", "other"]
+    last = values["features/0"][9]
+    assert (last["dictionary"], last["index"], index["explainers"][last["explanations"][0]["explainer"]]) == (
+        3, 2, "third",
+    )  # fmt: skip
+    assert {n for n, _ in last["neighbours"]["own"] + last["neighbours"]["others"]} <= {4, 5, 6, 7, 8}
+    assert sorted(path.name for path in (tmp_path / "site").glob("*.yaml")) == ["config-1.yaml", "config-2.yaml"]
+
+
+def test_the_same_run_gives_the_same_bytes_and_replaces_the_old_pages(tmp_path: Path) -> None:
+    folder = site(tmp_path, made.run(5))
+    before = contents(folder)
+    site(tmp_path, made.run(2))
+    assert contents(folder) != before
+    site(tmp_path, made.run(5))
+    assert contents(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_hostile_text_is_text(tmp_path: Path) -> None:
+    run = made.hostile()
+    folder = site(tmp_path, run)
+    for name in pages.PAGES:
+        page = read(folder / name)
+        scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+        assert all(set(one) <= {"src", "defer"} and str(one["src"]).startswith("static/") for one in scripts)
+        assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+        assert not {"img", "svg", "iframe", "base"} & {tag for tag, _ in page.elements}
+        text = (folder / name).read_text("utf-8")
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\x00]", text)
+        policy = next(one["content"] for tag, one in page.elements if one.get("http-equiv"))
+        assert policy is not None
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+    assert made.HOSTILE[0] in read(folder / "run.html").text
+    values = values_in(folder)
+    kept = values["features/0"][0]["score"][0]["tokens"]
+    assert [token for token in kept if len(token) < 200] == [token for token in made.HOSTILE if len(token) < 200]
+    assert kept[7] == "x" * 200 + "\u2026 (10,000 characters)"
+
+
+def test_pages_refer_only_to_files_that_are_there(tmp_path: Path) -> None:
+    folder = site(tmp_path, made.run())
+    for name in pages.PAGES:
+        for _, attributes in read(folder / name).elements:
+            for target in (attributes.get("src"), attributes.get("href")):
+                if target and not target.startswith(("#", "data:,")):
+                    assert (folder / target).is_file(), target
+    for script in (folder / "static").glob("*.js"):
+        text = script.read_text("utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|fetch\(|XMLHttp", text)
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_all_our_scripts_are_small(tmp_path: Path) -> None:
+    scripts = list((site(tmp_path, made.run(1)) / "static").glob("*.js"))
+    assert len(scripts) == 5
+    assert sum(path.stat().st_size for path in scripts) < 40_000
+
+
+def test_an_unfinished_an_empty_and_an_all_error_run_are_true_pages(tmp_path: Path) -> None:
+    folder = site(tmp_path, made.unfinished())
+    assert "not finished: 2 of 12 results" in read(folder / "index.html").text
+    rows = value_in(folder / "data" / "list" / "0" / "0.js", folder)
+    assert [row[5] for row in rows] == [0, None, None, 0, None, None]
+    site(tmp_path, made.empty())
+    assert values_in(folder)["list/0/0"] == []
+    assert "0 features of 2 dictionaries" in " ".join(read(folder / "index.html").text.split())
+    site(tmp_path, made.run(2, status="error"))
+    values = values_in(folder)
+    assert "8 results are errors." in read(folder / "index.html").text
+    assert {row[5] for row in values["list/0/0"]} == {3}
+    assert values["features/0"][0]["explanations"][0]["errors"] == {"simulation": "no answer"}
+
+
+def test_chunks_break_at_their_size(tmp_path: Path) -> None:
+    chunks = Chunks(tmp_path, "c", 20)
+    files = [chunks.add(text) for text in ("aaaa", "bbbb", "c" * 50, "dddd", "eeee")]
+    chunks.close()
+    assert (files, chunks.starts) == ([0, 0, 1, 2, 2], [0, 2, 3])
+    texts = [(tmp_path / f"c/{number}.js").read_text() for number in range(3)]
+    assert texts == ['data["c/0"]=["aaaa","bbbb"]\n', f'data["c/1"]=["{"c" * 50}"]\n', 'data["c/2"]=["dddd","eeee"]\n']
+
+
+def test_intervals_against_every_token_one_by_one() -> None:
+    own = made.population(made.text(200), 1)
+    found = summary(own)
+    assert found is not None
+    highest = float(own.value_A.max())
+    acts = own.acts_ML.ravel().tolist()
+    for number, part in enumerate(reversed(found["intervals"])):
+        low, high = highest * number / INTERVALS, highest * (number + 1) / INTERVALS
+        inside = [value for value in acts if value > 0 and low <= value and (value < high or number == INTERVALS - 1)]
+        assert part["share"] == pytest.approx(len(inside) / len(acts), rel=1e-3)
+        assert len(part["excerpts"]) == min(3, len(inside))
+        for excerpt in part["excerpts"]:
+            assert any(excerpt["acts"][excerpt["at"]] == pytest.approx(value, rel=1e-3) for value in inside)
+            fragment = own.text.tokens(excerpt["document"])  # a document is a fragment here
+            assert "".join(excerpt["tokens"]) in "".join(fragment)
+    assert sum(found["bins"]) == own.value_A.size
+    assert len(found["bins"]) == BINS
+    assert summary(made.population(made.text(), 1, share=0.0)) is None
+
+
+def test_neighbours_are_those_of_numpys_correlation() -> None:
+    own = made.text(600)
+    populations = [made.population(own, seed // 2, 0.1 + 0.05 * (seed % 2)) for seed in range(8)]
+    names = ["a", "b"] * 4
+    near = neighbours.nearest(populations, names)
+    r = np.corrcoef([one.acts_ML.ravel() for one in populations])
+    assert near.tokens == own.ids_ML.size
+    for index in range(8):
+        for same, ranked in ((True, near.own[index]), (False, near.others[index])):
+            others = [i for i in range(8) if i != index and (names[i] == names[index]) == same and r[index, i] > 0]
+            others.sort(key=lambda i: -r[index, i])
+            assert [i for i, _ in ranked] == others[: neighbours.NEAREST]
+            assert [value for _, value in ranked] == pytest.approx([r[index, i] for i in others[:5]], abs=6e-4)
+
+
+def test_features_that_are_never_active_have_no_neighbours() -> None:
+    own = made.text(600)
+    silent, active = made.population(own, 1, share=0.0), made.population(own, 2)
+    near = neighbours.nearest([silent, active, silent], ["a"] * 3)
+    assert near.own == ((), (), ())
+    assert neighbours.nearest([made.population(made.text(10), 1)], ["a"]).tokens == 0
+
+
+def test_browse_writes_the_pages_of_a_run_whose_config_runs_it_again(smoke: Path, tmp_path: Path) -> None:
+    done = autointerp("browse", smoke, "--out", tmp_path / "pages", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"next: open {tmp_path / 'pages' / 'index.html'} in a browser\n"
+    values = values_in(tmp_path / "pages")
+    about = RunFolder(smoke).about
+    assert values["index"]["n"] == sum(one["n_sampled"] for one in about["dictionaries"])
+    assert len(values["index"]["board"]["rows"]) == len(json.loads((smoke / "leaderboard.json").read_text()))
+    again = configs.load(str(tmp_path / "pages" / "config.yaml"))
+    assert again == configs.build(dict(about["config"]), {}, "run.json")
+    size = sum(path.stat().st_size for path in (tmp_path / "pages").glob("*.html"))
+    assert size < 60_000
+    refused = autointerp("browse", smoke, tmp_path / "pages", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "not a run folder" in refused.stderr
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> RunFolder:
+    """A run folder as a killed run leaves it: two of twelve results, no leaderboard."""
+    run, folder = made.unfinished(), RunFolder(tmp_path / "run")
+    folder.begin(run.about)
+    folder.write_features(run.features)
+    folder.append(result for own in run.results.values() for result in own)
+    return folder
+
+
+def test_a_run_that_was_stopped_is_read_from_its_folder(stopped: RunFolder, tmp_path: Path) -> None:
+    before = contents(stopped.path)
+    assert autointerp("browse", stopped.path, cwd=tmp_path).returncode == 0
+    pages_of = stopped.path / "site"
+    expected = contents(site(tmp_path, replace(made.unfinished(), label="run")))
+    changed = {name for name, data in contents(pages_of).items() if data != expected.pop(name)}
+    assert (changed, expected) == ({"data/index.js"}, {})  # a stopped run does not know its chance levels
+    index = value_in(pages_of / "data" / "index.js", pages_of)
+    means = {(row[0], row[2]): row[index["board"]["columns"].index("mean")] for row in index["board"]["rows"]}
+    assert means == {(dictionary, scorer): 0.0 for dictionary in (0, 1) for scorer in (0, 1, 2)}
+    again = autointerp("browse", "run", "run", "--out", "run/site", cwd=tmp_path)  # one run, though named twice
+    assert again.returncode == 0
+    assert {name: data for name, data in contents(stopped.path).items() if not name.startswith("site")} == before
+
+
+@pytest.mark.parametrize("out", ["run/run.json/x", "/proc/nothing/x", "x" * 300, "a\0b", ".", "run"])
+def test_pages_that_cannot_be_written_are_one_line(stopped: RunFolder, tmp_path: Path, out: str) -> None:
+    before = contents(tmp_path)
+    done = autointerp("browse", stopped.path, "--out", out, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert contents(tmp_path) == before
+
+
+def test_several_runs_need_a_folder_of_their_own(stopped: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(stopped.path, tmp_path / "other")
+    refused = autointerp("browse", "run", "other", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith(": pages of several runs need a folder of their own: --out DIR\n")
+    assert autointerp("browse", "run", "other", "--out", "both", cwd=tmp_path).returncode == 0
+    assert value_in(tmp_path / "both" / "data" / "index.js", tmp_path / "both")["n"] == 12
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds other files"):
+        refuse_foreign(tmp_path)
+    with pytest.raises(UserError, match="holds other files"):
+        refuse_foreign(tmp_path / "mine.txt")
+    (tmp_path / "new").mkdir()
+    refuse_foreign(tmp_path / "new")
+    refuse_foreign(tmp_path / "absent")
