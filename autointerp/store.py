@@ -108,7 +108,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace the file `name` by a value as JSON."""
-        write_atomic(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(self.path / name, as_json(value))
 
     def write_text(self, name: str, text: str) -> None:
         """Replace the file `name` by a text."""
@@ -215,6 +215,11 @@ class RunFolder:
                 f"line {number} of {self.path / 'results.jsonl'} is not a result; the same command with another --out "
                 "starts over"
             ) from error
+
+
+def as_json(value: Any) -> str:
+    """Render a value as the run folder's JSON files hold it."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def _facts(path: Path) -> dict[str, Any] | None:

@@ -30,6 +30,8 @@ LEAST_STRENGTH = 0.05
 LEAST_GAIN = 1e-3
 """A rule must explain at least this share of the sum of squared activations, by itself and beside the rules learnt
 before it: below that it memorises single tokens."""
+GAIN_DIGITS = 9
+"""Decimals of gains that are compared: what differs only after them is the order of summation, and a tie."""
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -84,7 +86,7 @@ def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
     picks: list[int] = []
     while len(candidates.strength_R):
         gain_R = candidates.gains(predicted_T)
-        best = int(gain_R.argmax())
+        best = int(np.round(gain_R, GAIN_DIGITS).argmax())
         if gain_R[best] <= least:
             break
         picks.append(best)

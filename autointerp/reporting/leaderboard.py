@@ -11,7 +11,7 @@ from autointerp.records import FeatureResult
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
-from autointerp.store import RunFolder
+from autointerp.store import RunFolder, as_json
 from sae.common.errors import visible
 from sae.common.tables import to_latex, to_markdown
 
@@ -34,16 +34,27 @@ Chances = Mapping[str, float | None]
 def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances, formats: Sequence[str]) -> None:
     """Write leaderboard.json, .csv, .md, .tex and the pictures of a run, in these formats."""
     rows = make_rows(folder.about, folder.densities(), results, chances)
-    folder.write_json("leaderboard.json", rows)
-    folder.write_text("leaderboard.csv", to_csv(rows))
-    comparisons = make_comparisons(folder.about, results, next(iter(chances)))
-    tables = all_tables(rows, comparisons)
-    folder.write_text("leaderboard.md", to_markdown(tables))
-    folder.write_text("leaderboard.tex", to_latex(tables))
+    for name, text in _texts(folder.about, rows, results, chances).items():
+        folder.write_text(name, text)
     if formats:
         from autointerp.reporting import plots
 
         plots.write(folder.path, rows, results, formats)
+
+
+def texts(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances) -> dict[str, str]:
+    """Return the tables of a run as they are written, by file name."""
+    return _texts(folder.about, make_rows(folder.about, folder.densities(), results, chances), results, chances)
+
+
+def _texts(about: Row, rows: list[Row], results: Sequence[FeatureResult], chances: Chances) -> dict[str, str]:
+    tables = all_tables(rows, make_comparisons(about, results, next(iter(chances))))
+    return {
+        "leaderboard.json": as_json(rows),
+        "leaderboard.csv": to_csv(rows),
+        "leaderboard.md": to_markdown(tables),
+        "leaderboard.tex": to_latex(tables),
+    }
 
 
 def merge(paths: Sequence[Path]) -> list[Row]:

@@ -7,7 +7,7 @@ Every file here is one scorer that registers itself in SCORERS; other packages a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -83,6 +83,16 @@ class Scorer(Part, ABC):
     @abstractmethod
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature. Raises AnswerError if an answer is missing or cannot be read."""
+
+    def rescore(
+        self,
+        feature: FeatureRecord,
+        explanation: Explanation,
+        simulations: Sequence[Simulation],
+        judgements: Sequence[Judgement],
+    ) -> Scored | None:
+        """Score once more from what a result keeps of the answers; None (the default) where that is not enough."""
+        return None
 
 
 SCORERS: Registry[type[Scorer]] = Registry(

@@ -26,7 +26,7 @@ from autointerp.parts import I
 from autointerp.prompting import render
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
-from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Judgement
+from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Judgement, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, marked, marked_like, spread
 from autointerp.scorers.fuzzing import share_on_marks
@@ -79,6 +79,19 @@ class Intruder(Scorer, OddOneOut[MarkedText]):
             for group, intruder in zip(spread_groups, intruders, strict=True)
         ]
         judgements = yield from together(questions)
+        return self._scored(judgements)
+
+    def rescore(
+        self,
+        feature: FeatureRecord,
+        explanation: Explanation,
+        simulations: Sequence[Simulation],
+        judgements: Sequence[Judgement],
+    ) -> Scored:
+        """Count the answers once more."""
+        return self._scored(judgements) if judgements else Scored({self.name: None})
+
+    def _scored(self, judgements: Sequence[Judgement]) -> Scored:
         score = sum(judgement.answer for judgement in judgements) / len(judgements)
         return Scored({self.name: score}, judgements=tuple(judgements))
 

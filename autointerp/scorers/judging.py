@@ -20,7 +20,7 @@ from autointerp import judges
 from autointerp.judges import Verdict, YesNo
 from autointerp.llm.types import LLMTask
 from autointerp.parts import I
-from autointerp.records import Explanation, FeatureRecord, Judgement
+from autointerp.records import Explanation, FeatureRecord, Judgement, Simulation
 from autointerp.scorers import Scored, Scorer
 from autointerp.scorers.agreement import auroc, confusion_scores
 from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, labelled_weighted
@@ -107,7 +107,23 @@ class YesNoScorer(Scorer, YesNo[T]):
             return Scored(dict.fromkeys(self.chances))
         order = generator(self.config.seed, self.stream, feature.id).permutation(list(items)).tolist()
         verdicts = yield from self._judge.fits(self, explanation.text, [items[index] for index in order])
-        by_index = dict(zip(order, verdicts, strict=True))
+        return self._scored(samples, dict(zip(order, verdicts, strict=True)))
+
+    def rescore(
+        self,
+        feature: FeatureRecord,
+        explanation: Explanation,
+        simulations: Sequence[Simulation],
+        judgements: Sequence[Judgement],
+    ) -> Scored | None:
+        """Count the answers once more; None if they are not those of the feature's items."""
+        samples = self.samples(feature)
+        verdicts = {one.record: Verdict(one.answer, one.probability) for one in judgements}
+        if set(verdicts) != {index for sample in samples for index in sample.items}:
+            return None
+        return self._scored(samples, verdicts) if verdicts else Scored(dict.fromkeys(self.chances))
+
+    def _scored(self, samples: Sequence[Classes[T]], by_index: Mapping[int, Verdict]) -> Scored:
         scores = dict.fromkeys(self.chances) | self._graded(samples[0], by_index)
         for sample in samples:
             scores |= self._scores(sample, by_index)

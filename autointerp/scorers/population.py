@@ -77,24 +77,44 @@ def estimate(
         return "undefined", None
     if np.ptp(sample.predicted_KL) == 0:
         return "failed", None
-    predicted_K3, control_K3 = (_moments(sample.true_KL, values) for values in (sample.predicted_KL, sample.control_KL))
-    slope = _slope(sample)
-    factor_3 = np.array([slope, slope, slope**2])
-    residual_K3 = predicted_K3 - factor_3 * control_K3
-    totals_3 = sample.weight_K @ residual_K3 + factor_3 * _totals(population, control_ML)
+    residual_K3, totals_3 = _by_difference(population, sample, control_ML, _slope(sample))
     if not _variance(totals_3, truth.n) > 0:  # the correction overshot: few records, far from the rules
-        residual_K3, totals_3 = predicted_K3, sample.weight_K @ predicted_K3
+        residual_K3, totals_3 = _by_difference(population, sample, control_ML, 0.0)
     outcome = _correlation(totals_3, truth)
     if not isinstance(outcome, float):
         return outcome, None
     return outcome, _interval(outcome, _gradient(totals_3, truth) @ residual_K3.T, sample.weight_K)
 
 
+def _by_difference(
+    population: Population, sample: WeightedPredictions, control_ML: Floats32, slope: float
+) -> tuple[Floats, Floats]:
+    """Estimate the predictions' moments from where they differ from `level + slope * control`, which is known.
+
+    The level makes the estimate independent of a constant that is added to all predictions. With slope 0, predictions
+    that vary have a variance.
+
+    Returns:
+        each record's difference in the moments, [K, 3], and the estimated totals, [3].
+    """
+    rest_KL = sample.predicted_KL - slope * sample.control_KL
+    level = _weighted_mean(rest_KL, sample.weight_K)
+    guide_K3 = _moments(sample.true_KL, level + slope * sample.control_KL)
+    residual_K3 = _moments(sample.true_KL, sample.predicted_KL) - guide_K3
+    return residual_K3, sample.weight_K @ residual_K3 + _totals(
+        population, level + slope * control_ML.astype(np.float64)
+    )
+
+
 def _slope(sample: WeightedPredictions) -> float:
-    """Fit the predictions as a multiple of the rules', by weighted least squares; 0 where the rules are silent."""
-    weight_K1 = sample.weight_K[:, None]
-    square = float((weight_K1 * sample.control_KL**2).sum())
-    return float((weight_K1 * sample.control_KL * sample.predicted_KL).sum()) / square if square > 0 else 0.0
+    """Fit the predictions by the rules', by weighted least squares; 0 where the rules predict a constant."""
+    centred_KL = sample.control_KL - _weighted_mean(sample.control_KL, sample.weight_K)
+    square = _weighted_mean(centred_KL**2, sample.weight_K)
+    return _weighted_mean(centred_KL * sample.predicted_KL, sample.weight_K) / square if square > 0 else 0.0
+
+
+def _weighted_mean(values_KL: Floats, weight_K: Floats) -> float:
+    return float(weight_K @ values_KL.mean(1) / weight_K.sum())
 
 
 def _moments(true_KL: Floats, values_KL: Floats) -> Floats:
@@ -102,7 +122,7 @@ def _moments(true_KL: Floats, values_KL: Floats) -> Floats:
     return np.stack([(true_KL * values_KL).sum(1), values_KL.sum(1), (values_KL**2).sum(1)], axis=1)
 
 
-def _totals(population: Population, values_ML: Floats32) -> Floats:
+def _totals(population: Population, values_ML: Floats32 | Floats) -> Floats:
     """Sum xy, y and y^2 over the population, [3]; not by BLAS, whose threads cost more here than they save.
 
     So the last digits do not depend on the number of threads either.

@@ -19,7 +19,7 @@ from autointerp import simulators
 from autointerp.explainers.rules import control_rules
 from autointerp.llm.types import LLMTask
 from autointerp.prompting.predict_text import predict_fragments, predict_text
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, Simulation
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, Judgement, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.population import Outcome, estimate, exact, sample_of
 from sae.common.errors import UserError
@@ -67,7 +67,24 @@ class SimulationScorer(Scorer):
         sources = frozenset[str]().union(*self._simulated.values())
         used = [index for index, record in enumerate(feature.score) if record.source in sources]
         predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
-        by_record = dict(zip(used, predictions, strict=True))
+        return self._scored(feature, explanation, dict(zip(used, predictions, strict=True)))
+
+    def rescore(
+        self,
+        feature: FeatureRecord,
+        explanation: Explanation,
+        simulations: Sequence[Simulation],
+        judgements: Sequence[Judgement],
+    ) -> Scored:
+        """Correlate the predictions once more; a whole text is predicted anew."""
+        return self._scored(feature, explanation, {one.record: one.predicted for one in simulations})
+
+    def _scored(
+        self,
+        feature: FeatureRecord,
+        explanation: Explanation,
+        by_record: Mapping[int, simulators.Predicted | AnswerError],
+    ) -> Scored:
         errors = self._errors(feature, by_record)
         simulations = tuple(Simulation(i, p) for i, p in by_record.items() if not isinstance(p, AnswerError))
         outcomes, intervals = self._population(feature, explanation, simulations)

@@ -129,6 +129,26 @@ def test_a_constant_prediction_fails_whatever_the_rules_say() -> None:
     assert estimate(population, sample, control_ML) == ("failed", None)
 
 
+@settings(database=None, deadline=None, derandomize=True, max_examples=200)
+@given(st.integers(0, 10_000), st.floats(0.01, 5))
+def test_predictions_that_vary_a_little_do_not_fail(seed: int, level: float) -> None:
+    """Estimated from few records of unequal weight, their variance may come out negative."""
+    rng = np.random.default_rng(seed)
+    population = population_of(text_of(rng, 50), np.where(rng.random((50, 12)) < 0.1, rng.random((50, 12)), 0.0))
+    chosen = rng.choice(50, 5, replace=False)
+    true_KL = population.acts_ML[chosen].astype(np.float64)
+    predicted_KL = level + 0.01 * rng.random((5, 12))
+    weights = rng.uniform(1, 30, 5).tolist()
+    silent_ML = np.zeros((50, 12), np.float32)
+    outcome, interval = estimate(population, sample_of(true_KL, predicted_KL, np.zeros((5, 12)), weights), silent_ML)
+    assert isinstance(outcome, float)
+    assert interval is not None
+    assert interval[0] <= outcome <= interval[1]
+    shifted, ends = estimate(population, sample_of(true_KL, predicted_KL + 3, np.zeros((5, 12)), weights), silent_ML)
+    assert shifted == pytest.approx(outcome, abs=1e-6)  # a correlation does not depend on the level
+    assert ends == pytest.approx(interval, abs=1e-6)
+
+
 def test_rules_that_have_nothing_to_do_with_the_judge_do_no_harm() -> None:
     """The control's coefficient is fitted: where rules predict other tokens than the judge, it is about 0."""
     rng = np.random.default_rng(5)

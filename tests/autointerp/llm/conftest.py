@@ -20,13 +20,13 @@ KEY = "sk-test-0123456789abcdef"
 EXPLAINER, SIMULATOR = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
 JUDGED = (
     "run", "smoke", "--explainer", EXPLAINER, "--simulator", SIMULATOR, "--scorers", "simulation,detection",
-    "--features", "3", "--baselines", "neurons,pca", "--set", "sampling.score.inactive=5",
+    "--features", "3", "--baselines", "neurons", "--set", "sampling.score.inactive=5",
     "--set", "runtime.first_wait=0.001",
     "--set", "explanation.max_tokens=100", "--set", "simulation.reasoning_tokens=0",
     "--set", "judgement.reasoning_tokens=0", "--no-check",
     "--set", "runtime.pictures=[]",
 )  # fmt: skip
-"""A run of about 240 calls: 9 features, 10 simulations and 2 or 3 detections each, and as many as control."""
+"""A run of about 160 calls: 6 features, 10 simulations and 2 or 3 detections each, and as many as control."""
 
 
 @pytest.fixture(scope="session")

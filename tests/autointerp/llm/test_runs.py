@@ -24,16 +24,16 @@ FAULTS = {
 VALUES = ("explanation", "simulations", "scores", "judgements")
 
 
-@pytest.mark.parametrize("features", [None, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("features", [None, pytest.param(45, marks=pytest.mark.slow)])
 def test_faults_change_no_value(session: RunSession, finished: Finished, features: int | None) -> None:
-    """Of 200 and more calls; with 30 features, of 2,000."""
+    """Of 150 and more calls; with 45 features, of 2,000."""
     flags: list[object] = ["--features", features] if features else []
     if features:
         clean = session.run("clean", *flags, cache="a")
         assert clean.returncode == 0, clean.stderr
         assert len(session.server.calls()) >= 2000
     else:
-        assert len(finished.calls) >= 200
+        assert len(finished.calls) >= 150
         shutil.copytree(finished.session.folder / "one", session.folder / "clean")
     before = len(session.server.calls())
     session.server.configure(faults=FAULTS, latency=0.01, retry_after=0.05, hang=30)

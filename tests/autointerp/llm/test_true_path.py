@@ -127,7 +127,8 @@ def live(scorer: Scorer, cases: Sequence[Case], cache: Path) -> list[Scored]:
     """Score through the SDKs and HTTP."""
     results: dict[int, Scored] = {}
     tasks = [scorer.score(case.feature, case.explanation) for case in cases]
-    with LiveResolver(scorer.models, Runtime(tries=1), cache) as session:
+    slow_server = Runtime(tries=1, attempt_seconds=3600, call_seconds=3600)  # one process answers for 600 features
+    with LiveResolver(scorer.models, slow_server, cache) as session:
         session.resolve(tasks, results.__setitem__, lambda: None)
     return [results[index] for index in range(len(cases))]
 
