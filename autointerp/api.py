@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,28 +50,38 @@ class Run:
         """A row per feature and explainer: status, explanation, scores, controls (NaN: undefined)."""
         import pandas
 
-        rows = []
-        for result in self._folder.results():
-            scores = dict(result.scores)
-            control = {
-                f"{kind}/{name}": value
-                for kind, control in result.controls.items()
-                for name, value in control.scores.items()
-            }
-            rows.append(
-                {
-                    "dictionary": result.feature.dictionary,
-                    "feature": result.feature.index,
-                    "explainer": result.explainer,
-                    "status": result.status,
-                    "explanation": result.explanation.text if result.explanation else None,
-                    "error": result.error,
-                    "cost_usd": result.usage.get("cost_usd"),
-                }
-                | scores
-                | control
-            )
-        return pandas.DataFrame(rows)
+        from autointerp.exports.results_table import rows
+
+        return pandas.DataFrame(rows(self._folder.results()))
+
+    def export(
+        self,
+        format: str,
+        out: str | Path,
+        dictionaries: Sequence[str] = (),
+        explainers: Sequence[str] = (),
+        options: Mapping[str, object] | None = None,
+    ) -> Sequence[str]:
+        """Write the run in the format of another tool; return what that cannot hold, a line each.
+
+        >>> run.export("features", "features.csv", dictionaries=["topk_2x"])
+        []
+
+        Args:
+            format: a name that `autointerp export --help` lists.
+            out: the file or folder to write, which must not exist yet.
+            dictionaries: those to write; empty: all.
+            explainers: those whose explanations and scores are written; empty: all.
+            options: settings of the format.
+
+        Raises UserError for an unknown name or setting, a run that is not finished, and what the format needs.
+        """
+        from autointerp import exports
+        from autointerp.exports import content
+
+        export = exports.make(format, options or {})
+        exports.check(export, Path(out))
+        return exports.write(export, content.read(self._folder, dictionaries, explainers), Path(out))
 
     def leaderboard(self) -> pandas.DataFrame:
         """Return a row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not
