@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from autointerp.records import FeatureRecord
     from autointerp.runs.savings import Estimate
     from autointerp.store import RunFolder
+    from autointerp.trials import Trial
     from sae.common.progress import Report
 
 
@@ -82,6 +83,23 @@ class Run:
         export = exports.make(format, options or {})
         exports.check(export, Path(out))
         return exports.write(export, content.read(self._folder, dictionaries, explainers), Path(out))
+
+    def try_text(self, text: str, dictionaries: Sequence[str] = (), top: int = 5) -> Trial:
+        """Return the features of the run that are active on a text, token by token (torch is imported here).
+
+        >>> [token.text for token in run.try_text("import os").tokens]
+        ['import', ' os']
+
+        Args:
+            text: any text; where it is longer than the run's context, it is cut into blocks of that length.
+            dictionaries: those whose features are looked at; empty: the trained ones, or all if there is none.
+            top: the strongest features of each token that are returned, and the strongest of the explained ones.
+
+        Raises UserError if the run's model, dictionaries or corpus are gone or have changed.
+        """
+        from autointerp.runs.trying import try_text
+
+        return try_text(self._folder, text, dictionaries, top)
 
     def leaderboard(self) -> pandas.DataFrame:
         """Return a row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not

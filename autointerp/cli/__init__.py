@@ -7,6 +7,7 @@ from autointerp.cli.calibrating import calibrate
 from autointerp.cli.experiment import check, run, show_settings
 from autointerp.cli.exporting import export
 from autointerp.cli.results import browse, leaderboard, list_runs, show
+from autointerp.cli.trying import try_text
 from sae.common.click_group import Commands
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
     autointerp browse RUN ...               runs as pages: leaderboard, features with their excerpts
+    autointerp try RUN --text "..."         the features that are active on your own text
     autointerp export RUN --format NAME     a run in the formats of other tools
     autointerp calibrate                    what each score says of features whose truth is known
     autointerp check [CONFIG]               whether the language models answer, and what they can do
@@ -32,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (run, check, show_settings, list_runs, show, leaderboard, browse, export, calibrate, cache):
+for command in (run, check, show_settings, list_runs, show, leaderboard, browse, try_text, export, calibrate, cache):
     main.add_command(command)
