@@ -10,16 +10,20 @@ from sae.common.click_group import Command
 
 
 class Exporting(Command):
-    """Ends the command's help with the formats; imports their files only for that."""
+    """Ends the command's help with the formats and their settings; imports their files only for that."""
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a line per format, and a line per setting of it."""
+        """Write a line per format, and a line per setting with the formats that have it."""
         from autointerp.exports import EXPORTS
 
+        parts = EXPORTS.all()
+        settings = {option: meaning for part in parts.values() for option, meaning in part.options.items()}
         with formatter.section("Formats"):
-            for name, part in EXPORTS.all().items():
-                settings = [(f"  --set {option}=", meaning) for option, meaning in part.options.items()]
-                formatter.write_dl([(name.replace("_", "-"), part.about), *settings], col_max=26)
+            formatter.write_dl([(name.replace("_", "-"), part.about) for name, part in parts.items()])
+        with formatter.section("Settings"):
+            of = {option: [name for name, part in parts.items() if option in part.options] for option in settings}
+            formatter.write_dl([(f"--set {option}=", f"{meaning} ({', '.join(of[option]).replace('_', '-')})")
+                                for option, meaning in settings.items()])  # fmt: skip
 
 
 @click.command(cls=Exporting)
