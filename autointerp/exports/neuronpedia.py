@@ -36,7 +36,8 @@ class Neuronpedia(Export):
         "model_id": "Neuronpedia's id of the model; default: the end of the model's name",
         "source": "Neuronpedia's id of the source, LAYER-SET; default: LAYER-DICTIONARY",
         "method_name": "Neuronpedia's name of the way of explaining, which must exist there; default: none",
-        "model_name": "Neuronpedia's name of the explaining model, which must exist there; default: none",
+        "model_name": "Neuronpedia's name of the explaining model, which must exist there; default: none, in the CSV "
+        "the explainer's",
     }
     onward = (
         "send each file of {out} to https://www.neuronpedia.org/api/feature/upload-batch with the header x-api-key; "
