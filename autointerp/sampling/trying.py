@@ -6,7 +6,7 @@ Shape suffixes: C tokens of a block, D a hook point's width, F features of a dic
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.reload import Reloaded
 from autointerp.trials import ActiveFeature, TriedToken
 from sae.common.errors import UserError
-from sae.dictionary import Dictionary
+from sae.dictionary import Dictionary, TopK
 from sae.models.subject import batches
 
 PROMOTED = 5
@@ -66,17 +66,20 @@ class _Reading:
         at = self.reloaded.subject.activations_at(ids_C[None], hook_points)
         inputs = [torch.cat([at[name][0] for name in one.reads], dim=1) for one in chosen]
         features = [one.encode(x_CD) for one, x_CD in zip(chosen, inputs, strict=True)]
+        norms = [one.W_dec_FD.norm(dim=1) for one in chosen]
         for position, index in enumerate(ids_C.tolist()):
             active: list[tuple[float, ActiveFeature]] = []
-            for one, x_CD, acts_CF in zip(chosen, inputs, features, strict=True):
-                active += self._shown(one, x_CD[position], acts_CF[position])
+            for one, norm_F, x_CD, acts_CF in zip(chosen, norms, inputs, features, strict=True):
+                active += self._shown(one, norm_F, x_CD[position], acts_CF[position])
             active.sort(key=lambda pair: -pair[0])
             n_active = sum(int((acts_CF[position] > 0).sum()) for acts_CF in features)
             yield TriedToken(self.vocabulary.tokens[index], n_active, tuple(feature for _, feature in active))
 
-    def _shown(self, dictionary: Dictionary, x_D: Tensor, acts_F: Tensor) -> list[tuple[float, ActiveFeature]]:
-        """Return the features of one dictionary that are shown of a token, each with the norm of what it writes."""
-        strength_F = acts_F * dictionary.W_dec_FD.norm(dim=1)
+    def _shown(
+        self, dictionary: Dictionary, norm_F: Tensor, x_D: Tensor, acts_F: Tensor
+    ) -> list[tuple[float, ActiveFeature]]:
+        """Return the features of one dictionary that are shown of a token, each with activation times norm."""
+        strength_F = acts_F * norm_F
         order = strength_F.argsort(descending=True, stable=True)[: int((acts_F > 0).sum())].tolist()
         known = [index for index in order if FeatureId(dictionary.name, index) in self.explained]
         shown = list(dict.fromkeys([*order[: self.top], *known[: self.top]]))
@@ -96,10 +99,23 @@ class _Reading:
         nothing: list[list[tuple[str, float]]] = [[] for _ in shown]
         if not shown or len(dictionary.writes) != 1:
             return nothing
-        rows = torch.arange(len(shown), device=acts_F.device)
-        alone_SF = acts_F.new_zeros(len(shown), len(acts_F))
-        alone_SF[rows, shown] = acts_F[shown]
-        x_SD = x_D.expand(len(shown), -1)
-        written_SD = dictionary.decode(alone_SF, x_SD) - dictionary.decode(torch.zeros_like(alone_SF), x_SD)
-        logits_SV = self.reloaded.subject.logits_of(dictionary.writes[0], written_SD)
+        logits_SV = self.reloaded.subject.logits_of(dictionary.writes[0], written(dictionary, x_D, acts_F, shown))
         return nothing if logits_SV is None else self.vocabulary.largest(logits_SV, PROMOTED)
+
+
+def written(dictionary: Dictionary, x_D: Tensor, acts_F: Tensor, features: list[int]) -> Tensor:
+    """Return what each of these features adds to the reconstruction of one vector, [S, D].
+
+    Args:
+        dictionary: where the features are.
+        x_D: the vector.
+        acts_F: all features of the vector.
+        features: S indices.
+    """
+    activation = dictionary.activation
+    if isinstance(activation, TopK) and activation.scale_F is not None:
+        activation = replace(activation, scale_F=activation.scale_F[features])
+    part = replace(dictionary, W_dec_FD=dictionary.W_dec_FD[features], activation=activation)
+    alone_SS = torch.diag(acts_F[features])
+    x_SD = x_D.expand(len(features), -1)
+    return part.decode(alone_SS, x_SD) - part.decode(torch.zeros_like(alone_SS), x_SD)
