@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from autointerp.records import FeatureRecord
     from autointerp.runs.savings import Estimate
     from autointerp.store import RunFolder
+    from autointerp.trials import Trial
     from sae.common.progress import Report
 
 
@@ -50,28 +51,55 @@ class Run:
         """A row per feature and explainer: status, explanation, scores, controls (NaN: undefined)."""
         import pandas
 
-        rows = []
-        for result in self._folder.results():
-            scores = dict(result.scores)
-            control = {
-                f"{kind}/{name}": value
-                for kind, control in result.controls.items()
-                for name, value in control.scores.items()
-            }
-            rows.append(
-                {
-                    "dictionary": result.feature.dictionary,
-                    "feature": result.feature.index,
-                    "explainer": result.explainer,
-                    "status": result.status,
-                    "explanation": result.explanation.text if result.explanation else None,
-                    "error": result.error,
-                    "cost_usd": result.usage.get("cost_usd"),
-                }
-                | scores
-                | control
-            )
-        return pandas.DataFrame(rows)
+        from autointerp.exports.results_table import rows
+
+        return pandas.DataFrame(rows(self._folder.results()))
+
+    def export(
+        self,
+        format: str,
+        out: str | Path,
+        dictionaries: Sequence[str] = (),
+        explainers: Sequence[str] = (),
+        options: Mapping[str, object] | None = None,
+    ) -> Sequence[str]:
+        """Write the run in the format of another tool; return what that cannot hold, a line each.
+
+        >>> run.export("features", "features.csv", dictionaries=["topk_2x"])
+        []
+
+        Args:
+            format: a name that `autointerp export --help` lists.
+            out: the file or folder to write, which must not exist yet.
+            dictionaries: those to write; empty: all.
+            explainers: those whose explanations and scores are written; empty: all.
+            options: settings of the format.
+
+        Raises UserError for an unknown name or setting, a run that is not finished, and what the format needs.
+        """
+        from autointerp import exports
+        from autointerp.exports import content
+
+        export = exports.make(format, options or {})
+        exports.check(export, Path(out))
+        return exports.write(export, content.read(self._folder, dictionaries, explainers), Path(out))
+
+    def try_text(self, text: str, dictionaries: Sequence[str] = (), top: int = 5) -> Trial:
+        """Return the features of the run that are active on a text, token by token (torch is imported here).
+
+        >>> [token.text for token in run.try_text("import os").tokens]
+        ['import', ' os']
+
+        Args:
+            text: any text; where it is longer than the run's context, it is cut into blocks of that length.
+            dictionaries: those whose features are looked at; empty: the trained ones, or all if there is none.
+            top: the strongest features of each token that are returned, and the strongest of the explained ones.
+
+        Raises UserError if the run's model, dictionaries or corpus are gone or have changed.
+        """
+        from autointerp.runs.trying import try_text
+
+        return try_text(self._folder, text, dictionaries, top)
 
     def leaderboard(self) -> pandas.DataFrame:
         """Return a row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not

@@ -258,7 +258,8 @@ class Config(Section):
     sampling: Sampling = Sampling()
     explainers: Annotated[tuple[Text, ...], I, Field(min_length=1), Different] = ("rules-5",)
     """Explainers, the main one first: `rules-N` (at most N rules), `rules-unlimited`, `token-table`, `file:PATH`
-    (explanations that are there already), or the spec of a language model, such as anthropic/MODEL."""
+    (explanations that are there already; with #AUTHOR those of one author), or the spec of a language model, such as
+    anthropic/MODEL."""
     simulator: Annotated[Text, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
     judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None

@@ -1,34 +1,43 @@
 """Reads files of explanations: by people, agents, other tools, an earlier run, or Neuronpedia's export.
 
-CSV, JSON or JSONL (also .gz), a row or object per feature with the columns of COLUMNS; others are ignored.
+CSV, JSON or JSONL (also .gz), a row or object per explanation with the columns of COLUMNS and AUTHORS; others are
+ignored. Neuronpedia's names are those of its exports (modelId, layer, index, description, explanationModelName,
+typeName) and of its Python library (source, index, text, explainer_model, method): hijohnnylin/neuronpedia at commit
+ebb8426, apps/webapp/lib/db/explanation.ts and webapp-python-client/neuronpedia/np_explanation.py.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autointerp.llm.faults import one_line
 from autointerp.records import ANY
-from sae.common.errors import UserError
+from sae.common.errors import UserError, near, shortened
 from sae.common.files import sha256_of_path
 
+if TYPE_CHECKING:
+    import pandas
+
 COLUMNS = {
-    "dictionary": ("dictionary", "layer"),
+    "dictionary": ("dictionary", "layer", "source"),
     "feature": ("feature", "index"),
     "text": ("text", "explanation", "description"),
 }
-"""Names of each column; `layer`, `index` and `description` are Neuronpedia's. Without a dictionary, all rows are about
-the run's only trained dictionary."""
+"""Names of each column. Without a dictionary, all rows are about the run's only trained dictionary."""
+AUTHORS = ("explainer", "explanationModelName", "explainer_model", "typeName", "method")
+"""Columns that say who or what wrote an explanation."""
+UNNAMED = "unnamed"
+"""The author of rows that name none, in a file where others do."""
 READERS = {".csv": "csv", ".jsonl": "jsonl", ".json": "json"}
 
 
 @dataclass(frozen=True)
 class Explanations:
-    """Holds a file's explanations."""
+    """Holds a file's explanations, or those of one of its authors."""
 
     path: Path
     digest: str
@@ -37,13 +46,50 @@ class Explanations:
     """Texts by dictionary and feature; the dictionary is ANY where the file names none."""
     n_further: int
     """Rows about features that an earlier row explains: they are not used."""
+    authors: tuple[str, ...]
+    """All authors in the file, in the order of their first rows; empty if it names none."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    dictionary: Any
+    feature: Any
+    text: Any
+    author: str
 
 
 def read(name: str) -> Explanations:
-    """Read a file of explanations. Raises UserError if it is none; the message names the row or the column."""
+    """Read a file of explanations: PATH, or PATH#AUTHOR for the rows of one author.
+
+    Raises UserError if it is none, or has no such author; the message names the row or the column.
+    """
+    path, author = _path_and_author(name)
+    rows = _rows(path)
+    authors = tuple(dict.fromkeys(row.author for row in rows))
+    if author and author not in authors:
+        raise UserError(f"{path} has no explanation by {shortened(author)!r}{near(author, list(authors))}")
+    kept = {number: row for number, row in enumerate(rows, start=1) if not author or row.author == author}
+    return _collected(path, kept, () if authors == ("",) else authors)
+
+
+def specs(name: str) -> list[str]:
+    """Return the explainers that a file stands for: one per author where it has several. Raises what `read` does."""
+    authors = read(name).authors
+    return [f"file:{name}#{author}" for author in authors] if len(authors) > 1 else [f"file:{name}"]
+
+
+def _path_and_author(name: str) -> tuple[Path, str]:
+    """Split PATH#AUTHOR at the mark behind a file that exists; either part may hold further marks."""
+    marks = [index for index, character in enumerate(name) if character == "#"]
+    for mark in () if Path(name).expanduser().exists() else marks:
+        if (path := Path(name[:mark]).expanduser()).is_file():
+            return path, name[mark + 1 :]
+    return Path(name).expanduser(), ""
+
+
+def _rows(path: Path) -> list[_Row]:
     import pandas
 
-    path = Path(name).expanduser()
     kind = READERS.get(path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix)
     if kind is None:
         raise UserError(f"cannot read explanations from {path}: give .csv, .json or .jsonl (or these with .gz)")
@@ -61,15 +107,25 @@ def read(name: str) -> Explanations:
         if column[role] is None:
             columns = ", ".join(map(str, table.columns))
             raise UserError(f"{path} has no column {' or '.join(COLUMNS[role])}; it has {columns[:200]}")
+    if not len(table):
+        raise UserError(f"{path} holds no explanation")
     dictionary = table[column["dictionary"]] if column["dictionary"] else [ANY] * len(table)
-    rows = list(zip(dictionary, table[column["feature"]], table[column["text"]], strict=True))
-    return _collected(path, rows)
+    return list(map(_Row, dictionary, table[column["feature"]], table[column["text"]], _authors(table)))
 
 
-def _collected(path: Path, rows: Sequence[tuple[Any, Any, Any]]) -> Explanations:
+def _authors(table: pandas.DataFrame) -> list[str]:
+    """Return the author of each row: its names, joined; empty for all if the file has no names."""
+    columns = [table[name] for name in AUTHORS if name in table.columns]
+    names = zip(*columns, strict=True) if columns else [()] * len(table)
+    authors = [", ".join(one.strip() for one in row if isinstance(one, str) and one.strip()) for row in names]
+    return [author or UNNAMED for author in authors] if any(authors) else authors
+
+
+def _collected(path: Path, rows: Mapping[int, _Row], authors: tuple[str, ...]) -> Explanations:
     by_dictionary: dict[str, dict[int, str]] = {}
     used = 0
-    for number, (dictionary, feature, text) in enumerate(rows, start=1):
+    for number, row in rows.items():
+        dictionary, feature, text = row.dictionary, row.feature, row.text
         if not str(feature).isdecimal():
             raise UserError(f"{path}, row {number}: the feature is {str(feature)[:40]!r}, not a whole number")
         if not isinstance(text, str) or not text.strip():
@@ -77,6 +133,4 @@ def _collected(path: Path, rows: Sequence[tuple[Any, Any, Any]]) -> Explanations
         texts = by_dictionary.setdefault(str(dictionary), {})
         used += int(feature) not in texts
         texts.setdefault(int(feature), text.strip())
-    if not rows:
-        raise UserError(f"{path} holds no explanation")
-    return Explanations(path, sha256_of_path(path), by_dictionary, len(rows) - used)
+    return Explanations(path, sha256_of_path(path), by_dictionary, len(rows) - used, authors)

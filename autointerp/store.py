@@ -147,6 +147,11 @@ class RunFolder:
             densities.setdefault(row["dictionary"], []).append(row["density"])
         return densities
 
+    def largest_activations(self) -> dict[FeatureId, float]:
+        """Read the largest activation of each sampled feature."""
+        table = read_table(self.path / "features.parquet", ("dictionary", "feature", "max_activation"))
+        return {FeatureId(row["dictionary"], row["feature"]): row["max_activation"] for row in table.to_pylist()}
+
     def read_leaderboard(self) -> list[dict[str, Any]]:
         """Read leaderboard.json. Raises UserError if the run is not finished."""
         if self.about["status"] != "complete":

@@ -175,14 +175,24 @@ def test_import_and_help_load_nothing_heavy() -> None:
     code = (
         "import click, click.testing, autointerp, autointerp.cli as cli\n"
         "run = click.testing.CliRunner().invoke\n"
-        "commands = ([], ['run'], ['show'], ['list'], ['leaderboard'], ['browse'], ['calibrate'], ['check'],"
-        " ['config'], ['cache'], ['cache', 'clear'])\n"
+        "commands = ([], ['run'], ['show'], ['list'], ['leaderboard'], ['browse'], ['try'], ['export'],"
+        " ['calibrate'], ['check'], ['config'], ['cache'], ['cache', 'clear'])\n"
         "for words in commands:\n"
         "    assert run(cli.main, [*words, '--help']).exit_code == 0\n"
         "assert {words[0] for words in commands if words} == set(cli.main.commands)"
     )
     heavy = {"numpy", "pandas", "matplotlib", "pydantic"}
     assert loaded_by(code, heavy | TENSORS | SUBJECTS | CALLS) == "[]"
+
+
+def test_exports_know_records_and_the_store_only() -> None:
+    """And which texts detection shows. Nothing heavy is loaded to list the formats."""
+    allowed = {"exports", "records", "store", "population", "scorers.fragments"}
+    for path in files("autointerp/exports"):
+        rooms = {name.removeprefix("autointerp.") for name in imports_of(path) if name.startswith("autointerp.")}
+        assert not {room for room in rooms if not {room, room.split(".")[0]} & allowed}, path
+    listed = "from autointerp.exports import EXPORTS; EXPORTS.all()"
+    assert loaded_by(listed, {"numpy", "pandas", "pydantic", "pyarrow"} | TENSORS | SUBJECTS | CALLS) == "[]"
 
 
 def test_scoring_a_sampled_run_needs_neither_torch_nor_a_provider(smoke: Path) -> None:

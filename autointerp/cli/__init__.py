@@ -5,7 +5,9 @@ import click
 from autointerp.cli.answers import cache
 from autointerp.cli.calibrating import calibrate
 from autointerp.cli.experiment import check, run, show_settings
+from autointerp.cli.exporting import export
 from autointerp.cli.results import browse, leaderboard, list_runs, show
+from autointerp.cli.trying import try_text
 from autointerp.cli.verifying import verify
 from sae.common.click_group import Commands
 
@@ -24,7 +26,9 @@ def main() -> None:
     autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
     autointerp browse RUN ...               runs as pages: leaderboard, features with their excerpts
+    autointerp try RUN --text "..."         the features that are active on your own text
     autointerp verify RUN                   whether every figure of a run follows from its records and answers
+    autointerp export RUN --format NAME     a run in the formats of other tools
     autointerp calibrate                    what each score says of features whose truth is known
     autointerp check [CONFIG]               whether the language models answer, and what they can do
     autointerp config [SECTION]             every setting with its meaning and default
@@ -32,5 +36,8 @@ def main() -> None:
     """
 
 
-for command in (run, check, show_settings, list_runs, show, leaderboard, browse, verify, calibrate, cache):
+COMMANDS = (
+    run, check, show_settings, list_runs, show, leaderboard, browse, try_text, verify, export, calibrate, cache,
+)  # fmt: skip
+for command in COMMANDS:
     main.add_command(command)

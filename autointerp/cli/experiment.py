@@ -62,8 +62,10 @@ class Experiment(AsksModels, Resumable):
 )
 @click.option(
     "--explanations",
+    multiple=True,
     metavar="FILE",
-    help="Score these (CSV, JSON, JSONL: dictionary, feature, text); no baselines unless --baselines names some.",
+    help="Score these (CSV, JSON, JSONL: dictionary, feature, text, explainer), each author's beside the others' and "
+    "--explainer's, on the features that all explain; repeatable. No baselines unless --baselines names some.",
 )
 @click.option(
     "--simulator",

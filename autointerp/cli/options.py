@@ -69,8 +69,11 @@ def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
     changes = {FLAGS[name]: value for name, value in values.items() if name in FLAGS}
     if "explainer" in values:
         changes["explainers"] = [values["explainer"]]
-    if "explanations" in values:
-        changes |= {"explainers": [f"file:{values['explanations']}"], "dictionaries.baselines": []}
+    if values.get("explanations"):
+        from autointerp.explanation_files import specs
+
+        given = [spec for name in values["explanations"] for spec in specs(name)]
+        changes |= {"explainers": [*given, *changes.get("explainers", [])], "dictionaries.baselines": []}
     if "feature_ids" in values:
         numbers = _numbers(values["feature_ids"])
         changes = {"sampling.features": len(numbers)} | changes | {"sampling.feature_ids": {"": numbers}}

@@ -83,10 +83,10 @@ def show(
         click.echo(f"\nnext: {shlex.join(['autointerp', *onward])}")
         return
     in_colour = sys.stdout.isatty() if colour is None else colour
-    _echo_paged(terminal.feature_page(opened, feature, in_colour, explainer, everything))
+    echo_paged(terminal.feature_page(opened, feature, in_colour, explainer, everything))
 
 
-def _echo_paged(text: str) -> None:
+def echo_paged(text: str) -> None:
     """Print a text; with a pager, if there is one, where it is longer than the terminal."""
     if sys.stdout.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
         click.echo_via_pager(text, color=True)

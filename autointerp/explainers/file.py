@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 class FileExplainer(Explainer):
     """Gives each feature the text that a file has for it."""
 
-    forms = "file:PATH"
+    forms = "file:PATH[#AUTHOR]"
     learns = False
 
     def __init__(self, spec: str, known: Explanations) -> None:
         self.name, self._known = spec, known
         self.contents = {spec: known.digest}
         if known.n_further:
-            self.notes = (f"{known.path}: {known.n_further:,} rows explain a feature again; its first row is used",)
+            several = f" (authors, one each by file:PATH#AUTHOR: {', '.join(known.authors)})" if known.authors else ""
+            note = f"{known.path}: {known.n_further:,} rows explain a feature again; its first row is used{several}"
+            self.notes = (note,)
         self.candidates = {name: tuple(sorted(texts)) for name, texts in known.by_dictionary.items()}
 
     @classmethod
     def of(cls, spec: str, config: Config) -> FileExplainer:
-        """Read the file of `file:PATH`.
+        """Read the file of `file:PATH`, or only the explanations of one author.
 
         Raises UserError if it cannot be read, and for prose where the simulator or the judge reads only rules.
         """

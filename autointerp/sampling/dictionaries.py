@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -51,19 +51,27 @@ class Measured:
 class DictionaryBuilder:
     """Builds a run's dictionaries. `key` hashes everything a fitted dictionary depends on, except its recipe."""
 
-    def __init__(self, plan: Plan, cache: Path, report: Report, subject: Subject, split: Split, key: str) -> None:
+    def __init__(self, plan: Plan, cache: Path, report: Report, subject: Subject, at: Activations, key: str) -> None:
         self._plan, self._config = plan, plan.config
         self._cache, self._report, self._key = cache, report, key
-        self._subject = subject
-        self._at = _ActivationsOf(plan, subject, split)
+        self._subject, self._at = subject, at
 
     def measured(self) -> tuple[Measured, ...]:
         """Return the user's dictionaries, then those trained here, then the baselines in the config's order.
 
         At several hook points the names of those made here end in `@HOOK_POINT`.
         """
+        return self._with_those_made([self._loaded(planned) for planned in self._plan.dictionaries])
+
+    def reloaded(self) -> tuple[Dictionary, ...]:
+        """Return the same dictionaries in the same order; the user's are not measured."""
+        moved = [self._moved(planned) for planned in self._plan.dictionaries]
+        all_of_them = self._with_those_made([Measured(one, {}, one.name) for one in moved])
+        return tuple(one.dictionary for one in all_of_them)
+
+    def _with_those_made(self, sparse: list[Measured]) -> tuple[Measured, ...]:
+        """Return the user's dictionaries and, after them, those of the run."""
         hook_points = self._config.subject.hook_points
-        sparse = [self._loaded(planned) for planned in self._plan.dictionaries]
         for hook_point in hook_points:
             sparse += [self._named(one, hook_point) for one in self._trained(hook_point)]
         fitted: list[Measured] = []
@@ -77,11 +85,14 @@ class DictionaryBuilder:
         name = f"{measured.dictionary.name}@{hook_point}"
         return replace(measured, dictionary=replace(measured.dictionary, name=name))
 
-    def _loaded(self, planned: PlannedDictionary) -> Measured:
+    def _moved(self, planned: PlannedDictionary) -> Dictionary:
         read = formats.load(planned.path)
         if read.reads != planned.reads:  # an autoencoder, at the one hook point that the user gives
             read = read.at(*planned.reads)
-        dictionary = move_to_subject(read, self._subject, *planned.reads)
+        return move_to_subject(read, self._subject, *planned.reads)
+
+    def _loaded(self, planned: PlannedDictionary) -> Measured:
+        dictionary = self._moved(planned)
         stored = self._cache / "metrics" / f"{self._digest([planned.content, planned.reads])}.json"
         make_one(stored, lambda: write_atomic(stored, json.dumps(self._measure(dictionary))))
         return Measured(dictionary, json.loads(stored.read_text("utf-8")), dictionary.name)
@@ -172,8 +183,24 @@ class DictionaryBuilder:
         return sha256_of([self._key.encode(), json.dumps(content, sort_keys=True).encode()])[:16]
 
 
-class _ActivationsOf:
-    """Computes the activations that dictionaries learn from and are measured on, by hook point, each once.
+class Activations(Protocol):
+    """Says where the activations come from that dictionaries learn from and are measured on."""
+
+    def training(self, hook_point: str) -> ActivationStream:
+        """Return the endless stream that autoencoders are trained on."""
+
+    def fit_BD(self, hook_point: str) -> Tensor:
+        """Return the vectors that baselines are fitted on."""
+
+    def measured_BD(self, hook_points: tuple[str, ...]) -> Tensor:
+        """Return held-out vectors, those of several hook points side by side."""
+
+    def ablations(self, hook_point: str) -> metrics.Ablations:
+        """Return losses on held-out blocks."""
+
+
+class ActivationsOf:
+    """Computes them, each once.
 
     The order of the text is the same at every hook point, so that vectors of several can be joined token by token.
     """

@@ -54,15 +54,18 @@ class Vocabulary:
             logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features[start : start + at_once]])
             if logits_SV is None:
                 return nothing
-            promoted += self._largest(logits_SV)
+            promoted += [tuple(token for token, _ in largest) for largest in self.largest(logits_SV, PROMOTED)]
         return promoted
 
-    def _largest(self, logits_SV: Tensor) -> list[tuple[str, ...]]:
-        """Return the tokens with the largest logits, for each of S features."""
+    def largest(self, logits_SV: Tensor, n_tokens: int) -> list[list[tuple[str, float]]]:
+        """Return the tokens with the largest logits and these, largest first, for each of S features."""
         is_piece_V = self._is_piece_V[: logits_SV.shape[1]].to(logits_SV.device)
         shown_SV = logits_SV[:, : len(is_piece_V)].masked_fill(is_piece_V, -torch.inf)
-        ids_ST = shown_SV.topk(min(PROMOTED, int((~is_piece_V).sum())), dim=1).indices.tolist()
-        return [tuple(self.tokens[index] for index in ids_T) for ids_T in ids_ST]
+        values_ST, ids_ST = shown_SV.topk(min(n_tokens, int((~is_piece_V).sum())), dim=1)
+        return [
+            [(self.tokens[index], value) for index, value in zip(ids_T, values_T, strict=True)]
+            for ids_T, values_T in zip(ids_ST.tolist(), values_ST.tolist(), strict=True)
+        ]
 
     def others(self, promoted: tuple[str, ...], feature: FeatureId) -> tuple[str, ...]:
         """Draw as many tokens as are promoted from the rest of the vocabulary, uniformly and without repetition."""

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autointerp.config import Config
-from autointerp.sampling.dictionaries import DictionaryBuilder, Measured
+from autointerp.sampling.dictionaries import ActivationsOf, DictionaryBuilder, Measured
 from sae.common.errors import UserError
 from sae.common.progress import Report
 from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks, tokens_per_group
+from sae.data.corpus import Text
 from sae.data.split import VERSION as SPLIT_VERSION
 from sae.data.split import Split, choose_groups, held_out_of_trainings, split_blocks
 from sae.models.cache import ArtifactCache, digest
 from sae.models.subject import Subject, boot, choose_device, refuse_longer_context
+from sae.models.toy_recipe import Toy
 
 if TYPE_CHECKING:
     from autointerp.runs.plan import Plan
@@ -53,13 +55,12 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
     config = plan.config
     device, reason = choose_device(config.runtime.device)
     artifacts = ArtifactCache(cache, report, device)
-    is_toy, is_reset = config.subject.model == TOY, config.subject.reset_weights
+    is_toy = config.subject.model == TOY
     if not is_toy:
         refuse_longer_context(str(config.subject.model), config.corpus.context, "corpus.context")
     _check_fragment(config)
-    trained = str(_toy_folder(plan, artifacts) if is_toy else config.subject.model)
-    model = str(artifacts.reset(trained, config.seed)) if is_reset else trained
-    subject = boot(model, device, False if is_toy else config.subject.prepend_bos, plan.processing)
+    trained = str(_toy(plan, artifacts) if is_toy else config.subject.model)
+    subject = boot_subject(plan, artifacts, trained)
     for hook_point in config.subject.hook_points:
         subject.width(hook_point)  # refuses an unknown hook point before the text is read
     _check_context(config, subject)
@@ -74,18 +75,40 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
         "held_out_tokens": split.held_out.n_tokens,
         "sampled_tokens": sampled.n_tokens,
     }
-    if is_toy and not is_reset:
-        facts |= json.loads((Path(model) / "toy.json").read_text("utf-8"))["losses"]
-    builder = DictionaryBuilder(plan, cache, report, subject, split, _key(plan))
+    if is_toy and not config.subject.reset_weights:
+        facts |= json.loads((Path(trained) / "toy.json").read_text("utf-8"))["losses"]
+    builder = DictionaryBuilder(plan, cache, report, subject, ActivationsOf(plan, subject, split), fitting_key(plan))
     return Prepared(subject, sampled, builder.measured(), facts)
 
 
-def _toy_folder(plan: Plan, artifacts: ArtifactCache) -> Path:
+def boot_subject(plan: Plan, artifacts: ArtifactCache, trained: str) -> Subject:
+    """Boot the run's model, its weights drawn anew if the config says so.
+
+    Args:
+        trained: the model before that: a hub name or a Hugging Face directory.
+    """
+    config, is_toy = plan.config.subject, plan.config.subject.model == TOY
+    model = str(artifacts.reset(trained, plan.config.seed)) if config.reset_weights else trained
+    return boot(model, artifacts.device, False if is_toy else config.prepend_bos, plan.processing)
+
+
+def _toy(plan: Plan, artifacts: ArtifactCache) -> Path:
     """Return the toy's Hugging Face directory, trained on the text that is not held out."""
-    config = plan.config
-    recipe = config.subject.toy.model_copy(update={"seed": config.seed + config.subject.toy.seed})
-    split_by = [SPLIT_VERSION, config.corpus.held_out, config.seed]
-    return artifacts.toy(recipe, plan.text, lambda blocks: _own_split(blocks, config), split_by)
+    return artifacts.toy(*_toy_recipe(plan), lambda blocks: _own_split(blocks, plan.config), _split_by(plan))
+
+
+def toy_folder(plan: Plan, artifacts: ArtifactCache) -> Path:
+    """Return where the run's toy lies, or would lie."""
+    return artifacts.toy_folder(*_toy_recipe(plan), _split_by(plan))
+
+
+def _toy_recipe(plan: Plan) -> tuple[Toy, Text]:
+    toy = plan.config.subject.toy
+    return toy.model_copy(update={"seed": plan.config.seed + toy.seed}), plan.text
+
+
+def _split_by(plan: Plan) -> list[Any]:
+    return [SPLIT_VERSION, plan.config.corpus.held_out, plan.config.seed]
 
 
 def _split(plan: Plan, blocks: Blocks, subject: Subject, artifacts: ArtifactCache) -> Split:
@@ -133,7 +156,7 @@ def _check_fragment(config: Config) -> None:
         )
 
 
-def _key(plan: Plan) -> str:
+def fitting_key(plan: Plan) -> str:
     """Return the hash of everything that a fitted dictionary depends on, except its recipe and hook point."""
     config = plan.config
     subject = [plan.contents["model"], plan.processing, config.subject.prepend_bos, config.subject.reset_weights]

@@ -59,7 +59,7 @@ class ArtifactCache:
             split: what is learnt from, and what its losses (in `toy.json`) are measured on.
             split_by: what the split depends on, ready for JSON.
         """
-        folder = self.folder / "subjects" / digest([VERSION, recipe.model_dump(), text.content, split_by])
+        folder = self.toy_folder(recipe, text, split_by)
 
         def make() -> None:
             texts = [document.text for document in text.documents]
@@ -70,6 +70,10 @@ class ArtifactCache:
             toy.save_toy(folder, model, tokenizer, recipe, {"losses": losses(model, parts, self.device)})
 
         return make_one(folder, make)
+
+    def toy_folder(self, recipe: Toy, text: Text, split_by: Any) -> Path:
+        """Return where a toy subject lies, or would lie."""
+        return self.folder / "subjects" / digest([VERSION, recipe.model_dump(), text.content, split_by])
 
     def reset(self, model: str, seed: int) -> Path:
         """Return a Hugging Face directory of a model with newly drawn weights, made if it is not there yet.

@@ -131,8 +131,8 @@ def test_a_long_page_goes_through_the_pager_on_a_terminal_only(monkeypatch: pyte
     monkeypatch.setattr("click.echo_via_pager", lambda text, color: paged.append(text))
     for is_terminal in (False, True):
         monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal, raising=False)
-        results._echo_paged("short")
-        results._echo_paged("long\n" * 999)
+        results.echo_paged("short")
+        results.echo_paged("long\n" * 999)
     assert paged == ["long\n" * 999]
 
 

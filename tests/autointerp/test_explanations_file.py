@@ -67,6 +67,40 @@ def test_neuronpedias_export_is_read_and_only_its_features_are_sampled(planted: 
     assert code == 0
 
 
+def test_several_authors_are_scored_and_shown_side_by_side(planted: Path, tmp_path: Path) -> None:
+    """Of Neuronpedia's export two models, of a file of one's own a person, beside an explainer of the run."""
+    rows = [
+        {"modelId": "m", "layer": "0-x", "index": str(i), "description": rules(WORDS[named]), "typeName": "t"}
+        | {"explanationModelName": model}
+        for model, shift in (("good", 0), ("b#d", 1))
+        for i, named in ((2, 2 + shift), (5, 5 + shift), (7 - shift, 7))
+    ]
+    (tmp_path / "np.json").write_text(json.dumps(rows))
+    (tmp_path / "own.csv").write_text("feature,text\n" + "".join(
+        f'{i},"{rules(word).replace(chr(34), chr(34) * 2)}"\n' for i, word in ((2, WORDS[2]), (5, "and"))
+    ))  # fmt: skip
+    given = ("--explanations", "np.json", "--explanations", "own.csv", "--explainer", "rules-1")
+    code, shown, done = run(planted, tmp_path, *given)
+    assert (code, done is not None) == (0, True), shown
+    assert done is not None
+    names = ["file:np.json#good, t", "file:np.json#b#d, t", "file:own.csv", "rules-1"]
+    scores = done.results.pivot(index="explainer", columns="feature", values="simulation/top_and_random")
+    assert list(scores.columns) == [2, 5]
+    for name, right in zip(names, ((True, True), (False, False), (True, False), (True, True)), strict=True):
+        assert [score > 0.99 for score in scores.loc[name]] == list(right), name
+    assert set(done.leaderboard().explainer) == set(names)
+    page = autointerp("show", tmp_path / "run", "words/5", "--all", cwd=tmp_path).stdout
+    assert [page.count(f"{name} (") for name in names] == [1] * 4
+    assert rules("and") in page
+
+
+def test_an_unknown_author_is_one_line(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("feature,text,explainer\n1,a,me\n1,b,you\n2,c,\n")
+    code, shown, _ = run(planted, tmp_path, "--set", "explainers=['file:x.csv#them']", "--baselines", "none")
+    assert (code, shown.strip().count("\n")) == (2, 0), shown
+    assert "x.csv has no explanation by 'them'; known: me, you, unnamed" in shown
+
+
 def test_listed_features_are_sampled(planted: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("7\n3, 0\n")
     _, shown, done = run(

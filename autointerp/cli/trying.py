@@ -1,0 +1,79 @@
+"""Defines the command that reads a text of the user's own with a run's model and dictionaries: try."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from autointerp.cli.results import echo_paged
+from sae.common.click_group import Command
+
+
+@click.command("try", cls=Command)
+@click.argument("folder", metavar="RUN")
+@click.option("--text", metavar="TEXT", help="The text; - reads it from the standard input.")
+@click.option("--text-file", metavar="FILE", help="A file with the text, in UTF-8.")
+@click.option(
+    "--dictionary",
+    "dictionaries",
+    multiple=True,
+    metavar="NAME",
+    help="May be given several times. Default: the trained ones, or all if there is none.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=5,
+    metavar="N",
+    help="Show each token's N strongest features, and the N strongest that the run explains; default: 5.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--colour/--no-colour", default=None, help="Shade the text in colour; default: on a terminal.")
+def try_text(
+    folder: str,
+    text: str | None,
+    text_file: str | None,
+    dictionaries: tuple[str, ...],
+    top: int,
+    as_json: bool,
+    colour: bool | None,
+) -> None:
+    """Print which features of a run are active on each token of your own text, and what each promotes next.
+
+    The run's own model and dictionaries are loaded again. Features that the run explains are shown with their
+    explanation and main score. What a feature promotes is what its decoder adds to the logits of the next token, by
+    the unembedding alone.
+
+    \b
+    autointerp try RUN --text "import os" --top 3
+    """
+    import json
+
+    from autointerp.api import open_run
+    from autointerp.reporting import trial as reporting
+
+    trial = open_run(folder).try_text(_given_text(text, text_file), dictionaries, top)
+    if as_json:
+        click.echo(json.dumps(reporting.trial_json(trial)))
+        return
+    echo_paged(reporting.trial_page(trial, sys.stdout.isatty() if colour is None else colour))
+    first = next((f.id for token in trial.tokens for f in token.features if f.id in trial.results), None)
+    if first and str(first).isprintable():
+        click.echo(f"\nnext: {shlex.join(['autointerp', 'show', folder, str(first)])}")
+
+
+def _given_text(text: str | None, file: str | None) -> str:
+    """Return the text. Raises UserError if none or two are given, or if it is not UTF-8."""
+    from sae.common.errors import UserError
+
+    if (text is None) == (file is None):
+        raise UserError("give a text: either --text TEXT (- for the standard input) or --text-file FILE")
+    if text is not None and text != "-":
+        return text
+    try:
+        return (sys.stdin.buffer.read() if file is None else Path(file).read_bytes()).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file or 'the standard input'} is not UTF-8 text: {error.reason}") from error

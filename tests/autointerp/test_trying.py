@@ -1,0 +1,155 @@
+"""Features on a text of one's own: a planted dictionary's are known, and what is gone or has changed is one line."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import autointerp as package
+from autointerp.cli import main
+from autointerp.records import Explanation, FeatureId, FeatureResult
+from autointerp.reporting.trial import trial_page
+from autointerp.sampling.trying import written
+from autointerp.trials import ActiveFeature, Trial, TriedToken
+from sae.common.seeds import derive_seed
+from sae.dictionary import Dictionary, Normalisation, TopK
+from tests.conftest import FILLER, PLANTED_SETTINGS, WORDS, autointerp, make_once
+
+PLAIN = [word for setting in PLANTED_SETTINGS for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a copy of the planted dictionary: its features 0 to 5 are explained by rules."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(planted / "dictionary", folder / "words")
+        done = autointerp(
+            "run", "dictionary", "--dictionary", "words", "--model", planted / "model", "--corpus",
+            planted / "corpus.jsonl", *PLAIN, "--explainer", "rules-1", "--baselines", "neurons", "--feature-ids",
+            "0,1,2,3,4,5", "--out", "run", cwd=folder,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    return make_once(tmp_path_factory, "tried", make) / "run"
+
+
+def test_the_features_of_each_word_are_active_and_promote_it(run: Path) -> None:
+    """Feature i reads WORDS[i], whose embedding has 2 + i there; the unembedding is the embedding."""
+    done = autointerp("try", "run", "--text", "red the nine", "--json", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    red, filler, nine = json.loads(done.stdout)["tokens"]
+    assert [token["token"] for token in (red, filler, nine)] == ["red", "the", "nine"]
+    assert (filler["n_active"], filler["features"]) == (0, [])
+    for token, index in ((red, 0), (nine, 7)):
+        (feature,) = token["features"]
+        assert (token["n_active"], feature["dictionary"], feature["feature"]) == (1, "words", index)
+        assert feature["activation"] == pytest.approx(2 + index)
+        assert feature["promotes"][0] == {"token": WORDS[index], "logit": pytest.approx((2 + index) ** 2)}
+    (explained,), (bare,) = red["features"], nine["features"]
+    assert (explained["explanation"], explained["explainer"]) == ('Active on the token "red" (10.0).', "rules-1")
+    assert explained["scores"]["simulation/population"] == pytest.approx(1.0)
+    assert explained["largest_activation"] == pytest.approx(2.0)
+    assert (bare["explanation"], bare["scores"], bare["largest_activation"]) == (None, {}, None)
+
+
+def test_a_long_text_is_read_block_by_block_from_anywhere(run: Path) -> None:
+    """The run's context is 32 tokens."""
+    (run.parent / "long.txt").write_text("blue of " * 40)
+    by_file = autointerp("try", "run", "--text-file", "long.txt", "--json", cwd=run.parent)
+    tokens = json.loads(by_file.stdout)["tokens"]
+    assert [token["n_active"] for token in tokens] == [1, 0] * 40
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        by_input = CliRunner().invoke(main, ["try", "run", "--text", "-", "--json"], input="blue of " * 40)
+    assert by_input.stdout == by_file.stdout
+
+
+def test_top_keeps_the_explained_features_beside_the_strongest(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the neurons at hook_embed, which are random numbers on fillers."""
+    monkeypatch.chdir(run.parent)
+    opened = package.open_run("run")
+    explained = set(opened.results.query("dictionary == 'neurons'").feature)
+    beside = 0
+    everything, few = (opened.try_text(" ".join(FILLER), ["neurons"], top).tokens for top in (99, 1))
+    for all_of_them, one in zip(everything, few, strict=True):
+        assert len(all_of_them.features) == all_of_them.n_active == one.n_active
+        values = [feature.activation for feature in all_of_them.features]
+        assert values == sorted(values, reverse=True)
+        strongest = [feature.id for feature in all_of_them.features][:1]
+        known = [feature.id for feature in all_of_them.features if feature.id.index in explained][:1]
+        assert [feature.id for feature in one.features] == list(dict.fromkeys(strongest + known))
+        beside += bool(known) and known != strongest
+    assert beside
+
+
+def test_the_terminal_shows_text_scores_and_the_next_command(run: Path) -> None:
+    done = autointerp("try", "run", "--text", "red the nine", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert "[red]9thenine" in done.stdout
+    assert '1.00  Active on the token "red" (10.0).' in done.stdout
+    assert "then 'red' +4.00" in done.stdout
+    assert done.stdout.endswith("next: autointerp show run words/0\n")
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    name = FeatureId("d\x1b[2J", 0)
+    explained = FeatureResult(name, "e", "ok", Explanation("\x07 \u202e", "p", "m"), (), {"s": 0.5})
+    tokens = (TriedToken("\x1b[31m\n", 1, (ActiveFeature(name, 1.0, (("\x00\u2066", 1.0),)),)),)
+    page = trial_page(Trial((name.dictionary,), tokens, {name: explained}, {name: 2.0}), colour=False)
+    assert all(character.isprintable() or character == "\n" for character in page)
+    assert "(50% of largest)" in page
+
+
+@pytest.mark.parametrize("normalisation", ["none", "constant_norm_rescale", "layer_norm"])
+def test_what_features_write_adds_up_to_the_reconstruction(normalisation: Normalisation) -> None:
+    noise = torch.Generator().manual_seed(derive_seed(0, "what features write"))
+    W_FD, x_1D = torch.randn(12, 8, generator=noise), torch.randn(1, 8, generator=noise)
+    scale_F = torch.rand(12, generator=noise) + 0.5
+    plain = Dictionary("d", "sae", W_FD.T.contiguous(), torch.zeros(12), W_FD, torch.ones(8), TopK(5, scale_F))
+    dictionary = replace(plain, normalisation=normalisation)
+    acts_1F = dictionary.encode(x_1D)
+    active = acts_1F[0].nonzero()[:, 0].tolist()
+    everything_1D = dictionary.decode(acts_1F, x_1D) - dictionary.decode(torch.zeros_like(acts_1F), x_1D)
+    assert len(active) > 1
+    torch.testing.assert_close(written(dictionary, x_1D[0], acts_1F[0], active).sum(0), everything_1D[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((), "give a text: either --text TEXT (- for the standard input) or --text-file FILE"),
+        (("--text", "a", "--text-file", "b"), "give a text: either"),
+        (("--text-file", "bytes.txt"), "bytes.txt is not UTF-8 text"),
+        (("--text-file", "absent.txt"), "absent.txt: No such file"),
+        (("--text", "  \t"), "--text is empty"),
+        (("--text-file", "blank.txt"), "makes no token of this text; give another"),
+        (("--text", "red", "--dictionary", "word"), "no dictionary 'word'; did you mean words?"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line(words: tuple[str, ...], line: str, run: Path) -> None:
+    (run.parent / "bytes.txt").write_bytes(b"\xff\xfe\xff")
+    (run.parent / "blank.txt").write_text(" \n ")
+    done = autointerp("try", "run", *words, cwd=run.parent)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert line in done.stderr
+
+
+def test_what_is_gone_or_has_changed_is_one_line(run: Path, smoke: Path, cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(run.parent, tmp_path / "moved")
+    (tmp_path / "moved" / "words" / "README").write_text("new")
+    shutil.copytree(cache / "subjects", tmp_path / "half" / "subjects")
+    for folder, where, cached, line in (
+        ("run", tmp_path / "moved", cache, "has changed since; the command that made the run, with another --out"),
+        ("moved/run", tmp_path, cache, "cannot load again what moved/run was made from"),
+        (smoke, tmp_path, tmp_path / "none", f"the toy model of {smoke} is not in the cache"),
+        (smoke, tmp_path, tmp_path / "half", f"a dictionary of {smoke} is not in the cache"),
+    ):
+        done = autointerp("try", folder, "--text", "a", cwd=where, environment={"AUTOINTERP_CACHE": str(cached)})
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert line in done.stderr
