@@ -68,6 +68,7 @@ def test_dictionaries_trained_on_it_name_it(planted: Path, tmp_path: Path) -> No
     assert not torch.allclose(plain.W_dec_FD, reset.W_dec_FD)
 
 
+@pytest.mark.slow
 def test_the_toy_is_reset_too(tmp_path: Path) -> None:
     finish(toy(tmp_path / "plain", steps=2))
     finish(toy(tmp_path / "reset", steps=2, subject__reset_weights=True))

@@ -41,7 +41,11 @@ def run(changes: dict[str, Any], out: Path) -> package.Run:
     return package.run("smoke", SMALL | {"explainers": [EXPLAINER]} | changes, out=out, report=Silent)
 
 
-@pytest.mark.parametrize("method", METHODS)
+QUICK = ("all at once, from an echoing server", "numbered, all of a feature at once", "judges with log-probabilities")
+"""The others differ in how they ask and read, which test_true_path.py tries without a run around it."""
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=[pytest.mark.slow] * (m not in QUICK)) for m in METHODS])
 def test_every_method_ends_without_an_error(method: str, judged: FakeApis, tmp_path: Path) -> None:
     changes = METHODS[method] | {"simulator": METHODS[method]["simulator"].format(url=judged.openai_url)}
     done = run(changes, tmp_path / "run")

@@ -119,6 +119,7 @@ def test_resampling_leaves_what_is_frozen(frozen: str | None) -> None:
         torch.testing.assert_close(parallel_F, torch.ones(5))
 
 
+@pytest.mark.slow
 def test_a_null_recovers_less_of_what_is_planted() -> None:
     """What the constraints are for: 48 planted directions, of which only a learnt decoder can have many."""
     shares = {}

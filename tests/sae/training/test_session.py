@@ -140,7 +140,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("at", [*(pytest.param(step, marks=pytest.mark.slow) for step in (3, 50)), 48, 71])
+@pytest.mark.parametrize("at", [*(pytest.param(step, marks=pytest.mark.slow) for step in (3, 50, 71)), 48])
 def test_a_kill_before_and_right_at_a_checkpoint(undisturbed: Path, tmp_path: Path, at: int) -> None:
     """3: before the first one. 48: resampled, not yet put down. 50: just put down. 71: after rows of no checkpoint."""
     out = tmp_path / "out"
@@ -151,6 +151,7 @@ def test_a_kill_before_and_right_at_a_checkpoint(undisturbed: Path, tmp_path: Pa
     assert_same(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_again_and_again(undisturbed: Path, tmp_path: Path) -> None:
     """Every start does 29 steps more and is stopped; what is left over counts from there."""
     out, stopped = tmp_path / "out", 0
