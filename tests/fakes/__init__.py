@@ -9,15 +9,16 @@ answers.
 """
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 from http.client import HTTPConnection
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).parents[2]
+STARTER = multiprocessing.get_context("forkserver")
+"""Starts each server as a fork of one process that has imported it: a hundred tests have servers of their own."""
+STARTER.set_forkserver_preload(["tests.fakes.server"])
 PAGE_TIMEOUT = 30
 """Seconds to wait for the server's own pages; a burst of requests may be before us."""
 
@@ -25,7 +26,7 @@ PAGE_TIMEOUT = 30
 class FakeApis:
     """A server process that lives as long as the `with` block."""
 
-    process: subprocess.Popen[str]
+    process: BaseProcess
     url: str
     """Base URL for Anthropic's SDK."""
 
@@ -38,21 +39,27 @@ class FakeApis:
         return self.url + "/v1"
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.fakes.server", "--settings", json.dumps(self._settings, default=str)]
+        from tests.fakes import server
+
+        here, there = STARTER.Pipe(duplex=False)
+        settings = json.dumps(self._settings, default=str)
         # In the caller's folder, so that a relative log is where the caller looks for it.
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        environment = os.environ | {"PYTHONPATH": path}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-        if not self.url:
+        self.process = STARTER.Process(target=server.serve_at, args=(settings, os.getcwd(), dict(os.environ), there))
+        self.process.start()
+        there.close()
+        try:
+            self.url = here.recv_bytes().decode()
+        except EOFError:
             self.__exit__()
-            raise RuntimeError(f"the fake server did not start with {self._settings}; its traceback is above")
+            raise RuntimeError(f"the fake server did not start with {self._settings}; see its traceback") from None
+        finally:
+            here.close()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.join()
+        self.process.close()
 
     def configure(self, **settings: Any) -> None:
         """Change settings of the running server. Raises ValueError for those it does not take."""

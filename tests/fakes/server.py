@@ -9,6 +9,10 @@ what was asked.
 import argparse
 import asyncio
 import json
+import os
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 from tests.fakes.anthropic_api import AnthropicApi
@@ -127,17 +131,31 @@ def _parsed(body: bytes) -> Any:
         return None
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     server = await listen(FakeServer(settings).handle)
     host, port = server.sockets[0].getsockname()
-    print(f"http://{host}:{port}", flush=True)
+    tell(f"http://{host}:{port}")
     await server.serve_forever()
+
+
+def serve_at(settings: str, folder: str, environment: dict[str, str], there: Connection) -> None:
+    """Serve in a forked process as if it were started in a folder, with an environment; its URL goes `there`."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))  # where a script may be
+
+    def tell(url: str) -> None:
+        there.send_bytes(url.encode())
+        there.close()
+
+    asyncio.run(serve(Settings().changed(json.loads(settings)), tell))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve fakes of Anthropic's and OpenAI's APIs on a free local port.")
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON; tests/fakes/settings.py lists them")
-    asyncio.run(serve(Settings().changed(parser.parse_args().settings)))
+    asyncio.run(serve(Settings().changed(parser.parse_args().settings), lambda url: print(url, flush=True)))
 
 
 if __name__ == "__main__":
