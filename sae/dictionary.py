@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from sae import nnls
 
@@ -224,9 +225,24 @@ class Dictionary:
 
         Undoing a normalisation of each vector needs `x_BD`, the activations that were encoded: ValueError without.
         """
-        scale_F = self.activation.scale_F if isinstance(self.activation, TopK) else None
-        unscaled_BF = features_BF if scale_F is None else features_BF / scale_F
-        y_BD = torch.addmm(self.b_dec_D, unscaled_BF, self.W_dec_FD)
+        unscaled_BF = features_BF if self._scale_F is None else features_BF / self._scale_F
+        return self._unnormalised(torch.addmm(self.b_dec_D, unscaled_BF, self.W_dec_FD), x_BD)
+
+    def decode_active(self, values_N: Tensor, features_N: Tensor, offsets_B: Tensor, x_BD: Tensor) -> Tensor:
+        """Reconstruct activations [B, D] from a list of the features that are not zero, as `decode` does.
+
+        Args:
+            values_N, features_N: the activations and their features, row by row; row b's begin at offsets_B[b].
+        """
+        unscaled_N = values_N if self._scale_F is None else values_N / self._scale_F[features_N]
+        product_BD = embedding_bag(features_N, self.W_dec_FD, offsets_B, mode="sum", per_sample_weights=unscaled_N)
+        return self._unnormalised(product_BD + self.b_dec_D, x_BD)
+
+    @property
+    def _scale_F(self) -> Tensor | None:
+        return self.activation.scale_F if isinstance(self.activation, TopK) else None
+
+    def _unnormalised(self, y_BD: Tensor, x_BD: Tensor | None) -> Tensor:
         if self.normalisation == "none":
             return y_BD
         if x_BD is None:

@@ -6,6 +6,7 @@ that they share no document and no copied text. Imports torch.
 Shape suffixes: N blocks, M fragments, L tokens of a fragment, D documents.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,23 +81,23 @@ def make_fragments(prepared: Prepared, config: Config) -> Fragments:
 
 def describe_sides(text: Blocks, fragments: Fragments, corpus: Text) -> dict[str, Any]:
     """Return each side's documents, how many tokens records are drawn from, and how much text the sides share."""
-    facts: dict[str, Any] = {"usable_tokens": int(fragments.usable_M.sum()) * fragments.length, "documents": {}}
-    blocks = []
-    for side, name in enumerate(SIDES):
-        here_N = (fragments.side_M[:: fragments.per_block] == side).numpy()
-        blocks.append(text.take(here_N))
-        facts["documents"][name] = _names(blocks[-1], corpus)
-    explain, score = blocks
-    facts["score_tokens_in_explain_16_grams"] = shared_with(score, explain)
-    return facts
+    sides = [text.take((fragments.side_M[:: fragments.per_block] == side).numpy()) for side in range(len(SIDES))]
+    name_of = _names(text, corpus)
+    explain, score = sides
+    return {
+        "usable_tokens": int(fragments.usable_M.sum()) * fragments.length,
+        "documents": {
+            name: [name_of[number] for number in np.unique(blocks.document_N).tolist()]
+            for name, blocks in zip(SIDES, sides, strict=True)
+        },
+        "score_tokens_in_explain_16_grams": shared_with(score, explain),
+    }
 
 
-def _names(blocks: Blocks, corpus: Text) -> list[str | int]:
+def _names(blocks: Blocks, corpus: Text) -> Mapping[int, str | int]:
     """Return the documents' names, or their numbers in a hub dataset, which is not read again for that."""
     numbers: list[int] = np.unique(blocks.document_N).tolist()
-    if corpus.source.startswith("hf:"):
-        return list(numbers)
-    return [corpus.documents[number].name for number in numbers]
+    return dict(zip(numbers, numbers if corpus.is_on_hub else corpus.names(numbers), strict=True))
 
 
 def _block_rank(blocks: Blocks) -> np.ndarray:

@@ -70,6 +70,7 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
     facts = {
         "device": f"{device}: {reason}",
         "corpus_tokens": blocks.n_tokens,
+        "corpus_damage": list(artifacts.damage(subject, plan.text)),
         "near_duplicate_documents": _near_duplicates(blocks),
         "held_out_by": "the dictionaries' training" if plan.trainings else "this run",
         "held_out_tokens": split.held_out.n_tokens,

@@ -189,9 +189,14 @@ def sha256_of(parts: Iterable[bytes]) -> str:
     """Return the hex sha256 of a sequence of byte strings, each framed by its length so that boundaries count."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
+        add_part(digest, part)
     return digest.hexdigest()
+
+
+def add_part(digest: "hashlib._Hash", part: bytes) -> None:
+    """Add one more byte string to a hash, as `sha256_of`."""
+    digest.update(len(part).to_bytes(8, "little"))
+    digest.update(part)
 
 
 def sha256_of_path(path: Path) -> str:

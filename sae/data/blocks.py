@@ -36,8 +36,8 @@ class Blocks:
     """The number of its document's group: near-duplicates share one (`sae.data.deduplication`), and are never on two
     sides of a split."""
 
-    def take(self, rows_N: NDArray[np.bool_] | NDArray[np.int64]) -> "Blocks":
-        """Return some of the blocks, by index or by mask."""
+    def take(self, rows_N: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Blocks":
+        """Return some of the blocks, by index or by mask; of a slice, views."""
         return Blocks(*(values_N[rows_N] for values_N in (self.ids_NC, self.length_N, self.document_N, self.group_N)))
 
     def full(self) -> "Blocks":
@@ -49,28 +49,34 @@ class Blocks:
         return int(self.length_N.sum())
 
 
-def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None) -> Blocks:
+def document_blocks(
+    ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None
+) -> Iterator[Blocks]:
     """Cut each document's tokens into blocks of `context`; stop after the document that reaches `max_tokens`.
 
     Every document is a group by itself.
     """
-    rows: list[NDArray[np.int32]] = []
-    lengths: list[int] = []
-    owners: list[int] = []
     total = 0
     for document, ids in enumerate(ids_of_document):
         n_blocks = -(-len(ids) // context)
-        padded = np.zeros(n_blocks * context, np.int32)
-        padded[: len(ids)] = ids
-        rows.append(padded.reshape(n_blocks, context))
-        lengths += [min(context, len(ids) - start) for start in range(0, len(ids), context)]
-        owners += [document] * n_blocks
+        ids_NC = np.zeros((n_blocks, context), np.int32)
+        ids_NC.reshape(-1)[: len(ids)] = ids
+        length_N = np.minimum(context, len(ids) - np.arange(n_blocks, dtype=np.int32) * context, dtype=np.int32)
+        document_N = np.full(n_blocks, document, np.int32)
+        yield Blocks(ids_NC, length_N, document_N, document_N)
         total += len(ids)
         if max_tokens is not None and total >= max_tokens:
             break
-    stacked = np.concatenate(rows) if rows else np.zeros((0, context), np.int32)
-    document_N = np.array(owners, np.int32)
-    return Blocks(stacked, np.array(lengths, np.int32), document_N, document_N)
+
+
+def to_blocks(ids_of_document: Iterable[Sequence[int]], context: int, max_tokens: int | None = None) -> Blocks:
+    """Return all of `document_blocks` together."""
+    parts = list(document_blocks(ids_of_document, context, max_tokens))
+    empty_N = np.zeros(0, np.int32)
+    ids_NC = np.concatenate([np.zeros((0, context), np.int32), *(part.ids_NC for part in parts)])
+    length_N = np.concatenate([empty_N, *(part.length_N for part in parts)])
+    document_N = np.concatenate([empty_N, *(part.document_N for part in parts)])
+    return Blocks(ids_NC, length_N, document_N, document_N)
 
 
 def token_ids(

@@ -1,74 +1,42 @@
 """Reads documents from files: text, JSON lines, a JSON array or parquet, also compressed, and folders of text.
 
-Damaged documents are skipped and counted; a file that cannot be read at all is an error. Needs no torch.
+All but a JSON array is read piece by piece. Damaged documents are yielded as Damaged; a file that cannot be read at
+all, or whose documents are all damaged, is an error. Needs no torch.
 """
 
 import io
 import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from sae.common.errors import UserError, near, shortened, visible
+from sae.data.damage import NOT_JSON, NOT_READABLE, NOT_UTF8, Damaged, Document, no_text_in, refuse_throughout
+from sae.data.text_files import is_binary, is_marked, sections
 
-SECTION_CHARACTERS = 4_000
-"""A text is cut at blank lines into documents of about this size, so that it can be split by document."""
 TEXT_TYPES = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 """Types of a parquet file's column that hold text."""
 ROWS_AT_ONCE = 1_000
 """Documents of a parquet file that are in memory together."""
+BUFFER = 2**20
+"""Bytes of a parquet file's column that are read together."""
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 """Endings of compressed files, which stand behind the others: x.jsonl.gz."""
 ROWS = (".jsonl", ".json", ".parquet")
 """Endings of files whose documents are rows with columns."""
 
 
-@dataclass(frozen=True)
-class Document:
-    """Holds one text and where it comes from."""
-
-    name: str
-    text: str
-
-
-@dataclass
-class Damage:
-    """Counts the documents of a corpus that are damaged, while it is read."""
-
-    kinds: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """By what was done to them: the name of the first, and their number."""
-
-    def add(self, kind: str, name: str, count: int = 1) -> None:
-        """Count documents, of which the first is called `name`."""
-        first, before = self.kinds.get(kind, (name, 0))
-        self.kinds[kind] = (first, before + count)
-
-    def lines(self, spec: str) -> tuple[str, ...]:
-        """Say what was damaged, a line for each kind of damage."""
-        return tuple(
-            f"corpus {spec}: {count:,} {'document' if count == 1 else 'documents'} {kind} (the first: {name})"
-            for kind, (name, count) in self.kinds.items()
-        )
-
-
-SKIPPED_BYTES = "skipped, because they are not UTF-8 text"
-SKIPPED_PAGES = "skipped, because they cannot be read"
-
-
-def file_documents(path: Path, column: str, damage: Damage) -> Iterator[Document]:
+def file_documents(path: Path, column: str) -> Iterator[Document | Damaged]:
     """Yield the documents of a file, which is read as its name ends: rows of ROWS, else a text in sections.
 
-    Only `.json` and text files are read whole. Raises UserError if it cannot be read, when that is reached.
+    Raises UserError if it cannot be read, when that is reached, or if its documents are all damaged.
     """
     kind = kind_of(path)
-    if kind == ".jsonl":
-        return _jsonl(path, column, damage)
-    if kind == ".json":
-        return _json(path, column)
-    return _parquet(path, column, damage) if kind == ".parquet" else _text(path)
+    if kind in ROWS:
+        read = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet}[kind]
+        return refuse_throughout(read(path, column))
+    return refuse_throughout(_text(path))
 
 
 def kind_of(path: Path) -> str:
@@ -77,48 +45,31 @@ def kind_of(path: Path) -> str:
     return inner if path.suffix in COMPRESSED and inner != ".parquet" else path.suffix
 
 
-def folder_documents(root: Path, damage: Damage) -> Iterator[Document]:
+def folder_documents(root: Path) -> Iterator[Document | Damaged]:
     """Yield every file below a folder that is UTF-8 text, in sections; hidden and binary files are passed over."""
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            data = _read_bytes(path)
-            if b"\0" not in data[:8192]:
-                for document in _decoded(visible(relative.as_posix()), data, damage):
-                    yield from _sections(document.name, document.text)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts) and not _is_binary(path):
+            yield from _sections(visible(relative.as_posix()), path)
 
 
-def _decoded(name: str, data: bytes, damage: Damage) -> Iterator[Document]:
-    """Yield a document; none, which is counted, if it is not UTF-8."""
-    try:
-        yield Document(name, data.decode("utf-8"))
-    except UnicodeDecodeError:
-        damage.add(SKIPPED_BYTES, name)
-
-
-def _text(path: Path) -> Iterator[Document]:
-    text = _read_text(path)
-    if "\0" in text[:8192]:
+def _text(path: Path) -> Iterator[Document | Damaged]:
+    if _is_binary(path):
         raise UserError(f"cannot read {path} as text: it is binary; corpora are text, .jsonl, .json and .parquet files")
-    yield from _sections(path.name, text)
+    yield from _sections(path.name, path)
 
 
-def _sections(name: str, text: str) -> Iterator[Document]:
-    """Yield a text: cut at <|endoftext|> where it has that, else at blank lines into sections of a few pages."""
-    marked = "<|endoftext|>" in text
-    for number, piece in enumerate(text.split("<|endoftext|>") if marked else _grouped(re.split(r"\n\s*\n", text))):
-        yield Document(f"{name}:{number}", piece)
+def _is_binary(path: Path) -> bool:
+    with _text_of(path) as stream:
+        return is_binary(stream)
 
 
-def _grouped(paragraphs: Iterable[str]) -> Iterator[str]:
-    section: list[str] = []
-    for paragraph in paragraphs:
-        section.append(paragraph)
-        if sum(map(len, section)) >= SECTION_CHARACTERS:
-            yield "\n\n".join(section)
-            section = []
-    if section:
-        yield "\n\n".join(section)
+def _sections(name: str, path: Path) -> Iterator[Document | Damaged]:
+    """Read a text twice: how it is to be cut is known only at its end."""
+    with _text_of(path) as stream:
+        marked = is_marked(stream)
+    with _text_of(path) as stream:
+        yield from sections(name, stream, marked)
 
 
 @contextmanager
@@ -138,75 +89,100 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise UserError(f"cannot read {path}: {reason}") from error
 
 
-def _read_bytes(path: Path) -> bytes:
-    with _opened(path) as stream:
-        return stream.read()
+@contextmanager
+def _text_of(path: Path) -> Iterator[TextIO]:
+    """Open a text as `sections` reads it."""
+    with _opened(path) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
+        yield text
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return _read_bytes(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {path} as UTF-8 text: {error}; convert it first") from error
-
-
-def _jsonl(path: Path, column: str, damage: Damage) -> Iterator[Document]:
+def _jsonl(path: Path, column: str) -> Iterator[Document | Damaged]:
     """Yield the rows as they are asked for. Lines end at newlines only: JSON may hold U+2028 and its like."""
     with _opened(path) as stream:
         for number, line in enumerate(stream, start=1):
-            for document in _decoded(f"{path.name}:{number}", line, damage) if line.strip() else ():
-                row = _parsed(f"{path}:{number}", document.text, "a .jsonl file has one object a line")
-                yield Document(document.name, _column(path, f"{path}:{number}", row, column))
+            if line.strip():
+                yield _line(path, number, line, column)
 
 
-def _json(path: Path, column: str) -> Iterator[Document]:
+def _line(path: Path, number: int, line: bytes, column: str) -> Document | Damaged:
+    name, where = f"{path.name}:{number}", f"{path}:{number}"
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Damaged(name, NOT_UTF8, f"cannot read {where} as UTF-8 text; convert the file first")
+    except (ValueError, RecursionError) as error:  # also of numbers that are too long, and of nesting too deep
+        return Damaged(name, NOT_JSON, _no_json(where, error, "a .jsonl file has one object a line"))
+    return _row(path, name, where, row, column)
+
+
+def _json(path: Path, column: str) -> Iterator[Document | Damaged]:
     """Yield the items of an array: objects with a column of text, or texts."""
-    rows = _parsed(str(path), _read_text(path), "a .json file holds one array")
+    try:
+        with _opened(path) as stream:
+            rows = json.loads(stream.read().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path} as UTF-8 text: {error}; convert it first") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(_no_json(str(path), error, "a .json file holds one array")) from error
     if not isinstance(rows, list):
         raise UserError(f"{path} holds no JSON array; write one of objects or texts, or a .jsonl file")
     for number, row in enumerate(rows):
-        text = row if isinstance(row, str) else _column(path, f"{path}: item {number}", row, column)
-        yield Document(f"{path.name}:{number}", text)
+        yield _row(path, f"{path.name}:{number}", f"{path}: item {number}", row, column)
 
 
-def _parsed(where: str, text: str, rule: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # also of numbers that are too long, and of nesting too deep
-        reason = getattr(error, "msg", None) or shortened(str(error))
-        raise UserError(f"{where} is not JSON ({reason}); {rule}") from error
+def _no_json(where: str, error: Exception, rule: str) -> str:
+    return f"{where} is not JSON ({getattr(error, 'msg', None) or shortened(str(error))}); {rule}"
 
 
-def _column(path: Path, where: str, row: Any, column: str) -> str:
-    if not isinstance(row, dict) or not isinstance(row.get(column), str):
-        hint = near(column, sorted(row)) if isinstance(row, dict) else ""
-        raise UserError(f"{where} has no text column {column!r}{hint}; choose one with {path.name}#COLUMN")
-    return str(row[column])
+def _row(path: Path, name: str, where: str, row: Any, column: str) -> Document | Damaged:
+    """Return the text of an object or, in a .json file, of a text."""
+    if isinstance(row, str) and kind_of(path) == ".json":
+        return Document(name, row)
+    if isinstance(row, dict) and isinstance(row.get(column), str):
+        return Document(name, row[column])
+    hint = near(column, sorted(row)) if isinstance(row, dict) else ""
+    problem = f"{where} has no text column {column!r}{hint}; choose one with {path.name}#COLUMN"
+    return Damaged(name, no_text_in(column), problem)
 
 
-def _parquet(path: Path, column: str, damage: Damage) -> Iterator[Document]:
+def _parquet(path: Path, column: str) -> Iterator[Document | Damaged]:
     """Yield the rows of a parquet file by row group; the rest of a group from a damaged page on is skipped."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(path)
+        table = pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise UserError(f"cannot read {path} as parquet: {str(error).splitlines()[0]}") from error
-    if column not in table.schema_arrow.names:
-        hint = near(column, table.schema_arrow.names)
-        raise UserError(f"{path} has no column {column!r}{hint}; choose one with {path.name}#COLUMN")
-    kind = table.schema_arrow.field(column).type
-    kind = getattr(kind, "value_type", kind) if pyarrow.types.is_dictionary(kind) else kind
-    if str(kind) not in TEXT_TYPES:
-        raise UserError(f"{path}: column {column!r} holds {kind}, not text; choose one with {path.name}#COLUMN")
+    _check_column(path, table.schema_arrow, column)
     end = 0
     for group in range(table.num_row_groups):
         number, end = end, end + table.metadata.row_group(group).num_rows
         try:
             for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[column]):
                 for data in batch.column(0).cast(pyarrow.large_binary()).to_pylist():
-                    yield from _decoded(f"{path.name}:{number}", data or b"", damage)
+                    yield _decoded(f"{path.name}:{number}", data or b"")
                     number += 1
-        except (OSError, pyarrow.ArrowException):
-            damage.add(SKIPPED_PAGES, f"{path.name}:{number}", end - number)
+        except (OSError, pyarrow.ArrowException) as error:
+            problem = f"cannot read {path} as parquet: {str(error).splitlines()[0]}"
+            yield Damaged(f"{path.name}:{number}", NOT_READABLE, problem, end - number)
+
+
+def _check_column(path: Path, schema: Any, column: str) -> None:
+    """Raise UserError if a parquet file has no such column, or one without text."""
+    import pyarrow
+
+    if column not in schema.names:
+        hint = near(column, schema.names)
+        raise UserError(f"{path} has no column {column!r}{hint}; choose one with {path.name}#COLUMN")
+    kind = schema.field(column).type
+    kind = getattr(kind, "value_type", kind) if pyarrow.types.is_dictionary(kind) else kind
+    if str(kind) not in TEXT_TYPES:
+        raise UserError(f"{path}: column {column!r} holds {kind}, not text; choose one with {path.name}#COLUMN")
+
+
+def _decoded(name: str, data: bytes) -> Document | Damaged:
+    try:
+        return Document(name, data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Damaged(name, NOT_UTF8, f"cannot read {name} as UTF-8 text; convert the file first")

@@ -7,7 +7,9 @@ Shape suffixes: T token positions of all documents, D documents, P occurrences (
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +23,15 @@ SHARED = 0.25
 MOST_PAIRED = 64
 """A 16-gram that more documents have than this is counted between neighbours only (in the documents' order), which
 still joins a family of copies, so that the time does not grow with the square of the family's size."""
-_BASE = np.uint64(0x9E3779B97F4A7C15)
+GRAMS_AT_ONCE = 2**23
+"""16-grams that are compared together, about half a gigabyte: more are divided by their hashes into several parts."""
+TOKENS_AT_ONCE = 2**20
+"""Tokens, in whole documents, whose 16-grams are hashed together."""
+_BASE = 0x9E3779B97F4A7C15
 Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
+Counted = tuple[Integers, Integers]
+"""Pairs of documents, each as one number, and how many distinct 16-grams they share."""
 
 
 def group_near_duplicates(blocks: Blocks) -> Blocks:
@@ -34,10 +42,15 @@ def group_near_duplicates(blocks: Blocks) -> Blocks:
     if not len(blocks.document_N):
         return blocks
     n_documents = int(blocks.document_N.max()) + 1
-    hash_P, document_P = _occurrences(blocks)
-    n_grams_D = np.bincount(document_P, minlength=n_documents)
-    first_Q, second_Q, shared_Q = _shared_grams(hash_P, document_P, n_documents)
-    linked_Q = shared_Q > SHARED * np.minimum(n_grams_D[first_Q], n_grams_D[second_Q])
+    n_grams_D = np.zeros(n_documents, np.int64)
+    counted: Counted = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    n_parts = max(1, -(-blocks.n_tokens // GRAMS_AT_ONCE))
+    for part in range(n_parts):
+        hash_P, document_P = _occurrences(blocks, part, n_parts)
+        n_grams_D += np.bincount(document_P, minlength=n_documents)
+        counted = _shared_grams(hash_P, document_P, n_documents, counted)
+    first_Q, second_Q = np.divmod(counted[0], n_documents)
+    linked_Q = counted[1] > SHARED * np.minimum(n_grams_D[first_Q], n_grams_D[second_Q])
     group_D = _components(first_Q[linked_Q], second_Q[linked_Q], n_documents)
     return replace(blocks, group_N=group_D[blocks.document_N].astype(np.int32))
 
@@ -58,27 +71,30 @@ def _grams(blocks: Blocks) -> tuple[Hashes, Integers]:
     real_NC = np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]
     token_T = blocks.ids_NC[real_NC].astype(np.uint64) + np.uint64(1)
     document_T = np.repeat(blocks.document_N, blocks.length_N)
-    n = len(token_T) - GRAM + 1
-    if n <= 0:
+    if len(token_T) < GRAM:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    hash_T = np.zeros(n, np.uint64)
-    for offset in range(GRAM):  # a polynomial modulo 2^64
-        hash_T *= _BASE
-        hash_T += token_T[offset : offset + n]
+    hash_T, width = token_T, 1
+    while width < GRAM:  # a polynomial modulo 2^64, of twice as many tokens each time
+        hash_T = hash_T[:-width] * np.uint64(pow(_BASE, width, 2**64)) + hash_T[width:]
+        width *= 2
     hash_T ^= hash_T >> np.uint64(29)
-    inside_T = document_T[:n] == document_T[GRAM - 1 :]
+    inside_T = document_T[: len(hash_T)] == document_T[GRAM - 1 :]
     return hash_T[inside_T], np.flatnonzero(inside_T)
 
 
-def _occurrences(blocks: Blocks) -> tuple[Hashes, Integers]:
+def _occurrences(blocks: Blocks, part: int, n_parts: int) -> tuple[Hashes, Integers]:
     """Return each document's distinct 16-grams, sorted by hash, then document. A shorter document is one gram by
-    itself.
+    itself. Of several parts, one has all occurrences of a gram.
     """
-    hash_T, start_T = _grams(blocks)
-    document_T = np.repeat(blocks.document_N, blocks.length_N).astype(np.int64)
-    short_hash, short_document = _short_documents(blocks)
-    hash_P = np.concatenate([hash_T, short_hash])
-    document_P = np.concatenate([document_T[start_T], short_document])
+    hashes, documents = list[Hashes](), list[Integers]()
+    for some in _whole_documents(blocks):
+        hash_T, start_T = _grams(some)
+        document_T = np.repeat(some.document_N, some.length_N).astype(np.int64)
+        for hash_P, document_P in ((hash_T, document_T[start_T]), _short_documents(some)):
+            here_P = (hash_P >> np.uint64(32)) % np.uint64(n_parts) == part
+            hashes.append(hash_P[here_P])
+            documents.append(document_P[here_P])
+    hash_P, document_P = np.concatenate(hashes), np.concatenate(documents)
     order_P = np.lexsort((document_P, hash_P))
     hash_P, document_P = hash_P[order_P], document_P[order_P]
     is_new_P = np.ones(len(hash_P), np.bool_)
@@ -86,24 +102,34 @@ def _occurrences(blocks: Blocks) -> tuple[Hashes, Integers]:
     return hash_P[is_new_P], document_P[is_new_P]
 
 
+def _whole_documents(blocks: Blocks) -> Iterator[Blocks]:
+    """Yield the blocks of some documents at a time; a document's blocks are consecutive."""
+    first_D = np.flatnonzero(np.diff(blocks.document_N, prepend=-1))
+    bounds = np.arange(0, len(blocks.document_N), max(1, TOKENS_AT_ONCE // blocks.ids_NC.shape[1]))
+    starts = np.unique(first_D[np.searchsorted(first_D, bounds, "right") - 1]).tolist()
+    for start, stop in pairwise([*starts, len(blocks.document_N)]):
+        yield blocks.take(slice(start, stop))
+
+
 def _short_documents(blocks: Blocks) -> tuple[Hashes, Integers]:
     """Return a hash of the whole text of every document of fewer than 16 tokens."""
-    tokens_D = np.bincount(blocks.document_N, weights=blocks.length_N)
+    first_D = np.flatnonzero(np.diff(blocks.document_N, prepend=-1))
+    tokens_D = np.add.reduceat(blocks.length_N, first_D)
     token_T = blocks.ids_NC[np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]]
-    end_D = np.cumsum(tokens_D).astype(np.int64)  # a document's blocks are consecutive and in order
-    short = np.flatnonzero((tokens_D > 0) & (tokens_D < GRAM))
+    end_D = np.cumsum(tokens_D)  # a document's blocks are consecutive and in order
+    short = np.flatnonzero(tokens_D < GRAM)
     texts = [token_T[end_D[d] - int(tokens_D[d]) : end_D[d]].tobytes() for d in short]
     hashes = [int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") for text in texts]
-    return np.array(hashes, np.uint64), short.astype(np.int64)
+    return np.array(hashes, np.uint64), blocks.document_N[first_D[short]].astype(np.int64)
 
 
-def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int) -> tuple[Integers, Integers, Integers]:
-    """Return pairs of documents and how many distinct 16-grams they share."""
+def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int, counted: Counted) -> Counted:
+    """Count how many distinct 16-grams pairs of documents share, and add it to what was counted before."""
     starts = np.flatnonzero(np.r_[True, hash_P[1:] != hash_P[:-1]]) if len(hash_P) else np.zeros(0, np.int64)
     length_P = np.repeat(np.diff(np.r_[starts, len(hash_P)]), np.diff(np.r_[starts, len(hash_P)]))
     several_P = length_P > 1
     hash_P, document_P, length_P = hash_P[several_P], document_P[several_P], length_P[several_P]
-    codes, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    codes, counts = counted
     for step in range(1, MOST_PAIRED):
         same = (hash_P[step:] == hash_P[:-step]) & ((step == 1) | (length_P[step:] <= MOST_PAIRED))
         if not same.any():
@@ -112,8 +138,7 @@ def _shared_grams(hash_P: Hashes, document_P: Integers, n_documents: int) -> tup
         pair_codes, number = np.unique(pairs, return_counts=True)
         codes, index = np.unique(np.concatenate([codes, pair_codes]), return_inverse=True)
         counts = np.bincount(index, np.concatenate([counts, number])).astype(np.int64)
-    first_Q, second_Q = np.divmod(codes, n_documents)
-    return first_Q, second_Q, counts
+    return codes, counts
 
 
 def _components(first_Q: Integers, second_Q: Integers, n_documents: int) -> Integers:

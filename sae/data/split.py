@@ -7,6 +7,7 @@ split depends on, so that a later measurement or run finds the text that it has 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,25 @@ ReadBlocks = Callable[[Text], Blocks]
 
 @dataclass(frozen=True)
 class Split:
-    """Holds blocks to learn from and blocks held out; they share no document and no near-duplicates."""
+    """Divides blocks into those to learn from and those held out; they share no document and no near-duplicates."""
 
-    train: Blocks
-    held_out: Blocks
+    blocks: Blocks
+    is_held_out_N: NDArray[np.bool_]
+
+    @cached_property
+    def train(self) -> Blocks:
+        """The blocks to learn from, in memory."""
+        return self.blocks.take(~self.is_held_out_N)
+
+    @cached_property
+    def held_out(self) -> Blocks:
+        """The blocks held out, in memory."""
+        return self.blocks.take(self.is_held_out_N)
+
+    @property
+    def train_rows_N(self) -> NDArray[np.int64]:
+        """Which of all blocks are to learn from, for a reader that leaves them on the disk."""
+        return np.flatnonzero(~self.is_held_out_N)
 
 
 def choose_groups(tokens_G: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -65,7 +81,7 @@ def _split(blocks: Blocks, is_held_out_N: NDArray[np.bool_]) -> Split | None:
     """Divide the blocks by the mask; None if either side would be empty."""
     if is_held_out_N.all() or not is_held_out_N.any():
         return None
-    return Split(blocks.take(~is_held_out_N), blocks.take(is_held_out_N))
+    return Split(blocks, is_held_out_N)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Shape suffixes: N blocks, C tokens of context.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Protocol
 
@@ -40,7 +41,7 @@ class TextSource(Protocol):
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Keeps blocks in memory and gives them in a new order every epoch, by the seed. Leaves padded blocks out.
+    """Gives the blocks of a corpus in a new order every epoch, by the seed. Leaves padded blocks out.
 
     `share=(rank, world)` is for `world` processes with the same seed, which get disjoint blocks in every epoch. A
     position counts the epoch's blocks that were taken.
@@ -49,6 +50,8 @@ class Shuffled:
     blocks: Blocks
     seed: int
     share: tuple[int, int] = (0, 1)
+    rows_N: NDArray[np.int64] | None = None
+    """The blocks to give, in ascending order; None: all. The others stay on the disk where they are memory-mapped."""
 
     @property
     def context(self) -> int:
@@ -57,7 +60,12 @@ class Shuffled:
     @property
     def n_tokens(self) -> int:
         """Of an epoch's blocks, all shares together."""
-        return int((self.blocks.length_N == self.context).sum()) * self.context
+        return len(self._full_N) * self.context
+
+    @cached_property
+    def _full_N(self) -> NDArray[np.int64]:
+        full_N = np.flatnonzero(self.blocks.length_N == self.context)
+        return full_N if self.rows_N is None else np.intersect1d(full_N, self.rows_N, assume_unique=True)
 
     def chunks(self, n_blocks: int, position: Position | None = None) -> Iterator[tuple[Tensor, Position]]:
         at = position or {"epoch": 0, "block": 0}
@@ -73,7 +81,7 @@ class Shuffled:
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Return rows of this share's blocks in an epoch; the corpus is not copied for it."""
         rank, world = self.share
-        full_N = np.flatnonzero(self.blocks.length_N == self.context)
+        full_N = self._full_N
         order_N = torch.randperm(len(full_N), generator=torch_generator(self.seed, "order of blocks", epoch)).numpy()
         rows_N: NDArray[np.int64] = full_N[order_N[rank::world]]
         if not len(rows_N):

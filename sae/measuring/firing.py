@@ -68,8 +68,12 @@ class Firing:
 
     def add(self, acts_BF: Tensor) -> None:
         """Count activations [B, F] >= 0."""
-        self.counts_F += (acts_BF > 0).sum(0)
-        self.tokens += len(acts_BF)
+        self.add_counts((acts_BF > 0).sum(0), len(acts_BF))
+
+    def add_counts(self, counts_F: Tensor, tokens: int) -> None:
+        """Count tokens of which it is known on how many each feature is active."""
+        self.counts_F += counts_F
+        self.tokens += tokens
 
     def density(self) -> Density:
         """Return the densities over the tokens counted so far."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
+from sae.measuring.active import Active
 from sae.measuring.firing import Firing
 from sae.models.subject import Replace, Subject, batches
 
@@ -17,6 +18,8 @@ LOGITS = 2**27
 """Tokens times vocabulary held at once: 512 MiB."""
 ELEMENTS = 2**26
 """Tokens times features held at once: 256 MiB."""
+WIDE = 2048
+"""Features from which on a list of the active ones is worth its making."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,21 @@ class Fidelity:
     def add(self, x_BD: Tensor) -> None:
         """Count activation vectors [B, D]."""
         for part_BD in x_BD.split(self._rows):
-            features_BF = self.dictionary.encode(part_BD)
-            self.firing.add(features_BF)
-            x_hat_BD = self.dictionary.decode(features_BF, part_BD).double()
+            x_hat_BD = self._reconstructed(part_BD).double()
             self._residual = self._residual + (part_BD - x_hat_BD).square().sum()
             self._square = self._square + x_hat_BD.square().sum()
+
+    def _reconstructed(self, x_BD: Tensor) -> Tensor:
+        """Count active features and return the reconstruction; of wide, sparse features, from the active ones only."""
+        features_BF = self.dictionary.encode(x_BD)
+        active = Active.of(features_BF) if self.dictionary.n_features >= WIDE else None
+        if active is None:
+            self.firing.add(features_BF)
+            return self.dictionary.decode(features_BF, x_BD)
+        self.firing.add_counts(torch.from_numpy(active.sums()), len(x_BD))
+        values_N = torch.from_numpy(active.values_N).to(x_BD.dtype)
+        features_N, offsets_B = torch.from_numpy(active.features_N), torch.from_numpy(active.offsets_B)
+        return self.dictionary.decode_active(values_N, features_N, offsets_B, x_BD)
 
     @property
     def mean_squared_error(self) -> float:

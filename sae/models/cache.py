@@ -4,6 +4,7 @@ Everything lies in a cache folder under the hash of all it depends on. What was 
 """
 
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 
-from sae.common.files import sha256_of, sha256_of_path, write_atomic_with
+from sae.common.files import make_folder_atomic, sha256_of, sha256_of_path
 from sae.common.progress import Report
 from sae.common.resources import path_of
-from sae.data.blocks import Blocks, to_blocks, token_ids
-from sae.data.corpus import Text
+from sae.data.blocks import Blocks, document_blocks, to_blocks, token_ids
+from sae.data.corpus import Text, warn
+from sae.data.damage import Damage
 from sae.data.deduplication import group_near_duplicates
 from sae.data.split import Split
+from sae.data.token_files import open_blocks, write_grouped
 from sae.models import toy
 from sae.models.entries import make_one
 from sae.models.reset import write_reset
@@ -28,7 +30,8 @@ from sae.models.toy_recipe import Toy
 
 VERSION = 4
 """Changes whenever something here makes other things of the same input, so that the cache does not serve the old."""
-BLOCKS = ("ids_NC", "length_N", "document_N", "group_N")
+DAMAGE = "damage.json"
+"""Lists what was damaged in a hub dataset as far as it was read, in the folder of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,19 @@ class ArtifactCache:
     device: str
 
     def tokens(self, subject: Subject, text: Text) -> Blocks:
-        """Return the corpus as blocks, tokenised once per corpus and tokenizer."""
+        """Return the corpus as memory-mapped blocks, tokenised once per corpus and tokenizer."""
+        return open_blocks(self._tokens(subject, text))
+
+    def damage(self, subject: Subject, text: Text) -> tuple[str, ...]:
+        """Return what was damaged in the corpus when it was tokenised, a line for each kind of damage."""
+        if not text.is_on_hub:
+            return text.damage
+        return tuple(json.loads((self._tokens(subject, text) / DAMAGE).read_text("utf-8")))
+
+    def _tokens(self, subject: Subject, text: Text) -> Path:
         vocabulary = json.dumps(subject.tokenizer.get_vocab(), sort_keys=True)
-        path = self.folder / "tokens" / f"{digest([VERSION, vocabulary, *text.content])}.safetensors"
-
-        def make() -> None:
-            ids = token_ids((document.text for document in text.documents), subject.token_ids)
-            blocks = group_near_duplicates(to_blocks(ids, text.context, text.max_tokens))
-            arrays = {name: getattr(blocks, name) for name in BLOCKS}
-            write_atomic_with(path, lambda temporary: save_file(arrays, temporary))
-
-        return Blocks(**load_file(make_one(path, make)))
+        folder = self.folder / "tokens" / digest([VERSION, vocabulary, *text.content])
+        return make_one(folder, lambda: make_folder_atomic(folder, lambda new: _write_tokens(new, subject, text)))
 
     def toy(self, recipe: Toy, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
         """Return a toy subject's Hugging Face directory, trained if it is not there yet.
@@ -62,8 +67,8 @@ class ArtifactCache:
         folder = self.toy_folder(recipe, text, split_by)
 
         def make() -> None:
-            texts = [document.text for document in text.documents]
-            tokenizer = toy.train_tokenizer(texts, recipe.vocabulary)
+            tokenizer = toy.train_tokenizer((document.text for document in text.documents()), recipe.vocabulary)
+            texts = (document.text for document in text.documents())
             ids = token_ids(texts, lambda batch: [encoding.ids for encoding in tokenizer.encode_batch(batch)])
             parts = split(group_near_duplicates(to_blocks(ids, text.context, text.max_tokens)))
             model = toy.train_toy(parts.train, recipe, self.report, self.device)
@@ -84,6 +89,17 @@ class ArtifactCache:
         content = sha256_of_path(given) if given.is_dir() else hub_name(model)
         folder = self.folder / "subjects" / digest([VERSION, "reset", content, seed])
         return make_one(folder, lambda: write_reset(model, seed, folder))
+
+
+def _write_tokens(folder: Path, subject: Subject, text: Text) -> None:
+    damage = Damage()
+    documents = text.documents(damage)
+    ids = token_ids((document.text for document in documents), subject.token_ids)
+    write_grouped(document_blocks(ids, text.context, text.max_tokens), text.context, folder)
+    deque(documents, maxlen=0)  # read to its end, the text is known to be that of the hash
+    if text.is_on_hub:
+        warn(damage, text.source)
+        (folder / DAMAGE).write_text(json.dumps(damage.lines(text.source)), "utf-8")
 
 
 def losses(model: Any, split: Split, device: str) -> dict[str, float]:

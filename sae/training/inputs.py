@@ -105,7 +105,7 @@ def _text(
         held = _training_text(config).first_documents(subject.token_ids)
         return Streamed(corpus.source, subject.token_ids, corpus.context, held.n_documents, share), held.blocks
     split = _training_text(config).split(artifacts.tokens(subject, text))
-    return Shuffled(split.train, config.seed, share), split.held_out
+    return Shuffled(split.blocks, config.seed, share, split.train_rows_N), split.held_out
 
 
 def _repeated(config: TrainConfig, source: TextSource) -> str | None:

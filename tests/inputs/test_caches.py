@@ -46,7 +46,7 @@ def whole(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 FILES = {
-    "tokens": "tokens/*.safetensors", "metrics": "metrics/*.json",
+    "tokens": "tokens/*/ids_NC.npy", "metrics": "metrics/*.json",
     "a dictionary's weights": "dictionaries/*/*.safetensors",
     "a dictionary's description": "dictionaries/*/dictionary.json",
     "a subject's weights": "subjects/*/model.safetensors",

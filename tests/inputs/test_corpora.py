@@ -10,6 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from sae.data import corpus
+from sae.data.damage import PATIENCE
 from tests.inputs.harness import FOREIGN, refused, refuses, spoilers
 
 
@@ -53,16 +54,17 @@ def folder(**files: bytes) -> Callable[[Path], Path]:
 
 GOOD = b'{"text": "good"}'
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "deep": (jsonl(GOOD, b'{"text": ' + b"[" * 100_000), "x.jsonl:2"),
+    "deep": (jsonl(b'{"text": ' + b"[" * 100_000), "x.jsonl:1"),
     "deep beside the text": (jsonl(b'{"text": "a", "b": ' + b"[" * 100_000), "x.jsonl:1"),
     "a huge number": (jsonl(b'{"text": ' + b"9" * 5000 + b"}"), "x.jsonl:1"),
     "a huge number beside the text": (jsonl(b'{"text": "a", "n": ' + b"9" * 5000 + b"}"), "x.jsonl:1"),
     "a number": (jsonl(b'{"text": 3}'), "x.jsonl:1"),
     "null": (jsonl(b'{"text": null}'), "x.jsonl:1"),
     "a list": (jsonl(b'{"text": ["a"]}'), "x.jsonl:1"),
-    "a line of another kind": (jsonl(GOOD, b'"text"'), "x.jsonl:2"),
+    "lines of another kind": (jsonl(b'"text"', b"4"), "x.jsonl:1"),
     "a line of a number": (jsonl(b"3"), "x.jsonl:1"),
-    "half a line": (jsonl(GOOD, b'{"text": "go'), "x.jsonl:2"),
+    "half a line": (jsonl(b'{"text": "go'), "x.jsonl:1"),
+    "a good line after a thousand others": (jsonl(*[b"{}"] * PATIENCE, GOOD), "x.jsonl:1"),
     "an array": (jsonl(b'[{"text": "a"}]'), "x.jsonl:1"),
     "no lines": (jsonl(), "x.jsonl"),
     "blank texts": (jsonl(b'{"text": " "}', b'{"text": ""}'), "x.jsonl"),
@@ -102,9 +104,10 @@ def test_a_damaged_file_is_refused(name: str, kind: str, tmp_path: Path) -> None
     else:
         (tmp_path / name).write_bytes(b"\n".join([GOOD] * 99))
     spoilers(FOREIGN)[kind](tmp_path / name)
-    if name == "x.jsonl" and kind.startswith("cut at"):
-        (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b'{"text')
-    refuses(lambda: texts(tmp_path / name), "x.")
+    if name == "x.jsonl" and kind.startswith("cut at"):  # whole lines are left, and half a one
+        assert set(texts(tmp_path / name)) <= {"good"}
+    else:
+        refuses(lambda: texts(tmp_path / name), "x.")
 
 
 SPECS = (
@@ -143,6 +146,13 @@ KEPT: dict[str, tuple[Callable[[Path], Path], int, str]] = {
     "a surrogate": (jsonl(GOOD, rb'{"text": "half \ud83d"}'), 2, "1 document"),
     "two surrogates": (jsonl(rb'{"text": "\ud800 a \udfff"}', rb'{"text": "\ude00"}'), 2, "2 documents"),
     "a pair of surrogates": (jsonl(rb'{"text": "\ud83d\ude00"}'), 1, ""),
+    "half a line": (jsonl(GOOD, b'{"text": "go'), 1, "x.jsonl:2"),
+    "a deep line": (jsonl(b'{"text": ' + b"[" * 100_000, GOOD), 1, "1 document"),
+    "lines without text": (jsonl(GOOD, b'{"text": 3}', b'"text"', b"{}", b'{"text": null}', GOOD), 2, "4 documents"),
+    "many damaged lines": (jsonl(*[b"{}"] * (PATIENCE - 1), GOOD), 1, "x.jsonl:1, x.jsonl:2, x.jsonl:3, ..."),
+    "items without text": (text("x.json", b'["good", 3, {"text": "good"}, {"text": 4}]'), 2, "x.json:1, x.json:3)"),
+    "a paragraph that is not UTF-8": (text("x.txt", b"good\n \n\nbad\ncaf\xe9\n\ngood"), 1, "x.txt:5"),
+    "a marked text that is not UTF-8": (text("x.txt", b"a\n<|endoftext|>\xff<|endoftext|>b"), 2, "x.txt:2"),
     "a line that is not UTF-8": (jsonl(GOOD, b'{"text": "\xff"}', GOOD), 2, "x.jsonl:2"),
     "two lines that are not UTF-8": (jsonl(b'{"text": "\xff"}', b"\xfe\xfe", GOOD), 1, "2 documents"),
     "a damaged page": (lambda root: pages(root / "x.parquet"), 2000, "1,000 documents"),
@@ -150,7 +160,7 @@ KEPT: dict[str, tuple[Callable[[Path], Path], int, str]] = {
         columns(text=pyarrow.array([b"good", b"\xff\xfe", b"good"]).view(pyarrow.string())), 2, "x.parquet:1",
     ),
     "bytes that are not UTF-8": (columns(text=pyarrow.array([b"good", b"\xff\xfe", b"good"])), 2, "x.parquet:1"),
-    "a file that is not UTF-8": (folder(a=b"good", b=b"caf\xe9 \xff"), 1, "b"),
+    "a file that is not UTF-8": (folder(a=b"good", b=b"caf\xe9 \xff"), 1, "b:1"),
 }  # fmt: skip
 """Corpora that are read without what is damaged: how many documents are left, and what the notice says."""
 
@@ -173,7 +183,7 @@ def test_a_run_says_what_it_skipped(planted: Path, tmp_path: Path) -> None:
     from tests.inputs.harness import invoke
 
     lines = (planted / "corpus.jsonl").read_bytes().splitlines()
-    extra = [rb'{"text": "the red \ud83d stone"}', b'{"text": "\xff"}']
+    extra = [rb'{"text": "the red \ud83d stone"}', b'{"text": "\xff"}', b'{"text": "half']
     (tmp_path / "x.jsonl").write_bytes(b"\n".join([*lines, *extra]))
     done = invoke(
         "autointerp", "run", "--dictionary", planted / "dictionary", "--corpus", "x.jsonl", "--baselines", "none",
@@ -181,9 +191,12 @@ def test_a_run_says_what_it_skipped(planted: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    notes = " ".join(open_run(tmp_path / "r").about["notes"])
-    assert "x.jsonl:242" in notes
-    assert "x.jsonl:241" in notes
+    about = open_run(tmp_path / "r").about
+    notes = " ".join(about["notes"])
+    for line in (241, 242, 243):
+        assert f"1 document {['with', 'skipped', 'skipped'][line - 241]}" in notes
+        assert f"x.jsonl:{line}" in notes
+    assert about["sampling"]["corpus_damage"] == [note for note in about["notes"] if note.startswith("corpus x.jsonl")]
 
 
 def test_links_in_circles_are_passed_over(tmp_path: Path) -> None:
@@ -201,4 +214,4 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     with open(path, "wb") as stream:
         stream.write(b"good")
     assert texts(tmp_path / "d") == ["good"]
-    assert json.dumps(corpus.read_documents(str(tmp_path / "d"))[0].name)
+    assert json.dumps(next(corpus.read_documents(str(tmp_path / "d"))).name)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sae.data import deduplication
 from sae.data.blocks import to_blocks
 from sae.data.deduplication import GRAM, group_near_duplicates, shared_with
 from sae.data.split import split_blocks
@@ -51,11 +52,15 @@ def random_texts(seed: int, n: int = 30) -> Texts:
     return texts
 
 
-@given(st.integers(0, 10_000))
+@given(st.integers(0, 10_000), st.sampled_from([(2**23, 2**20), (100, 2**20), (37, 8), (500, 100)]))
 @settings(max_examples=40, deadline=None)
-def test_groups_equal_those_of_a_direct_count(seed: int) -> None:
+def test_groups_equal_those_of_a_direct_count(seed: int, at_once: tuple[int, int]) -> None:
+    """Also where the grams are compared in parts, and hashed a few documents at a time."""
     texts = random_texts(seed)
-    assert groups(texts) == expected_groups(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deduplication, "GRAMS_AT_ONCE", at_once[0])
+        patch.setattr(deduplication, "TOKENS_AT_ONCE", at_once[1])
+        assert groups(texts) == expected_groups(texts)
 
 
 def test_the_threshold_is_a_quarter_of_the_smaller_document() -> None:

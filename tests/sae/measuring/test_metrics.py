@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sae.baselines import neurons, pca
-from sae.dictionary import Dictionary, ReLU
+from sae.dictionary import Dictionary, Normalisation, ReLU, TopK
 from sae.measuring import firing, metrics
 from sae.models.subject import Subject, boot
 
@@ -183,3 +183,31 @@ def test_ultralow_is_apart_from_dead_and_undefined_on_few_tokens() -> None:
     assert firing.Density(density_F, 9_999_999).ultralow is None  # five tokens of so many are noise
     with pytest.raises(ValueError, match="no tokens"):
         firing.Firing(3).density()
+
+
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_wide_dictionaries_are_measured_from_their_active_features(
+    normalisation: Normalisation, scaled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if all features were multiplied, to float tolerance."""
+    generator = torch.Generator().manual_seed(0)
+    x_BD, W_DF = torch.randn(300, 8, generator=generator), torch.randn(8, 128, generator=generator)
+    activation = TopK(5, torch.rand(128, generator=generator) + 0.5 if scaled else None)
+    dictionary = Dictionary(
+        "wide",
+        "sae",
+        W_DF,
+        torch.zeros(128),
+        W_DF.T.contiguous(),
+        torch.ones(8),
+        activation,
+        normalisation=normalisation,
+    )
+    dense = metrics.reconstruction(dictionary, x_BD, rows=64)
+    monkeypatch.setattr(metrics, "WIDE", 128)
+    monkeypatch.setattr(Dictionary, "decode", None)  # not called
+    sparse = metrics.reconstruction(dictionary, x_BD, rows=64)
+    assert (sparse.l0, sparse.dead, sparse.tokens) == (dense.l0, dense.dead, dense.tokens)
+    assert sparse.l0 > 1
+    assert sparse.fvu == pytest.approx(dense.fvu, rel=1e-5)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sae.common.progress import Silent
 from sae.measuring import similarity
+from sae.measuring.active import Active
 from sae.measuring.similarity import Correlation, Nearest, Similarity
 
 COSINE = 1e-6
@@ -278,3 +279,45 @@ def test_what_has_no_meaning_is_refused() -> None:
     sums = Correlation(1, 1)
     sums.add(torch.ones(2, 1), torch.tensor([[1.0], [torch.nan]]))
     assert sums.finite == (True, False)
+
+
+def sparse_codes(seed: int, n_features: int, share: float = 0.03) -> Tensor:
+    """Features of 600 tokens that are mostly zero; two are never zero, of which one is constant, and one is always."""
+    drawn_BF = randn(600, n_features, seed=seed).float()
+    acts_BF = drawn_BF.abs() * (randn(600, n_features, seed=seed + 100) > 0).float()
+    acts_BF = acts_BF * (torch.rand(600, n_features, generator=torch.Generator().manual_seed(seed)) < 2 * share)
+    acts_BF[:, 3], acts_BF[:, 5], acts_BF[:, 7] = drawn_BF[:, 3] + 1000, 0.1, 0
+    return acts_BF
+
+
+@pytest.mark.parametrize("size", [600, 50, 7])
+def test_products_of_active_pairs_are_those_of_dense_matrices(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_BF, b_BG = sparse_codes(0, 60), sparse_codes(1, 50)
+    b_BG[:, 20] = a_BF[:, 9] * 3
+    monkeypatch.setattr(similarity, "WAITING_PAIRS", 200)
+    assert Active.of(a_BF) is not None
+    result = correlated(a_BF, b_BG, size)
+    monkeypatch.setattr(Active, "of", lambda acts_BF: None)
+    expected = correlated(a_BF, b_BG, size)
+    for got, dense in ((result.a_to_b, expected.a_to_b), (result.b_to_a, expected.b_to_a)):
+        torch.testing.assert_close(got.similarity_F, dense.similarity_F, rtol=0, atol=1e-9, equal_nan=True)
+        assert torch.equal(got.match_F, dense.match_F)
+    assert (result.a_to_b.undefined, result.a_to_b.match_F[9], result.b_to_a.match_F[20]) == (2, 20, 9)
+    with np.errstate(invalid="ignore"):
+        matrix = np.corrcoef(a_BF.double().T.numpy(), b_BG.double().T.numpy())[:60, 60:]
+    known = [feature for feature in range(60) if feature not in (5, 7)]
+    largest = np.nanmax(np.delete(matrix, (5, 7), 1)[known], 1)
+    assert result.a_to_b.similarity_F[known].numpy() == pytest.approx(largest, abs=1e-7)
+
+
+def test_active_activations_are_all_that_are_not_zero() -> None:
+    acts_BF = sparse_codes(2, 64)
+    active = Active.of(acts_BF)
+    assert active is not None
+    assert np.array_equal(active.matrix().toarray(), acts_BF.double().numpy())
+    assert active.sums().tolist() == (acts_BF != 0).sum(0).tolist()
+    left = active.without(np.array([3, 5])).matrix().toarray()
+    assert not left[:, [3, 5]].any()
+    assert np.array_equal(np.delete(left, [3, 5], 1), np.delete(acts_BF.double().numpy(), [3, 5], 1))
+    assert Active.of(randn(8, 8)) is None
+    assert Active.of(torch.zeros(0, 4)) is None
