@@ -31,6 +31,8 @@ RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIV
 """What sampling writes, in this order; the population is not always there."""
 PICTURES = "pictures"
 """The folder for pictures; tables and data lie beside it."""
+SITE = "site"
+"""The folder for pages."""
 LOG = "run.log"
 """The log of a run: the only file that differs where the same run is done again."""
 SOURCES = ("results.jsonl", *RECORD_FILES)

@@ -146,13 +146,14 @@ def browse(folders: tuple[str, ...], out: Path | None) -> None:
     """
     from autointerp.reporting.site import write
     from autointerp.runs import opening
+    from autointerp.store import SITE
     from sae.common.errors import UserError, visible
     from sae.common.files import refuse_unwritable
 
     opened = [opening.open_folder(folder) for folder in folders]
     if out is None and len({folder.path.resolve() for folder in opened}) > 1:
         raise UserError("pages of several runs need a folder of their own: --out DIR")
-    out = out or opened[0].path / "site"
+    out = out or opened[0].path / SITE
     refuse_unwritable(out)
     write.write(opened, out)
     click.echo(f"next: open {visible(str(out / 'index.html'))} in a browser")

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from autointerp.records import ActivationRecord, Control, FeatureRecord, FeatureResult, Status
 from autointerp.reporting.site import population
-from autointerp.reporting.site.chunks import cut, cut_tokens, number, rounded
+from autointerp.reporting.site.chunks import cut, cut_tokens, number, packed
 from autointerp.reporting.terminal import is_about_tokens
 
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -61,7 +61,7 @@ def _record(record: ActivationRecord) -> Row:
         "source": record.source,
         "document": record.document,
         "tokens": cut_tokens(record.tokens),
-        "acts": rounded(record.activations),
+        "acts": packed(record.activations),
     }
     return row | ({"weight": number(record.weight)} if record.source == "weighted" else {})
 
@@ -75,12 +75,12 @@ def _explanation(result: FeatureResult, explainer: int) -> Row:
         "prompt": explanation and explanation.prompt,
         "model": explanation and explanation.model,
         "scores": {name: number(value) for name, value in result.scores.items()},
-        "intervals": {name: rounded(ends) for name, ends in result.intervals.items()},
+        "intervals": {name: [number(end) for end in ends] for name, ends in result.intervals.items()},
         "failed": list(result.failed),
         "errors": {name: cut(reason) for name, reason in result.errors.items()},
         "controls": {kind: _control(control) for kind, control in result.controls.items()},
         "usage": {name: result.usage.get(name) for name in ("calls", "tokens_in", "tokens_out", "cost_usd")},
-        "predicted": {item.record: _predicted(item.predicted) for item in result.simulations},
+        "predicted": {item.record: packed(item.predicted) for item in result.simulations},
         "judged": _judged(result, about_records=True),
         "judged_tokens": _judged(result, about_records=False),
     }
@@ -88,11 +88,6 @@ def _explanation(result: FeatureResult, explainer: int) -> Row:
 
 def _control(control: Control) -> Mapping[str, float | None]:
     return {name: number(value) for name, value in control.scores.items()}
-
-
-def _predicted(values: Sequence[float | None]) -> list[float | None]:
-    """Round predictions, which go from 0 to 10; zeros are whole numbers, which are short."""
-    return [round(value, 2) if value else None if value is None else 0 for value in values]
 
 
 def _judged(result: FeatureResult, about_records: bool) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,18 @@ def read_all(folders: Sequence[RunFolder]) -> list[SiteRun]:
 
 def read(folder: RunFolder, label: str) -> SiteRun:
     """Read one run. Raises UserError if a file cannot be read."""
-    about = folder.about
-    features = folder.read_features() if folder.is_sampled else []
-    results: dict[FeatureId, list[FeatureResult]] = {}
-    for result in folder.results():
-        results.setdefault(result.feature, []).append(result)
-    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, results)
-    return SiteRun(label, about, rows, features, results, _neighbours(features))
+    return site_run(folder, label, folder.read_features() if folder.is_sampled else [], folder.results())
+
+
+def site_run(
+    folder: RunFolder, label: str, features: Sequence[FeatureRecord], results: Iterable[FeatureResult]
+) -> SiteRun:
+    """Describe a run whose features and results have been read. Raises UserError if another file cannot be read."""
+    about, by_feature = folder.about, dict[FeatureId, list[FeatureResult]]()
+    for result in results:
+        by_feature.setdefault(result.feature, []).append(result)
+    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, by_feature)
+    return SiteRun(label, about, rows, features, by_feature, _neighbours(features))
 
 
 def _rows(

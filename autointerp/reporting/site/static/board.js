@@ -104,7 +104,7 @@ load("index").then((index) => {
   const update = () => { picture(); board(); against(); };
   const loadPoints = () => load(`points/${state.explainer}`).then((loaded) => { points = loaded; update(); }).catch(fail);
 
-  choice(by("scores-mode"), ["means", "points", "violins"], state.mode, (mode) => { state.mode = mode; picture(); });
+  choice(by("scores-mode"), ["means", "points"], state.mode, (mode) => { state.mode = mode; picture(); });
   filters();
   axes();
   loadPoints().then(() => { responsive(by("scores"), picture); responsive(by("against"), against); });

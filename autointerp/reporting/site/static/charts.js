@@ -1,4 +1,4 @@
-/* Draws pictures as SVG: scales, axes, means with intervals, points, violins, bars. */
+/* Draws pictures as SVG: scales, axes, means with intervals, points, bars. */
 "use strict";
 
 /* Round numbers that cover a range, about `count` of them. */
@@ -79,7 +79,6 @@ function scoresChart(container, rows, mode, chance, title, open) {
 function scoreRow(row, x, y, step, mode, gutter) {
   const title = svg("title", {}, `${row.name}: ${round(row.mean)} [${round(row.low)}, ${round(row.high)}], n = ${row.count}`);
   const group = svg("g", {}, title, label(gutter - 14, y - 1, clipped(row.name, gutter - 20), "end", "name"), label(gutter - 14, y + 14, `n = ${whole(row.count)}`, "end"));
-  if (mode === "violins") group.append(violin(row.points.map(([score]) => score), x, y, step * 0.42, row.colour));
   if (mode === "points") group.append(...row.points.map(([score, n], number) => svg("circle", {
     cx: x(score), cy: y + ((number * 0.618034) % 1 - 0.5) * step * 0.62, r: 2.6, fill: row.colour, class: "point", "data-n": n,
   })));
@@ -90,22 +89,6 @@ function scoreRow(row, x, y, step, mode, gutter) {
     group.append(svg("circle", { cx: x(row.mean), cy: y, r: 5.5, fill: row.colour, class: "mean" }));
   }
   return group;
-}
-
-/* A kernel density estimate with Scott's bandwidth, as high as `reach` at its peak. */
-function violin(values, x, y, reach, colour) {
-  if (values.length < 3) return svg("g");
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const deviation = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / (values.length - 1));
-  const width = Math.max(1e-3, deviation * values.length ** -0.2);
-  const low = Math.min(...values), high = Math.max(...values), heights = [];
-  for (let i = 0; i <= 60; i++) {
-    const at = low + (high - low) * i / 60;
-    heights.push([at, values.reduce((sum, value) => sum + Math.exp(-0.5 * ((at - value) / width) ** 2), 0)]);
-  }
-  const peak = Math.max(...heights.map(([, height]) => height));
-  const edge = (sign) => heights.map(([at, height]) => `${x(at).toFixed(1)},${(y - sign * reach * height / peak).toFixed(1)}`);
-  return svg("polygon", { points: [...edge(1), ...edge(-1).reverse()].join(" "), fill: colour, class: "violin" });
 }
 
 /* Points {x, y, colour, n?, text}; a click, or Enter after the arrow keys, opens the point's feature. */

@@ -100,18 +100,22 @@ function texts(one) {
 
 function scored(one) {
   const explained = one.explanations[feature.explanation], predicted = explained?.predicted ?? {};
-  const records = one.score.map((record, number) => ({ ...record, number, predicted: predicted[number] ?? null }));
+  const records = one.score.map((record, number) => ({ ...record, number, predicted: exists(predicted[number]) ? numbers(predicted[number]) : null }));
   if (feature.order === "by source") return grouped(records, explained);
-  const miss = (record) => record.predicted ? record.predicted.reduce((sum, value, i) => sum + Math.abs((value ?? 0) / 10 - record.acts[i] / one.max), 0) / record.acts.length : -1;
+  const miss = ({ acts, predicted: guesses }) => guesses ? numbers(acts).reduce((sum, act, i) => sum + Math.abs((guesses[i] ?? 0) / 10 - act / one.max), 0) / guesses.length : -1;
   return records.sort((a, b) => miss(b) - miss(a)).map((record) => excerpt(record, explained, SOURCES[record.source] ?? record.source));
 }
 
 const grouped = (records, explained) => unique(records.map((record) => record.source)).flatMap((source) => [
   el("h3", {}, SOURCES[source] ?? source), ...records.filter((record) => record.source === source).map((record) => excerpt(record, explained))]);
 
+/* Spells numbers out: -k stands for k zeros in a row. */
+const numbers = (packed) => JSON.parse(`[${packed}]`).flatMap((value) => value < 0 ? Array(-value).fill(0) : value);
+
 function excerpt(record, explained, source) {
+  const acts = numbers(record.acts);
   const tokens = record.tokens.map((token, i) => Object.assign(el("span", { class: i === record.at ? "token centre" : "token" }, visibleToken(token)), {
-    token, act: record.acts[i], predicted: record.predicted ? record.predicted[i] : record.predicted,
+    token, act: acts[i], predicted: record.predicted ? record.predicted[i] : record.predicted,
   }));
   const about = [source, ...says(record.number, explained), record.weight ? `stands for ${short(record.weight)}` : "", `document ${record.document}`].filter(Boolean).join(" · ");
   const box = el("p", { class: "excerpt", dir: "auto", role: "group", "aria-label": "Text with activations; arrow keys go from token to token" }, tokens);

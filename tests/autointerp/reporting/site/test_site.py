@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+import autointerp as package
 from autointerp import config as configs
+from autointerp.cli.options import changes_of
 from autointerp.reporting.site import neighbours, pages
-from autointerp.reporting.site.chunks import Chunks
+from autointerp.reporting.site.chunks import Chunks, packed
 from autointerp.reporting.site.population import BINS, INTERVALS, summary
 from autointerp.reporting.site.runs import SiteRun
 from autointerp.reporting.site.write import refuse_foreign, write_runs
 from autointerp.store import RunFolder
 from sae.common.errors import UserError
+from sae.common.progress import Silent
 from tests.autointerp.reporting.site import made
 from tests.conftest import autointerp
 
@@ -41,6 +44,12 @@ def value_in(path: Path, folder: Path) -> Any:
 def values_in(folder: Path) -> dict[str, Any]:
     paths = sorted((folder / "data").rglob("*.js"))
     return {path.relative_to(folder / "data").with_suffix("").as_posix(): value_in(path, folder) for path in paths}
+
+
+def spelt_out(packed: str) -> list[float | None]:
+    """Spell packed numbers out: -k stands for k zeros in a row."""
+    each = [None if word == "null" else float(word) for word in packed.split(",")]
+    return [zero for value in each for zero in ([value] if value is None or value >= 0 else [0.0] * int(-value))]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -90,8 +99,11 @@ def test_every_feature_is_where_the_list_says(tmp_path: Path) -> None:
             (detail,) = (item for item in values[f"features/{file}"] if item["n"] == n)
             assert (detail["dictionary"], detail["index"]) == (dictionary, number)
             assert [item["tokens"] for item in detail["score"]] == [list(item.tokens) for item in one.score]
-            assert [item["acts"] for item in detail["score"]] == [list(item.activations) for item in one.score]
-            assert detail["explanations"][explainer]["predicted"]["0"] == list(result.simulations[0].predicted)
+            assert [spelt_out(item["acts"]) for item in detail["score"]] == [
+                list(item.activations) for item in one.score
+            ]
+            predicted = detail["explanations"][explainer]["predicted"]["0"]
+            assert spelt_out(predicted) == list(result.simulations[0].predicted)
     for number in range(len(index["explainers"])):
         assert [point[0] for point in values[f"points/{number}"]] == list(range(12))
 
@@ -191,6 +203,14 @@ def test_an_unfinished_an_empty_and_an_all_error_run_are_true_pages(tmp_path: Pa
     assert values["features/0"][0]["explanations"][0]["errors"] == {"simulation": "no answer"}
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([0.0, 0.0, 1.23456, 0.0], "-2,1.235,-1"), ([None, 1e-7, 12_345.0], "null,1e-07,1.234e+04"), ([], "")],
+)
+def test_numbers_are_packed(values: list[float | None], text: str) -> None:
+    assert packed(values) == text
+
+
 def test_chunks_break_at_their_size(tmp_path: Path) -> None:
     chunks = Chunks(tmp_path, "c", 20)
     files = [chunks.add(text) for text in ("aaaa", "bbbb", "c" * 50, "dddd", "eeee")]
@@ -212,7 +232,7 @@ def test_intervals_against_every_token_one_by_one() -> None:
         assert part["share"] == pytest.approx(len(inside) / len(acts), rel=1e-3)
         assert len(part["excerpts"]) == min(3, len(inside))
         for excerpt in part["excerpts"]:
-            assert any(excerpt["acts"][excerpt["at"]] == pytest.approx(value, rel=1e-3) for value in inside)
+            assert any(spelt_out(excerpt["acts"])[excerpt["at"]] == pytest.approx(value, rel=1e-3) for value in inside)
             fragment = own.text.tokens(excerpt["document"])  # a document is a fragment here
             assert "".join(excerpt["tokens"]) in "".join(fragment)
     assert sum(found["bins"]) == own.value_A.size
@@ -258,6 +278,16 @@ def test_browse_writes_the_pages_of_a_run_whose_config_runs_it_again(smoke: Path
     refused = autointerp("browse", smoke, tmp_path / "pages", cwd=tmp_path)
     assert refused.returncode == 2
     assert "not a run folder" in refused.stderr
+
+
+def test_a_run_writes_the_pages_that_browse_writes(smoke: Path, tmp_path: Path) -> None:
+    changes = {"explainers": ["rules-1"], "runtime.pictures": [], "runtime.site": True}
+    run = package.run("smoke", changes, out=tmp_path / "run", report=Silent)
+    own = contents(run.path / "site")
+    assert autointerp("browse", run.path, "--out", tmp_path / "pages", cwd=tmp_path).returncode == 0
+    assert own == contents(tmp_path / "pages")
+    assert not (smoke / "site").exists()  # as its config says
+    assert changes_of({"site": False}) == {"runtime.site": False}  # --no-site
 
 
 @pytest.fixture
