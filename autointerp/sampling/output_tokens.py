@@ -1,4 +1,4 @@
-"""Finds the tokens whose logits a feature's decoder raises most, and draws others to compare them with.
+"""Finds the tokens whose logits a feature's decoder raises and lowers most, and draws others to compare them with.
 
 Imports torch. Shape suffixes: S features, V tokens of the vocabulary.
 """
@@ -21,6 +21,16 @@ ELEMENTS = 2**24
 
 
 @dataclass(frozen=True)
+class Extremes:
+    """Holds the tokens whose logits a feature raises most and lowers most, with what it adds to them; or nothing."""
+
+    promoted: tuple[str, ...] = ()
+    promoted_logits: tuple[float, ...] = ()
+    suppressed: tuple[str, ...] = ()
+    suppressed_logits: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """Holds the text of every token id, and the run's seed. Pieces of characters, which cannot be shown, are left out
     of what it finds and draws.
@@ -39,30 +49,33 @@ class Vocabulary:
         shown = zip(self.tokens, self._is_piece_V.tolist(), strict=True)
         return list(dict.fromkeys(token for token, is_piece in shown if token and not is_piece))
 
-    def promoted(self, dictionary: Dictionary, features: list[int], subject: Subject) -> list[tuple[str, ...]]:
-        """Return the tokens that each feature promotes, strongest first; none where no fixed map leads to the logits.
+    def extremes(self, dictionary: Dictionary, features: list[int], subject: Subject) -> list[Extremes]:
+        """Return the tokens that each feature raises and lowers, strongest first; none where no fixed map leads to the
+        logits.
 
         Args:
             features: S indices in the dictionary.
         """
-        nothing: list[tuple[str, ...]] = [()] * len(features)
+        nothing = [Extremes()] * len(features)
         if len(dictionary.writes) != 1:
             return nothing
-        promoted: list[tuple[str, ...]] = []
+        extremes: list[Extremes] = []
         at_once = max(1, ELEMENTS // len(self.tokens))
         for start in range(0, len(features), at_once):
             logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features[start : start + at_once]])
             if logits_SV is None:
                 return nothing
-            promoted += self._largest(logits_SV)
-        return promoted
+            sides = (*self._largest(logits_SV, 1), *self._largest(logits_SV, -1))
+            extremes += [Extremes(*each) for each in zip(*sides, strict=True)]
+        return extremes
 
-    def _largest(self, logits_SV: Tensor) -> list[tuple[str, ...]]:
-        """Return the tokens with the largest logits, for each of S features."""
+    def _largest(self, logits_SV: Tensor, sign: int) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
+        """Return the tokens with the largest logits times `sign`, and these logits, for each of S features."""
         is_piece_V = self._is_piece_V[: logits_SV.shape[1]].to(logits_SV.device)
-        shown_SV = logits_SV[:, : len(is_piece_V)].masked_fill(is_piece_V, -torch.inf)
-        ids_ST = shown_SV.topk(min(PROMOTED, int((~is_piece_V).sum())), dim=1).indices.tolist()
-        return [tuple(self.tokens[index] for index in ids_T) for ids_T in ids_ST]
+        shown_SV = (sign * logits_SV[:, : len(is_piece_V)]).masked_fill(is_piece_V, -torch.inf)
+        largest = shown_SV.topk(min(PROMOTED, int((~is_piece_V).sum())), dim=1)
+        tokens = [tuple(self.tokens[index] for index in ids_T) for ids_T in largest.indices.tolist()]
+        return tokens, [tuple(values_T) for values_T in (sign * largest.values).tolist()]
 
     def others(self, promoted: tuple[str, ...], feature: FeatureId) -> tuple[str, ...]:
         """Draw as many tokens as are promoted from the rest of the vocabulary, uniformly and without repetition."""
