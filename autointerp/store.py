@@ -31,6 +31,8 @@ RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIV
 """What sampling writes, in this order; the population is not always there."""
 PICTURES = "pictures"
 """The folder for pictures; tables and data lie beside it."""
+RATINGS = "ratings.json"
+"""What people say of features: written after the run is finished, and so in no list of its files."""
 SITE = "site"
 """The folder for pages."""
 LOG = "run.log"
@@ -103,7 +105,9 @@ class RunFolder:
         about = {name: value for name, value in self.about.items() if name not in SEAL} | changes
         files = sorted(path for path in [*self.path.iterdir(), *(self.path / PICTURES).glob("*")] if path.is_file())
         names = [path.relative_to(self.path).as_posix() for path in files]
-        about["files"] = {name: _facts(self.path / name) for name in names if name not in (LOCK, LOG, "run.json")}
+        about["files"] = {
+            name: _facts(self.path / name) for name in names if name not in (LOCK, LOG, RATINGS, "run.json")
+        }
         self.write_json("run.json", about | {"checksum": _checksum(about)})
 
     def damaged(self) -> list[str]:

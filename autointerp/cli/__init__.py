@@ -5,6 +5,7 @@ import click
 from autointerp.cli.answers import cache
 from autointerp.cli.calibrating import calibrate
 from autointerp.cli.experiment import check, run, show_settings
+from autointerp.cli.rating import rate
 from autointerp.cli.results import browse, leaderboard, list_runs, show
 from sae.common.click_group import Commands
 
@@ -23,6 +24,7 @@ def main() -> None:
     autointerp show RUN [FEATURE]           a feature with its fragments, explanation and predictions
     autointerp leaderboard RUN ...          several runs in one table
     autointerp browse RUN ...               runs as pages: leaderboard, features with their excerpts
+    autointerp rate RUN                     rate features yourself, without knowing their dictionaries
     autointerp calibrate                    what each score says of features whose truth is known
     autointerp check [CONFIG]               whether the language models answer, and what they can do
     autointerp config [SECTION]             every setting with its meaning and default
@@ -30,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (run, check, show_settings, list_runs, show, leaderboard, browse, calibrate, cache):
+for command in (run, check, show_settings, list_runs, show, leaderboard, browse, rate, calibrate, cache):
     main.add_command(command)

@@ -46,7 +46,7 @@ def asked(folder: RunFolder, features: Iterable[FeatureRecord], results: Iterabl
     """Find what was asked about every explanation; nothing if no language model was, or a part of the run is gone."""
     by_id = {feature.id: feature for feature in features}
     try:
-        config = _config(folder)
+        config = config_of(folder)
         method = Method.of(config)
         if not method.models:
             return {}
@@ -62,7 +62,8 @@ def asked(folder: RunFolder, features: Iterable[FeatureRecord], results: Iterabl
         return {}
 
 
-def _config(folder: RunFolder) -> Config:
+def config_of(folder: RunFolder) -> Config:
+    """Return the config by which a run asks its models. Raises UserError if it cannot be built any more."""
     about = folder.about
     config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
     assert isinstance(config, Config)

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from autointerp import ratings
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult
-from autointerp.reporting import leaderboard
+from autointerp.reporting import human, leaderboard
 from autointerp.reporting.site.neighbours import Neighbours, nearest, nearest_by_decoder
 from autointerp.runs.replay import Asked, asked
 from autointerp.store import RunFolder
 from sae.common.settings import cache_folder
+from sae.common.tables import Table
 
 Row = dict[str, Any]
 
@@ -35,6 +37,8 @@ class SiteRun:
     """Those with a like decoder direction."""
     asked: Asked = field(default_factory=dict)
     """What language models were asked about each explanation, and answered."""
+    human: Sequence[Table] = ()
+    """What people said of the features."""
 
     @property
     def explainers(self) -> list[str]:
@@ -86,7 +90,9 @@ def site_run(
     rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, by_feature)
     near = (_together(features), nearest_by_decoder(features))
     questions = asked(folder, features, every, cache_folder("autointerp"))
-    return SiteRun(label, about, rows, features, by_feature, *near, questions)
+    return SiteRun(
+        label, about, rows, features, by_feature, *near, questions, human.tables(ratings.read(folder.path), every)
+    )
 
 
 def _rows(
