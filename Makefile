@@ -19,7 +19,7 @@ demo: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --num-workers 2
+	$(BIN)/mypy
 
 test: check
 	$(PYTEST) -m "not slow"

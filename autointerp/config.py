@@ -240,6 +240,8 @@ class Runtime(Section):
     """A YAML file with prices of your own, which override the shipped ones; null: only the shipped ones."""
     pictures: Annotated[tuple[Literal["png", "svg", "pdf"], ...], R, Different] = ("png", "svg", "pdf")
     """File formats of the run's pictures; []: none, which makes a small run much shorter."""
+    site: Annotated[bool, R] = True
+    """Write the run as pages into its folder `site`, as `autointerp browse` does."""
 
 
 ControlKind = Literal["mismatched", "permuted", "exchanged"]

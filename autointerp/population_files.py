@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 
-from autointerp.parquet_files import read_table
+from autointerp.parquet_files import list_arrays, read_table
 from autointerp.population import Population, PopulationText
 from autointerp.records import FeatureId, FeatureRecord
 from sae.common.files import write_atomic_with
@@ -45,7 +44,7 @@ def read(folder: Path) -> dict[FeatureId, Population]:
     text = _text(read_table(folder / TEXT, ("document", "tokens")))
     table = read_table(folder / ACTIVATIONS, ("dictionary", "feature", "positions", "activations")).combine_chunks()
     names = zip(table["dictionary"].to_pylist(), table["feature"].to_pylist(), strict=True)
-    positions, activations = (_arrays(table[name]) for name in ("positions", "activations"))
+    positions, activations = (list_arrays(table[name]) for name in ("positions", "activations"))
     return {
         FeatureId(*name): Population(text, position_A, value_A)
         for name, position_A, value_A in zip(names, positions, activations, strict=True)
@@ -78,10 +77,3 @@ def _text(table: pyarrow.Table) -> PopulationText:
     ids_ML = rank[tokens.indices.to_numpy()].reshape(len(table), -1)
     vocabulary = tokens.dictionary.to_pylist()
     return PopulationText(tuple(vocabulary[index] for index in order), ids_ML, table["document"].to_numpy())
-
-
-def _arrays(column: pyarrow.ChunkedArray) -> list[np.ndarray]:
-    """Return the lists of a column as arrays that share its memory."""
-    lists = pyarrow.concat_arrays(column.chunks)
-    values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
-    return [values[start:end] for start, end in pairwise(offsets.tolist())]

@@ -138,6 +138,16 @@ class FeatureRecord:
     """Tokens whose logits the decoder direction raises most, strongest first; empty if that is not defined."""
     unpromoted: tuple[str, ...] = ()
     """As many other tokens, drawn at random from the rest of the vocabulary; fewer where it is too small."""
+    promoted_logits: tuple[float, ...] = ()
+    """What its decoder direction, of the length that it has, adds to the logit of each promoted token."""
+    suppressed: tuple[str, ...] = ()
+    """Tokens whose logits the decoder direction lowers most, strongest first; empty if that is not defined."""
+    suppressed_logits: tuple[float, ...] = ()
+    """What it adds to the logits of these."""
+    direction: NDArray[np.float32] | None = field(default=None, compare=False)
+    """Its decoder row [D]; None in a run folder of an earlier version."""
+    writes: str = ""
+    """The hook points whose activations that row is a direction of, joined by "+"."""
     population: Population | None = field(default=None, compare=False)
     """Its activations on every token of the score half, or on a random part of it; None if they were not kept."""
 

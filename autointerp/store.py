@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
 from autointerp import population_files, record_files
-from autointerp.parquet_files import read_table
+from autointerp.parquet_files import list_arrays, read_table
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.files import LOCK, TEMPORARY, sha256_of, write_atomic, write_atomic_with
@@ -31,6 +31,10 @@ RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIV
 """What sampling writes, in this order; the population is not always there."""
 PICTURES = "pictures"
 """The folder for pictures; tables and data lie beside it."""
+RATINGS = "ratings.json"
+"""What people say of features: written after the run is finished, and so in no list of its files."""
+SITE = "site"
+"""The folder for pages."""
 LOG = "run.log"
 """The log of a run: the only file that differs where the same run is done again."""
 SOURCES = ("results.jsonl", *RECORD_FILES)
@@ -44,6 +48,9 @@ RESULT = TypeAdapter(FeatureResult)
 FEATURE_FIELDS = (
     "density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted", "unpromoted",
 )  # fmt: skip
+LATER_FIELDS = ("promoted_logits", "suppressed", "suppressed_logits", "writes")
+DIRECTION = "direction"
+"""Fields of a feature that earlier versions did not keep; the last is an array."""
 
 
 class RunFolder:
@@ -98,7 +105,9 @@ class RunFolder:
         about = {name: value for name, value in self.about.items() if name not in SEAL} | changes
         files = sorted(path for path in [*self.path.iterdir(), *(self.path / PICTURES).glob("*")] if path.is_file())
         names = [path.relative_to(self.path).as_posix() for path in files]
-        about["files"] = {name: _facts(self.path / name) for name in names if name not in (LOCK, LOG, "run.json")}
+        about["files"] = {
+            name: _facts(self.path / name) for name in names if name not in (LOCK, LOG, RATINGS, "run.json")
+        }
         self.write_json("run.json", about | {"checksum": _checksum(about)})
 
     def damaged(self) -> list[str]:
@@ -135,9 +144,15 @@ class RunFolder:
             record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
             sides.setdefault((feature, row["split"]), []).append(record)
         populations = population_files.read(self.path)
-        rows = read_table(self.path / "features.parquet", ("dictionary", "feature", *FEATURE_FIELDS)).to_pylist()
+        columns = ("dictionary", "feature", *FEATURE_FIELDS)
+        table = read_table(self.path / "features.parquet", columns, (*LATER_FIELDS, DIRECTION))
+        rows = table.select([name for name in table.column_names if name != DIRECTION]).to_pylist()
         features = [_feature(row, sides) for row in rows]
-        return [replace(feature, population=populations.get(feature.id)) for feature in features]
+        kept = [replace(feature, population=populations.get(feature.id)) for feature in features]
+        if not kept or DIRECTION not in table.column_names:
+            return kept
+        rows_FD = list_arrays(table[DIRECTION])
+        return [replace(feature, direction=row_D) for feature, row_D in zip(kept, rows_FD, strict=True)]
 
     def densities(self) -> dict[str, list[float]]:
         """Read the densities of the sampled features, by dictionary."""
@@ -248,14 +263,15 @@ def _is_altered(about: dict[str, Any]) -> bool:
 
 
 def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
-    values = {name: getattr(feature, name) for name in FEATURE_FIELDS}
+    values = {name: getattr(feature, name) for name in (*FEATURE_FIELDS, *LATER_FIELDS)}
+    values |= {} if feature.direction is None else {DIRECTION: feature.direction}
     return {"dictionary": feature.id.dictionary, "feature": feature.id.index} | values
 
 
 def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
     feature = FeatureId(row["dictionary"], row["feature"])
-    values = {name: row[name] for name in FEATURE_FIELDS}
-    values |= {name: tuple(row[name]) for name in ("histogram", "promoted", "unpromoted")}
+    values = {name: row[name] for name in (*FEATURE_FIELDS, *LATER_FIELDS) if name in row}
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
     return FeatureRecord(feature, explain, score, **values)
 

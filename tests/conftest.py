@@ -149,5 +149,5 @@ def _write_corpus(path: Path) -> None:
 
 PLANTED_SETTINGS = (
     "corpus.context=32", "sampling.fragment=16", "corpus.held_out=0.5", "subject.prepend_bos=false",
-    "runtime.pictures=[]",
+    "runtime.pictures=[]", "runtime.site=false",
 )  # fmt: skip

@@ -6,6 +6,7 @@ from autointerp.cli.answers import cache
 from autointerp.cli.calibrating import calibrate
 from autointerp.cli.experiment import check, run, show_settings
 from autointerp.cli.exporting import export
+from autointerp.cli.rating import rate
 from autointerp.cli.results import browse, leaderboard, list_runs, show
 from autointerp.cli.trying import try_text
 from autointerp.cli.verifying import verify
@@ -29,6 +30,7 @@ def main() -> None:
     autointerp try RUN --text "..."         the features that are active on your own text
     autointerp verify RUN                   whether every figure of a run follows from its records and answers
     autointerp export RUN --format NAME     a run in the formats of other tools
+    autointerp rate RUN                     rate features yourself, without knowing their dictionaries
     autointerp calibrate                    what each score says of features whose truth is known
     autointerp check [CONFIG]               whether the language models answer, and what they can do
     autointerp config [SECTION]             every setting with its meaning and default
@@ -37,7 +39,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    run, check, show_settings, list_runs, show, leaderboard, browse, try_text, verify, export, calibrate, cache,
+    run, check, show_settings, list_runs, show, leaderboard, browse, try_text, verify, export, rate, calibrate, cache,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

@@ -112,6 +112,9 @@ class Experiment(AsksModels, Resumable):
     help="Do not ask each model for one token before anything slow starts.",
 )
 @click.option(
+    "--no-site", "site", flag_value=False, type=bool, default=None, help="Do not write the run's pages (RUN/site)."
+)
+@click.option(
     "--batch", is_flag=True, default=None, help="Use the providers' batch APIs: half the price, within a day."
 )
 @click.option("--quiet", is_flag=True, help="Print only the run folder; what is wrong goes to the standard error.")

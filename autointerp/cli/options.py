@@ -59,6 +59,7 @@ FLAGS = {
     "fail_on_error": "runtime.fail_on_error",
     "batch": "runtime.batch",
     "check": "runtime.check",
+    "site": "runtime.site",
 }
 """The config field behind each plain flag."""
 

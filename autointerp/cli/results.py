@@ -108,7 +108,7 @@ def leaderboard(
     Each RUN is a run folder. Several runs may be of different models and corpora: a dictionary is then named
     RUN:DICTIONARY, and its model and corpus stand beside it.
     """
-    from autointerp.reporting import leaderboard, tables
+    from autointerp.reporting import human, leaderboard, tables
     from autointerp.runs import opening
     from sae.common.files import refuse_unwritable, write_atomic
     from sae.common.tables import print_tables, to_latex, to_markdown
@@ -120,7 +120,7 @@ def leaderboard(
     for folder in opened if rebuild else ():
         opening.rebuild(folder)
     rows = leaderboard.merge([folder.path for folder in opened])
-    merged = tables.all_tables(rows, [])
+    merged = [*tables.all_tables(rows, []), *(table for folder in opened for table in human.tables_of(folder))]
     print_tables(merged)
     if csv:
         write_atomic(csv, leaderboard.to_csv(rows))
@@ -134,7 +134,8 @@ def leaderboard(
 @click.command(cls=Command)
 @click.argument("folders", metavar="RUN ...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the pages; default: RUN/site.")
-def browse(folders: tuple[str, ...], out: Path | None) -> None:
+@click.option("--serve", is_flag=True, help="Also serve them on loopback, where edited explanations can be scored.")
+def browse(folders: tuple[str, ...], out: Path | None, serve: bool) -> None:
     """Write a run, or several side by side, as pages: leaderboard, features, what was run.
 
     Each RUN is a run folder, finished or not. The pages are plain files: open index.html by double click, or put the
@@ -143,16 +144,26 @@ def browse(folders: tuple[str, ...], out: Path | None) -> None:
     \b
     autointerp browse RUN
     autointerp browse RUN RUN2 --out pages
+    autointerp browse RUN --serve
     """
     from autointerp.reporting.site import write
     from autointerp.runs import opening
+    from autointerp.store import SITE
     from sae.common.errors import UserError, visible
     from sae.common.files import refuse_unwritable
 
     opened = [opening.open_folder(folder) for folder in folders]
     if out is None and len({folder.path.resolve() for folder in opened}) > 1:
         raise UserError("pages of several runs need a folder of their own: --out DIR")
-    out = out or opened[0].path / "site"
+    out = out or opened[0].path / SITE
     refuse_unwritable(out)
     write.write(opened, out)
+    if serve:
+        from autointerp.cli.rating import serve as serve_app
+        from autointerp.runs.rescore import Rescorer
+        from autointerp.serving.pages import PagesApp
+
+        unique = {folder.path.resolve(): folder for folder in opened}
+        serve_app(PagesApp(out, [Rescorer(folder) for folder in unique.values()]), f"The pages are in {out}")
+        return
     click.echo(f"next: open {visible(str(out / 'index.html'))} in a browser")

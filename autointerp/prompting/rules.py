@@ -49,9 +49,8 @@ def from_text(text: str) -> tuple[Rule, ...]:
     if not text.startswith(wording["opening"]):
         raise AnswerError(f"the explanation does not begin with {wording['opening']!r}")
     offset, rules = len(wording["opening"]), []
-    patterns = _patterns(templates.load(PROMPT).label)
     while True:
-        rule, offset = _read(text, offset, patterns)
+        rule, offset = _read(text, offset, patterns())
         rules.append(rule)
         if text[offset:] == wording["closing"]:
             return tuple(rules)
@@ -75,6 +74,11 @@ def _read(text: str, offset: int, patterns: list[tuple[RuleKind, re.Pattern[str]
             key = tuple(json.loads(groups[name]) for name in ("a", "b") if name in groups)
             return Rule(kind, key, float(groups["strength"])), match.end()
     raise AnswerError(f"no rule is worded like {text[offset : offset + 40]!r}")
+
+
+def patterns() -> list[tuple[RuleKind, re.Pattern[str]]]:
+    """Return a pattern per kind of rule, with the groups a, b (tokens quoted as JSON) and strength."""
+    return _patterns(templates.load(PROMPT).label)
 
 
 @cache

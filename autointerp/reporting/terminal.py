@@ -15,7 +15,7 @@ import click
 from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
 from autointerp.reporting.tables import scores_tables
 from autointerp.scorers import SCORERS
-from autointerp.store import RunFolder
+from autointerp.store import SITE, RunFolder
 from sae.common.errors import UserError, near, shortened, visible
 from sae.common.tables import Table, number, print_tables
 
@@ -33,6 +33,8 @@ def print_outcome(folder: RunFolder) -> None:
     print_tables(scores_tables(folder.read_leaderboard()))
     path, board = (visible(str(one)) for one in (folder.path, folder.path / "leaderboard.md"))
     click.echo(f"\nEverything is in {path}; the other tables in {board}")
+    if (index := folder.path / SITE / "index.html").is_file():
+        click.echo(f"The pages: {visible(str(index))}, to be opened in a browser")
     totals = about["totals"]
     if totals["calls"]:
         cost = "unknown" if totals["cost_usd"] is None else f"${totals['cost_usd']:.4f}"

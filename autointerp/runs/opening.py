@@ -11,6 +11,8 @@ from autointerp import config as configs
 from autointerp.config import Config, Runtime
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
+from autointerp.runs.plan import READ_AS_TEXT
+from autointerp.runs.requests import without_logprobs
 from autointerp.store import PICTURES, SOURCES, RunFolder
 from sae.common.errors import UserError
 from sae.common.resources import path_of
@@ -47,10 +49,17 @@ def rebuild(folder: RunFolder) -> None:
     about = folder.about
     if about["status"] != "complete":
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
-    config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
-    assert isinstance(config, Config)
+    config = config_of(folder)
     leaderboard.write(folder, list(folder.results()), Method.of(config).chances, _picture_formats(about))
     folder.seal()
+
+
+def config_of(folder: RunFolder) -> Config:
+    """Return the config by which a run asks its models. Raises UserError if it cannot be built any more."""
+    about = folder.about
+    config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
+    assert isinstance(config, Config)
+    return without_logprobs(config, about.get(READ_AS_TEXT, ()))
 
 
 def _picture_formats(about: Mapping[str, Any]) -> list[str]:

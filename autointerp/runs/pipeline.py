@@ -19,7 +19,7 @@ from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
 from autointerp.runs.requests import refusing_logprobs, request_settings, uses_of
 from autointerp.runs.work import Offline, Resolver, Work
-from autointerp.store import RunFolder
+from autointerp.store import SITE, RunFolder
 from sae.common.files import alone
 from sae.common.progress import Report
 from sae.common.resources import path_of
@@ -54,7 +54,19 @@ def run(config: Config, report: Report) -> RunFolder:
                 results = score(folder, features, plan, resolver, report)
             leaderboard.write(folder, results, plan.method.chances, config.runtime.pictures)
             folder.seal(status="complete", totals=totals(results))
+            if config.runtime.site:
+                _write_site(folder, features, results, report)
     return folder
+
+
+def _write_site(
+    folder: RunFolder, features: Sequence[FeatureRecord], results: Sequence[FeatureResult], report: Report
+) -> None:
+    from autointerp.reporting.site import runs, write  # jinja2 is needed for pages only
+
+    with report("writing the pages") as progress:
+        write.write_runs([runs.site_run(folder, folder.path.resolve().name, features, results)], folder.path / SITE)
+        progress.update(1, 1)
 
 
 def estimate(config: Config, report: Report) -> Estimate:

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from autointerp import config as configs
 from autointerp.config import Config
 from autointerp.evaluate import NO_TEXT, Method
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
+from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
-from autointerp.runs.plan import READ_AS_TEXT
-from autointerp.runs.requests import without_logprobs
 from autointerp.runs.work import Offline, Work
 from autointerp.scorers import Scorer
 from autointerp.store import RESULT, RunFolder
@@ -60,7 +58,7 @@ def verify(folder: RunFolder, report: Report) -> list[Check]:
     about = folder.about
     if about["status"] != "complete":
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
-    config, results = _config(folder, about), list(folder.results())
+    config, results = config_of(folder), list(folder.results())
     method = Method.of(config)
     return [
         *_results(config, method, folder.read_features(), results, report),
@@ -68,12 +66,6 @@ def verify(folder: RunFolder, report: Report) -> list[Check]:
         _totals(about, results),
         _files(folder, about),
     ]
-
-
-def _config(folder: RunFolder, about: Mapping[str, Any]) -> Config:
-    config = configs.build(dict(about["config"]), {}, f"{folder.path / 'run.json'}")
-    assert isinstance(config, Config)
-    return without_logprobs(config, about.get(READ_AS_TEXT, ()))
 
 
 def _files(folder: RunFolder, about: Mapping[str, Any]) -> Check:

@@ -47,8 +47,10 @@ def _feature_records(
 
     dictionary, indices = selected.measured.dictionary, [feature.index for feature in selected.features]
     norms, cosines = _decoder_statistics(dictionary, indices)
-    promoted = vocabulary.promoted(dictionary, indices, prepared.subject)
-    for feature, norm, cosine, raised in zip(selected.features, norms, cosines, promoted, strict=True):
+    extremes = vocabulary.extremes(dictionary, indices, prepared.subject)
+    direction_SD = dictionary.W_dec_FD[indices].float().cpu().numpy()
+    columns = (selected.features, norms, cosines, extremes, direction_SD)
+    for feature, norm, cosine, tokens, direction_D in zip(*columns, strict=True):
         feature_id = FeatureId(dictionary.name, feature.index)
         yield FeatureRecord(
             id=feature_id,
@@ -59,8 +61,10 @@ def _feature_records(
             histogram=feature.histogram,
             decoder_norm=norm,
             decoder_max_cosine=cosine,
-            promoted=raised,
-            unpromoted=vocabulary.others(raised, feature_id),
+            **vars(tokens),
+            unpromoted=vocabulary.others(tokens.promoted, feature_id),
+            direction=direction_D,
+            writes="+".join(dictionary.writes),
             population=feature.population,
         )
 

@@ -1,4 +1,4 @@
-"""Finds the tokens whose logits a feature's decoder raises most, and draws others to compare them with.
+"""Finds the tokens whose logits a feature's decoder raises and lowers most, and draws others to compare them with.
 
 Imports torch. Shape suffixes: S features, V tokens of the vocabulary.
 """
@@ -21,6 +21,16 @@ ELEMENTS = 2**24
 
 
 @dataclass(frozen=True)
+class Extremes:
+    """Holds the tokens whose logits a feature raises most and lowers most, with what it adds to them; or nothing."""
+
+    promoted: tuple[str, ...] = ()
+    promoted_logits: tuple[float, ...] = ()
+    suppressed: tuple[str, ...] = ()
+    suppressed_logits: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """Holds the text of every token id, and the run's seed. Pieces of characters, which cannot be shown, are left out
     of what it finds and draws.
@@ -39,23 +49,25 @@ class Vocabulary:
         shown = zip(self.tokens, self._is_piece_V.tolist(), strict=True)
         return list(dict.fromkeys(token for token, is_piece in shown if token and not is_piece))
 
-    def promoted(self, dictionary: Dictionary, features: list[int], subject: Subject) -> list[tuple[str, ...]]:
-        """Return the tokens that each feature promotes, strongest first; none where no fixed map leads to the logits.
+    def extremes(self, dictionary: Dictionary, features: list[int], subject: Subject) -> list[Extremes]:
+        """Return the tokens that each feature raises and lowers, strongest first; none where no fixed map leads to the
+        logits.
 
         Args:
             features: S indices in the dictionary.
         """
-        nothing: list[tuple[str, ...]] = [()] * len(features)
+        nothing = [Extremes()] * len(features)
         if len(dictionary.writes) != 1:
             return nothing
-        promoted: list[tuple[str, ...]] = []
+        extremes: list[Extremes] = []
         at_once = max(1, ELEMENTS // len(self.tokens))
         for start in range(0, len(features), at_once):
             logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features[start : start + at_once]])
             if logits_SV is None:
                 return nothing
-            promoted += [tuple(token for token, _ in largest) for largest in self.largest(logits_SV, PROMOTED)]
-        return promoted
+            sides = zip(self.largest(logits_SV, PROMOTED), self.largest(-logits_SV, PROMOTED), strict=True)
+            extremes += [_extremes(raised, lowered) for raised, lowered in sides]
+        return extremes
 
     def largest(self, logits_SV: Tensor, n_tokens: int) -> list[list[tuple[str, float]]]:
         """Return the tokens with the largest logits and these, largest first, for each of S features."""
@@ -73,3 +85,10 @@ class Vocabulary:
         drawn = rng.choice(len(self._texts), min(2 * len(promoted), len(self._texts)), replace=False).tolist()
         others = [self._texts[index] for index in drawn if self._texts[index] not in promoted]
         return tuple(others[: len(promoted)])
+
+
+def _extremes(raised: list[tuple[str, float]], lowered: list[tuple[str, float]]) -> Extremes:
+    """Put tokens and logits apart; the logits of what is lowered come with the other sign."""
+    tokens, logits = zip(*raised, strict=True)
+    lowered_tokens, lowered_by = zip(*lowered, strict=True)
+    return Extremes(tokens, logits, lowered_tokens, tuple(-value for value in lowered_by))

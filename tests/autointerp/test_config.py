@@ -48,7 +48,7 @@ RUNTIME: dict[str, Any] = {
     "runtime.concurrency": 3, "runtime.tries": 3, "runtime.call_seconds": 3, "runtime.attempt_seconds": 3,
     "runtime.first_wait": 3, "runtime.max_cost": 3, "runtime.fail_on_error": 0.5, "runtime.batch": True,
     "runtime.poll_seconds": 3, "runtime.prices": "mine.yaml", "runtime.check": False,
-    "runtime.gpus": 3, "runtime.gpu_share": 0.3, "runtime.pictures": ["svg"],
+    "runtime.gpus": 3, "runtime.gpu_share": 0.3, "runtime.pictures": ["svg"], "runtime.site": False,
 }  # fmt: skip
 
 

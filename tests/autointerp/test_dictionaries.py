@@ -22,6 +22,7 @@ def settings(planted: Path, dictionary: Path, out: Path) -> dict[str, object]:
         "sampling.fragment": 16,
         "runtime.out": str(out),
         "runtime.pictures": [],
+        "runtime.site": False,
     }
 
 

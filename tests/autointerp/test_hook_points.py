@@ -35,6 +35,7 @@ def settings(planted: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "explainers": ["rules-3"],
         "runtime.out": str(out),
         "runtime.pictures": [],
+        "runtime.site": False,
     } | changes
 
 

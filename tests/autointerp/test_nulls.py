@@ -30,6 +30,7 @@ def run(planted: Path, out: Path, **changes: Any) -> autointerp.Run:
         "explainers": ["rules-3"],
         "runtime.out": str(out),
         "runtime.pictures": [],
+        "runtime.site": False,
     }
     return autointerp.run("dictionary", settings | changes, report=Silent)
 

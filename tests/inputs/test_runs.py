@@ -14,7 +14,7 @@ from tests.inputs.harness import FOREIGN, JSONS, copied, flip, invoke, refused, 
 CHANGES = {
     "corpus.context": 32, "sampling.fragment": 16, "corpus.held_out": 0.5, "subject.prepend_bos": False,
     "dictionaries.baselines": [], "explainers": ["rules-1", "rules-2"], "sampling.features": 4,
-    "sampling.population": 2000, "control_kinds": ["mismatched"], "runtime.pictures": ["png"],
+    "sampling.population": 2000, "control_kinds": ["mismatched"], "runtime.pictures": ["png"], "runtime.site": False,
 }  # fmt: skip
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from autointerp.records import ActivationRecord, Control, FeatureRecord, FeatureResult, Status
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.records import ActivationRecord, Control, FeatureRecord, FeatureResult, Judgement, Status
 from autointerp.reporting.site import population
-from autointerp.reporting.site.chunks import cut, cut_tokens, number, rounded
+from autointerp.reporting.site.chunks import cut, cut_tokens, number, packed
 from autointerp.reporting.terminal import is_about_tokens
 
 STATUSES: tuple[str, ...] = get_args(Status)
 ROW_TEXT = 1000
 """Characters of an explanation in the list, where it is searched."""
+SAYS = {
+    "detection": ("silent", "active"),
+    "fuzzing": ("marks wrong", "marks right"),
+    "intruder": ("not the intruder", "the intruder"),
+}
+"""What a judge's answers 0 and 1 mean, by scorer."""
+ALIGNED = 5
+"""The hook point's own directions (neurons, where it has them) that are listed of a feature."""
 Row = dict[str, Any]
 
 
@@ -42,12 +54,24 @@ def detail(feature: FeatureRecord, results: Sequence[FeatureResult], explainers:
         "histogram": _trimmed(feature.histogram),
         "cosine": number(feature.decoder_max_cosine),
         "promoted": cut_tokens(feature.promoted),
+        "promoted_logits": [number(value) for value in feature.promoted_logits],
+        "suppressed": cut_tokens(feature.suppressed),
+        "suppressed_logits": [number(value) for value in feature.suppressed_logits],
+        "neurons": _aligned(feature.direction),
         "unpromoted": cut_tokens(feature.unpromoted),
         "explain": [_record(record) for record in feature.explain],
         "score": [_record(record) for record in feature.score],
         "population": population.summary(feature.population) if feature.population else None,
         "explanations": [_explanation(result, explainers.index(result.explainer)) for result in results],
     }
+
+
+def _aligned(direction_D: NDArray[np.float32] | None) -> list[list[float | None]]:
+    """List the hook point's own directions nearest to a decoder row: index and cosine, largest magnitude first."""
+    if direction_D is None or not (norm := float(np.linalg.norm(direction_D))):
+        return []
+    order = np.argsort(-np.abs(direction_D), kind="stable")[:ALIGNED].tolist()
+    return [[index, number(float(direction_D[index]) / norm)] for index in order]
 
 
 def _trimmed(histogram: Sequence[int]) -> list[Any]:
@@ -61,7 +85,7 @@ def _record(record: ActivationRecord) -> Row:
         "source": record.source,
         "document": record.document,
         "tokens": cut_tokens(record.tokens),
-        "acts": rounded(record.activations),
+        "acts": packed(record.activations),
     }
     return row | ({"weight": number(record.weight)} if record.source == "weighted" else {})
 
@@ -75,14 +99,14 @@ def _explanation(result: FeatureResult, explainer: int) -> Row:
         "prompt": explanation and explanation.prompt,
         "model": explanation and explanation.model,
         "scores": {name: number(value) for name, value in result.scores.items()},
-        "intervals": {name: rounded(ends) for name, ends in result.intervals.items()},
+        "intervals": {name: [number(end) for end in ends] for name, ends in result.intervals.items()},
         "failed": list(result.failed),
         "errors": {name: cut(reason) for name, reason in result.errors.items()},
         "controls": {kind: _control(control) for kind, control in result.controls.items()},
         "usage": {name: result.usage.get(name) for name in ("calls", "tokens_in", "tokens_out", "cost_usd")},
-        "predicted": {item.record: _predicted(item.predicted) for item in result.simulations},
-        "judged": _judged(result, about_records=True),
-        "judged_tokens": _judged(result, about_records=False),
+        "predicted": {item.record: packed(item.predicted) for item in result.simulations},
+        "says": _says(result),
+        "judged_tokens": _judged_tokens(result),
     }
 
 
@@ -90,15 +114,26 @@ def _control(control: Control) -> Mapping[str, float | None]:
     return {name: number(value) for name, value in control.scores.items()}
 
 
-def _predicted(values: Sequence[float | None]) -> list[float | None]:
-    """Round predictions, which go from 0 to 10; zeros are whole numbers, which are short."""
-    return [round(value, 2) if value else None if value is None else 0 for value in values]
+def _judged_tokens(result: FeatureResult) -> list[int]:
+    """List the tokens that a judge calls promoted, of the promoted and then the unpromoted ones."""
+    about_tokens = [items for scorer, items in result.judgements.items() if is_about_tokens(scorer)]
+    return [item.record for items in about_tokens for item in items if item.answer]
 
 
-def _judged(result: FeatureResult, about_records: bool) -> Row:
-    """List a judge's answers by scorer: record, answer, and its probability where there is one."""
+def _says(result: FeatureResult) -> dict[int, str]:
+    """Say how a judge answered about each record, and how often, with the probability of that answer if it has one."""
+    by_record: dict[int, Counter[str]] = {}
+    for scorer, items in result.judgements.items():
+        for item in () if is_about_tokens(scorer) else items:
+            by_record.setdefault(item.record, Counter())[f"{scorer}: {_answer(scorer, item)}"] += 1
     return {
-        scorer: [[item.record, item.answer, number(item.probability)] for item in items]
-        for scorer, items in result.judgements.items()
-        if is_about_tokens(scorer) != about_records
+        record: " \u00b7 ".join(text if times == 1 else f"{text} \u00d7{times}" for text, times in answers.items())
+        for record, answers in by_record.items()
     }
+
+
+def _answer(scorer: str, judgement: Judgement) -> str:
+    words = SAYS.get(scorer, ("0", "1"))[judgement.answer]
+    if judgement.probability is None:
+        return words
+    return f"{words} ({judgement.probability if judgement.answer else 1 - judgement.probability:.2f})"

@@ -6,17 +6,56 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from autointerp.prompting import rules, templates
+from autointerp.records import Source
 from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.reporting.site.chunks import number
 from autointerp.reporting.site.features import STATUSES
 from autointerp.reporting.site.runs import SiteRun
 from autointerp.reporting.tables import words
+from autointerp.scorers.simulation import SLICES
 from sae.baselines.registry import colour_of, in_words
 from sae.common.errors import visible
 
 Row = dict[str, Any]
+SOURCES: dict[Source, str] = {
+    "top": "Strongest",
+    "quantile": "Spread over the quantiles",
+    "importance": "Drawn by squared activation",
+    "random": "At random",
+    "weighted": "At random, weighted",
+    "inactive": "Silent",
+    "hard": "Silent, near feature active",
+}
+"""What the pages call the records by how they were drawn."""
 BLACK, INK = "#000000", "var(--ink)"
 """The colour that cannot be seen on dark pages, and what stands for it: the colour of the text."""
+AXES = {
+    "density": "density",
+    "max": "largest activation",
+    "length": "words of the explanation",
+    "l0": "L0 (dictionaries)",
+    "fvu": "FVU (dictionaries)",
+    "layer": "layer (dictionaries)",
+}
+"""What scores are drawn against."""
+NULLS = {"mismatched": "control_mean", "permuted": "permuted_mean", "exchanged": "exchanged_mean"}
+"""The leaderboard's column of each kind of control."""
+SHOWN: list[list[Any]] = [
+    ["dictionary", "label", "text"],
+    ["hook point", "hook", "text"],
+    ["simulator", "simulator", "text"],
+    ["judge", "judge", "text"],
+    ["score", "mean", "mean"],
+    *([kind, column, "round"] for kind, column in NULLS.items()),
+    ["lead", "lead", "lead"],
+    *([name, f"n_{name}", "whole"] for name in ("ok", "failed", "undefined", "error")),
+    ["density", "density_median", "short"],
+    ["L0", "l0", "round", 1],
+    ["FVU", "fvu", "round", 3],
+    ["USD", "cost_usd", "round", 4],
+]
+"""Columns of the table: title, key, format, decimals."""
 
 
 def explainers_of(runs: Sequence[SiteRun]) -> list[str]:
@@ -33,7 +72,15 @@ def scorers_of(runs: Sequence[SiteRun]) -> list[str]:
 
 def dictionaries_of(runs: Sequence[SiteRun]) -> list[Row]:
     """Describe each run's dictionaries, in the order in which features name them by number."""
-    return [_dictionary(index, summary) for index, run in enumerate(runs) for summary in run.about["dictionaries"]]
+    rows = [_dictionary(index, summary) for index, run in enumerate(runs) for summary in run.about["dictionaries"]]
+    hooks = {row["hook"] for row in rows}
+    return [row | {"label": _label(row, runs, len(hooks) > 1)} for row in rows]
+
+
+def _label(row: Row, runs: Sequence[SiteRun], names_hook: bool) -> str:
+    """Name a dictionary in words, with its run and its hook point where these differ."""
+    run, hook = f"{runs[row['run']].label}: " if len(runs) > 1 else "", row["hook"]
+    return visible(f"{run}{row['words']}{f' @ {hook}' if names_hook else ''}")
 
 
 def _dictionary(run: int, summary: Row) -> Row:
@@ -62,8 +109,22 @@ def index(runs: Sequence[SiteRun], facts: Row) -> Row:
         "scorers": scorers,
         "words": [words(name) for name in scorers],
         "statuses": STATUSES,
-        "board": {"columns": _COLUMNS, "rows": _board(runs, explainers, scorers)},
+        "sources": SOURCES,
+        "first": list({name.split("/")[0]: name for name in reversed(scorers)}.values())[::-1],
+        "rules": _rules(),
+        "axes": AXES,
+        "nulls": NULLS,
+        "board": {"columns": _COLUMNS, "shown": SHOWN, "rows": _board(runs, explainers, scorers)},
     }
+
+
+def _rules() -> Row:
+    """Describe how rules are worded and scored, such that the pages can score an edited explanation."""
+    wording: Row = dict(templates.load(rules.PROMPT).values)
+    patterns = [[kind, pattern.pattern.replace("(?P<", "(?<")] for kind, pattern in rules.patterns()]
+    about = {name: wording[name] for name in ("opening", "nothing", "separator", "closing")}
+    slices = {name: sorted(sources) for name, sources in SLICES.items()}
+    return about | {"patterns": patterns, "near": rules.NEAR_WINDOW, "slices": slices}
 
 
 def _run(run: SiteRun) -> Row:

@@ -1,20 +1,24 @@
-"""Ranks the features that are active together: by Pearson's r of their activations over a run's population.
+"""Ranks the features nearest to each: those active together, and those with a like decoder direction.
 
-Shape suffixes: F features, B tokens of a block.
+Active together: by Pearson's r of the activations over a run's population. Shape suffixes: F features, B tokens of a
+block or features of one, D the width of a decoder row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.population import Population
+from autointerp.records import FeatureRecord
 
 NEAREST = 5
 """Features listed of the same dictionary, and of all others."""
 MOST_PRODUCTS, FEWEST_TOKENS, BLOCK = 2e10, 2000, 4096
 """Multiplications that this may take (a second or two), tokens below which r says little, tokens at a time."""
+Floats = NDArray[np.floating[Any]]
 Ranked = tuple[tuple[int, float], ...]
 """Features by their index, with their r, largest first; none below 0."""
 
@@ -23,8 +27,8 @@ Ranked = tuple[tuple[int, float], ...]
 class Neighbours:
     """Holds the features nearest to each feature of a run."""
 
-    tokens: int
-    """Tokens over which r was computed; 0 if there are too many features for that."""
+    size: int
+    """Tokens over which r was computed, or the width of the decoder rows; 0 if nothing was computed."""
     own: tuple[Ranked, ...] = ()
     """Of the same dictionary, for each feature."""
     others: tuple[Ranked, ...] = ()
@@ -38,13 +42,40 @@ def nearest(populations: Sequence[Population], dictionaries: Sequence[str]) -> N
     tokens = min(populations[0].text.ids_ML.size, int(MOST_PRODUCTS / len(populations) ** 2))
     if tokens < FEWEST_TOKENS:
         return Neighbours(0)
-    r_FF = _correlations(populations, tokens)
-    np.fill_diagonal(r_FF, -1.0)
-    names = np.array(dictionaries, object)
-    same = [names == name for name in dictionaries]
-    own = tuple(_largest(np.where(mask, r_F, -1.0)) for r_F, mask in zip(r_FF, same, strict=True))
-    others = tuple(_largest(np.where(mask, -1.0, r_F)) for r_F, mask in zip(r_FF, same, strict=True))
-    return Neighbours(tokens, own, others)
+    return _ranked(tokens, [_correlations(populations, tokens)], dictionaries)
+
+
+def nearest_by_decoder(features: Sequence[FeatureRecord]) -> Neighbours:
+    """Rank features by the cosine of their decoder rows; rows are compared only where both write the same hook points.
+
+    None are ranked if there are too many features, or if a feature of a run of an earlier version has no row.
+    """
+    rows = [feature.direction for feature in features if feature.direction is not None]
+    if not rows or len(rows) < len(features) or len(rows) ** 2 * max(map(len, rows)) > MOST_PRODUCTS:
+        return Neighbours(0)
+    width, writes = max(map(len, rows)), np.array([feature.writes for feature in features], object)
+    unit_FD = np.zeros((len(rows), width), np.float32)
+    for unit_D, row_D in zip(unit_FD, rows, strict=True):
+        unit_D[: len(row_D)] = row_D / max(float(np.linalg.norm(row_D)), 1e-12)
+
+    def blocks() -> Iterator[Floats]:
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, start + BLOCK)
+            yield np.where(writes[part, None] == writes, unit_FD[part] @ unit_FD.T, -1.0)
+
+    return _ranked(width, blocks(), [feature.id.dictionary for feature in features])
+
+
+def _ranked(size: int, blocks: Iterable[Floats], dictionaries: Sequence[str]) -> Neighbours:
+    """Rank the neighbours of features by similarity, which comes in blocks of rows [B, F]."""
+    names, own, others = np.array(dictionaries, object), list[Ranked](), list[Ranked]()
+    for similarity_BF in blocks:
+        for similarity_F in similarity_BF:
+            is_same_F = names == names[len(own)]
+            similarity_F[len(own)] = -1.0
+            own.append(_largest(np.where(is_same_F, similarity_F, -1.0)))
+            others.append(_largest(np.where(is_same_F, -1.0, similarity_F)))
+    return Neighbours(size, tuple(own), tuple(others))
 
 
 def _correlations(populations: Sequence[Population], tokens: int) -> NDArray[np.float64]:
@@ -69,6 +100,8 @@ def _block(populations: Sequence[Population], start: int, end: int) -> NDArray[n
     return acts_FB
 
 
-def _largest(r_F: NDArray[np.float64]) -> Ranked:
-    order = np.argsort(-r_F, kind="stable")[:NEAREST].tolist()
-    return tuple((index, round(float(r_F[index]), 3)) for index in order if r_F[index] > 0)
+def _largest(r_F: Floats) -> Ranked:
+    least = max(0.0, float(np.partition(r_F, -NEAREST)[-NEAREST])) if len(r_F) > NEAREST else 0.0
+    index_N = np.flatnonzero((r_F >= least) & (r_F > 0))
+    order = index_N[np.argsort(-r_F[index_N], kind="stable")][:NEAREST].tolist()
+    return tuple((index, round(float(r_F[index]), 3)) for index in order)

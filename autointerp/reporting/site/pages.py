@@ -15,20 +15,34 @@ from autointerp.reporting.site.runs import SiteRun
 from sae.common.errors import visible
 
 TEMPLATES, STATIC = (Path(__file__).parent / name for name in ("templates", "static"))
+NAMED = {"\n": "\u23ce", "\t": "\u21e5", "\r": "\u240d"}
+"""What stands for a character that moves what follows it."""
 PAGES = ("index.html", "features.html", "run.html")
 Row = dict[str, Any]
 
 
 def render(runs: Sequence[SiteRun]) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of every page."""
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["visible"] = lambda value: visible(str(value))
+    made = environment(jinja2.FileSystemLoader(TEMPLATES))
     values = {"title": ", ".join(run.label for run in runs), "runs": [_run(run, *item) for item, run in named(runs)]}
     for name in PAGES:
-        yield name, environment.get_template(f"{name}.j2").render(page=name, **values)
+        yield name, made.get_template(f"{name}.j2").render(page=name, **values)
+
+
+def environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
+    """Make the environment of our templates, in which every value is escaped; see the filters visible and token."""
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters["visible"] = lambda value: visible(str(value))
+    made.filters["token"] = visible_token
+    return made
+
+
+def visible_token(text: str) -> str:
+    """Show a token, also where it is empty or made of spaces only."""
+    named = "".join(NAMED.get(character, character) for character in text) or "\u2205"
+    return visible(named if named.strip(" ") else named.replace(" ", "\u2423"))
 
 
 def scripts() -> Iterator[tuple[str, str]]:
@@ -60,6 +74,7 @@ def _run(run: SiteRun, config_file: str, folder: str) -> Row:
         "n_features": len(run.features),
         "counts": _counts(run),
         "totals": _totals(run),
+        "human": run.human,
         "config": config_yaml(run),
         "config_file": config_file,
         "command": f"autointerp run {config_file} --out {folder}",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from autointerp import ratings
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult
-from autointerp.reporting import leaderboard
-from autointerp.reporting.site.neighbours import Neighbours, nearest
+from autointerp.reporting import human, leaderboard
+from autointerp.reporting.site.neighbours import Neighbours, nearest, nearest_by_decoder
+from autointerp.runs.replay import Asked, asked
 from autointerp.store import RunFolder
+from sae.common.settings import cache_folder
+from sae.common.tables import Table
 
 Row = dict[str, Any]
 
@@ -27,7 +31,14 @@ class SiteRun:
     features: Sequence[FeatureRecord]
     results: Mapping[FeatureId, Sequence[FeatureResult]]
     """Of each feature that has any, the main explainer's first."""
-    neighbours: Neighbours
+    together: Neighbours
+    """The features active together with each."""
+    alike: Neighbours
+    """Those with a like decoder direction."""
+    asked: Asked = field(default_factory=dict)
+    """What language models were asked about each explanation, and answered."""
+    human: Sequence[Table] = ()
+    """What people said of the features."""
 
     @property
     def explainers(self) -> list[str]:
@@ -66,13 +77,22 @@ def read_all(folders: Sequence[RunFolder]) -> list[SiteRun]:
 
 def read(folder: RunFolder, label: str) -> SiteRun:
     """Read one run. Raises UserError if a file cannot be read."""
-    about = folder.about
-    features = folder.read_features() if folder.is_sampled else []
-    results: dict[FeatureId, list[FeatureResult]] = {}
-    for result in folder.results():
-        results.setdefault(result.feature, []).append(result)
-    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, results)
-    return SiteRun(label, about, rows, features, results, _neighbours(features))
+    return site_run(folder, label, folder.read_features() if folder.is_sampled else [], folder.results())
+
+
+def site_run(
+    folder: RunFolder, label: str, features: Sequence[FeatureRecord], results: Iterable[FeatureResult]
+) -> SiteRun:
+    """Describe a run whose features and results have been read. Raises UserError if another file cannot be read."""
+    about, by_feature, every = folder.about, dict[FeatureId, list[FeatureResult]](), list(results)
+    for result in every:
+        by_feature.setdefault(result.feature, []).append(result)
+    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, by_feature)
+    near = (_together(features), nearest_by_decoder(features))
+    questions = asked(folder, features, every, cache_folder("autointerp"))
+    return SiteRun(
+        label, about, rows, features, by_feature, *near, questions, human.tables(ratings.read(folder.path), every)
+    )
 
 
 def _rows(
@@ -87,7 +107,7 @@ def _rows(
     return leaderboard.make_rows(about, densities, every, scores) if every else []
 
 
-def _neighbours(features: Sequence[FeatureRecord]) -> Neighbours:
+def _together(features: Sequence[FeatureRecord]) -> Neighbours:
     populations = [feature.population for feature in features if feature.population]
     if len(populations) < len(features):
         return Neighbours(0)

@@ -12,18 +12,21 @@ from typing import Any
 
 from autointerp.records import FeatureRecord, FeatureResult
 from autointerp.reporting.site import features, pages
-from autointerp.reporting.site.chunks import Chunks, write_script
+from autointerp.reporting.site.chunks import Chunks, cut, write_script
 from autointerp.reporting.site.index import dictionaries_of, explainers_of, index, scorers_of
-from autointerp.reporting.site.neighbours import Ranked
+from autointerp.reporting.site.map import feature_map
+from autointerp.reporting.site.neighbours import Neighbours, Ranked
 from autointerp.reporting.site.runs import SiteRun, read_all
 from autointerp.store import RunFolder
-from sae.common.errors import UserError
+from sae.common.errors import UserError, visible
 from sae.common.files import TEMPORARY, cannot_write
 
 MARKER = "site.txt"
 """The file by which a folder of pages is known, so that no other folder is replaced."""
 LIST_BYTES, DETAIL_BYTES = 64_000, 200_000
 """Most bytes of a script of the list, and of one with whole features (unless a single feature has more)."""
+MOST_ASKED = 20_000
+"""Characters of a question to a language model, and of its answer, that the pages show."""
 MOST_POINTS = 1500
 """Most features that a picture shows, evenly spaced over all."""
 
@@ -82,11 +85,13 @@ class Entry:
 
     n: int
     """Its number in the site."""
+    run: int
+    """Its run's number in the site."""
     dictionary: int
     """Its dictionary's number in the site."""
     feature: FeatureRecord
     results: Sequence[FeatureResult]
-    neighbours: dict[str, Any] | None
+    neighbours: dict[str, Any]
 
 
 class Data:
@@ -96,7 +101,9 @@ class Data:
         self._runs, self._folder = runs, folder
         self._explainers, self._scorers = explainers_of(runs), scorers_of(runs)
         self._details = Chunks(folder, "features", DETAIL_BYTES)
+        self._asked = Chunks(folder, "asked", DETAIL_BYTES)
         self._lists = [Chunks(folder, f"list/{number}", LIST_BYTES) for number in range(len(self._explainers) or 1)]
+        self._drawn: list[tuple[int, FeatureRecord]] = []
         self._points: list[list[Any]] = [[] for _ in self._lists]
         self._n = sum(len(run.features) for run in runs)
 
@@ -104,25 +111,43 @@ class Data:
         """Write everything; return the number of features and of points, and where the scripts of the lists begin."""
         for entry in self._entries():
             self._add(entry)
-        for chunks in (self._details, *self._lists):
+        for chunks in (self._details, self._asked, *self._lists):
             chunks.close()
         for explainer, points in enumerate(self._points):
             write_script(self._folder, f"points/{explainer}", points)
-        return {"n": self._n, "points": len(self._points[0]), "lists": [chunks.starts for chunks in self._lists]}
+        facts = {"n": self._n, "points": len(self._points[0]), "lists": [chunks.starts for chunks in self._lists]}
+        return facts | {"map": self._write_map()}
+
+    def _write_map(self) -> dict[str, str] | None:
+        """Write where the features of the points stand on the map; return what it is, or None if there is none."""
+        drawn = feature_map(self._drawn)
+        if drawn is None:
+            return None
+        write_script(self._folder, "map", drawn.places)
+        return {"method": drawn.method, "writes": visible(drawn.writes)}
 
     def _add(self, entry: Entry) -> None:
-        file = self._details.add(
-            {"n": entry.n, "dictionary": entry.dictionary, "index": entry.feature.id.index}
-            | features.detail(entry.feature, entry.results, self._explainers)
-            | {"neighbours": entry.neighbours}
-        )
+        detail = features.detail(entry.feature, entry.results, self._explainers) | entry.neighbours
+        for explanation, one in zip(detail["explanations"], entry.results, strict=True):
+            explanation["asked"] = self._add_asked(entry, one)
+        named = {"n": entry.n, "dictionary": entry.dictionary, "index": entry.feature.id.index}
+        file = self._details.add(named | detail)
+        is_drawn = entry.n % -(-self._n // MOST_POINTS) == 0
+        if is_drawn:
+            self._drawn.append((entry.run, entry.feature))
         by_explainer = {result.explainer: result for result in entry.results}
         for explainer, (chunks, points) in enumerate(zip(self._lists, self._points, strict=True)):
             result = by_explainer.get(self._explainers[explainer]) if self._explainers else None
             row = features.list_row(entry.feature, entry.dictionary, result, self._scorers)
             chunks.add([file, *row])
-            if entry.n % -(-self._n // MOST_POINTS) == 0:
+            if is_drawn:
                 points.append([entry.n, *row[:5], *row[6:]])  # without the text
+
+    def _add_asked(self, entry: Entry, result: FeatureResult) -> int | None:
+        """Add what was asked about an explanation; return the number of the script, or None if nothing is kept."""
+        exchanges = self._runs[entry.run].asked.get((result.feature, result.explainer), ())
+        rows = [[each.stage, cut(each.question, MOST_ASKED), cut(each.answer, MOST_ASKED)] for each in exchanges]
+        return self._asked.add([entry.n, self._explainers.index(result.explainer), rows]) if rows else None
 
     def _entries(self) -> Iterator[Entry]:
         """Yield every feature of every run."""
@@ -131,18 +156,21 @@ class Data:
         for number, run in enumerate(self._runs):
             for offset, feature in enumerate(run.features):
                 dictionary = numbers[number, feature.id.dictionary]
-                near = _neighbours(run, offset, first)
-                yield Entry(first + offset, dictionary, feature, run.results.get(feature.id, ()), near)
+                near = {
+                    "together": _neighbours(run.together, offset, first),
+                    "alike": _neighbours(run.alike, offset, first),
+                }
+                yield Entry(first + offset, number, dictionary, feature, run.results.get(feature.id, ()), near)
             first += len(run.features)
 
 
-def _neighbours(run: SiteRun, offset: int, first: int) -> dict[str, Any] | None:
+def _neighbours(neighbours: Neighbours, offset: int, first: int) -> dict[str, Any] | None:
     """List the neighbours of a run's feature by their numbers in the site; None if they were not computed."""
-    if not run.neighbours.tokens:
+    if not neighbours.size:
         return None
 
     def listed(ranked: Ranked) -> list[list[float]]:
         return [[first + index, r] for index, r in ranked]
 
-    own, others = run.neighbours.own[offset], run.neighbours.others[offset]
-    return {"tokens": run.neighbours.tokens, "own": listed(own), "others": listed(others)}
+    own, others = neighbours.own[offset], neighbours.others[offset]
+    return {"size": neighbours.size, "own": listed(own), "others": listed(others)}

@@ -24,7 +24,7 @@ JUDGED = (
     "--set", "runtime.first_wait=0.001",
     "--set", "explanation.max_tokens=100", "--set", "simulation.reasoning_tokens=0",
     "--set", "judgement.reasoning_tokens=0", "--no-check",
-    "--set", "runtime.pictures=[]",
+    "--set", "runtime.pictures=[]", "--no-site",
 )  # fmt: skip
 """A run of about 160 calls: 6 features, 10 simulations and 2 or 3 detections each, and as many as control."""
 

@@ -15,7 +15,7 @@ from tests.fakes import FakeApis
 SMALL = {
     "sampling.features": 2, "sampling.explain.inactive": 3, "sampling.score.inactive": 5, "sampling.score.quantile": 4,
     "dictionaries.baselines": ["neurons"], "dictionaries.steps": 10, "subject.toy.steps": 20,
-    "corpus.max_tokens": 80_000, "runtime.pictures": [],
+    "corpus.max_tokens": 80_000, "runtime.pictures": [], "runtime.site": False,
 }  # fmt: skip
 COMPATIBLE = "{url}#local"
 METHODS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-/* Draws pictures as SVG: scales, axes, means with intervals, points, violins, bars. */
+/* Draws pictures as SVG: scales, axes, means with intervals, points, bars. */
 "use strict";
 
 /* Round numbers that cover a range, about `count` of them. */
@@ -15,20 +15,11 @@ function linear(low, high, from, to) {
   return Object.assign(scale, { ticks: () => ticks(low, high, Math.max(2, Math.abs(to - from) / 100)), text: short });
 }
 
-function logarithmic(low, high, from, to) {
-  const a = Math.log10(low), b = Math.log10(high);
-  const scale = (value) => from + (Math.log10(value) - a) / (b - a || 1) * (to - from);
-  const powers = [-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6].map((power) => 10 ** power).filter((power) => power >= low && power <= high);
-  const few = powers.length > 1 ? powers : [low, high];
-  return Object.assign(scale, { ticks: () => few, text: short });
-}
-
 /* Pads a range of values by a twentieth; includes the values of `always`. */
 function extent(values, always = []) {
   const every = [...values, ...always];
   if (!every.length) return [0, 1];
-  const low = every.reduce((a, b) => Math.min(a, b)), high = every.reduce((a, b) => Math.max(a, b));
-  const pad = (high - low || 1) / 20;
+  const low = Math.min(...every), high = Math.max(...every), pad = (high - low || 1) / 20;
   return [low - pad, high + pad];
 }
 
@@ -79,11 +70,10 @@ function scoresChart(container, rows, mode, chance, title, open) {
 function scoreRow(row, x, y, step, mode, gutter) {
   const title = svg("title", {}, `${row.name}: ${round(row.mean)} [${round(row.low)}, ${round(row.high)}], n = ${row.count}`);
   const group = svg("g", {}, title, label(gutter - 14, y - 1, clipped(row.name, gutter - 20), "end", "name"), label(gutter - 14, y + 14, `n = ${whole(row.count)}`, "end"));
-  if (mode === "violins") group.append(violin(row.points.map(([score]) => score), x, y, step * 0.42, row.colour));
   if (mode === "points") group.append(...row.points.map(([score, n], number) => svg("circle", {
     cx: x(score), cy: y + ((number * 0.618034) % 1 - 0.5) * step * 0.62, r: 2.6, fill: row.colour, class: "point", "data-n": n,
   })));
-  for (const [kind, value] of Object.entries(row.nulls)) if (value !== null) group.append(mark(kind, x(value), y));
+  for (const [kind, value] of Object.entries(row.nulls)) if (exists(value)) group.append(mark(kind, x(value), y));
   if (row.mean === null) group.append(label(gutter + 6, y + 4, "no score"));
   else {
     if (row.low !== null) group.append(line(x(row.low), y, x(row.high), y, "interval"));
@@ -92,40 +82,22 @@ function scoreRow(row, x, y, step, mode, gutter) {
   return group;
 }
 
-/* A kernel density estimate with Scott's bandwidth, as high as `reach` at its peak. */
-function violin(values, x, y, reach, colour) {
-  if (values.length < 3) return svg("g");
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const deviation = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / (values.length - 1));
-  const width = Math.max(1e-3, deviation * values.length ** -0.2);
-  const low = Math.min(...values), high = Math.max(...values), heights = [];
-  for (let i = 0; i <= 60; i++) {
-    const at = low + (high - low) * i / 60;
-    heights.push([at, values.reduce((sum, value) => sum + Math.exp(-0.5 * ((at - value) / width) ** 2), 0)]);
-  }
-  const peak = Math.max(...heights.map(([, height]) => height));
-  const edge = (sign) => heights.map(([at, height]) => `${x(at).toFixed(1)},${(y - sign * reach * height / peak).toFixed(1)}`);
-  return svg("polygon", { points: [...edge(1), ...edge(-1).reverse()].join(" "), fill: colour, class: "violin" });
-}
-
-/* Points {x, y, colour, n?, text}; a click, or Enter after the arrow keys, opens the point's feature. */
+/* Points {x, y, colour, n?, faded?, text}; a click, or Enter after the arrow keys, opens the point's feature. Without
+   titles there are no axes. */
 function scatter(container, points, xTitle, yTitle, isLog, open) {
-  const left = 52, top = 26, right = container.clientWidth - 14, bottom = 330;
-  const shown = isLog ? points.filter((point) => point.x > 0) : points;
-  const xs = shown.map((point) => point.x);
-  const x = isLog && shown.length ? logarithmic(Math.min(...xs) / 1.2, Math.max(...xs) * 1.2, left, right) : linear(...extent(xs), left, right);
-  const y = linear(...extent(shown.map((point) => point.y)), bottom, top);
-  const dots = [...shown].sort((a, b) => a.x - b.x).map((point) => {
-    const node = svg("circle", { cx: x(point.x), cy: y(point.y), r: exists(point.n) ? 3.4 : 6, fill: point.colour, class: "point" });
-    node.point = point;
-    return node;
-  });
-  const drawn = canvas(container, bottom + 44, `${yTitle} against ${xTitle}, ${shown.length} points`,
-    xAxis(x, top, bottom, xTitle, (left + right) / 2), yAxis(y, left, right), label(left - 40, 14, yTitle, "start", "title"), dots);
+  const left = xTitle ? 52 : 8, top = xTitle ? 26 : 8, right = container.clientWidth - 14, bottom = 330;
+  const shown = points.filter((point) => !isLog || point.x > 0), at = (point) => isLog ? Math.log10(point.x) : point.x;
+  const x = linear(...extent(shown.map(at)), left, right), y = linear(...extent(shown.map((point) => point.y)), bottom, top);
+  if (isLog) x.text = (power) => short(10 ** power);
+  const dots = [...shown].sort((a, b) => (b.faded ?? 0) - (a.faded ?? 0) || a.x - b.x).map((point) => Object.assign(svg("circle", {
+    cx: x(at(point)), cy: y(point.y), r: exists(point.n) ? 3.4 : 6, fill: point.colour, class: point.faded ? "point faded" : "point",
+  }), { point }));
+  const drawn = canvas(container, bottom + (xTitle ? 44 : 8), xTitle ? `${yTitle} against ${xTitle}, ${shown.length} points` : yTitle,
+    xTitle ? [xAxis(x, top, bottom, xTitle, (left + right) / 2), yAxis(y, left, right), label(left - 40, 14, yTitle, "start", "title")] : [], dots);
   const go = (node) => { if (exists(node.point?.n)) open(node.point.n); };
   tip.over(drawn, (node) => node.point?.text);
   drawn.addEventListener("click", (event) => go(event.target));
-  roving(drawn, dots, (node) => tip.show(node, ...node.point.text), go);
+  roving(drawn, dots.filter(({ point }) => !point.faded), (node) => tip.show(node, ...node.point.text), go);
 }
 
 /* Bars of counts on a square-root scale, which shows rare bins beside full ones; `text` describes a bar. */

@@ -33,7 +33,7 @@ function fill(node, attributes, children) {
     else if (value === true) node.setAttribute(name, "");
     else if (exists(value) && value !== false) node.setAttribute(name, value);
   }
-  node.append(...children.flat(2).filter(exists));
+  node.append(...children.flat(3).filter(exists));
   return node;
 }
 
@@ -134,8 +134,6 @@ function roving(container, items, go, open) {
 /* A dictionary's name with its colour. */
 const dot = (dictionary) => el("span", { class: "dot", "aria-hidden": "true", "data-colour": dictionary.colour });
 const paint = (root) => { for (const node of root.querySelectorAll("[data-colour]")) node.style.background = node.dataset.colour; };
-const nameOf = (index, dictionary) => (index.runs.length > 1 ? `${index.runs[dictionary.run].label}: ` : "") + dictionary.words +
-  (unique(index.dictionaries.map((one) => one.hook)).length > 1 ? ` @ ${dictionary.hook}` : "");
 
 /* Orders by a value, what does not exist last. */
 function compare(value, down) {

@@ -66,6 +66,23 @@ async function drawList() {
   const total = whole(site.n), length = list.length();
   by("count").textContent = length === site.n ? `${total} features` : `${whole(length)} of ${total} features`;
   pager(length);
+  drawMap().catch(fail);
+}
+
+/* The features by their decoder directions; those that are not listed are faded. */
+async function drawMap() {
+  by("map-view").hidden = !site.map;
+  if (!site.map || !by("map-view").open) return;
+  const points = await load(`points/${list.state.explainer}`), places = await load("map");
+  const colour = by("map-colour").value || "dictionary", column = { density: 3, score: FIRST_SCORE - 1 }[colour];
+  const ranked = points.map((point) => point[column]).filter(exists).sort((a, b) => a - b), listed = list.order && new Set(list.order);
+  const shade = (value) => exists(value) ? `color-mix(in srgb, var(--over) ${Math.round(100 * ranked.indexOf(value) / ranked.length)}%, var(--true))` : "var(--rule)";
+  const drawn = points.map((point, number) => ({ point, place: places[number] })).filter(({ place }) => place).map(({ point, place: [x, y] }) => ({
+    n: point[0], x, y, colour: column ? shade(point[column]) : site.dictionaries[point[1]].colour, faded: listed && !listed.has(point[0]),
+    text: [visible(`${site.dictionaries[point[1]].name}/${point[2]}`), `${visible(site.words[0] ?? "score")} ${round(point[FIRST_SCORE - 1])}`, `density ${short(point[3])}`],
+  }));
+  scatter(by("map"), drawn, "", `${site.map.method} of decoder directions, ${drawn.length} points`, false, (n) => { location.hash = `#${n}`; });
+  by("map-note").textContent = `${site.map.method} of the decoder directions of ${whole(drawn.length)} features that write ${site.map.writes}.${column ? " Orange: high; blue: low, by rank." : ""}`;
 }
 
 const status = (number) => number === 0 ? null : span("badge", number === null ? "no result yet" : site.statuses[number]);
@@ -86,11 +103,13 @@ function listFilters() {
   } });
   by("filters").replaceChildren(...[
     el("label", { class: "wide" }, el("span", {}, "search"), search),
-    select("dictionary", [["", "all"], ...site.dictionaries.map((one, number) => [String(number), visible(nameOf(site, one))])], state.dictionary, set("dictionary")),
+    select("dictionary", [["", "all"], ...site.dictionaries.map((one, number) => [String(number), one.label])], state.dictionary, set("dictionary")),
     select("explainer", site.explainers.map((name, number) => [String(number), visible(name)]), "0", (value) => { state.explainer = +value; relist().catch(fail); }),
     select("status", [["", "all"], ...site.statuses.map((name, number) => [String(number), name])], state.status, set("status")),
   ].filter(Boolean));
   by("filters").addEventListener("submit", (event) => event.preventDefault());
+  by("map-colour").addEventListener("change", () => drawMap().catch(fail));
+  by("map-view").addEventListener("toggle", () => drawMap().catch(fail));
 }
 
 /* Moves the focus through the listed features. */

@@ -19,8 +19,9 @@ from autointerp.records import (
     Status,
 )
 from autointerp.reporting import leaderboard
-from autointerp.reporting.site.neighbours import Neighbours, nearest
+from autointerp.reporting.site.neighbours import Neighbours, nearest, nearest_by_decoder
 from autointerp.reporting.site.runs import SiteRun
+from autointerp.runs.replay import Asked, Exchange
 
 SCORES = {"simulation/population": 0.0, "simulation/top": 0.0, "detection": 0.5}
 KINDS = ("sae", "neurons")
@@ -57,8 +58,17 @@ def feature(
     return FeatureRecord(
         FeatureId(dictionary, number), (record(tokens, "top", 1.5),), score, 0.001 * (number + 1), 2.0,
         (0,) * 40 + (3, 5, 1) + (0,) * 21, 1.0, 0.3, tuple(tokens[:4]), tuple(tokens[4:]),
+        (3.5, 2.0), tuple(tokens[-2:]), (-4.0, -1.5), direction(dictionary, number), "blocks.0.mlp.hook_post",
         population(own, number + len(dictionary)) if own else None,
     )  # fmt: skip
+
+
+def direction(dictionary: str, number: int) -> np.ndarray:
+    """A neuron's own direction, or one beside that of the neuron of the same number."""
+    row_D = np.zeros(16, np.float32)
+    row_D[number % 16] = 2.0
+    noise_D = 0.0 if dictionary == "neurons" else 0.1 * np.random.default_rng(number).normal(size=16)
+    return np.asarray(row_D + noise_D, np.float32)
 
 
 def result(
@@ -127,7 +137,17 @@ def _site_run(
     rows = leaderboard.make_rows(facts, densities, every, SCORES) if every else []
     populations = [one.population for one in features if one.population]
     near = nearest(populations, [one.id.dictionary for one in features]) if populations else Neighbours(0)
-    return SiteRun(label, facts, rows, features, results, near)
+    return SiteRun(label, facts, rows, features, results, near, nearest_by_decoder(features), exchanges(results))
+
+
+def exchanges(results: Mapping[FeatureId, Sequence[FeatureResult]]) -> Asked:
+    """One question about each explanation, in which the explanation is quoted."""
+    every = [item for own in results.values() for item in own if item.explanation]
+    texts = [one.explanation.text if one.explanation else "" for one in every]
+    return {
+        (one.feature, one.explainer): [Exchange("detection", f"Which?\n{text}", '{"answers": [1]}')]
+        for one, text in zip(every, texts, strict=True)
+    }
 
 
 def unfinished(n: int = 3) -> SiteRun:

@@ -109,8 +109,6 @@ def test_the_leaderboard_sorts_filters_and_draws(visit: Visit) -> None:
     assert [line[0] for line in rows(page)] == ["neurons"]
     assert page.locator("#scores .mean").count() == 1
     page.get_by_label("kind").select_option("")
-    page.get_by_role("button", name="violins").click()
-    assert page.locator("#scores .violin").count() == 2
     page.get_by_role("button", name="points").click()
     assert page.locator("#scores .point").count() == 120
     page.get_by_label("score", exact=True).select_option(label="detection")

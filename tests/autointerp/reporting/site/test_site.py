@@ -6,22 +6,29 @@ import re
 import shutil
 from bisect import bisect_right
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import autointerp as package
 from autointerp import config as configs
+from autointerp.cli.options import changes_of
+from autointerp.reporting.site import map as maps
 from autointerp.reporting.site import neighbours, pages
-from autointerp.reporting.site.chunks import Chunks
+from autointerp.reporting.site.chunks import Chunks, packed
 from autointerp.reporting.site.population import BINS, INTERVALS, summary
 from autointerp.reporting.site.runs import SiteRun
 from autointerp.reporting.site.write import refuse_foreign, write_runs
 from autointerp.store import RunFolder
 from sae.common.errors import UserError
+from sae.common.progress import Silent
 from tests.autointerp.reporting.site import made
 from tests.conftest import autointerp
+
+MAPPED = "UMAP" if find_spec("umap") else "PCA"
 
 
 def site(folder: Path, *runs: SiteRun) -> Path:
@@ -41,6 +48,12 @@ def value_in(path: Path, folder: Path) -> Any:
 def values_in(folder: Path) -> dict[str, Any]:
     paths = sorted((folder / "data").rglob("*.js"))
     return {path.relative_to(folder / "data").with_suffix("").as_posix(): value_in(path, folder) for path in paths}
+
+
+def spelt_out(packed: str) -> list[float | None]:
+    """Spell packed numbers out: -k stands for k zeros in a row."""
+    each = [None if word == "null" else float(word) for word in packed.split(",")]
+    return [zero for value in each for zero in ([value] if value is None or value >= 0 else [0.0] * int(-value))]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -90,8 +103,11 @@ def test_every_feature_is_where_the_list_says(tmp_path: Path) -> None:
             (detail,) = (item for item in values[f"features/{file}"] if item["n"] == n)
             assert (detail["dictionary"], detail["index"]) == (dictionary, number)
             assert [item["tokens"] for item in detail["score"]] == [list(item.tokens) for item in one.score]
-            assert [item["acts"] for item in detail["score"]] == [list(item.activations) for item in one.score]
-            assert detail["explanations"][explainer]["predicted"]["0"] == list(result.simulations[0].predicted)
+            assert [spelt_out(item["acts"]) for item in detail["score"]] == [
+                list(item.activations) for item in one.score
+            ]
+            predicted = detail["explanations"][explainer]["predicted"]["0"]
+            assert spelt_out(predicted) == list(result.simulations[0].predicted)
     for number in range(len(index["explainers"])):
         assert [point[0] for point in values[f"points/{number}"]] == list(range(12))
 
@@ -122,7 +138,8 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert (last["dictionary"], last["index"], index["explainers"][last["explanations"][0]["explainer"]]) == (
         3, 2, "third",
     )  # fmt: skip
-    assert {n for n, _ in last["neighbours"]["own"] + last["neighbours"]["others"]} <= {4, 5, 6, 7, 8}
+    for kind in ("together", "alike"):
+        assert {n for n, _ in last[kind]["own"] + last[kind]["others"]} <= {4, 5, 6, 7, 8}
     assert sorted(path.name for path in (tmp_path / "site").glob("*.yaml")) == ["config-1.yaml", "config-2.yaml"]
 
 
@@ -172,7 +189,7 @@ def test_pages_refer_only_to_files_that_are_there(tmp_path: Path) -> None:
 
 def test_all_our_scripts_are_small(tmp_path: Path) -> None:
     scripts = list((site(tmp_path, made.run(1)) / "static").glob("*.js"))
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     assert sum(path.stat().st_size for path in scripts) < 40_000
 
 
@@ -189,6 +206,14 @@ def test_an_unfinished_an_empty_and_an_all_error_run_are_true_pages(tmp_path: Pa
     assert "8 results are errors." in read(folder / "index.html").text
     assert {row[5] for row in values["list/0/0"]} == {3}
     assert values["features/0"][0]["explanations"][0]["errors"] == {"simulation": "no answer"}
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([0.0, 0.0, 1.23456, 0.0], "-2,1.235,-1"), ([None, 1e-7, 12_345.0], "null,1e-07,1.234e+04"), ([], "")],
+)
+def test_numbers_are_packed(values: list[float | None], text: str) -> None:
+    assert packed(values) == text
 
 
 def test_chunks_break_at_their_size(tmp_path: Path) -> None:
@@ -212,7 +237,7 @@ def test_intervals_against_every_token_one_by_one() -> None:
         assert part["share"] == pytest.approx(len(inside) / len(acts), rel=1e-3)
         assert len(part["excerpts"]) == min(3, len(inside))
         for excerpt in part["excerpts"]:
-            assert any(excerpt["acts"][excerpt["at"]] == pytest.approx(value, rel=1e-3) for value in inside)
+            assert any(spelt_out(excerpt["acts"])[excerpt["at"]] == pytest.approx(value, rel=1e-3) for value in inside)
             fragment = own.text.tokens(excerpt["document"])  # a document is a fragment here
             assert "".join(excerpt["tokens"]) in "".join(fragment)
     assert sum(found["bins"]) == own.value_A.size
@@ -226,7 +251,7 @@ def test_neighbours_are_those_of_numpys_correlation() -> None:
     names = ["a", "b"] * 4
     near = neighbours.nearest(populations, names)
     r = np.corrcoef([one.acts_ML.ravel() for one in populations])
-    assert near.tokens == own.ids_ML.size
+    assert near.size == own.ids_ML.size
     for index in range(8):
         for same, ranked in ((True, near.own[index]), (False, near.others[index])):
             others = [i for i in range(8) if i != index and (names[i] == names[index]) == same and r[index, i] > 0]
@@ -240,7 +265,55 @@ def test_features_that_are_never_active_have_no_neighbours() -> None:
     silent, active = made.population(own, 1, share=0.0), made.population(own, 2)
     near = neighbours.nearest([silent, active, silent], ["a"] * 3)
     assert near.own == ((), (), ())
-    assert neighbours.nearest([made.population(made.text(10), 1)], ["a"]).tokens == 0
+    assert neighbours.nearest([made.population(made.text(10), 1)], ["a"]).size == 0
+
+
+def test_decoder_neighbours_are_those_of_numpys_cosine() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(9, 5)).astype(np.float32)
+    features = [
+        replace(made.feature("ab"[n % 2], n), direction=row_D, writes="a" if n < 8 else "b")
+        for n, row_D in enumerate(rows)
+    ]
+    near = neighbours.nearest_by_decoder(features)
+    unit = rows / np.linalg.norm(rows, axis=1)[:, None]
+    for index in range(8):
+        cosines = unit[:8] @ unit[index]
+        for same, ranked in ((True, near.own[index]), (False, near.others[index])):
+            others = [i for i in range(8) if i != index and (i % 2 == index % 2) == same and cosines[i] > 0]
+            others.sort(key=lambda i: -cosines[i])
+            assert [i for i, _ in ranked] == others[: neighbours.NEAREST]
+            assert [value for _, value in ranked] == pytest.approx([cosines[i] for i in others], abs=6e-4)
+    assert near.own[8] == near.others[8] == ()  # it writes to another hook point
+    assert neighbours.nearest_by_decoder([replace(features[0], direction=None), *features[1:]]).size == 0
+
+
+def test_the_map_without_umap_is_sklearns_pca(monkeypatch: pytest.MonkeyPatch) -> None:
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    monkeypatch.setattr(maps, "find_spec", lambda name: None)
+    rows = np.random.default_rng(1).normal(size=(12, 6)).astype(np.float32) * np.arange(1, 7, dtype=np.float32)
+    features = [(0, replace(made.feature("a", n), direction=row_D, writes="h")) for n, row_D in enumerate(rows)]
+    drawn = maps.feature_map([*features, (1, made.feature("a", 0))])
+    assert drawn is not None
+    assert (drawn.method, drawn.writes, drawn.places[12]) == ("PCA", "h", None)
+    expected = decomposition.PCA(2).fit_transform(rows / np.linalg.norm(rows, axis=1)[:, None])
+    for column in range(2):
+        places = np.array([place[column] for place in drawn.places[:12] if place])
+        assert abs(places) == pytest.approx(abs(expected[:, column]), rel=2e-3, abs=2e-4)
+        assert places[abs(places).argmax()] > 0
+    assert maps.feature_map(features[: maps.FEWEST - 1]) is None
+
+
+def test_a_feature_page_holds_logits_alignment_and_what_was_asked(tmp_path: Path) -> None:
+    values = values_in(site(tmp_path, made.run()))
+    first, neuron = values["features/0"][0], values["features/0"][6 + 3]
+    assert first["promoted_logits"] == [3.5, 2]
+    assert (first["suppressed"], first["suppressed_logits"]) == (list(made.WORDS[-2:]), [-4, -1.5])
+    assert neuron["neurons"][0] == [3, 1]
+    assert neuron["alike"]["others"][0][0] == 3  # the feature beside this neuron
+    asked = values[f"asked/{neuron['explanations'][1]['asked']}"]
+    assert [9, 1, [["detection", "Which?\nnumber 3 of neurons", '{"answers": [1]}']]] in asked
+    assert (len(values["map"]), values["index"]["map"]) == (12, {"method": MAPPED, "writes": "blocks.0.mlp.hook_post"})
 
 
 def test_browse_writes_the_pages_of_a_run_whose_config_runs_it_again(smoke: Path, tmp_path: Path) -> None:
@@ -260,6 +333,16 @@ def test_browse_writes_the_pages_of_a_run_whose_config_runs_it_again(smoke: Path
     assert "not a run folder" in refused.stderr
 
 
+def test_a_run_writes_the_pages_that_browse_writes(smoke: Path, tmp_path: Path) -> None:
+    changes = {"explainers": ["rules-1"], "runtime.pictures": [], "runtime.site": True}
+    run = package.run("smoke", changes, out=tmp_path / "run", report=Silent)
+    own = contents(run.path / "site")
+    assert autointerp("browse", run.path, "--out", tmp_path / "pages", cwd=tmp_path).returncode == 0
+    assert own == contents(tmp_path / "pages")
+    assert not (smoke / "site").exists()  # as its config says
+    assert changes_of({"site": False}) == {"runtime.site": False}  # --no-site
+
+
 @pytest.fixture
 def stopped(tmp_path: Path) -> RunFolder:
     """A run folder as a killed run leaves it: two of twelve results, no leaderboard."""
@@ -274,7 +357,7 @@ def test_a_run_that_was_stopped_is_read_from_its_folder(stopped: RunFolder, tmp_
     before = contents(stopped.path)
     assert autointerp("browse", stopped.path, cwd=tmp_path).returncode == 0
     pages_of = stopped.path / "site"
-    expected = contents(site(tmp_path, replace(made.unfinished(), label="run")))
+    expected = contents(site(tmp_path, replace(made.unfinished(), label="run", asked={})))
     changed = {name for name, data in contents(pages_of).items() if data != expected.pop(name)}
     assert (changed, expected) == ({"data/index.js"}, {})  # a stopped run does not know its chance levels
     index = value_in(pages_of / "data" / "index.js", pages_of)
