@@ -1,16 +1,23 @@
 """Token blocks on the disk: what is opened is what was written, memory-mapped; a training reads only its rows."""
 
+import logging
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from sae.common.progress import Silent
 from sae.data.blocks import document_blocks, to_blocks
+from sae.data.corpus import Text
 from sae.data.deduplication import group_near_duplicates
 from sae.data.split import split_blocks
 from sae.data.token_files import open_blocks, write_grouped
 from sae.data.token_source import Shuffled
+from sae.models.cache import ArtifactCache
 from tests.sae.test_deduplication import random_texts
 
 FIELDS = ("ids_NC", "length_N", "document_N", "group_N")
@@ -40,3 +47,26 @@ def test_a_training_from_the_disk_reads_what_one_from_memory_does(tmp_path: Path
     for (ids_NC, at), (same_NC, same_at), _ in zip(held.chunks(3), mapped.chunks(3), range(60), strict=False):
         assert torch.equal(ids_NC, same_NC)
         assert at == same_at
+
+
+def test_what_is_damaged_in_a_hub_dataset_is_kept_with_its_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is read once: a later run learns from the cache what was skipped. Rows keep their numbers."""
+    read: list[str] = []
+
+    def load_dataset(path: str, **how: object) -> list[dict[str, Any]]:
+        read.append(path)
+        return [{"text": text} for text in ("one two", 3, None, ["four"], "five")]
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    subject: Any = SimpleNamespace(
+        tokenizer=SimpleNamespace(get_vocab=dict), token_ids=lambda texts: [list(map(len, t.split())) for t in texts]
+    )
+    artifacts, text = ArtifactCache(tmp_path, Silent, "cpu"), Text("hf:a/b", 4, 100)
+    with caplog.at_level(logging.WARNING):
+        assert artifacts.tokens(subject, text).ids_NC.tolist() == [[3, 3, 0, 0], [4, 0, 0, 0]]
+    damage = artifacts.damage(subject, text)
+    assert damage == ("corpus hf:a/b: 2 documents skipped, because they have no text in column 'text' (a/b:1, a/b:3)",)
+    assert [record.getMessage() for record in caplog.records] == [*damage]
+    assert read == ["a/b"]
