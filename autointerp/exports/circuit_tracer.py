@@ -73,8 +73,9 @@ def _by_layer(content: Content) -> dict[int, DictionarySummary]:
 
 def _count_lost(dictionary: DictionarySummary, features: Sequence[FeatureRecord], lost: Counter[str]) -> None:
     lost["features have no data: the run did not sample them"] += dictionary.n_features - len(features)
-    lost["features have no tokens that their decoder lowers: the run keeps those that it raises"] += len(features)
-    lost["features have no tokens that their decoder raises: the run has none"] += sum(not f.promoted for f in features)
+    for side, does in (("promoted", "raises"), ("suppressed", "lowers")):
+        none = sum(not getattr(feature, side) for feature in features)
+        lost[f"features have no tokens that their decoder {does}: the run has none"] += none
     bare = sum(feature.population is None for feature in features)
     lost["features have no histogram and percentiles: the run kept no population (sampling.population)"] += bare
 
@@ -91,7 +92,7 @@ def _described(feature: FeatureRecord) -> dict[str, Any]:
         "index": feature.id.index,
         "examples_quantiles": list(_examples(feature)),
         "top_logits": list(feature.promoted),
-        "bottom_logits": [],
+        "bottom_logits": list(feature.suppressed),
         "act_min": 0.0,
         "act_max": feature.max_activation,
         "quantile_values": percentiles,

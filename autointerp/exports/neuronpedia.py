@@ -63,14 +63,14 @@ class Neuronpedia(Export):
         for feature in content.features_of(dictionary):
             activations = _activations(feature, lost)
             lost["features are left out: no text on which they are active can be sent"] += not activations
-            lost["features go without logits: the run keeps which tokens are promoted, not by how much"] += bool(
-                activations
-            )
+            top = _logits(feature.promoted, feature.promoted_logits)
+            bottom = _logits(feature.suppressed, feature.suppressed_logits)
+            lost["features go without logits: the run has none that can be sent"] += bool(activations and not top)
             yield {
                 "index": feature.id.index,
                 "density": feature.density,
-                "topLogits": None,
-                "bottomLogits": None,
+                "topLogits": top,
+                "bottomLogits": bottom,
                 "explanations": self._explanations(content.results.get(feature.id, ()), lost),
                 "activations": activations,
             }
@@ -85,6 +85,12 @@ class Neuronpedia(Export):
         lost["features go without an explanation: they have none that can be sent"] += not fitting
         names = {"methodName": self.given.get("method_name"), "modelName": self.given.get("model_name")}
         return [{"text": text} | names for text in fitting]
+
+
+def _logits(tokens: Sequence[str], logits: Sequence[float]) -> list[dict[str, Any]] | None:
+    """Return tokens with what the decoder adds to their logits; None where there are none, or a run kept no figures."""
+    pairs = zip(tokens, logits, strict=True) if len(tokens) == len(logits) else ()
+    return [{"token": token, "value": value} for token, value in pairs if token and "\0" not in token] or None
 
 
 def _activations(feature: FeatureRecord, lost: Counter[str]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from autointerp.store import RunFolder
 from sae.common.errors import UserError
 from sae.common.seeds import numpy_generator
 
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; base-uri 'none'; form-action 'self'"
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'"
 SHADES, SHOWN, TEXTS = 9, 8, 5
 """Steps of shading, texts of each kind that are shown for the rubric, and texts of which one is the intruder."""
 TASKS: tuple[Task, ...] = ("rubric", "intruder")

@@ -41,8 +41,8 @@ def environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
 
 def visible_token(text: str) -> str:
     """Show a token, also where it is empty or made of spaces only."""
-    named = "".join(NAMED.get(character, character) for character in text) or "\u2205"
-    return visible(named if named.strip(" ") else named.replace(" ", "\u2423"))
+    spaces = text if text.strip() else text.replace(" ", "\u2423")
+    return visible("".join(NAMED.get(character, character) for character in spaces) or "\u2205")
 
 
 def scripts() -> Iterator[tuple[str, str]]:

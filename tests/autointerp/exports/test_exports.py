@@ -49,8 +49,9 @@ BOARD = (ACTIVE, record("c|d", [1.0, 0.0], "quantile"), record("e|f", [0, 0], "i
 
 def feature(index: int, score: Sequence[ActivationRecord] = BOARD, **changes: Any) -> FeatureRecord:
     plain = FeatureRecord(
-        FeatureId("d", index), (ACTIVE,), tuple(score), 0.25, 100.0, (0,) * 64, 1.0, 0.5, ("up",), ("other",), ALL
-    )
+        FeatureId("d", index), (ACTIVE,), tuple(score), 0.25, 100.0, (0,) * 64, 1.0, 0.5, ("up",), ("other",),
+        promoted_logits=(2.5,), suppressed=("down", "\0"), suppressed_logits=(-1.5, -0.5), population=ALL,
+    )  # fmt: skip
     return replace(plain, **changes)
 
 
@@ -112,7 +113,8 @@ def test_neuronpedia_takes_what_is_uploaded_and_the_rest_is_counted(tmp_path: Pa
     hostile = feature(
         2, score=[record("a||b", [1, 0, 0]), record("\0", [1.0]), record("|".join("x" * 1025), [1.0] * 1025)]
     )
-    features = [feature(0), silent, hostile, *(feature(index) for index in range(3, 140))]
+    old = feature(3, promoted_logits=(), suppressed=(), suppressed_logits=())  # of a run that kept no logits
+    features = [feature(0), silent, hostile, old, *(feature(index) for index in range(4, 140))]
     results = [
         result(0), result(0, "names of rivers", explainer="second"), result(0, "é" * 512, explainer="third"),
         result(0, "😀" * 257, explainer="fourth"), result(2, None),
@@ -124,6 +126,9 @@ def test_neuronpedia_takes_what_is_uploaded_and_the_rest_is_counted(tmp_path: Pa
     assert [len(body.features) for body in bodies] == [128, 11]
     assert (bodies[0].modelId, bodies[0].source) == ("model-1", "3-d")
     first, second = bodies[0].features[:2]
+    assert first.topLogits is not None
+    assert first.bottomLogits is not None
+    assert [(one.token, one.value) for one in (*first.topLogits, *first.bottomLogits)] == [("up", 2.5), ("down", -1.5)]
     assert [item.text for item in first.explanations] == ["names of rivers", "é" * 512]
     assert [item.tokens for item in first.activations] == [
         ["a", " b", "\n"],
@@ -133,7 +138,7 @@ def test_neuronpedia_takes_what_is_uploaded_and_the_rest_is_counted(tmp_path: Pa
     assert (second.index, second.explanations, len(second.activations)) == (2, [], 1)
     assert set(notes) == {
         "1 features are left out: no text on which they are active can be sent",
-        "139 features go without logits: the run keeps which tokens are promoted, not by how much",
+        "1 features go without logits: the run has none that can be sent",
         "1 explanations are left out: empty, longer than 512 characters, or with a NUL",
         "139 features go without an explanation: they have none that can be sent",
         "3 texts are left out: empty tokens, tokens with a NUL, or more than 1,024 tokens",
@@ -165,7 +170,7 @@ def test_neuronpedias_explanations_are_read_back(tmp_path: Path) -> None:
 
 
 def test_circuit_tracer_reads_every_feature(tmp_path: Path) -> None:
-    twice = feature(9, explain=(ACTIVE, ACTIVE), population=None, promoted=(), max_activation=2.0)
+    twice = feature(9, explain=(ACTIVE, ACTIVE), population=None, promoted=(), suppressed=(), max_activation=2.0)
     notes = written("circuit_tracer", tmp_path / "ct", content(tmp_path, [feature(4), twice], []))
     assert [traced(tmp_path / "ct", 3, index) for index in (0, 8)] == [{"isDead": True}] * 2
     four, nine = (TracedFeature.model_validate(traced(tmp_path / "ct", 3, index)) for index in (4, 9))
@@ -177,10 +182,11 @@ def test_circuit_tracer_reads_every_feature(tmp_path: Path) -> None:
         "top, explained from": [1], "top, scored on": [1], "quantile, scored on": [0], "random, scored on": [0],
     }  # fmt: skip
     assert [e.is_repeated_datapoint for e in nine.examples_quantiles[0].examples] == [False, True]
+    assert (four.top_logits, four.bottom_logits) == (["up"], ["down", "\0"])
     assert (nine.histogram, nine.quantile_values, nine.top_logits) == ([], [], [])
     assert set(notes) == {
         "8 features have no data: the run did not sample them",
-        "2 features have no tokens that their decoder lowers: the run keeps those that it raises",
+        "1 features have no tokens that their decoder lowers: the run has none",
         "1 features have no tokens that their decoder raises: the run has none",
         "1 features have no histogram and percentiles: the run kept no population (sampling.population)",
     }

@@ -56,7 +56,7 @@ function explanation(each, number) {
     Object.keys(each.scores).length ? scoreTable(each) : null,
     Object.entries(errors).map(([name, reason]) => para("note", `${visible(name)}: ${visible(reason)}`)),
     each.text === null ? null : [box, edited, feature.judge?.(each, number, box)],
-    each.asked === null ? null : el("details", { ontoggle: (event) => asked(event.target, each) }, el("summary", {}, "Questions and answers")),
+    each.asked === null ? null : el("details", { ontoggle: (event) => questions(event.target, each) }, el("summary", {}, "Questions and answers")),
     para("caption", [each.model && `written by ${visible(each.model)}`, each.prompt && `prompt ${visible(each.prompt)}`,
       usage.calls ? `${whole(usage.calls)} calls, ${usage.cost_usd === null ? "cost unknown" : `$${usage.cost_usd.toFixed(4)}`}` : ""].filter(Boolean).join("; ")));
 }
@@ -73,7 +73,7 @@ function edit(each, number, text, out) {
 }
 
 /* Loads what was asked about the explanation and answered, when it is first opened. */
-async function asked(node, each) {
+async function questions(node, each) {
   if (node.children.length > 1) return;
   const all = (await load(`asked/${each.asked}`)).find(([n, explainer]) => n === feature.n && explainer === each.explainer)[2];
   node.append(...all.flatMap(([stage, question, answer]) => [el("h3", {}, visible(stage)), ...[question, answer].map((text) => el("pre", { class: "code", tabindex: 0 }, text.split("\n").map(visible).join("\n")))]));

@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 
+from autointerp.prompting import rules
+from autointerp.prompting.predict_text import predict_fragments
+from autointerp.prompting.rules import Rule
 from autointerp.reporting.site.write import write_runs
+from autointerp.scorers.simulation import correlation
 from tests.autointerp.reporting.site import made
 from tests.conftest import make_once
 
@@ -197,6 +201,49 @@ def test_shading_order_and_neighbours_of_a_feature(visit: Visit) -> None:
     link = page.locator(".near a").first
     link.click()
     until(page, "document.querySelector('#feature-view h1').textContent !== 'topk/1'")
+
+
+def test_an_edited_rule_is_scored_as_python_scores_it(visit: Visit) -> None:
+    page = visit.open("features.html#1")
+    page.locator(".explanation summary").first.click()
+    box = page.get_by_label("Explanation, to be edited").first
+    named = [
+        Rule("token", (" cat",), 8.0), Rule("pair", (" cat", " sat"), 9.0), Rule("after", ("\n",), 3.0),
+        Rule("near", (" cat",), 1.5),
+    ]  # fmt: skip
+    for listed in (named, named[:1], named[3:], []):
+        box.fill(rules.to_text(listed))
+        edited = page.get_by_text("Edited:").first.inner_text()
+        records = made.feature("topk", 1).score
+        predicted = predict_fragments(listed, [record.tokens for record in records])
+        top = correlation(records[0].activations, predicted[0])
+        expected = 0.0 if top == "failed" else top
+        assert f"top {expected:.3f}".replace("-", "\u2212") in edited
+    box.fill("free prose")
+    assert page.get_by_text("Not worded as token rules").first.is_visible()
+
+
+def test_questions_and_answers_are_loaded_when_they_are_opened(visit: Visit) -> None:
+    page = visit.open("features.html#1")
+    page.locator(".explanation summary").first.click()
+    assert not [url for url in visit.read if "/asked/" in url]
+    page.get_by_text("Questions and answers").first.click()
+    page.wait_for_selector(".explanation pre")
+    assert page.locator(".explanation pre").all_inner_texts() == ["Which?\nnumber 1 of topk", '{"answers": [1]}']
+
+
+def test_the_map_follows_the_search_and_opens_a_feature(visit: Visit) -> None:
+    page = visit.open("features.html")
+    page.wait_for_selector("#map .point")
+    assert page.locator("#map .point").count() == 120
+    page.locator("#map-colour").select_option("density")
+    until(page, "document.querySelector('#map-note').textContent.includes('Orange')")
+    page.fill("#search", "number 7 ")
+    until(page, "document.querySelectorAll('#map .faded').length === 118")
+    page.locator("#map svg").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    until(page, "/[/]7$/.test(document.querySelector('#feature-view h1')?.textContent)")
 
 
 def test_a_touch_shows_both_numbers(browser: Any, site: Path) -> None:

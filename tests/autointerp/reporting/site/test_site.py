@@ -189,7 +189,6 @@ def test_pages_refer_only_to_files_that_are_there(tmp_path: Path) -> None:
 
 def test_all_our_scripts_are_small(tmp_path: Path) -> None:
     scripts = list((site(tmp_path, made.run(1)) / "static").glob("*.js"))
-    assert len(scripts) == 6
     assert sum(path.stat().st_size for path in scripts) < 40_000
 
 

@@ -1,0 +1,58 @@
+"""What is served, in headless Chromium through Playwright: as reporting/site/test_browser.py."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from autointerp import ratings
+from autointerp.reporting.site.write import write
+from autointerp.runs.rescore import Rescorer
+from autointerp.serving.pages import PagesApp
+from autointerp.serving.rating import RatingApp
+from autointerp.serving.server import App
+from autointerp.store import RunFolder
+from tests.autointerp.reporting.site.test_browser import browser
+
+__all__ = ["browser"]
+pytestmark = pytest.mark.slow
+Serve = Callable[[App], str]
+
+
+def test_a_served_page_scores_by_the_run(browser: Any, folder: RunFolder, serve: Serve) -> None:
+    write([folder], folder.path / "site")
+    url = serve(PagesApp(folder.path / "site", [Rescorer(folder)]))
+    page = browser.new_context().new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(url + "features.html#1")
+    page.locator(".explanation summary").first.click()
+    page.get_by_label("Explanation, to be edited").fill('Active on the token " cat" (10.0).')
+    page.get_by_role("button", name="Score the edited explanation").click()
+    page.get_by_text("top 1.000").last.wait_for()
+    assert faults == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1920])
+def test_rating_by_keyboard(browser: Any, folder: RunFolder, serve: Serve, width: int) -> None:
+    url = serve(RatingApp(folder, "rubric", ""))
+    page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(url)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for digit in "3521":
+        page.keyboard.press(digit)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    (kept,) = ratings.read(folder.path)
+    assert kept.answers == {"confidence": 3, "activations": 5, "tokens": 2, "specificity": 1}
+    assert "1 of 12 features" in page.locator("[role=status]").inner_text()
+    with page.expect_navigation():
+        page.keyboard.press("u")
+    assert ratings.read(folder.path) == ()
+    assert faults == []
+    page.context.close()
