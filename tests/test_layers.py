@@ -175,11 +175,8 @@ def test_import_and_help_load_nothing_heavy() -> None:
     code = (
         "import click, click.testing, autointerp, autointerp.cli as cli\n"
         "run = click.testing.CliRunner().invoke\n"
-        "commands = ([], ['run'], ['show'], ['list'], ['leaderboard'], ['browse'], ['try'], ['export'],"
-        " ['calibrate'], ['check'], ['config'], ['cache'], ['cache', 'clear'])\n"
-        "for words in commands:\n"
+        "for words in ([], *([name] for name in cli.main.commands), ['cache', 'clear']):\n"
         "    assert run(cli.main, [*words, '--help']).exit_code == 0\n"
-        "assert {words[0] for words in commands if words} == set(cli.main.commands)"
     )
     heavy = {"numpy", "pandas", "matplotlib", "pydantic"}
     assert loaded_by(code, heavy | TENSORS | SUBJECTS | CALLS) == "[]"

@@ -1,6 +1,5 @@
 """What models were asked is read back from the cache of answers, without a key and without a call."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ def test_every_question_of_a_run_is_read_back(finished: Finished, monkeypatch: p
     features, results = folder.read_features(), list(folder.results())
     found = asked(folder, features, results, finished.session.folder / "cache")
     assert set(found) == {(result.feature, EXPLAINER) for result in results}
-    sent = json.dumps(finished.calls)
     for result in results:
         exchanges = found[result.feature, EXPLAINER]
         stages = [each.stage for each in exchanges]
@@ -27,7 +25,6 @@ def test_every_question_of_a_run_is_read_back(finished: Finished, monkeypatch: p
         assert exchanges[0].answer.strip().endswith(result.explanation.text)
         judged = [each for each in exchanges if each.stage == "detection"]
         assert all(result.explanation.text in each.question for each in judged)
-        assert all(json.dumps(each.question)[1:-1] in sent for each in exchanges)
     by_feature = {result.feature: result.judgements["detection"] for result in results}
     for feature, answers in by_feature.items():
         texts = [each.answer for each in found[feature, EXPLAINER] if each.stage == "detection"]
