@@ -164,7 +164,7 @@ class Sampling(Section):
     """Held-out tokens, by document, that records are drawn from; null: all of them."""
     fragment: Annotated[int, I, Field(gt=1)] = 64
     """Tokens of a record."""
-    fragments: Annotated[int | None, I, Field(gt=0)] = None
+    most_fragments: Annotated[int | None, I, Field(gt=0)] = None
     """Fragments that records are drawn from, of as many documents as possible: one of each at random, then a second of
     each, and so on until there are enough; null: all."""
     centred: Annotated[bool, I] = False

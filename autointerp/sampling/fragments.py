@@ -34,7 +34,7 @@ class Fragments:
     length: int
     per_block: int
     usable_M: Tensor
-    """Whether padding and undecodable tokens leave it alone, and `sampling.fragments` counts it in."""
+    """Whether padding and undecodable tokens leave it alone, and `sampling.most_fragments` counts it in."""
     side_M: Tensor
     """Side of each fragment: 0 explain, 1 score."""
     document_M: Tensor
@@ -69,8 +69,8 @@ def make_fragments(prepared: Prepared, config: Config) -> Fragments:
     hash_M = fragment_hash(config.seed, document_M, position_M)
     rank_M = hash_M.argsort(stable=True).argsort()
     usable_M = whole_M & ~spoiled[ids_ML].any(1)
-    if config.sampling.fragments is not None:
-        usable_M = _of_many_documents(usable_M, document_M, rank_M, config.sampling.fragments)
+    if config.sampling.most_fragments is not None:
+        usable_M = _of_many_documents(usable_M, document_M, rank_M, config.sampling.most_fragments)
     return Fragments(
         length,
         per_block,
