@@ -140,8 +140,8 @@ def pick(tally: Tally, row: int, side: int, records: Records) -> Picks:
     """Return the records of one side of one feature, source by source, no fragment twice."""
     sources: list[Source] = []
     fragments: list[int] = []
-    starts: list[NDArray[np.int64]] = []
-    values: list[NDArray[np.float32]] = []
+    starts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # a side may have weighted records only
+    values: list[NDArray[np.float32]] = [np.zeros((0, tally.length), np.float32)]
     for source in KEYS:
         n = getattr(records, source)
         if not n:

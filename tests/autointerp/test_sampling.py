@@ -339,6 +339,12 @@ def test_random_records_can_be_drawn_among_active_fragments_only() -> None:
     assert tally.active_needed(Records(**counts, random_active=True)) == 2 * 3 + 5
 
 
+def test_a_side_may_have_weighted_records_only() -> None:
+    sample, _ = sample_all(50, **{"sampling.score": {"weighted": 4}})
+    assert [f.id.index for f in sample.features] == [0, 1, 2, 3, 4]
+    assert all(len(f.explain) > 0 and {r.source for r in f.score} == {"weighted"} for f in sample.features)
+
+
 def test_the_first_features_are_taken_and_not_replaced() -> None:
     """Feature 5 is dead; with 4 asked for, 0 to 3 are taken, and 4 and 5 are not looked at."""
     first, _ = sample_all(50, **{"sampling.draw": "first", "sampling.features": 4})
