@@ -118,6 +118,7 @@ def run(
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     report: Report | None = None,
+    preset: str | None = None,
 ) -> Run:
     """Run an experiment, or continue it where it stopped.
 
@@ -132,6 +133,7 @@ def run(
         changes: dotted config names to new values: {"sampling.features": 20}.
         out: the run folder; by default runs/NAME-IDENTITY here.
         report: makes a progress display from a title; `sae.common.progress.Silent` shows nothing.
+        preset: a published protocol, such as "bills": it overrides the config, and `changes` override it.
 
     Raises:
         sae.common.errors.UserError: a wrong path, name or setting, in one line.
@@ -139,7 +141,7 @@ def run(
     from autointerp.runs import pipeline
     from sae.common.progress import Progress
 
-    return Run(pipeline.run(_changed(config, changes, out), report or Progress))
+    return Run(pipeline.run(_changed(config, changes, out, preset), report or Progress))
 
 
 def estimate(
@@ -147,6 +149,7 @@ def estimate(
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     report: Report | None = None,
+    preset: str | None = None,
 ) -> Estimate:
     """Estimate what a run would still ask of language models, without calls: `stages` hold calls, tokens and cost.
 
@@ -160,7 +163,7 @@ def estimate(
     from autointerp.runs import pipeline
     from sae.common.progress import Progress
 
-    return pipeline.estimate(_changed(config, changes, out), report or Progress)
+    return pipeline.estimate(_changed(config, changes, out, preset), report or Progress)
 
 
 def check(config: str | Config = "judged", changes: Mapping[str, Any] | None = None) -> list[Abilities]:
@@ -173,12 +176,15 @@ def check(config: str | Config = "judged", changes: Mapping[str, Any] | None = N
     return pipeline.abilities(_changed(config, changes, None))
 
 
-def _changed(config: str | Config, changes: Mapping[str, Any] | None, out: str | Path | None) -> Config:
+def _changed(
+    config: str | Config, changes: Mapping[str, Any] | None, out: str | Path | None, preset: str | None = None
+) -> Config:
     """Load a config by name or path, with some settings changed. Raises UserError."""
     from autointerp import config as configs
+    from autointerp import presets
 
     base = configs.load(config) if isinstance(config, str) else config
-    settings = dict(changes or {}) | ({"runtime.out": str(out)} if out is not None else {})
+    settings = presets.under(preset, changes) | ({"runtime.out": str(out)} if out is not None else {})
     return configs.build(base.model_dump(), settings, "changes") if settings else base
 
 

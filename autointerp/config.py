@@ -92,12 +92,17 @@ class Records(Section):
 
     top: Annotated[int, I, Field(ge=0)] = 0
     """Records with the largest maximum activations."""
+    top_stride: Annotated[int, I, Field(gt=0)] = 2
+    """Of the fragments with the largest maxima every which one is taken: every second one, as Bills et al. 2023 take
+    them for one side; 1: each."""
     quantile: Annotated[int, I, Field(ge=0)] = 0
     """Records spread evenly over the quantiles of the maximum activations."""
     importance: Annotated[int, I, Field(ge=0)] = 0
     """Records drawn with probability proportional to the squared maximum activation."""
     random: Annotated[int, I, Field(ge=0)] = 0
     """Records drawn at random among all fragments."""
+    random_active: Annotated[bool, I] = False
+    """Draw the random records only among fragments on which the feature is active (Cunningham et al. 2023)."""
     inactive: Annotated[int, I, Field(ge=0)] = 0
     """Records drawn at random among fragments on which the feature is silent."""
 
@@ -147,6 +152,11 @@ class Sampling(Section):
 
     features: Annotated[int, I, Field(gt=0)] = 100
     """Features of each dictionary, drawn from those that are active often enough."""
+    draw: Annotated[Literal["random", "first"], I] = "random"
+    """`random`: features are drawn at random until there are enough; `first`: those with the lowest indices, of which
+    the ones that are active too rarely are counted and not replaced."""
+    min_active: Annotated[int, I, Field(ge=0)] = 0
+    """Fragments on which a feature must be active to be drawn, besides those that its records need of either side."""
     feature_ids: Annotated[dict[str, tuple[Annotated[int, Field(ge=0)], ...]], I] = Field(default_factory=dict)
     """Features that may be drawn, by the name of their dictionary; "" stands for every trained dictionary. Where none
     are listed, all may be drawn."""
@@ -154,6 +164,9 @@ class Sampling(Section):
     """Held-out tokens, by document, that records are drawn from; null: all of them."""
     fragment: Annotated[int, I, Field(gt=1)] = 64
     """Tokens of a record."""
+    most_fragments: Annotated[int | None, I, Field(gt=0)] = None
+    """Fragments that records are drawn from, of as many documents as possible: one of each at random, then a second of
+    each, and so on until there are enough; null: all."""
     centred: Annotated[bool, I] = False
     """Move the records that are drawn for their activations so that the largest stands in the middle, as far as the
     text that the model sees at once reaches. Records of neighbouring fragments can then overlap."""

@@ -84,6 +84,13 @@ class Experiment(AsksModels, Resumable):
     metavar="LIST",
     help="Some of {scorers}; the first is the main one.",
 )
+@click.option(
+    "--preset",
+    cls=PartOption,
+    metavar="NAME",
+    help="Follow a published protocol: {presets}. It overrides CONFIG, and other flags override it; it names no model. "
+    "`autointerp config --preset NAME` shows what it matches.",
+)
 @click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
 @click.option("--feature-ids", metavar="LIST|FILE", help="These features of the dictionaries, such as 0,5,17.")
 @click.option("--seed", type=int, metavar="N", help="Seed of all random choices; default: the config's.")
@@ -125,6 +132,7 @@ def run(
     hooks: tuple[str, ...],
     corpora: tuple[str, ...],
     settings: tuple[str, ...],
+    preset: str | None,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -135,7 +143,7 @@ def run(
     CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
     (`judged` if the simulator or the judge is a language model).
     """
-    from autointerp import api
+    from autointerp import api, presets
     from autointerp.config import load
     from autointerp.reporting import terminal
     from autointerp.store import RunFolder
@@ -154,7 +162,7 @@ def run(
         changes["corpus.source"] = " + ".join(corpora)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
-    experiment = load(name, changes)
+    experiment = load(name, presets.under(preset, changes))
     if dry_run:
         _print_estimate(api.estimate(experiment, report=report))
         return
@@ -232,7 +240,8 @@ def check(config: str, **flags: Any) -> None:
 
 @click.command("config", cls=Command)
 @click.argument("section", required=False, default="")
-def show_settings(section: str) -> None:
+@click.option("--preset", metavar="NAME", help="Show a preset: what it matches of its protocol, and what differs.")
+def show_settings(section: str, preset: str | None) -> None:
     """Print every setting with its meaning and default, as YAML that `autointerp run` reads.
 
     SECTION is a section or a setting by its dotted name, such as detection, sampling.explain or dictionaries.train.
@@ -240,8 +249,15 @@ def show_settings(section: str) -> None:
     \b
     autointerp config > mine.yaml           a config to change
     autointerp config detection             the settings of one scorer
+    autointerp config --preset bills        the table of a preset
     """
-    from autointerp.config import Config
+    from autointerp import presets
+    from autointerp.config import build
     from autointerp.reference import settings_yaml
+    from sae.common.tables import print_tables
 
-    click.echo(settings_yaml(Config(), section), nl=False)
+    if preset is None or section:
+        click.echo(settings_yaml(build({}, presets.under(preset, {}), "presets"), section), nl=False)
+        return
+    print_tables([presets.table(presets.load(preset))])
+    click.echo(f"\nnext: {shlex.join(['autointerp', 'run', '--preset', preset])}")

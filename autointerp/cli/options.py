@@ -28,11 +28,12 @@ class PartOption(click.Option):
     """Names the registered parts in an option's help; looks them up only when the help is printed."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Fill in {baselines}, {explainers}, {simulators} and {scorers}."""
+        """Fill in {baselines}, {explainers}, {simulators}, {scorers} and {presets}."""
         from autointerp.explainers import EXPLAINERS, LANGUAGE_MODEL
         from autointerp.scorers import SCORERS
         from autointerp.simulators import SIMULATORS
         from sae.baselines.registry import BASELINES
+        from sae.common.resources import shipped_folder
 
         rows = super().get_help_record(ctx)
         return rows and (
@@ -42,6 +43,7 @@ class PartOption(click.Option):
                 baselines=", ".join(BASELINES.names),
                 simulators=", ".join(SIMULATORS.names),
                 scorers=", ".join(SCORERS.names),
+                presets=", ".join(sorted(path.stem for path in shipped_folder("eval_configs").glob("presets/*.yaml"))),
             ),
         )
 

@@ -104,7 +104,7 @@ class LanguageModelExplainer(Explainer):
         write = render.token_lines if self._settings.style == "tokens" else _one_line
         return {
             "excerpts": [
-                _pairs(r, v) if self._settings.style == "tokens" else _marks(r, v)
+                _pairs(r, v) if self._settings.style == "tokens" else _marks(r, v, self._settings.marked)
                 for r, v in zip(shown, numbers, strict=True)
                 if self._settings.style == "tokens" or any(v)
             ],
@@ -127,12 +127,14 @@ def _pairs(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
     }
 
 
-def _marks(record: ActivationRecord, numbers: Sequence[int]) -> dict[str, str]:
-    """Write a fragment as marked text, and its most strongly active tokens with their activations, in text order."""
+def _marks(record: ActivationRecord, numbers: Sequence[int], share: float) -> dict[str, str]:
+    """Write a fragment as text with the tokens above this share of its maximum marked, and its most strongly active
+    tokens with their activations, in text order.
+    """
     strongest = sorted(range(len(numbers)), key=lambda i: -record.activations[i])[:LISTED]
     pairs = [f"({record.tokens[i]!r}: {numbers[i]})" for i in sorted(strongest) if numbers[i]]
     return {
-        "marked": render.marked(record.tokens, render.strongly_active(record)),
+        "marked": render.marked(record.tokens, render.strongly_active(record, share)),
         "pairs": ", ".join(pairs),
     }
 

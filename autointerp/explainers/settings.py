@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from autointerp.parts import I
+from autointerp.prompting.render import MARKED
 from sae.common.settings import Section
 
 
@@ -13,6 +14,8 @@ class ExplanationSettings(Section):
 
     style: Annotated[Literal["tokens", "highlighted"], I] = "tokens"
     """`tokens`: token-activation pairs (Bills et al. 2023); `highlighted`: text with marked tokens (delphi)."""
+    marked: Annotated[float, I, Field(ge=0, lt=1)] = MARKED
+    """Share of its fragment's maximum above which a token is marked in the style `highlighted`."""
     contrast: Annotated[bool, I] = False
     """Also show the `inactive` explain records, as texts the explanation must not fit."""
     logits: Annotated[bool, I] = False

@@ -36,6 +36,8 @@ def predict_fragments(rules: Sequence[Rule], fragments: Sequence[tuple[str, ...]
     """Predict the activation (0-10) of each token of each fragment."""
     if len({len(tokens) for tokens in fragments}) > 1:
         return [values for tokens in fragments for values in predict_fragments(rules, [tokens])]
+    if not fragments:
+        return []
     return list(map(tuple, predict_text(rules, _text_of(tuple(fragments)), np.float64).tolist()))
 
 

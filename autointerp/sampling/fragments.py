@@ -35,7 +35,7 @@ class Fragments:
     length: int
     per_block: int
     usable_M: Tensor
-    """Whether padding and undecodable tokens leave it alone."""
+    """Whether padding and undecodable tokens leave it alone, and `sampling.most_fragments` counts it in."""
     side_M: Tensor
     """Side of each fragment: 0 explain, 1 score."""
     document_M: Tensor
@@ -68,15 +68,39 @@ def make_fragments(prepared: Prepared, config: Config) -> Fragments:
     explains_G = torch.from_numpy(choose_groups(tokens_per_group(blocks), 0.5, rng))
     group_M = torch.from_numpy(blocks.group_N).repeat_interleave(per_block)
     hash_M = fragment_hash(config.seed, document_M, position_M)
+    rank_M = hash_M.argsort(stable=True).argsort()
+    usable_M = whole_M & ~spoiled[ids_ML].any(1)
+    if config.sampling.most_fragments is not None:
+        usable_M = _of_many_documents(usable_M, document_M, rank_M, config.sampling.most_fragments)
     return Fragments(
         length,
         per_block,
-        usable_M=whole_M & ~spoiled[ids_ML].any(1),
+        usable_M=usable_M,
         side_M=torch.where(explains_G[group_M.long()], 0, 1),
         document_M=document_M,
         hash_M=hash_M,
-        rank_M=hash_M.argsort(stable=True).argsort(),
+        rank_M=rank_M,
     )
+
+
+def _of_many_documents(usable_M: Tensor, document_M: Tensor, rank_M: Tensor, most: int) -> Tensor:
+    """Return which usable fragments are used, [M]: a random one of each document, then a second of each, and so on.
+
+    Args:
+        usable_M: which fragments may be used.
+        document_M: each fragment's document.
+        rank_M: the random order of fragments.
+        most: how many are used, if there are so many.
+    """
+    number_P = usable_M.nonzero().flatten()
+    number_P = number_P[rank_M[number_P].argsort()]
+    by_document_P = document_M[number_P].argsort(stable=True)
+    _, counts_D = document_M[number_P].unique(return_counts=True)
+    turn_P = torch.empty_like(number_P)
+    turn_P[by_document_P] = torch.arange(len(number_P)) - (counts_D.cumsum(0) - counts_D).repeat_interleave(counts_D)
+    used_M = torch.zeros_like(usable_M)
+    used_M[number_P[turn_P.argsort(stable=True)[:most]]] = True
+    return used_M
 
 
 def describe_sides(text: Blocks, fragments: Fragments, corpus: Text) -> dict[str, Any]:

@@ -64,8 +64,8 @@ class Selection:
 def select(prepared: Prepared, config: Config, report: Report) -> Selection:
     """Choose `sampling.features` live features of every dictionary and the fragments of their records.
 
-    Features are taken in a seeded random order of all features, or of those that may be drawn; one that is active on
-    too few fragments of either side is counted and passed over. Raises UserError if the text gives no dictionary any
+    Features are taken in a seeded random order (or by their index) of all features, or of those that may be drawn; one
+    that is active on too few fragments is counted and passed over. Raises UserError if the text gives no dictionary any
     feature, or a feature that may be drawn does not exist.
     """
     text = SampledText.of(prepared, make_fragments(prepared, config), config)
@@ -94,13 +94,15 @@ def _order(measured: Measured, config: Config, is_only: bool) -> Tensor:
     if dictionary.kind != "sae" and not is_only:
         listed.pop(ANY, None)
     generator = torch_generator(config.seed, "order of features", measured.key, *dictionary.reads)
-    order_F = torch.randperm(dictionary.n_features, generator=generator)
+    by_index = config.sampling.draw == "first"
+    n_features = dictionary.n_features
+    order_F = torch.arange(n_features) if by_index else torch.randperm(n_features, generator=generator)
     allowed = entry_of(listed, dictionary.name)
-    if allowed is None:
-        return order_F
-    if max(allowed) >= dictionary.n_features:
-        raise UserError(f"{dictionary.name} has features 0 to {dictionary.n_features - 1}, and no {max(allowed)}")
-    return order_F[torch.isin(order_F, torch.tensor(allowed))]
+    if allowed is not None:
+        if max(allowed) >= n_features:
+            raise UserError(f"{dictionary.name} has features 0 to {n_features - 1}, and no {max(allowed)}")
+        order_F = order_F[torch.isin(order_F, torch.tensor(allowed))]
+    return order_F[: config.sampling.features] if by_index else order_F
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def _choose(queue: Tensor, passes: list[Followed], config: Config) -> _Choice:
     active_Q2 = active_F2[queue]
     active_Q2 = active_Q2[active_Q2[:, 0] >= 0]  # the others stand behind these in the queue
     needs = torch.tensor([active_needed(getattr(config.sampling, side)) for side in SIDES])
-    is_dead_Q, is_rare_Q = active_Q2.sum(1) == 0, (active_Q2 < needs).any(1)
+    is_dead_Q = active_Q2.sum(1) == 0
+    is_rare_Q = (active_Q2 < needs).any(1) | (active_Q2.sum(1) < config.sampling.min_active)
     taken = (~is_rare_Q).nonzero().flatten()[: config.sampling.features]
     n = int(taken[-1]) + 1 if len(taken) == config.sampling.features else len(active_Q2)
     n_dead = int(is_dead_Q[:n].sum())

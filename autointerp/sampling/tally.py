@@ -15,12 +15,8 @@ from torch import Tensor
 from autointerp.config import Config, Records
 from autointerp.records import ACTIVE_SOURCES, HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
 from autointerp.sampling.fragments import SIDES, Fragments
-from autointerp.sampling.priorities import KEYS, Kept, Read, StreamingTop, uniform
+from autointerp.sampling.priorities import KEYS, Kept, Read, StreamingTop, key_active, uniform
 
-TOP_STRIDE = 2
-"""Of each side's top 2n fragments every second is taken. Bills et al. 2023 deal the top 20 to four splits in turn and
-use two of them (ranks 0, 4, 8, 12, 16 explain, 2, 6, 10, 14, 18 score); with halved documents these are every second
-fragment of each half's top 10, from the first on for explaining, from the second on for scoring."""
 RESERVOIR = 8
 """Active fragments kept per quantile record."""
 
@@ -43,6 +39,7 @@ class Tally:
     def __init__(self, features_S: Tensor, config: Config, device: str) -> None:
         self.features_S = features_S.to(device)
         n, self.length, self._centred = len(features_S), config.sampling.fragment, config.sampling.centred
+        self._records = tuple(getattr(config.sampling, name) for name in SIDES)
         self.n_tokens = 0
         self.active_tokens_S = torch.zeros(n, dtype=torch.int64, device=device)
         self.active_fragments_S2 = torch.zeros((n, 2), dtype=torch.int64, device=device)
@@ -77,6 +74,7 @@ class Tally:
             self.active_fragments_S2[:, side] += (max_SN > 0).sum(1)
             for salt, (source, key) in enumerate(KEYS.items()):
                 if (side, source) in self.tops:
+                    key = key_active if source == "random" and self._records[side].random_active else key
                     uniform_SN = uniform(hash_M[here_N], self.features_S, salt) if source != "top" else max_SN
                     read = self._reader(source, acts_MLS, fragment_M, here_N, fragments)
                     self.tops[side, source].add(
@@ -126,7 +124,7 @@ def kept_per_source(records: Records) -> dict[Source, int]:
     keep: dict[Source, int] = {}
     taken = 0
     for source, n in counts.items():
-        each = {"top": TOP_STRIDE * n, "quantile": RESERVOIR * n}.get(source, n)
+        each = {"top": records.top_stride * n, "quantile": RESERVOIR * n}.get(source, n)
         keep[source] = each + taken
         taken += n
     return keep
@@ -134,21 +132,22 @@ def kept_per_source(records: Records) -> dict[Source, int]:
 
 def active_needed(records: Records) -> int:
     """Return how many active fragments a side must have so that every record can be drawn."""
-    return max(1, TOP_STRIDE * records.top + records.quantile + records.importance)
+    random = records.random if records.random_active else 0
+    return max(1, records.top_stride * records.top + records.quantile + records.importance + random)
 
 
 def pick(tally: Tally, row: int, side: int, records: Records) -> Picks:
     """Return the records of one side of one feature, source by source, no fragment twice."""
     sources: list[Source] = []
     fragments: list[int] = []
-    starts: list[NDArray[np.int64]] = []
-    values: list[NDArray[np.float32]] = []
+    starts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]  # a side may have weighted records only
+    values: list[NDArray[np.float32]] = [np.zeros((0, tally.length), np.float32)]
     for source in KEYS:
         n = getattr(records, source)
         if not n:
             continue
         kept = tally.tops[side, source].kept(row)
-        picked = _choose(kept, set(fragments), source, n, side)
+        picked = _choose(kept, set(fragments), source, n, side, records.top_stride)
         fragments += kept.fragment_K[picked].tolist()
         starts.append(kept.start_K[kept.row_K[picked]])
         values_PL = np.zeros((len(picked), tally.length), np.float32)
@@ -158,11 +157,16 @@ def pick(tally: Tally, row: int, side: int, records: Records) -> Picks:
     return Picks(tuple(sources), np.array(fragments, np.int64), np.concatenate(starts), np.concatenate(values))
 
 
-def _choose(kept: Kept, used: set[int], source: Source, n: int, side: int) -> list[int]:
-    """Return the positions of the fragments that are picked, among those kept; none that an earlier source used."""
+def _choose(kept: Kept, used: set[int], source: Source, n: int, side: int, stride: int) -> list[int]:
+    """Return the positions of the fragments that are picked, among those kept; none that an earlier source used.
+
+    Bills et al. 2023 deal the top 20 to four splits in turn and use two of them (ranks 0, 4, 8, 12, 16 explain, 2, 6,
+    10, 14, 18 score); with halved documents these are every second fragment of each half's top 10, from the first on
+    for explaining, from the second on for scoring.
+    """
     free = [position for position, fragment in enumerate(kept.fragment_K.tolist()) if fragment not in used]
     if source == "top":
-        return free[side : TOP_STRIDE * n : TOP_STRIDE]
+        return free[side * stride // 2 : stride * n : stride]
     if source == "quantile":
         if len(free) < n:
             return []

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from autointerp.judges import Verdict
+from autointerp.parts import I
 from autointerp.prompting import render
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.records import FeatureRecord
 
-HARD = "/hard"
+HARD, ACCURACY = "/hard", "/accuracy"
 CUT_OFF = 0.5
 """Share of the strongest rule's strength from which on rules call a text active. With any activity at all, the many
 weak rules of a long explanation would call every text active."""
@@ -30,6 +32,10 @@ weak rules of a long explanation would call every text active."""
 
 class DetectionSettings(TextsSettings):
     """Sets how detection asks: which texts activate the feature?"""
+
+    accuracy: Annotated[bool, I] = False
+    """Make the share of right answers the main score (SAEBench), detection/accuracy. Its chance level is that of always
+    giving the commoner answer."""
 
 
 class Detection(TextScorer):
@@ -41,6 +47,9 @@ class Detection(TextScorer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self._has_accuracy = config.section(DetectionSettings).accuracy
+        if self._has_accuracy:
+            self.chances = {self.name + ACCURACY: max(self.rate(), 1 - self.rate()), **self.chances}
         if config.sampling.score.hard:
             self.chances = {**self.chances, self.name + HARD: 0.5}
 
@@ -50,6 +59,14 @@ class Detection(TextScorer):
             return super().samples(feature)
         hard = replace(self.classes(labelled_hard(feature.score)), details=(HARD,))
         return [*super().samples(feature), hard]
+
+    def _graded(self, sample: Classes[MarkedText], verdicts: Mapping[int, Verdict]) -> dict[str, float | None]:
+        """Add the share of right answers, if that is asked for."""
+        scores = super()._graded(sample, verdicts)
+        if not self._has_accuracy or not sample.items:
+            return scores
+        right = fmean(verdicts[index].answer == (index in sample.yes) for index in sample.items)
+        return {**scores, self.name + ACCURACY: right}
 
     def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
         """Return the fragments without marks."""

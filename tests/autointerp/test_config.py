@@ -37,11 +37,15 @@ OTHER: dict[str, Any] = {
     "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
     "surprisal.model": "hf/other",
     "logits.tokens": 7, "logits.logprobs": True,
+    "sampling.draw": "first", "sampling.min_active": 7, "sampling.most_fragments": 7,
+    "sampling.explain.random_active": True, "sampling.score.random_active": True,
+    "explanation.marked": 0.5, "detection.accuracy": True,
     "effort.explaining": "low", "effort.simulating": "off", "effort.judging": "high",
     "extra_body": {"openai/m": {"seed": 3}},
 } | {
     f"sampling.{side}.{source}": 77
-    for side in ("explain", "score") for source in ("top", "quantile", "importance", "random", "inactive")
+    for side in ("explain", "score")
+    for source in ("top", "quantile", "importance", "random", "inactive", "top_stride")
 }  # fmt: skip
 RUNTIME: dict[str, Any] = {
     "name": "other", "runtime.device": "cuda", "runtime.batch_blocks": 3, "runtime.out": "elsewhere",

@@ -198,6 +198,23 @@ def test_saying_always_the_same_gets_the_chances() -> None:
     assert (nothing["detection"], nothing["detection/precision"], nothing["detection/f1"]) == (0.5, None, 0.0)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_plain_accuracy_is_the_main_score_where_asked_for(seed: int) -> None:
+    """SAEBench's 4 active and 10 silent texts: always answering "none" gets 10 of 14."""
+    records = ScoreRecords(top=2, importance=2, inactive=10)
+    scorer, one = make("detection", score=records, accuracy=True, texts=14), feature(seed, 4, 10)
+    rng = np.random.default_rng(seed)
+    sure = {name: float(rng.choice([0.2, 0.8])) for name in [f"a{n}" for n in range(4)] + [f"q{n}" for n in range(10)]}
+    scores = answered_by(scorer.score(one, EXPLAINED), judge(sure.__getitem__)).scores
+    true, predicted = [name[0] == "a" for name in sure], [p > 0.5 for p in sure.values()]
+    assert scores["detection/accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert scores["detection"] == pytest.approx(metrics.balanced_accuracy_score(true, predicted))
+    assert next(iter(scorer.chances.items())) == ("detection/accuracy", pytest.approx(0.714, abs=5e-4))
+    nothing = answered_by(scorer.score(one, EXPLAINED), judge(lambda name: 0.2)).scores
+    assert nothing["detection/accuracy"] == pytest.approx(10 / 14)
+    assert len(asked(scorer, one)) == 1
+
+
 def test_a_probability_that_does_not_exist_leaves_only_the_auroc_undefined() -> None:
     def answer(question: Question) -> Completion:
         given = judge(lambda name: 0.9 if name[0] == "a" else 0.1)(question)

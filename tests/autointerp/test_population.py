@@ -49,6 +49,7 @@ def test_a_text_is_predicted_as_its_fragments_are(rules: list[Rule], seed: int) 
     predicted_ML = predict_text(rules, text)
     fragments = [text.tokens(fragment) for fragment in range(6)]
     assert [list(values) for values in predict_fragments(rules, fragments)] == predicted_ML.tolist()
+    assert predict_fragments(rules, []) == []
 
 
 def test_the_exact_score_is_numpys_correlation_over_all_tokens() -> None:

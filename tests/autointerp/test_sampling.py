@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from autointerp.config import Config, build
+from autointerp.config import Config, Records, build
 from autointerp.records import HISTOGRAM_FLOOR, ActivationRecord, FeatureId, Source
 from autointerp.sampling import fragments, priorities, select, tally
 from autointerp.sampling.output_tokens import Vocabulary
@@ -136,6 +136,21 @@ def test_sides_take_alternate_ranks_of_the_top() -> None:
         picks = tally.pick(seen, 0, side, config().sampling.explain)
         assert picks.fragment_P[: COUNTS["top"]].tolist() == ranked[offset::2]
         assert picks.sources.count("top") == COUNTS["top"]
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_every_so_manieth_of_the_top_is_taken(stride: int) -> None:
+    """Feature 0 is active on far more than the fragments that are needed, with many equal maxima."""
+    records = Records(top=5, top_stride=stride)
+    sides = {"explain": records.model_dump(), "score": records.model_dump()}
+    made = tally.Tally(FEATURE, build({"sampling": sides | {"fragment": LENGTH}}, {}, "test"), "cpu")
+    made.add(activations(), torch.arange(N_FRAGMENTS), FRAGMENTS)
+    maxima = activations().amax(1)[:, 0].tolist()
+    for side in range(2):
+        mine = [f for f in range(N_FRAGMENTS) if int(SIDE[f]) == side]
+        ranked = sorted(mine, key=lambda f: (-maxima[f], int(RANK[f])))[: 5 * stride]
+        assert tally.pick(made, 0, side, records).fragment_P.tolist() == ranked[side * stride // 2 :: stride]
+    assert tally.active_needed(records) == 5 * stride
 
 
 def test_uniform_is_uniform_and_independent_between_features_and_salts() -> None:
@@ -305,6 +320,82 @@ def test_sampling_does_not_depend_on_batch_size() -> None:
     reference, _ = sample_all(batch=1000)
     for batch in (1, 5):
         assert sample_all(batch=batch)[0].features == reference.features
+
+
+def test_random_records_can_be_drawn_among_active_fragments_only() -> None:
+    counts = {"top": 3, "random": 5}
+    everywhere, _ = sample_all(50, **{"sampling.score": counts})
+    active, _ = sample_all(50, **{"sampling.score": counts | {"random_active": True}})
+    tops, randoms = 0, []
+    for old, new in zip(everywhere.features, active.features, strict=True):
+        assert new.explain == old.explain
+        assert [r.source for r in new.score] == ["top"] * 3 + ["random"] * 5
+        assert len({(r.document, r.tokens) for r in new.score}) > 3
+        assert new.score[:3] == old.score[:3]
+        assert min(max(record.activations) for record in new.score) > 0
+        tops += sum(max(record.activations) for record in new.score[:3])
+        randoms += [max(record.activations) for record in old.score[3:]]
+    assert min(randoms) == 0
+    assert tally.active_needed(Records(**counts, random_active=True)) == 2 * 3 + 5
+
+
+def test_a_side_may_have_weighted_records_only() -> None:
+    sample, _ = sample_all(50, **{"sampling.score": {"weighted": 4}})
+    assert [f.id.index for f in sample.features] == [0, 1, 2, 3, 4]
+    assert all(len(f.explain) > 0 and {r.source for r in f.score} == {"weighted"} for f in sample.features)
+
+
+def test_the_first_features_are_taken_and_not_replaced() -> None:
+    """Feature 5 is dead; with 4 asked for, 0 to 3 are taken, and 4 and 5 are not looked at."""
+    first, _ = sample_all(50, **{"sampling.draw": "first", "sampling.features": 4})
+    assert [f.id.index for f in first.features] == [0, 1, 2, 3]
+    assert first.dictionaries[0].n_candidates == 4
+    listed = {"": [5, 4, 2]}
+    dead, _ = sample_all(50, **{"sampling.draw": "first", "sampling.features": 2, "sampling.feature_ids": listed})
+    assert [f.id.index for f in dead.features] == [2, 4]
+    last, _ = sample_all(50, **{"sampling.draw": "first", "sampling.feature_ids": {"": [4, 5]}})
+    assert [f.id.index for f in last.features] == [4]
+    assert (last.dictionaries[0].n_candidates, last.dictionaries[0].n_dead) == (2, 1)
+
+
+def test_features_that_are_active_on_too_few_fragments_are_rare() -> None:
+    """The letters' fragments are counted in the text itself, whole and decodable ones only."""
+    _, ready = sample_all(50)
+    strings = ready.subject.token_strings()
+    texts = [
+        "".join(strings[index] for index in row[start : start + 8])
+        for row, length in zip(ready.text.ids_NC, ready.text.length_N, strict=True)
+        for start in (0, 8)
+        if start + 8 <= length
+    ]
+    counts = [sum(letter in text for text in texts if "�" not in text) for letter in "abcde"]
+    limit = sorted(counts)[2]
+    for least in (limit, limit + 1):
+        sample, _ = sample_all(50, **{"sampling.min_active": least})
+        assert [f.id.index for f in sample.features] == [i for i, count in enumerate(counts) if count >= least]
+        assert sample.dictionaries[0].n_rare == sum(count < least for count in counts)
+
+
+@pytest.mark.parametrize("most", [60, 110, 200])
+def test_fragments_are_of_as_many_documents_as_possible(most: int) -> None:
+    ready = prepared(120)
+    everything, some = (
+        fragments.make_fragments(ready, build({"sampling": {"fragment": 8, "most_fragments": n}}, {}, "test"))
+        for n in (None, most)
+    )
+    assert not bool((some.usable_M & ~everything.usable_M).any())
+    assert int(some.usable_M.sum()) == most
+    whole, used = (Counter(one.document_M[one.usable_M].tolist()) for one in (everything, some))
+    turns = max(used.values())  # whoever has fewer than the most has none left
+    assert all(n >= min(turns - 1, whole[document]) for document, n in used.items())
+    if most < len(whole):
+        assert turns == 1
+    else:
+        assert set(used) == set(whole)
+    for document, n in used.items():
+        mine = (everything.usable_M & (everything.document_M == document)).nonzero().flatten()
+        first = mine[everything.rank_M[mine].argsort()[:n]].tolist()
+        assert sorted(first) == (some.usable_M & (some.document_M == document)).nonzero().flatten().tolist()
 
 
 def test_other_seed_other_records() -> None:

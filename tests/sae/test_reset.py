@@ -56,6 +56,7 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "reset").exists()
 
 
+@pytest.mark.slow
 def test_dictionaries_trained_on_it_name_it(planted: Path, tmp_path: Path) -> None:
     """What measures them later boots the subject that they were trained on; the ordinary training is another."""
     finish(of_planted(planted, tmp_path / "plain"))

@@ -20,12 +20,13 @@ def test_every_question_of_a_run_is_read_back(finished: Finished, monkeypatch: p
         exchanges = found[result.feature, EXPLAINER]
         stages = [each.stage for each in exchanges]
         assert stages[0] == "explain"
-        assert {"simulate", "detection"} <= set(stages)
+        assert "simulate" in stages
+        assert "detection" in stages or not result.judgements  # nothing is asked of a feature without silent texts
         assert result.explanation
         assert exchanges[0].answer.strip().endswith(result.explanation.text)
         judged = [each for each in exchanges if each.stage == "detection"]
         assert all(result.explanation.text in each.question for each in judged)
-    by_feature = {result.feature: result.judgements["detection"] for result in results}
+    by_feature = {result.feature: result.judgements.get("detection", ()) for result in results}
     for feature, answers in by_feature.items():
         texts = [each.answer for each in found[feature, EXPLAINER] if each.stage == "detection"]
         assert sum(text.count("1") for text in texts) == sum(item.answer for item in answers)

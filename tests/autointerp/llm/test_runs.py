@@ -85,7 +85,8 @@ def test_a_dry_run_counts_the_calls_that_are_then_made(finished: Finished) -> No
     assert made["/v1/chat/completions"] == pytest.approx(counted["simulate"] + counted["detection"], rel=0.02)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_pipeline.py kills a run of rules at every change
+@pytest.mark.parametrize("times", [1, 3])
 def test_kill_and_resume_pays_for_nothing_twice(session: RunSession, finished: Finished, times: int) -> None:
     """SIGKILL at random points; then the files are the undisturbed run's."""
     session.server.configure(latency=0.05)

@@ -68,6 +68,7 @@ def test_held_out_documents_are_never_trained_on(planted: Path, tmp_path: Path, 
     assert len(held_out) in (60, 63)
 
 
+@pytest.mark.slow
 def test_a_stream_is_gone_on_with_where_it_was_left(planted: Path, tmp_path: Path) -> None:
     """Also in its second epoch: 240 batches of 128 are more than there is."""
     changes = STREAMED | {"steps": 240}
