@@ -16,7 +16,9 @@ def verify(folder: str) -> None:
 
     RUN is a run folder. Its files are compared with the sizes and hashes in run.json; its scores are computed again
     from the records and the answers that results.jsonl keeps; leaderboard.json, .csv, .md and .tex are made again. A
-    run without language models is explained and scored again whole. Nothing is written, and no model is called.
+    run without language models is explained and scored again whole; of another one the explanations and the controls'
+    scores are read as they are written, because the answers behind them are not kept. Nothing is written, and no model
+    is called.
 
     Ends with status 1, and the first figure that does not hold, if there is one.
     """
