@@ -17,13 +17,12 @@ from itertools import zip_longest
 from typing import Any
 
 from autointerp.config import Config
-from autointerp.evaluate import NO_TEXT, Method
+from autointerp.evaluate import Method
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
 from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
 from autointerp.runs.work import Offline, Work
-from autointerp.scorers import Scorer
 from autointerp.store import RESULT, RunFolder
 from sae.common.errors import UserError
 from sae.common.progress import Report
@@ -142,18 +141,13 @@ def _rescored(
         yield f"status is {result.status}, but {status} follows"
     for scorer in method.scorers_for(result.explainer):
         names = [name for name in scorer.chances if name in result.scores]
-        if not (computed := _again(scorer, feature, result)):
+        if not (computed := scorer.rescore(feature, result)):
             kept[scorer.name] += len(names)
             continue
         for part in ("scores", "intervals", "failed"):
             written, follows = (_named(getattr(one, part), names) for one in (result, computed))
             if wrong := unlike(written, follows):
                 yield f"{part}{wrong}"
-
-
-def _again(scorer: Scorer, feature: FeatureRecord, result: FeatureResult) -> Any:
-    judgements = result.judgements.get(scorer.name, ())
-    return scorer.rescore(feature, result.explanation or NO_TEXT, result.simulations, judgements)
 
 
 def _named(values: Mapping[str, Any] | Sequence[str], names: Sequence[str]) -> dict[str, Any]:

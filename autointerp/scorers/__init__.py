@@ -7,7 +7,7 @@ Every file here is one scorer that registers itself in SCORERS; other packages a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from sae.common.registry import Registry
 if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.llm.types import LLMTask
-    from autointerp.records import Explanation, FeatureRecord, Judgement, Simulation
+    from autointerp.records import Explanation, FeatureRecord, FeatureResult, Judgement, Simulation
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,8 @@ class Scorer(Part, ABC):
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature. Raises AnswerError if an answer is missing or cannot be read."""
 
-    def rescore(
-        self,
-        feature: FeatureRecord,
-        explanation: Explanation,
-        simulations: Sequence[Simulation],
-        judgements: Sequence[Judgement],
-    ) -> Scored | None:
-        """Score once more from what a result keeps of the answers; None (the default) where that is not enough."""
+    def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
+        """Score once more from the answers that a result keeps; None (the default) where they are not enough."""
         return None
 
 

@@ -26,7 +26,7 @@ from autointerp.parts import I
 from autointerp.prompting import render
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
-from autointerp.records import ActivationRecord, Explanation, FeatureRecord, Judgement, Simulation
+from autointerp.records import ActivationRecord, Explanation, FeatureRecord, FeatureResult, Judgement
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, marked, marked_like, spread
 from autointerp.scorers.fuzzing import share_on_marks
@@ -81,14 +81,9 @@ class Intruder(Scorer, OddOneOut[MarkedText]):
         judgements = yield from together(questions)
         return self._scored(judgements)
 
-    def rescore(
-        self,
-        feature: FeatureRecord,
-        explanation: Explanation,
-        simulations: Sequence[Simulation],
-        judgements: Sequence[Judgement],
-    ) -> Scored:
+    def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored:
         """Count the answers once more."""
+        judgements = result.judgements.get(self.name, ())
         return self._scored(judgements) if judgements else Scored({self.name: None})
 
     def _scored(self, judgements: Sequence[Judgement]) -> Scored:

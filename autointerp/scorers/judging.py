@@ -20,7 +20,7 @@ from autointerp import judges
 from autointerp.judges import Verdict, YesNo
 from autointerp.llm.types import LLMTask
 from autointerp.parts import I
-from autointerp.records import Explanation, FeatureRecord, Judgement, Simulation
+from autointerp.records import Explanation, FeatureRecord, FeatureResult, Judgement
 from autointerp.scorers import Scored, Scorer
 from autointerp.scorers.agreement import auroc, confusion_scores
 from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, labelled_weighted
@@ -109,16 +109,10 @@ class YesNoScorer(Scorer, YesNo[T]):
         verdicts = yield from self._judge.fits(self, explanation.text, [items[index] for index in order])
         return self._scored(samples, dict(zip(order, verdicts, strict=True)))
 
-    def rescore(
-        self,
-        feature: FeatureRecord,
-        explanation: Explanation,
-        simulations: Sequence[Simulation],
-        judgements: Sequence[Judgement],
-    ) -> Scored | None:
+    def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
         """Count the answers once more; None if they are not those of the feature's items."""
         samples = self.samples(feature)
-        verdicts = {one.record: Verdict(one.answer, one.probability) for one in judgements}
+        verdicts = {one.record: Verdict(one.answer, one.probability) for one in result.judgements.get(self.name, ())}
         if set(verdicts) != {index for sample in samples for index in sample.items}:
             return None
         return self._scored(samples, verdicts) if verdicts else Scored(dict.fromkeys(self.chances))

@@ -19,7 +19,7 @@ from autointerp import simulators
 from autointerp.explainers.rules import control_rules
 from autointerp.llm.types import LLMTask
 from autointerp.prompting.predict_text import predict_fragments, predict_text
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, Judgement, Simulation
+from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
 from autointerp.scorers.population import Outcome, estimate, exact, sample_of
 from sae.common.errors import UserError
@@ -69,15 +69,10 @@ class SimulationScorer(Scorer):
         predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
         return self._scored(feature, explanation, dict(zip(used, predictions, strict=True)))
 
-    def rescore(
-        self,
-        feature: FeatureRecord,
-        explanation: Explanation,
-        simulations: Sequence[Simulation],
-        judgements: Sequence[Judgement],
-    ) -> Scored:
-        """Correlate the predictions once more; a whole text is predicted anew."""
-        return self._scored(feature, explanation, {one.record: one.predicted for one in simulations})
+    def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
+        """Correlate the predictions once more; a whole text is predicted anew. None without an explanation."""
+        by_record = {one.record: one.predicted for one in result.simulations}
+        return self._scored(feature, result.explanation, by_record) if result.explanation else None
 
     def _scored(
         self,
