@@ -6,9 +6,10 @@ the squared error of predicting every token by the strongest rule that holds the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,12 +60,17 @@ class RulesExplainer(Explainer):
     def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:
         """Write the first `limit` rules of the greedy search."""
         yield from ()  # asks nobody
-        return explanation(learn(tuple(feature.explain))[: self.limit], self.name)
+        return explanation(learn(tuple(feature.explain), self.limit), self.name)
 
 
 def explanation(learnt: Sequence[Rule], name: str) -> Explanation:
     """Word rules as the explanation of the explainer of this name."""
     return Explanation(rules.to_text(learnt), templates.load(rules.PROMPT).label, name)
+
+
+@lru_cache(maxsize=4096)
+def _control_rules(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
+    return tuple(islice(_greedy(records), CONTROL_RULES))
 
 
 def control_rules(records: Sequence[ActivationRecord]) -> tuple[Rule, ...]:
@@ -73,26 +79,46 @@ def control_rules(records: Sequence[ActivationRecord]) -> tuple[Rule, ...]:
     Language models' predictions are compared with theirs where both are known: the control variate of the population
     score.
     """
-    return learn(tuple(records))[:CONTROL_RULES]
+    return _control_rules(tuple(records))
 
 
-@lru_cache(maxsize=4096)
-def learn(records: tuple[ActivationRecord, ...]) -> tuple[Rule, ...]:
-    """Return all rules that pay, in the order the greedy search takes them: the first N are the best N it finds."""
+def learn(records: tuple[ActivationRecord, ...], limit: int | None = None) -> tuple[Rule, ...]:
+    """Return the first `limit` rules of the greedy search, or all that pay: the first N are the best N it finds."""
+    return _search(records).first(limit)
+
+
+class _Search:
+    """Searches as far as the longest explanation of these records that was asked for."""
+
+    def __init__(self, records: tuple[ActivationRecord, ...]) -> None:
+        self._rules: list[Rule] = []
+        self._rest = _greedy(records)
+
+    def first(self, limit: int | None) -> tuple[Rule, ...]:
+        self._rules += islice(self._rest, limit if limit is None else max(0, limit - len(self._rules)))
+        return tuple(self._rules[:limit])
+
+
+@lru_cache(maxsize=4)
+def _search(records: tuple[ActivationRecord, ...]) -> _Search:
+    """Keep the searches of the last features: a feature's explanations of several lengths are made in turn."""
+    return _Search(records)
+
+
+def _greedy(records: tuple[ActivationRecord, ...]) -> Iterator[Rule]:
+    """Yield the rules that pay, each the one that predicts most beside those before it."""
     everything = Candidates.of(records, KINDS)
     predicted_T = np.zeros_like(everything.target_T)
     least = max(1e-9, LEAST_GAIN * float((everything.target_T**2).sum()))
     candidates = everything.only(everything.gains(predicted_T) > least)
-    picks: list[int] = []
     while len(candidates.strength_R):
         gain_R = candidates.gains(predicted_T)
-        best = int(np.round(gain_R, GAIN_DIGITS).argmax())
+        best = int(gain_R.round(GAIN_DIGITS).argmax())
         if gain_R[best] <= least:
-            break
-        picks.append(best)
+            return
+        yield candidates.rule(best)
         where_T = candidates.positions(best)
         predicted_T[where_T] = np.maximum(predicted_T[where_T], candidates.strength_R[best])
-    return candidates.rules(picks)
 
 
 @dataclass(frozen=True)
@@ -119,10 +145,10 @@ class Candidates:
         target_T = 10 * values_T / highest if highest > 0 else np.zeros_like(values_T)
         names = tuple(dict.fromkeys(token for record in records for token in record.tokens))
         code_P, position_P = _conditions(records, names, kinds)
-        code_R, rule_P, length_R = np.unique(code_P, return_inverse=True, return_counts=True)
+        code_R, length_R = np.unique_counts(code_P)
+        rule_P = np.repeat(np.arange(len(code_R)), length_R)
         mean_R = np.bincount(rule_P, weights=target_T[position_P], minlength=len(code_R)) / length_R
-        grouped_P = position_P[np.argsort(rule_P, kind="stable")]
-        every_rule = Candidates(names, target_T, code_R, np.round(mean_R, 1), length_R, grouped_P)
+        every_rule = Candidates(names, target_T, code_R, np.round(mean_R, 1), length_R, position_P)
         return every_rule.only(mean_R >= LEAST_STRENGTH)
 
     def only(self, kept_R: NDArray[np.bool_]) -> Candidates:
@@ -140,17 +166,20 @@ class Candidates:
         return np.repeat(self.strength_R, self.length_R)
 
     @cached_property
+    def _target_P(self) -> Floats:
+        return self.target_T[self.position_P]
+
+    @cached_property
     def _error_P(self) -> Floats:
         """The squared error at each position if the rule decides there."""
-        error_P: Floats = (self.target_T[self.position_P] - self._strength_P) ** 2
-        return error_P
+        return np.square(self._target_P - self._strength_P)
 
     def gains(self, predicted_T: Floats) -> Floats:
         """Return by how much adding each rule lowers the sum of squared errors, [R]."""
         if not len(self.code_R):
             return np.zeros(0)
         now_P = predicted_T[self.position_P]
-        saved_P = (self.target_T[self.position_P] - now_P) ** 2 - self._error_P
+        saved_P = np.square(self._target_P - now_P) - self._error_P
         sums: Floats = np.add.reduceat(np.where(self._strength_P > now_P, saved_P, 0.0), self._start_R)
         return sums
 
@@ -158,44 +187,41 @@ class Candidates:
         """Return where a rule holds."""
         return self.position_P[self._start_R[rule] : self._start_R[rule] + self.length_R[rule]]
 
-    def rules(self, indices: Sequence[int] | Integers) -> tuple[Rule, ...]:
-        """Return the candidates of these numbers as rules."""
-        return tuple(self._rule(int(self.code_R[i]), float(self.strength_R[i])) for i in indices)
-
-    def _rule(self, code: int, strength: float) -> Rule:
-        size = len(self.names) + 1
+    def rule(self, index: int) -> Rule:
+        """Return the candidate of this number as a rule."""
+        size, code = len(self.names) + 1, int(self.code_R[index])
         kind, first, second = KINDS[code // size**2], code // size % size, code % size
         key = (self.names[first],) if second == 0 else (self.names[first], self.names[second - 1])
-        return Rule(kind, key, strength)
+        return Rule(kind, key, float(self.strength_R[index]))
 
 
 def _conditions(
     records: Sequence[ActivationRecord], names: tuple[str, ...], kinds: Sequence[RuleKind]
 ) -> tuple[Integers, Integers]:
-    """Return the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names."""
+    """Return the rules that hold, and where: code = (kind, first token, 0 or 1 + second token) in base 1 + names.
+
+    They are grouped by rule, in the order of positions; a rule holds once, however often its token recurs nearby.
+    """
     number = {name: i for i, name in enumerate(names)}
     token_T = np.array([number[token] for record in records for token in record.tokens], np.int64)
     position_T = np.concatenate([np.arange(len(record.tokens)) for record in records] or [np.zeros(0, np.int64)])
     size = len(names) + 1
-    follows = np.flatnonzero(position_T >= 1)
-    codes_of = {
-        "token": lambda: (token_T * size, np.arange(len(token_T))),
-        "pair": lambda: (token_T[follows - 1] * size + token_T[follows] + 1, follows),
-        "after": lambda: (token_T[follows - 1] * size, follows),
-        "near": lambda: _near(token_T, position_T, size),
-    }
-    parts = [(KINDS.index(kind) * size**2 + codes, where) for kind in kinds for codes, where in [codes_of[kind]()]]
-    return np.concatenate([codes for codes, _ in parts]), np.concatenate([where for _, where in parts])
 
-
-def _near(token_T: Integers, position_T: Integers, size: int) -> tuple[Integers, Integers]:
-    """Return every token up to NEAR_WINDOW before each position, once however often it recurs there."""
-    pairs = []
-    for distance in range(1, NEAR_WINDOW + 1):
+    def before(distance: int) -> tuple[Integers, Integers]:
         where = np.flatnonzero(position_T >= distance)
-        pairs.append(where * size + token_T[where - distance])
-    where, token = np.divmod(np.unique(np.concatenate(pairs)), size)
-    return token * size, where
+        return token_T[where - distance] * size, where
+
+    after, follows = before(1)
+    held: dict[RuleKind, Callable[[], list[tuple[Integers, Integers]]]] = {
+        "token": lambda: [(token_T * size, np.arange(len(token_T)))],
+        "pair": lambda: [(after + token_T[follows] + 1, follows)],
+        "after": lambda: [(after, follows)],
+        "near": lambda: [before(distance) for distance in range(1, NEAR_WINDOW + 1)],
+    }
+    each = [(KINDS.index(kind) * size**2 + code, where) for kind in kinds for code, where in held[kind]()]
+    code_and_position = np.unique(np.concatenate([code * len(token_T) + where for code, where in each]))
+    code_P, position_P = np.divmod(code_and_position, max(1, len(token_T)))
+    return code_P, position_P
 
 
 EXPLAINERS.register("rules", RulesExplainer)

@@ -24,7 +24,8 @@ class TokenTableExplainer(Explainer):
         """Write one rule per token seen active, strongest first."""
         yield from ()  # asks nobody
         candidates = Candidates.of(feature.explain, ("token",))
-        return explanation(candidates.rules(np.argsort(-candidates.strength_R, kind="stable")), self.name)
+        strongest_first = np.argsort(-candidates.strength_R, kind="stable").tolist()
+        return explanation([candidates.rule(index) for index in strongest_first], self.name)
 
 
 EXPLAINERS.register("token_table", TokenTableExplainer)

@@ -2,7 +2,8 @@
 
 A token's activation is the strength of the strongest rule that holds there, else 0; rules see one fragment at a time.
 
-Shape suffixes: M fragments, L tokens of a fragment, V different tokens, R rules.
+Shape suffixes: M fragments, L tokens of a fragment, S slots (the tokens of all fragments, before each fragment
+NEAR_WINDOW empty slots, so that no rule reaches from one fragment into the next), V different tokens, R rules.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,16 +21,29 @@ TEXTS_KEPT = 64
 
 def predict_text(rules: Iterable[Rule], text: PopulationText, dtype: type[np.floating[Any]] = np.float32) -> Floats:
     """Predict the activation (0-10) of every token, [M, L]."""
-    listed = list(rules)
-    predicted_ML = np.zeros(text.ids_ML.shape, dtype)
+    listed, (n_fragments, length) = list(rules), text.ids_ML.shape
+    id_S = _slots(text)
+    predicted_S = np.zeros(len(id_S), dtype)
     if (strength_V := _by_token(listed, "token", text, dtype)) is not None:
-        predicted_ML = strength_V[text.ids_ML]
+        predicted_S = _look_up(strength_V, id_S)
     if (strength_V := _by_token(listed, "after", text, dtype)) is not None:
-        _raise(predicted_ML[:, 1:], strength_V[text.ids_ML[:, :-1]])
+        _raise(predicted_S[1:], _look_up(strength_V, id_S)[:-1])
     if (strength_V := _by_token(listed, "near", text, dtype)) is not None:
-        _raise(predicted_ML[:, 1:], _largest_before(strength_V[text.ids_ML])[:, :-1])
+        _raise(predicted_S[NEAR_WINDOW:], _largest_of_window(_look_up(strength_V, id_S))[:-1])
+    predicted_ML = np.ascontiguousarray(predicted_S.reshape(n_fragments, NEAR_WINDOW + length)[:, NEAR_WINDOW:])
     _raise_pairs(predicted_ML, [rule for rule in listed if rule.kind == "pair"], text)
     return predicted_ML
+
+
+@lru_cache(maxsize=TEXTS_KEPT)
+def _slots(text: PopulationText) -> NDArray[np.intp]:
+    """Return the token id of every slot; that of an empty one is V."""
+    return np.pad(text.ids_ML, ((0, 0), (NEAR_WINDOW, 0)), constant_values=len(text.vocabulary)).ravel().astype(np.intp)
+
+
+def _look_up(strength_V: Floats, id_S: NDArray[np.intp]) -> Floats:
+    """Return each slot's strength, 0 in empty ones; ids are never out of range, and `clip` skips the check."""
+    return np.append(strength_V, strength_V.dtype.type(0)).take(id_S, mode="clip")
 
 
 def predict_fragments(rules: Sequence[Rule], fragments: Sequence[tuple[str, ...]]) -> list[tuple[float, ...]]:
@@ -51,14 +65,14 @@ def _text_of(fragments: tuple[tuple[str, ...], ...]) -> PopulationText:
     return PopulationText(vocabulary, ids_ML, np.zeros(len(fragments), np.int32))
 
 
-def _largest_before(values_ML: Floats) -> Floats:
-    """Return the largest of NEAR_WINDOW values up to each position, itself among them, by doubling the window."""
-    largest_ML, window = values_ML.copy(), 1
+def _largest_of_window(values_S: Floats) -> Floats:
+    """Return the largest of each NEAR_WINDOW neighbouring values, by doubling the window; as many fewer."""
+    window = 1
     while window < NEAR_WINDOW:
         step = min(window, NEAR_WINDOW - window)
-        largest_ML[:, step:] = np.maximum(largest_ML[:, step:], largest_ML[:, :-step])
+        values_S = np.maximum(values_S[step:], values_S[:-step])
         window += step
-    return largest_ML
+    return values_S
 
 
 def _by_token(rules: list[Rule], kind: RuleKind, text: PopulationText, dtype: type[np.floating[Any]]) -> Floats | None:

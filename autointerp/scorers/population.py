@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -34,8 +35,9 @@ class Truth:
     deviation: float
 
     @staticmethod
+    @lru_cache(maxsize=16)
     def of(population: Population) -> Truth:
-        """Sum a feature's activations."""
+        """Sum a feature's activations; a feature has many explanations, scored in turn."""
         n, value_A = population.text.ids_ML.size, population.value_A.astype(np.float64)
         mean = float(value_A.sum()) / n
         return Truth(n, mean, math.sqrt(max(0.0, float((value_A**2).sum()) / n - mean**2)))

@@ -21,7 +21,7 @@ from autointerp.llm.types import LLMTask
 from autointerp.prompting.predict_text import predict_fragments, predict_text
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
-from autointerp.scorers.population import Outcome, estimate, exact, sample_of
+from autointerp.scorers.population import Floats, Outcome, estimate, exact, sample_of
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,7 +136,15 @@ def slices(
     named: Mapping[str, frozenset[str]] = SLICES,
 ) -> dict[str, Outcome]:
     """Return the correlation of one feature over each slice of its records."""
-    return {name: _pooled(records, simulations, sources) for name, sources in named.items()}
+    scored = [(records[one.record], one.predicted) for one in simulations]
+    length_K = [len(record.tokens) for record, _ in scored]
+    true_T = np.array([value for record, _ in scored for value in record.activations], np.float64)
+    predicted_T = np.array([value for _, predicted in scored for value in predicted], np.float64)
+    return {
+        name: correlation(true_T[kept_T], predicted_T[kept_T])
+        for name, sources in named.items()
+        for kept_T in [np.repeat(np.array([record.source in sources for record, _ in scored], np.bool_), length_K)]
+    }
 
 
 def _number(outcome: Outcome) -> float | None:
@@ -145,13 +153,7 @@ def _number(outcome: Outcome) -> float | None:
     return 0.0 if outcome == "failed" else None
 
 
-def _pooled(records: Sequence[ActivationRecord], simulations: Sequence[Simulation], sources: frozenset[str]) -> Outcome:
-    used = [simulation for simulation in simulations if records[simulation.record].source in sources]
-    true = [value for simulation in used for value in records[simulation.record].activations]
-    return correlation(true, [value for simulation in used for value in simulation.predicted])
-
-
-def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> Outcome:
+def correlation(true: Sequence[float] | Floats, predicted: Sequence[float | None] | Floats) -> Outcome:
     """Return Pearson's r; "undefined" without a varying truth or a whole prediction, "failed" for a constant one.
 
     Raises ValueError if the lengths differ.
@@ -164,7 +166,7 @@ def correlation(true: Sequence[float], predicted: Sequence[float | None]) -> Out
     if np.ptp(y) == 0:
         return "failed"
     x, y = x - x.mean(), y - y.mean()
-    return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1.0, 1.0))
+    return max(-1.0, min(1.0, float((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)))))
 
 
 SCORERS.register("simulation", SimulationScorer)

@@ -115,7 +115,7 @@ def test_candidates_hold_where_prediction_says_and_predict_the_mean_there(seed: 
     tokens = [token for r in records for token in r.tokens]
     target = np.array([value for r in records for value in r.activations])
     target = 10 * target / target.max()
-    for number, rule in enumerate(candidates.rules(range(len(candidates.code_R)))):
+    for number, rule in enumerate(map(candidates.rule, range(len(candidates.code_R)))):
         held = np.concatenate(
             [np.array(slow_prediction([Rule(rule.kind, rule.key, 1.0)], list(r.tokens))) for r in records]
         )
