@@ -196,14 +196,14 @@ def test_scoring_a_sampled_run_needs_neither_torch_nor_a_provider(smoke: Path) -
     code = (
         "import autointerp\n"
         "from autointerp import config\n"
-        "from autointerp.runs import work as works\n"
+        "from autointerp.runs import offline, work as works\n"
         "from autointerp.evaluate import Method\n"
         "from sae.common.progress import Silent\n"
         f"features = autointerp.open_run({str(smoke)!r}).features[:3]\n"
         "experiment = config.load('smoke')\n"
         "work = works.Work(features, experiment, Method.of(experiment), [])\n"
-        "work.explain(works.Offline(), Silent(''))\n"
-        "work.evaluate(works.Offline(), Silent(''), lambda results: None)\n"
+        "work.explain(offline.Offline(), Silent(''))\n"
+        "work.evaluate(offline.Offline(), Silent(''), lambda results: None)\n"
         "assert len(work.results()) == 3 * len(experiment.explainers)"
     )
     assert loaded_by(code, TENSORS | SUBJECTS | CALLS) == "[]"

@@ -12,8 +12,9 @@ from autointerp.evaluate import Case, Explained, Method
 from autointerp.llm.types import LLMTask, T, Usage
 from autointerp.prompting import rules, templates
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
+from autointerp.runs.offline import Offline
 from autointerp.runs.requests import refusing_logprobs, request_settings, without_logprobs
-from autointerp.runs.work import Offline, Resolver
+from autointerp.runs.work import Resolver
 from autointerp.scorers import SCORERS
 from sae.common.errors import UserError
 from sae.common.progress import Report, Silent

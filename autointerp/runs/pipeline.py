@@ -14,11 +14,12 @@ from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
 from autointerp.runs.log import logged
+from autointerp.runs.offline import Offline
 from autointerp.runs.opening import repair
 from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
 from autointerp.runs.requests import refusing_logprobs, request_settings, uses_of
-from autointerp.runs.work import Offline, Resolver, Work
+from autointerp.runs.work import Resolver, Work
 from autointerp.store import SITE, RunFolder
 from sae.common.files import alone
 from sae.common.progress import Report

@@ -10,9 +10,10 @@ from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method, evaluate
 from autointerp.llm.types import LLMTask, Usage
 from autointerp.records import Explanation, FeatureRecord, FeatureResult
+from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.requests import request_settings
-from autointerp.runs.work import Offline, Resolver
+from autointerp.runs.work import Resolver
 from autointerp.store import RunFolder
 from sae.common.errors import UserError
 from sae.common.settings import cache_folder

@@ -20,9 +20,10 @@ from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
+from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
-from autointerp.runs.work import Offline, Work
+from autointerp.runs.work import Work
 from autointerp.store import RESULT, RunFolder
 from sae.common.errors import UserError
 from sae.common.progress import Report

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from autointerp import evaluate
 from autointerp.calibration.controls import WordExchange, mismatched_features, permuted, with_controls
 from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method
-from autointerp.llm.ask import answered_by
 from autointerp.llm.types import LLMTask, Usage
 from autointerp.llm.uses import Use
 from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
@@ -22,7 +21,7 @@ T = TypeVar("T")
 
 
 class Resolver(Protocol):
-    """Completes LLM tasks: `autointerp.llm.resolver.LiveResolver`, the dry run's Estimator, or Offline."""
+    """Completes LLM tasks: `autointerp.llm.resolver.LiveResolver`, the dry run's Estimator, or `Offline`."""
 
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
         """Run all tasks; `done` receives the index and the result of each as it ends, `tick` is called now and then."""
@@ -38,28 +37,6 @@ class Resolver(Protocol):
         Raises UserError if a model does not answer.
         """
         ...
-
-
-class Offline:
-    """Completes the tasks of rules, which make no LLM calls."""
-
-    def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
-        """Run all tasks, one after the other."""
-        for index, task in enumerate(tasks):
-            done(index, answered_by(task, _refuse))
-            tick()
-
-    def note(self) -> str:
-        """Return nothing: nothing is spent."""
-        return ""
-
-    def check(self, uses: Sequence[Use]) -> list[bool]:
-        """Ask nobody: there are no models."""
-        return [True] * len(uses)
-
-
-def _refuse(request: object) -> Any:
-    raise AssertionError(f"a run without language models made an LLM call: {request}")
 
 
 class TooManyErrors(UserError):

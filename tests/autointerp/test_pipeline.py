@@ -362,7 +362,8 @@ def test_failures_are_counted_and_never_scored(smoke: Path, monkeypatch: pytest.
     from autointerp import config
     from autointerp.evaluate import Method
     from autointerp.reporting import leaderboard
-    from autointerp.runs.work import Offline, Work
+    from autointerp.runs.offline import Offline
+    from autointerp.runs.work import Work
     from autointerp.simulators import rules as simulator
 
     original = simulator.RulesSimulator.simulate
