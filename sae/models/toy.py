@@ -18,6 +18,7 @@ from sae.common.files import make_folder_atomic
 from sae.common.progress import Report
 from sae.common.seeds import derive_seed, torch_generator
 from sae.data.blocks import Blocks
+from sae.models.muon import Muon
 from sae.models.quiet import quiet_libraries
 from sae.models.toy_recipe import Toy
 
@@ -120,7 +121,7 @@ def _optimisers(model: Any, recipe: Toy) -> list[torch.optim.Optimizer]:
     matrices = [value for name, value in named if value.ndim == 2 and ".h." in name]
     others = [value for name, value in named if not (value.ndim == 2 and ".h." in name)]
     return [
-        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.0),
+        Muon(matrices, lr=recipe.muon_lr),
         torch.optim.AdamW(others, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
     ]
 

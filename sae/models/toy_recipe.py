@@ -25,7 +25,7 @@ class Toy(Section):
     """Attention heads of each layer."""
     n_layers: Count = 1
     """Number of layers; a run whose hook points need more makes more."""
-    steps: Count = 1100
+    steps: Count = 600
     """Number of training steps."""
     batch: Count = 16
     """Blocks per step."""
