@@ -85,10 +85,10 @@ def autointerp_process(*arguments: object, cwd: Path) -> subprocess.CompletedPro
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """A finished run of eval_configs/smoke.yaml, made by the command line in a process of its own."""
+    """A finished run of eval_configs/smoke.yaml, made by the command line."""
 
     def make(folder: Path) -> None:
-        done = autointerp_process("run", "smoke", "--out", folder / "run", cwd=folder)
+        done = autointerp("run", "smoke", "--out", folder / "run", cwd=folder)
         assert done.returncode == 0, done.stderr
 
     return make_once(tmp_path_factory, "smoke", make) / "run"
