@@ -97,9 +97,9 @@ class Run:
 
         Raises UserError if the run's model, dictionaries or corpus are gone or have changed.
         """
-        from autointerp.runs.trying import try_text
+        from autointerp.runs.trying import Trier
 
-        return try_text(self._folder, text, dictionaries, top)
+        return Trier(self._folder).try_text(text, dictionaries, top)
 
     def leaderboard(self) -> pandas.DataFrame:
         """Return a row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not

@@ -134,7 +134,11 @@ def leaderboard(
 @click.command(cls=Command)
 @click.argument("folders", metavar="RUN ...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the pages; default: RUN/site.")
-@click.option("--serve", is_flag=True, help="Also serve them on loopback, where edited explanations can be scored.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Also serve them on loopback, where edited explanations are scored and own texts read.",
+)
 def browse(folders: tuple[str, ...], out: Path | None, serve: bool) -> None:
     """Write a run, or several side by side, as pages: leaderboard, features, what was run.
 
@@ -160,10 +164,9 @@ def browse(folders: tuple[str, ...], out: Path | None, serve: bool) -> None:
     write.write(opened, out)
     if serve:
         from autointerp.cli.rating import serve as serve_app
-        from autointerp.runs.rescore import Rescorer
         from autointerp.serving.pages import PagesApp
 
         unique = {folder.path.resolve(): folder for folder in opened}
-        serve_app(PagesApp(out, [Rescorer(folder) for folder in unique.values()]), f"The pages are in {out}")
+        serve_app(PagesApp(out, list(unique.values())), f"The pages are in {out}")
         return
     click.echo(f"next: open {visible(str(out / 'index.html'))} in a browser")

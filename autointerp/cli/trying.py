@@ -31,6 +31,9 @@ from sae.common.click_group import Command
     help="Show each token's N strongest features, and the N strongest that the run explains; default: 5.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page instead, in one file."
+)
 @click.option("--colour/--no-colour", default=None, help="Shade the text in colour; default: on a terminal.")
 def try_text(
     folder: str,
@@ -39,6 +42,7 @@ def try_text(
     dictionaries: tuple[str, ...],
     top: int,
     as_json: bool,
+    out: Path | None,
     colour: bool | None,
 ) -> None:
     """Print which features of a run are active on each token of your own text, and what each promotes next.
@@ -49,13 +53,23 @@ def try_text(
 
     \b
     autointerp try RUN --text "import os" --top 3
+    autointerp try RUN --text-file notes.txt --out notes.html
     """
     import json
 
     from autointerp.api import open_run
     from autointerp.reporting import trial as reporting
+    from autointerp.reporting.site import tried
+    from sae.common.errors import visible
+    from sae.common.files import refuse_unwritable, write_atomic
 
+    if out:
+        refuse_unwritable(out)
     trial = open_run(folder).try_text(_given_text(text, text_file), dictionaries, top)
+    if out:
+        write_atomic(out, tried.saved_page(trial).encode("utf-8", "replace"))
+        click.echo(f"next: open {visible(str(out))} in a browser")
+        return
     if as_json:
         click.echo(json.dumps(reporting.trial_json(trial)))
         return

@@ -21,7 +21,7 @@ def trial_page(trial: Trial, colour: bool) -> str:
 
     The text stands at the top, each token shaded by the explained feature that is nearest to its largest activation.
     """
-    shares = tuple(min(1.0, max(_shares(trial, token), default=0.0)) for token in trial.tokens)
+    shares = tuple(nearest_to_largest(trial, token) for token in trial.tokens)
     text = ActivationRecord(tuple(token.text for token in trial.tokens), shares, 0, "random")
     names = ", ".join(map(visible, trial.dictionaries))
     head = [
@@ -33,11 +33,10 @@ def trial_page(trial: Trial, colour: bool) -> str:
     return "\n".join([*head, "", shaded(text, 1.0, colour), "", *body])
 
 
-def _shares(trial: Trial, token: TriedToken) -> Iterator[float]:
-    for feature in token.features:
-        largest = trial.largest.get(feature.id)
-        if feature.id in trial.results and largest:
-            yield feature.activation / largest
+def nearest_to_largest(trial: Trial, token: TriedToken) -> float:
+    """Return the largest share, 0 to 1, that an explained feature's activation here is of its largest in the run."""
+    known = [(feature, trial.largest.get(feature.id)) for feature in token.features if feature.id in trial.results]
+    return min(1.0, max((feature.activation / largest for feature, largest in known if largest), default=0.0))
 
 
 def _token_lines(trial: Trial, index: int, token: TriedToken) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method, evaluate
 from autointerp.llm.types import LLMTask, Usage
-from autointerp.records import Explanation, FeatureRecord, FeatureResult
+from autointerp.records import Explanation, FeatureId, FeatureRecord, FeatureResult
 from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.requests import request_settings
@@ -60,9 +60,9 @@ class Rescorer:
         return Method.of(self._config)
 
     @property
-    def n_features(self) -> int:
-        """Count the run's features."""
-        return len(self._features)
+    def ids(self) -> list[FeatureId]:
+        """The run's features, in the order of their indices here."""
+        return [feature.id for feature in self._features]
 
     def cost(self, index: int, explainer: str, text: str) -> Cost:
         """Count what scoring would ask, from its real prompts and without a call; cached answers cost nothing."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from autointerp import config as configs
 from autointerp.config import Config
-from autointerp.records import FeatureResult
+from autointerp.records import FeatureId, FeatureResult
 from autointerp.runs import identity
 from autointerp.runs.plan import Plan, make_plan
 from autointerp.store import RunFolder
@@ -14,30 +16,48 @@ from autointerp.trials import Trial
 from sae.common.errors import UserError, near, shortened
 from sae.common.settings import cache_folder
 
+if TYPE_CHECKING:
+    from autointerp.sampling.reload import Reloaded
 
-def try_text(folder: RunFolder, text: str, dictionaries: Sequence[str] = (), top: int = 5) -> Trial:
-    """Load the run's model and dictionaries again and read the text with them.
 
-    Args:
-        folder: a run whose features are sampled.
-        text: any text.
-        dictionaries: those whose features are looked at; empty: the trained ones, or all if there is none.
-        top: number of features that are shown of each token, and of the explained ones.
+class Trier:
+    """Reads texts with a run's model and dictionaries, which are loaded once."""
 
-    Raises UserError if the run has no such dictionary, if what it was made from is gone or has changed, or if the text
-    has no token.
-    """
-    chosen = _chosen(folder, dictionaries)
-    results: dict[object, FeatureResult] = {}
-    for result in folder.results():  # the main explainer's come first
-        results.setdefault(result.feature, result)
-    known = {result.feature: result for result in results.values() if result.explanation}
-    plan = plan_of(folder)
-    from autointerp.sampling.reload import reload
-    from autointerp.sampling.trying import try_text as read
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
 
-    tokens = read(reload(plan, cache_folder("autointerp"), folder.path), text, chosen, known, top)
-    return Trial(chosen, tuple(tokens), known, folder.largest_activations())
+    def try_text(self, text: str, dictionaries: Sequence[str] = (), top: int = 5) -> Trial:
+        """Read a text.
+
+        Args:
+            text: any text.
+            dictionaries: those whose features are looked at; empty: the trained ones, or all if there is none.
+            top: number of features that are shown of each token, and of the explained ones.
+
+        Raises UserError if the run has no such dictionary, if what it was made from is gone or has changed, or if the
+        text has no token.
+        """
+        chosen = _chosen(self._folder, dictionaries)
+        reloaded = self._reloaded
+        from autointerp.sampling.trying import try_text
+
+        tokens = try_text(reloaded, text, chosen, self._results, top)
+        return Trial(chosen, tuple(tokens), self._results, self._folder.largest_activations())
+
+    @cached_property
+    def _reloaded(self) -> Reloaded:
+        plan = plan_of(self._folder)
+        from autointerp.sampling.reload import reload
+
+        return reload(plan, cache_folder("autointerp"), self._folder.path)
+
+    @cached_property
+    def _results(self) -> dict[FeatureId, FeatureResult]:
+        """The main explainer's, or of another one where it has none."""
+        results: dict[FeatureId, FeatureResult] = {}
+        for result in self._folder.results():  # the main explainer's come first
+            results.setdefault(result.feature, result)
+        return {feature: result for feature, result in results.items() if result.explanation}
 
 
 def _chosen(folder: RunFolder, names: Sequence[str]) -> tuple[str, ...]:

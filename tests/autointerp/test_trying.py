@@ -1,8 +1,12 @@
 """Features on a text of one's own: a planted dictionary's are known, and what is gone or has changed is one line."""
 
+import html
 import json
+import re
 import shutil
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,11 @@ from click.testing import CliRunner
 import autointerp as package
 from autointerp.cli import main
 from autointerp.records import Explanation, FeatureId, FeatureResult
+from autointerp.reporting.site.tried import saved_page
 from autointerp.reporting.trial import trial_page
 from autointerp.sampling.trying import written
+from autointerp.serving.pages import PagesApp
+from autointerp.store import RunFolder
 from autointerp.trials import ActiveFeature, Trial, TriedToken
 from sae.common.seeds import derive_seed
 from sae.dictionary import Dictionary, Normalisation, TopK
@@ -94,6 +101,38 @@ def test_the_terminal_shows_text_scores_and_the_next_command(run: Path) -> None:
     assert '1.00  Active on the token "red" (10.0).' in done.stdout
     assert "then 'red' +4.00" in done.stdout
     assert done.stdout.endswith("next: autointerp show run words/0\n")
+
+
+def test_the_saved_page_says_the_same_and_needs_no_other_file(run: Path) -> None:
+    done = autointerp("try", "run", "--text", "red the nine", "--out", "page.html", cwd=run.parent)
+    assert (done.returncode, done.stdout) == (0, "next: open page.html in a browser\n"), done.stderr
+    page = (run.parent / "page.html").read_text("utf-8")
+    assert '<a class="token s9" href="#t0">red</a><a class="token" href="#t1">the</a>' in page
+    assert "Active on the token &#34;red&#34; (10.0)." in page
+    assert not re.search(r"(src|href)=\"(?!#|data:)|<script", page)
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert f"style-src 'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'" in html.unescape(page)
+
+
+def test_the_served_page_reads_a_text_and_links_its_features(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    app = PagesApp(run / "site", [RunFolder(run)])
+    ids = [feature.id for feature in RunFolder(run).read_features()]
+    said = app.post("try", b"text=red+the%0D%0Anine")
+    assert said is not None
+    assert said.status == 200
+    page = said.content.decode()
+    assert f'<a href="features.html#{ids.index(FeatureId("words", 0))}">words/0</a>' in page
+    assert "red the\nnine</textarea>" in page
+
+
+def test_hostile_text_is_text_on_the_page() -> None:
+    name = FeatureId("<b>d", 0)
+    explained = FeatureResult(name, "e", "ok", Explanation("<script>\u202e", "p", "m"), (), {"s": 0.5})
+    tokens = (TriedToken("</p><script>", 1, (ActiveFeature(name, 1.0, (('"><img src=x>', 1.0),)),)),)
+    page = saved_page(Trial((name.dictionary,), tokens, {name: explained}, {name: 2.0}))
+    assert not re.search(r"<script|<img|<b>|\u202e", page)
+    assert '<a class="token s4" href="#t0">&lt;/p&gt;&lt;script&gt;</a>' in page
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from autointerp import ratings
 from autointerp.reporting.site.write import write
-from autointerp.runs.rescore import Rescorer
 from autointerp.serving.pages import PagesApp
 from autointerp.serving.rating import RatingApp
 from autointerp.serving.server import App
@@ -21,7 +20,7 @@ Serve = Callable[[App], str]
 
 def test_a_served_page_scores_by_the_run(browser: Any, folder: RunFolder, serve: Serve) -> None:
     write([folder], folder.path / "site")
-    url = serve(PagesApp(folder.path / "site", [Rescorer(folder)]))
+    url = serve(PagesApp(folder.path / "site", [folder]))
     page = browser.new_context().new_page()
     faults: list[str] = []
     page.on("console", lambda message: faults.append(message.text))

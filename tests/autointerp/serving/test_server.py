@@ -1,5 +1,6 @@
 """The loopback server: who is refused, what pages may do, what an edited explanation scores."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ Serve = Callable[[App], str]
 @pytest.fixture
 def url(folder: RunFolder, serve: Serve) -> str:
     write([folder], folder.path / "site")
-    return serve(PagesApp(folder.path / "site", [Rescorer(folder)]))
+    return serve(PagesApp(folder.path / "site", [folder]))
 
 
 def test_only_whoever_has_the_token_gets_pages(url: str) -> None:
@@ -92,8 +93,20 @@ def test_money_is_asked_for_first(
     monkeypatch.setattr(Rescorer, "cost", lambda *_: Cost(3, 0.01, 0.02))
     monkeypatch.setattr(Rescorer, "score", lambda *_: costs.append(True))
     write([folder], tmp_path / "site")
-    url = serve(PagesApp(tmp_path / "site", [Rescorer(folder)]))
+    url = serve(PagesApp(tmp_path / "site", [folder]))
     question = json.dumps({"n": 0, "explainer": "rules-5", "text": "x", "agreed": False}).encode()
     said = say(url + "score", question, Origin=f"http://{urlsplit(url).netloc}").json
     assert said == {"calls": 3, "cost": "about $0.0100, at most $0.0200"}
     assert costs == []
+
+
+def test_a_text_that_cannot_be_read_says_why_on_the_page(url: str) -> None:
+    own = f"http://{urlsplit(url).netloc}"
+    page = say(url + "index.html").text
+    assert '<a href="try.html">Your text</a>' in page
+    form = say(url + "try.html").text
+    assert "form-action 'self'" in html.unescape(form)
+    for body, status in ((b"text=%3Cscript%3E&run=7", 409), (b"text=%3Cscript%3E", 409), (b"text=", 400), (b"", 400)):
+        said = say(url + "try", body, Origin=own)
+        assert (said.status, "<script>" in said.text, 'role="alert"' in said.text) == (status, False, True), said.text
+    assert say(url + "try", b"text=x").status == 403
