@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -18,6 +19,14 @@ for library in ("OMP", "MKL", "OPENBLAS"):
     # Before torch and numpy are imported, and for every process the tests start: each worker of pytest-xdist has one
     # core, and two threads on it are several times slower than one.
     os.environ[f"{library}_NUM_THREADS"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let property tests try few examples where slow tests are left out; always the same ones."""
+    n_examples = 30 if "not slow" in config.getoption("markexpr") else 200
+    profile = hypothesis.settings(database=None, deadline=None, derandomize=True, max_examples=n_examples)
+    hypothesis.settings.register_profile("ours", profile)
+    hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

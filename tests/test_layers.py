@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -38,8 +39,14 @@ PURE = (
 )  # fmt: skip
 
 
-def imports_of(path: Path) -> set[str]:
-    return set(imported(ast.walk(ast.parse(path.read_text("utf-8")))))
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    return frozenset(imported(ast.walk(tree_of(path))))
 
 
 def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -104,7 +111,7 @@ def floor_of(room: str) -> int:
 
 def parts_of_sae(path: Path) -> Iterator[str]:
     """Modules of sae that a file imports anywhere; in `from sae import x`, the module is sae.x."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module == "sae":
             yield from (f"sae.{alias.name}" for alias in node.names)
     yield from (name for name in imports_of(path) if name.startswith("sae."))
@@ -123,12 +130,12 @@ def test_the_judge_in_this_process_imports_torch_late() -> None:
     paths = [path for path in files("autointerp") if relative_to_root(path).startswith(IN_PROCESS)]
     assert any("torch" in imports_of(path) for path in paths)
     for path in paths:
-        used = tops(imported(at_once(ast.parse(path.read_text("utf-8"))))) & TENSORS
+        used = tops(imported(at_once(tree_of(path)))) & TENSORS
         assert not used, f"{path} imports {used} at once"
 
 
 def test_scorers_import_scikit_learn_late() -> None:
-    tree = ast.parse((ROOT / AGREEMENT).read_text("utf-8"))
+    tree = tree_of(ROOT / AGREEMENT)
     assert "sklearn" in tops(imported(ast.walk(tree)))
     assert "sklearn" not in tops(imported(at_once(tree)))
 
@@ -221,7 +228,7 @@ def test_every_random_generator_comes_from_a_stream_of_its_own() -> None:
         text = path.read_text("utf-8")
         if relative_to_root(path) != "sae/common/seeds.py":
             assert not re.search(r"default_rng|manual_seed\((?!\s*derive_seed)|SeedSequence|random\.seed", text), path
-        calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+        calls = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
         for call in calls:
             name = getattr(call.func, "id", "")
             if name in ("derive_seed", "numpy_generator", "torch_generator") and len(call.args) > 1:

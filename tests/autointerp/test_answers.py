@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
@@ -16,8 +16,6 @@ from autointerp.llm.types import Completion, TokenLogprobs
 from autointerp.prompting import numbered, parse, render
 from autointerp.prompting.parse import Number
 from autointerp.records import AnswerError
-
-always_the_same = settings(database=None, deadline=None, derandomize=True, max_examples=150)
 
 AWKWARD = (
     "\t", "\n", "\r\n", "\u2028", "\x85", "\\", "\\n", "\\t", '"', "'", "", " ", "   ", " the", "the", "```", "```\n",
@@ -45,7 +43,6 @@ def check_spans(result: Sequence[Number], text: str, required: list[int]) -> Non
     assert [text[n.start : n.start + len(n.text)] for n in result] == [str(number) for number in required]
 
 
-@always_the_same
 @given(pairs, st.sampled_from([("", ""), ("```\n", "\n```"), (" \n```text\n", "\n```\n "), ("\n\n", " \n")]))
 @example([("```", 1), ("```\n", 10), ("```", 0)], ("```\n", "\n```"))
 def test_every_list_of_tokens_comes_back_with_its_numbers_and_their_places(
@@ -60,7 +57,6 @@ def test_every_list_of_tokens_comes_back_with_its_numbers_and_their_places(
     assert [number.start for number in result] == required
 
 
-@always_the_same
 @given(pairs, st.sampled_from(["", " ", "  "]), st.sampled_from(["", " ", "\r"]))
 def test_spaces_around_numbers_do_not_move_their_places(annotated: Pairs, before: str, after: str) -> None:
     tokens, numbers = unzipped(annotated)
@@ -93,7 +89,6 @@ MISTAKES = (dropped, repeated, swapped, altered)
 Mistake = Callable[[Pairs, int], Pairs]
 
 
-@always_the_same
 @given(pairs, st.sampled_from(MISTAKES), st.integers(0, 9))
 def test_missing_repeated_swapped_and_altered_tokens_are_errors(annotated: Pairs, wrong: Mistake, index: int) -> None:
     tokens, _ = unzipped(annotated)
@@ -104,7 +99,6 @@ def test_missing_repeated_swapped_and_altered_tokens_are_errors(annotated: Pairs
         parse.token_json(as_json(changed), tokens)
 
 
-@always_the_same
 @given(
     pairs, st.sampled_from(["Here it is:\n", "Sure! ", "```\n"]), st.sampled_from(["\n\nDone.", " (strong)", "\n```"])
 )
@@ -118,7 +112,6 @@ def test_prose_around_the_lines_is_an_error(annotated: Pairs, before: str, after
 NO_LEVEL = ("11", "-1", "3.5", "", "7 or 8", "seven", "07", "+7", "٣", "７", "7.", "1e0", "0x1", "1_0")  # noqa: RUF001
 
 
-@always_the_same
 @given(pairs, st.sampled_from(NO_LEVEL), st.integers(0, 9))
 def test_what_is_not_a_level_is_an_error(annotated: Pairs, value: str, index: int) -> None:
     tokens, numbers = unzipped(annotated)
@@ -128,7 +121,6 @@ def test_what_is_not_a_level_is_an_error(annotated: Pairs, value: str, index: in
         parse.token_lines(render.token_lines(tokens, values), tokens)
 
 
-@always_the_same
 @given(pairs)
 def test_a_cut_is_an_error_or_takes_nothing_away(annotated: Pairs) -> None:
     """But for a 10 at the very end that is cut to 1: only the stop reason shows that, and `ask` minds it."""
@@ -152,7 +144,6 @@ def as_json(annotated: Pairs, ascii_only: bool = False) -> str:
     return json.dumps({"activations": entries}, ensure_ascii=ascii_only)
 
 
-@always_the_same
 @given(pairs, st.booleans())
 def test_json_comes_back_too_and_only_as_asked_for(annotated: Pairs, ascii_only: bool) -> None:
     tokens, numbers = unzipped(annotated)
@@ -188,7 +179,6 @@ def read_numbered(question: list[Pairs], fields: object) -> list[numbered.Levels
     return numbered.read(json.dumps(fields), numbered.excerpts([tuple(unzipped(a)[0]) for a in question]))
 
 
-@always_the_same
 @given(questions, st.randoms(use_true_random=False))
 def test_numbered_answers_come_back_in_any_order(question: list[Pairs], rng: Random) -> None:
     fields, truth = sparse(question), [tuple(unzipped(annotated)[1]) for annotated in question]
@@ -200,7 +190,6 @@ def test_numbered_answers_come_back_in_any_order(question: list[Pairs], rng: Ran
     assert json.loads(numbered.answer(shown, truth)) == sparse(question)
 
 
-@always_the_same
 @given(questions)
 def test_numbered_tokens_are_shown_with_their_numbers_a_line_each(question: list[Pairs]) -> None:
     shown = numbered.excerpts([tuple(unzipped(annotated)[0]) for annotated in question])
@@ -211,7 +200,6 @@ def test_numbered_tokens_are_shown_with_their_numbers_a_line_each(question: list
         assert [text for _, _, text in lines] == [render.visible(t) for t, _ in annotated]
 
 
-@always_the_same
 @given(questions, st.data())
 def test_a_wrong_entry_spoils_its_own_excerpt_alone(question: list[Pairs], data: st.DataObject) -> None:
     fields, numbers = sparse(question), numbers_of(question)
@@ -260,7 +248,6 @@ def test_a_numbered_answer_has_its_form_and_names_excerpts_that_are_there(fields
         read_numbered(TWO_EXCERPTS, fields)
 
 
-@always_the_same
 @given(questions)
 def test_a_numbered_answer_that_is_cut_or_has_prose_around_it_is_an_error(question: list[Pairs]) -> None:
     text = json.dumps(sparse(question))
@@ -301,7 +288,6 @@ def test_json_entries_have_their_form(entry: str) -> None:
         parse.token_json(f'{{"activations": [{entry}]}}', ["a"])
 
 
-@always_the_same
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=8), st.sampled_from([None, 0, 2]), st.booleans())
 def test_choices_come_back_with_their_places(bits: list[int], indent: int | None, fenced: bool) -> None:
     plain = json.dumps({"answers": bits}, indent=indent)
@@ -356,7 +342,6 @@ NEAR_NUMBERS = st.sampled_from([" 7", "7 ", "07", "11", "-1", "7\n", "\t7", "sev
 logprob = st.floats(-30, 0)
 
 
-@always_the_same
 @given(st.dictionaries(st.sampled_from(parse.NUMBERS), logprob), st.dictionaries(NEAR_NUMBERS, logprob))
 def test_expected_is_the_softmax_over_exact_numbers(exact: dict[str, float], near: dict[str, float]) -> None:
     result = parse.expected(near | exact)
@@ -373,7 +358,6 @@ def completion(*tokens: tuple[str, dict[str, float]]) -> Completion:
     return Completion("".join(t for t, _ in tokens), logprobs=logprobs)
 
 
-@always_the_same
 @given(pairs, st.lists(st.integers(0, 200), max_size=30), st.lists(st.floats(0.01, 1), min_size=11, max_size=11))
 def test_expected_values_do_not_depend_on_how_the_answer_was_cut_into_tokens(
     annotated: Pairs, cuts: list[int], weights: list[float]

@@ -61,6 +61,7 @@ def test_foreign_parts_are_in_help_settings_and_errors(installed: Path, tmp_path
         assert near in wrong.stderr
 
 
+@pytest.mark.slow
 def test_foreign_parts_run_and_a_judge_beside_the_rules(installed: Path, plain: Path, planted: Path) -> None:
     """Rules explain and simulate, the foreign scorer reads the text, and the foreign provider judges detection."""
     settings = [*PLANTED_SETTINGS, "word_overlap.shortest=3", "sampling.score.inactive=10", "detection.texts=4"]

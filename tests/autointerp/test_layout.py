@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autointerp.prompting import render
 from autointerp.records import ActivationRecord
 from sae.common import resources
 
-always_the_same = settings(database=None, deadline=None, derandomize=True)
 word = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<>"), max_size=4)
 tokens = st.lists(word, min_size=1, max_size=12)
 activation = st.floats(-(2.0**60), 2.0**60, width=32)
@@ -24,7 +23,6 @@ def record(activations: list[float]) -> ActivationRecord:
     return ActivationRecord(("t",) * len(activations), tuple(activations), 0, "top")
 
 
-@always_the_same
 @given(st.lists(st.lists(activation, min_size=1, max_size=6), max_size=4))
 @example([[0.0, -1.0], [0.0]])
 @example([[3.0, 6.0, 7.0], [10.0]])
@@ -35,14 +33,12 @@ def test_levels_are_the_formula_in_exact_arithmetic(values: list[list[float]]) -
     assert render.levels([record(row) for row in values]) == expected
 
 
-@always_the_same
 @given(st.floats(1e-300, 1e308))
 @example(1.951377828803449)
 def test_the_strongest_activation_is_always_a_ten(highest: float) -> None:
     assert render.levels([record([highest, 0.0])]) == [(10, 0)]
 
 
-@always_the_same
 @given(tokens, st.sets(st.integers(0, 11)))
 def test_marks_add_nothing_but_themselves_and_stand_around_the_chosen_tokens(
     words: list[str], marked_indices: set[int]
@@ -59,7 +55,6 @@ def test_marks_add_nothing_but_themselves_and_stand_around_the_chosen_tokens(
     assert text.count("<<") == text.count(">>") == len(runs)
 
 
-@always_the_same
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_visible_text_is_one_line_that_can_be_read_back(text: str) -> None:
     seen = render.visible(text)

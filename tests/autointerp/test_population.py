@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -32,7 +32,6 @@ def population_of(text: PopulationText, acts_ML: Floats) -> Population:
     return Population(text, position_A, values_T[position_A])
 
 
-@settings(database=None, deadline=None, derandomize=True)
 @given(
     st.lists(
         st.builds(
@@ -130,7 +129,6 @@ def test_a_constant_prediction_fails_whatever_the_rules_say() -> None:
     assert estimate(population, sample, control_ML) == ("failed", None)
 
 
-@settings(database=None, deadline=None, derandomize=True, max_examples=200)
 @given(st.integers(0, 10_000), st.floats(0.01, 5))
 def test_predictions_that_vary_a_little_do_not_fail(seed: int, level: float) -> None:
     """Estimated from few records of unequal weight, their variance may come out negative."""

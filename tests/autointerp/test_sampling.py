@@ -106,6 +106,7 @@ def test_streaming_equals_brute_force(order: str) -> None:
             assert np.array_equal(picked.start_P, picked.fragment_P * LENGTH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entries", "fragments_seen"), [(1, 1), (50, 9999), (9999, 30)])
 def test_streaming_equals_brute_force_whenever_it_merges(
     entries: int, fragments_seen: int, monkeypatch: pytest.MonkeyPatch
@@ -466,6 +467,7 @@ def many_passes(ready: Any, dictionary: Dictionary, experiment: Config) -> tuple
     return sorted(taken), looked, dead, rare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [3, 12, 60, 500])
 def test_two_passes_select_what_many_passes_would(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting all features first, following all the others, and following all at once give the same records."""

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sae.data import deduplication
@@ -53,7 +53,6 @@ def random_texts(seed: int, n: int = 30) -> Texts:
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(2**23, 2**20), (100, 2**20), (37, 8), (500, 100)]))
-@settings(max_examples=40, deadline=None)
 def test_groups_equal_those_of_a_direct_count(seed: int, at_once: tuple[int, int]) -> None:
     """Also where the grams are compared in parts, and hashed a few documents at a time."""
     texts = random_texts(seed)

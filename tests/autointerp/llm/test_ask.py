@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.llm.ask import answered_by, ask, ask_once, attempt, embed, metered, together
@@ -128,7 +128,6 @@ def asks(name: int, rounds: Sequence[int]) -> LLMTask[list[str]]:
     return heard
 
 
-@settings(database=None, deadline=None, derandomize=True)
 @given(st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=5))
 def test_together_deals_answers_to_those_who_asked(plans: list[list[int]]) -> None:
     task = together(asks(name, rounds) for name, rounds in enumerate(plans))

@@ -91,6 +91,7 @@ def test_the_check_keeps_to_the_budget(judged: FakeApis, tmp_path: Path) -> None
     assert not judged.calls()
 
 
+@pytest.mark.slow
 def test_refused_log_probabilities_are_read_as_text_for_the_whole_run(
     judged_session: RunSession, caplog: pytest.LogCaptureFixture
 ) -> None:

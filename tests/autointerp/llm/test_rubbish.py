@@ -25,7 +25,7 @@ from autointerp.records import AnswerError
 from sae.common.errors import UserError
 from tests.autointerp.llm.rubbish import answering, bent, http, mutated, random_json
 
-FEW, MANY = 120, 3000
+FEW, MANY = 40, 3000
 CLAUDE, GPT = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
 PROMPT = "a\tunknown\nb\tunknown\n"
 SLOTS = (2, 12)

@@ -154,6 +154,7 @@ def test_several_dictionaries_share_one_pass(world: World, read: list[int]) -> N
     assert [each.to_json() for each in both] == [measured(world, each).to_json() for each in pair]
 
 
+@pytest.mark.slow
 def test_long_blocks_are_read_a_few_at_a_time(world: World, read: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measured(world, world.words)
     read.clear()

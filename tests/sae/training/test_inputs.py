@@ -96,6 +96,7 @@ def test_a_hub_dataset_is_streamed(planted: Path, tmp_path: Path, hub: list[int]
         assert made.metadata["corpus"]["source"] == "hf:someone/words"
 
 
+@pytest.mark.slow
 def test_two_seeds_give_two_subjects_and_the_same_seed_one(tmp_path: Path) -> None:
     weights = []
     for number, seed in enumerate((0, 1, 0)):

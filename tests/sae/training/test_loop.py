@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import pytest
 import torch
 
 from sae.common.progress import Silent
@@ -34,6 +35,7 @@ def of(rows: list[dict[str, Any]], status: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["status"] == status]
 
 
+@pytest.mark.slow
 def test_training_together_equals_training_alone() -> None:
     """They share working memory, but nothing that is in it."""
     together, _ = run(ALL, 80)

@@ -23,6 +23,7 @@ from tests.sae.training import ranks_worker as worker
 ROOT = Path(__file__).parents[3]
 Results = dict[str, Tensor]
 NAMES = [recipe.label for recipe in worker.RECIPES]
+pytestmark = pytest.mark.slow
 
 
 def together(folder: Path) -> None:

@@ -35,7 +35,7 @@ def of(architecture: str, compute: torch.dtype = torch.float32) -> Trainer:
     return trained(RECIPES[architecture], steps, batches(0, size, constant), workspace(compute=compute))
 
 
-SLOW = ("batch_topk", "gated", "matryoshka", "tied")
+SLOW = ("batch_topk", "gated", "jumprelu", "matryoshka", "tied")
 ARCHITECTURES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RECIPES]
 
 

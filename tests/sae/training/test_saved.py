@@ -115,6 +115,7 @@ def test_threshold_repeats_a_batchs_selection(recipe: Any) -> None:
     assert passed - {int(kept.indices[-1])} == set(kept.indices[:-1].tolist())
 
 
+@pytest.mark.slow
 def test_threshold_is_the_running_mean_of_the_smallest_kept() -> None:
     """Over the last tenth of the batches, and never more than a hundred; in the first ten it is the last one."""
     stream, expected = batches(0, 8), 0.0

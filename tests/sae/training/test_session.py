@@ -214,6 +214,7 @@ def test_another_trainings_folder_is_refused(undisturbed: Path, tmp_path: Path) 
     assert "holds no training" in refused(config, "--out", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_mistake_before_training_does_not_bar_its_folder(tmp_path: Path) -> None:
     """Nor does the subject that was made for it serve another."""
     config, out = written(tmp_path), tmp_path / "out"
@@ -232,6 +233,7 @@ def test_differences_are_named_as_deep_as_they_go() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_one_that_goes_wrong_is_told_and_the_others_are_finished(undisturbed: Path, tmp_path: Path) -> None:
     """Told at once, at the end, and whenever the same command is given again."""
     config, out = written(tmp_path), tmp_path / "out"
@@ -251,6 +253,7 @@ def test_one_that_goes_wrong_is_told_and_the_others_are_finished(undisturbed: Pa
     assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_stopped_one_that_went_wrong_stays_so(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"dictionaries__0__lr": 1e30, "dictionaries__2__l1": 1e4}
     with pytest.raises(KilledError):
@@ -260,6 +263,7 @@ def test_a_stopped_one_that_went_wrong_stays_so(tmp_path: Path) -> None:
     assert_same(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook_point", ["blocks.0.attn.hook_z", "blocks.0.hook_resid_post"])
 def test_other_hook_points(planted: Path, tmp_path: Path, hook_point: str) -> None:
     done = finish(of_planted(planted, tmp_path / "out", subject__hook_point=hook_point))

@@ -79,6 +79,7 @@ def test_all_are_told_and_closed_whatever_happens(tmp_path: Path, wandb: Wandb) 
     assert wandb.finished == 1
 
 
+@pytest.mark.slow
 def test_a_training_reports_to_weights_and_biases(planted: Path, tmp_path: Path, wandb: Wandb) -> None:
     """Resumed, it reports to the same run."""
     experiment = of_planted(planted, tmp_path / "out", runtime__wandb="features")

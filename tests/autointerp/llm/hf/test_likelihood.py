@@ -75,6 +75,7 @@ def make(**changes: Any) -> Scorer:
     return scorers.make("surprisal", config.Config(sampling=sampling, **{"judge": "hf/tiny"} | changes))
 
 
+@pytest.mark.slow
 def test_surprisal_is_the_auroc_of_what_the_explanation_adds(folders: dict[str, Path]) -> None:
     one, explained = feature(1, n_active=3, n_silent=4), Explanation("stones", "p", "m")
     judge = LocalProvider(str(folders["gpt2"]), device="cpu")
