@@ -37,8 +37,8 @@ Records = tuple[ActivationRecord, ...]
 COUNTS = (5, 10, 20, 40, 80)
 JUDGE_RULES = 5
 GUIDES: dict[str, Callable[[Records], Sequence[Rule]]] = {
-    "half": lambda records: learn(records[::2])[:5],
-    "one": lambda records: learn(records)[:1],
+    "half": lambda records: learn(records[::2], 5),
+    "one": lambda records: learn(records, 1),
 }
 PICTURED = "half"
 REPEATS = 1000
@@ -56,7 +56,7 @@ class Judged:
     def of(feature: FeatureRecord, guide: str) -> "Judged":
         population = feature.population
         assert population is not None
-        judged_ML = predict_text(learn(feature.explain)[:JUDGE_RULES], population.text)
+        judged_ML = predict_text(learn(tuple(feature.explain), JUDGE_RULES), population.text)
         return Judged(population, judged_ML, predict_text(GUIDES[guide](feature.explain), population.text))
 
 
