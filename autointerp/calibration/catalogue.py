@@ -64,15 +64,15 @@ class Catalogue:
     def choose(self, family: Family, density: float, copies: int) -> list[Concept]:
         """Draw up to so many different concepts of a family whose density is about the one that is asked for."""
         if family == "position":
-            return [Concept("position", _name("positions", places), positions=places) for places in POSITIONS]
+            return [Concept("position", _name("positions", positions), positions=positions) for positions in POSITIONS]
         rng = numpy_generator(self.seed, "planted concepts", family, f"{density:g}")
         candidates = list(_BY_FAMILY[family](self, density, rng))
-        chosen: dict[str, Concept] = {}
+        concepts: dict[str, Concept] = {}
         for index in rng.permutation(len(candidates))[:TRIES].tolist():
             concept = candidates[index]
-            if len(chosen) < copies and _is_near(self.density(concept), density):
-                chosen[concept.name] = concept
-        return list(chosen.values())
+            if len(concepts) < copies and _is_near(self.density(concept), density):
+                concepts[concept.name] = concept
+        return list(concepts.values())
 
     def tokens(self, density: float) -> list[int]:
         """Return the tokens of about this density."""

@@ -157,7 +157,7 @@ class Grid:
 
     def plant(self, catalogue: Catalogue) -> list[Planted]:
         """Choose concepts and list the features, those of one noise and amplitude together."""
-        chosen = [
+        pairs = [
             (Cell(family, density, 0.0, 1.0), concept)
             for family in self.families
             for density in (self.densities if family != "position" else (0.0,))
@@ -167,7 +167,7 @@ class Grid:
             Planted(Cell(cell.family, cell.density, noise, amplitude), concept, copy)
             for noise in self.noises
             for amplitude in (self.amplitudes if noise else (1.0,))
-            for copy, (cell, concept) in enumerate(chosen)
+            for copy, (cell, concept) in enumerate(pairs)
             if is_possible(catalogue.density(concept), noise) and not (noise and concept.family == "position")
         ]
 

@@ -36,10 +36,10 @@ def matthews(fires_TF: NDArray[np.bool_], holds_TC: NDArray[np.bool_]) -> NDArra
     fires_F, holds_C = fires_TF.mean(0), holds_TC.mean(0)
     spread_FC = np.sqrt(np.outer(fires_F * (1 - fires_F), holds_C * (1 - holds_C)))
     product_FC = np.outer(fires_F, holds_C)
-    found_FC: NDArray[np.float64] = np.divide(
+    correlation_FC: NDArray[np.float64] = np.divide(
         both_FC - product_FC, spread_FC, out=np.zeros_like(product_FC), where=spread_FC > 0
     )
-    return found_FC
+    return correlation_FC
 
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:

@@ -54,8 +54,8 @@ def read(folder: RunFolder, dictionaries: Sequence[str] = (), explainers: Sequen
     all_results = list(folder.results())
     known = [DictionarySummary(**summary) for summary in about["dictionaries"]]
     written = list(dict.fromkeys(result.explainer for result in all_results))
-    names = _chosen("dictionary", dictionaries, [one.name for one in known])
-    own = _chosen("explainer", explainers, written)
+    names = _selected("dictionary", dictionaries, [one.name for one in known])
+    own = _selected("explainer", explainers, written)
     results: dict[FeatureId, list[FeatureResult]] = {}
     for result in all_results:
         if result.feature.dictionary in names and result.explainer in own:
@@ -70,7 +70,7 @@ def read(folder: RunFolder, dictionaries: Sequence[str] = (), explainers: Sequen
     )
 
 
-def _chosen(kind: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
+def _selected(kind: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
     """Return the known names that were asked for, in their own order; all if none was."""
     for name in names:
         if name not in known:

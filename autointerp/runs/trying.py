@@ -37,12 +37,12 @@ class Trier:
         Raises UserError if the run has no such dictionary, if what it was made from is gone or has changed, or if the
         text has no token.
         """
-        chosen = _chosen(self._folder, dictionaries)
+        names = _names(self._folder, dictionaries)
         reloaded = self._reloaded
         from autointerp.sampling.trying import try_text
 
-        tokens = try_text(reloaded, text, chosen, self._results, top)
-        return Trial(chosen, tuple(tokens), self._results, self._folder.largest_activations())
+        tokens = try_text(reloaded, text, names, self._results, top)
+        return Trial(names, tuple(tokens), self._results, self._folder.largest_activations())
 
     @cached_property
     def _reloaded(self) -> Reloaded:
@@ -60,7 +60,7 @@ class Trier:
         return {feature: result for feature, result in results.items() if result.explanation}
 
 
-def _chosen(folder: RunFolder, names: Sequence[str]) -> tuple[str, ...]:
+def _names(folder: RunFolder, names: Sequence[str]) -> tuple[str, ...]:
     """Return the dictionaries to look at. Raises UserError if one is unknown, or if nothing is sampled yet."""
     summaries = folder.about.get("dictionaries", [])
     known = [summary["name"] for summary in summaries]

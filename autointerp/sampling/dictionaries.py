@@ -106,8 +106,8 @@ class DictionaryBuilder:
 
         def make(missing: Sequence[Path]) -> None:
             batches = self._at.training(hook_point).batches(settings.batch)
-            chosen = [recipe for recipe, folder in zip(recipes, folders, strict=True) if folder in missing]
-            learners = learn(chosen, settings.steps, batches, self._subject.device, self._report)
+            missing_recipes = [recipe for recipe, folder in zip(recipes, folders, strict=True) if folder in missing]
+            learners = learn(missing_recipes, settings.steps, batches, self._subject.device, self._report)
             for learner, folder in zip(learners, missing, strict=True):
                 self._save(finished(learner).dictionary(hook_point, self._subject.name, {}), hook_point, folder)
 

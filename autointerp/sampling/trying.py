@@ -61,15 +61,15 @@ class _Reading:
 
     def block(self, ids_C: Tensor) -> Iterator[TriedToken]:
         """Yield the tokens of one block."""
-        chosen = [one for one in self.reloaded.dictionaries if one.name in self.dictionaries]
-        hook_points = list(dict.fromkeys(name for one in chosen for name in one.reads))
+        dictionaries = [one for one in self.reloaded.dictionaries if one.name in self.dictionaries]
+        hook_points = list(dict.fromkeys(name for one in dictionaries for name in one.reads))
         at = self.reloaded.subject.activations_at(ids_C[None], hook_points)
-        inputs = [torch.cat([at[name][0] for name in one.reads], dim=1) for one in chosen]
-        features = [one.encode(x_CD) for one, x_CD in zip(chosen, inputs, strict=True)]
-        norms = [one.W_dec_FD.norm(dim=1) for one in chosen]
+        inputs = [torch.cat([at[name][0] for name in one.reads], dim=1) for one in dictionaries]
+        features = [one.encode(x_CD) for one, x_CD in zip(dictionaries, inputs, strict=True)]
+        norms = [one.W_dec_FD.norm(dim=1) for one in dictionaries]
         for position, index in enumerate(ids_C.tolist()):
             active: list[tuple[float, ActiveFeature]] = []
-            for one, norm_F, x_CD, acts_CF in zip(chosen, norms, inputs, features, strict=True):
+            for one, norm_F, x_CD, acts_CF in zip(dictionaries, norms, inputs, features, strict=True):
                 active += self._shown(one, norm_F, x_CD[position], acts_CF[position])
             active.sort(key=lambda pair: -pair[0])
             n_active = sum(int((acts_CF[position] > 0).sum()) for acts_CF in features)

@@ -20,7 +20,7 @@ FEWEST = 8
 """Directions below which there is no map."""
 NEIGHBOURS = 15
 """Of UMAP; its default."""
-Place = list[float | None]
+Point = list[float | None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FeatureMap:
     """UMAP or PCA."""
     writes: str
     """The hook points that the directions on the map are written to; directions of others cannot be compared."""
-    places: tuple[Place | None, ...]
+    points: tuple[Point | None, ...]
     """x and y of each feature; None if it is not on the map."""
 
 
@@ -51,11 +51,11 @@ def feature_map(features: Sequence[tuple[int, FeatureRecord]]) -> FeatureMap | N
     rows_FD = np.array([features[index][1].direction for index in indices], np.float32)
     unit_FD = rows_FD / np.maximum(np.linalg.norm(rows_FD, axis=1, keepdims=True), 1e-12)
     method = "UMAP" if find_spec("umap") else "PCA"
-    place_F2 = _umap(unit_FD) if method == "UMAP" else _pca(unit_FD)
-    places: list[Place | None] = [None] * len(features)
-    for index, place in zip(indices, place_F2.tolist(), strict=True):
-        places[index] = [number(value) for value in place]
-    return FeatureMap(method, largest[0][1], tuple(places))
+    point_F2 = _umap(unit_FD) if method == "UMAP" else _pca(unit_FD)
+    points: list[Point | None] = [None] * len(features)
+    for index, point in zip(indices, point_F2.tolist(), strict=True):
+        points[index] = [number(value) for value in point]
+    return FeatureMap(method, largest[0][1], tuple(points))
 
 
 def _umap(unit_FD: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,6 +70,6 @@ def _pca(unit_FD: NDArray[np.float32]) -> NDArray[np.float32]:
     """Project on the two directions of largest variance; each points where its largest coordinate is positive."""
     centred_FD = unit_FD - unit_FD.mean(0)
     values, vectors_FF = np.linalg.eigh((centred_FD @ centred_FD.T).astype(np.float64))
-    place_F2 = vectors_FF[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0.0))
-    signs = np.sign(place_F2[np.abs(place_F2).argmax(0), range(2)])
-    return np.asarray(place_F2 * np.where(signs == 0, 1, signs), np.float32)
+    point_F2 = vectors_FF[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0.0))
+    signs = np.sign(point_F2[np.abs(point_F2).argmax(0), range(2)])
+    return np.asarray(point_F2 * np.where(signs == 0, 1, signs), np.float32)

@@ -123,7 +123,7 @@ class Data:
         drawn = feature_map(self._drawn)
         if drawn is None:
             return None
-        write_script(self._folder, "map", drawn.places)
+        write_script(self._folder, "map", drawn.points)
         return {"method": drawn.method, "writes": visible(drawn.writes)}
 
     def _add(self, entry: Entry) -> None:

@@ -73,11 +73,11 @@ async function drawList() {
 async function drawMap() {
   by("map-view").hidden = !site.map;
   if (!site.map || !by("map-view").open) return;
-  const points = await load(`points/${list.state.explainer}`), places = await load("map");
+  const points = await load(`points/${list.state.explainer}`), positions = await load("map");
   const colour = by("map-colour").value || "dictionary", column = { density: 3, score: FIRST_SCORE - 1 }[colour];
   const ranked = points.map((point) => point[column]).filter(exists).sort((a, b) => a - b), listed = list.order && new Set(list.order);
   const shade = (value) => exists(value) ? `color-mix(in srgb, var(--high) ${Math.round(100 * ranked.indexOf(value) / ranked.length)}%, var(--low))` : "var(--rule)";
-  const drawn = points.map((point, number) => ({ point, place: places[number] })).filter(({ place }) => place).map(({ point, place: [x, y] }) => ({
+  const drawn = points.map((point, number) => ({ point, position: positions[number] })).filter(({ position }) => position).map(({ point, position: [x, y] }) => ({
     n: point[0], x, y, colour: column ? shade(point[column]) : site.dictionaries[point[1]].colour, faded: listed && !listed.has(point[0]),
     text: [visible(`${site.dictionaries[point[1]].name}/${point[2]}`), `${visible(site.words[0] ?? "score")} ${round(point[FIRST_SCORE - 1])}`, `density ${short(point[3])}`],
   }));
