@@ -59,6 +59,7 @@ def draw(config: Config, folder: Path) -> Sequence[FeatureRecord]:
     return records.records_of(RunFolder(folder), make_plan(config), Silent)
 
 
+@pytest.mark.slow
 def test_a_run_draws_the_silent_texts_nearest_to_its_strongest(
     planted: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def held_out_documents(path: str, subject: Subject, cache: Path) -> set[int]:
     return set(training.held_out(subject.token_ids, lambda t: artifacts.tokens(subject, t)).document_N.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streamed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_only_text_that_every_training_held_out_is_sampled(planted: Path, tmp_path: Path, streamed: bool) -> None:
     """A stream holds out its first documents whatever the seed; in memory two seeds hold out different ones."""

@@ -54,6 +54,7 @@ def test_other_handlers_get_what_they_got_before(tmp_path: Path, caplog: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_quiet_prints_the_folder_only_and_logs_all_the_same(planted: Path, tmp_path: Path) -> None:
     words = [
         "run", "--dictionary", planted / "dictionary", "--baselines", "none", "--context", 32, "--device", "cpu",

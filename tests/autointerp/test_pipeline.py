@@ -87,6 +87,7 @@ def test_rules_judge_a_planted_feature_offline(planted_run: package.Run) -> None
         assert not set(record.promoted) & set(record.unpromoted)
 
 
+@pytest.mark.slow
 def test_every_offline_scorer_runs_in_smoke_and_is_shown(smoke: Path, tmp_path: Path) -> None:
     """`smoke` has trained the subject and the dictionaries; these are the same, judged."""
     done = autointerp(
@@ -184,6 +185,7 @@ def test_same_seed_same_bytes(smoke: Path, again: Path) -> None:
     assert contents(again / "run") == contents(smoke)
 
 
+@pytest.mark.slow
 def test_records_are_sampled_once(again: Path) -> None:
     """For other explainers and scorers; as soon as a file of the first run is not as it was, they are sampled anew."""
     drawn = {name: (again / "run" / name).read_bytes() for name in RECORD_FILES}
