@@ -15,6 +15,7 @@ from sae.common.errors import UserError, near
 from sae.common.registry import Registry
 from sae.common.resources import path_of
 from sae.formats.header import Header
+from sae.hub.address import is_address
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
@@ -40,9 +41,11 @@ class Format:
     numbered: str | None = None
     """A regular expression. A file whose whole name matches it may hold several dictionaries: `FILE#N` is one."""
     pickled: bool = False
-    """Its files are pickles: they are opened only where the caller allows it."""
+    """Its files are pickles: they are opened only where the caller allows it, and not fetched from the hub."""
     catch_all: bool = False
     """Its `file_names` matches other formats' files as well: it is tried last."""
+    reads: tuple[str, ...] = ()
+    """The files of its folder that are read: only these are fetched from the hub. Empty: all that `remote` allows."""
 
 
 class Location(NamedTuple):
@@ -59,24 +62,33 @@ FORMATS: Registry[Format] = Registry(
     "format",
     "sae.formats",
     order=("own", "sparsify", "saelens", "gemma_scope", "dictionary_learning"),
-    shared=("registry", "header", "json_checks", "model_path", "safe_load", "tensor_checks", "write"),
+    shared=("registry", "header", "json_checks", "model_path", "remote", "safe_load", "tensor_checks", "write"),
 )
 
 
 def recognise(path: str | Path) -> Location:
     """Find out which format a path holds, by names alone. Formats are tried in the registry's order, plugins last.
 
+    The files of an address on the hub are fetched first.
+
     Raises UserError if nothing is there, or nothing of a known format.
     """
-    given, entry = _split(path)
+    given, entry = _split(local(path) if is_address(path) else path)
     if not given.exists():
         raise UserError(f"dictionary {path}: no such file or folder")
-    for location in _matches(given, entry):
+    for location in matches(given, entry):
         return location
     if entry is not None:
         raise UserError(f"dictionary {path}: {given.name} has no numbered entries; leave out #{entry}")
     known = ", ".join(f"{name} ({each.files})" for name, each in FORMATS.all().items())
     raise UserError(f"dictionary {path}: not in a known format; known: {known}")
+
+
+def local(address: str | Path) -> Path:
+    """Return where the files of an address on the hub are, fetched if they are not there yet."""
+    from sae.formats.remote import fetch
+
+    return fetch(str(address)).path
 
 
 def writable() -> tuple[str, ...]:
@@ -93,7 +105,7 @@ def writer(name: str) -> Callable[[Dictionary, Path], None]:
     return save
 
 
-def _matches(given: Path, entry: int | None) -> Iterator[Location]:
+def matches(given: Path, entry: int | None = None) -> Iterator[Location]:
     """Yield every format that fits: first by the name of the given file itself, then by the files of its folder."""
     formats = sorted(FORMATS.all().values(), key=lambda each: each.catch_all)
     for each in formats if given.is_file() else ():
