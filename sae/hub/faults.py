@@ -18,14 +18,15 @@ def explained(error: BaseException, address: Address) -> UserError:
     if isinstance(error, errors.GatedRepoError):
         page = f"https://huggingface.co/{address.repo}"
         return UserError(f"{address}: the repository is gated; ask for access on {page}, then {TOKEN}")
-    if isinstance(error, errors.RepositoryNotFoundError):
+    response = getattr(error, "response", None)
+    # To who sends no token, the hub says 401 of a repository that does not exist as of one that is private.
+    if isinstance(error, errors.RepositoryNotFoundError) or (response is not None and response.status_code == 401):
         return UserError(f"{address}: no repository {address.repo}{_near(address.repo)}; if it is private, {TOKEN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return UserError(
             f"{address}: {address.repo} has no revision {address.revision!r}; leave out @{address.revision}, or see "
             f"https://huggingface.co/{address.repo}/refs for its branches and tags"
         )
-    response = getattr(error, "response", None)
     if response is not None:
         return _refused(response.status_code, response.headers.get("retry-after"), address)
     if error.__cause__ is not None:  # such as "not in the cache either", of what kept from downloading
@@ -52,7 +53,7 @@ def _refused(status: int, retry_after: str | None, address: Address) -> UserErro
             f"{address}: the hub allows no more requests for now (429); run the same command {seconds}, what was "
             f"downloaded is kept; for a higher limit {TOKEN}"
         )
-    if status in (401, 403):
+    if status == 403:
         return UserError(f"{address}: the hub refuses access ({status}); {TOKEN}, with read access to {address.repo}")
     return UserError(f"{address}: the hub answered with status {status}; run the same command later")
 
