@@ -11,6 +11,7 @@ from sae.hub import saelens
 HUB, REGISTRY = "hf:", "saelens:"
 NAME = r"(?a:\w(?:(?!--|\.\.)[\w.-])*(?<![.-]))"
 """A user, an organisation or a repository, as huggingface-hub checks it."""
+LONGEST_REPO = 96
 COMMIT = r"[0-9a-f]{40}"
 
 
@@ -56,7 +57,8 @@ def parse(text: str) -> Address:
     owner, _, rest = name.partition("/")
     repo, _, path = rest.partition("/")
     parts = [part for part in path.split("/") if part]
-    if not all(re.fullmatch(NAME, part) for part in (owner, repo)) or {".", ".."} & set(parts):
+    named = all(re.fullmatch(NAME, part) for part in (owner, repo)) and len(f"{owner}/{repo}") <= LONGEST_REPO
+    if not named or {".", ".."} & set(parts):
         raise UserError(f"{shortened(text)}: write hf:OWNER/REPO[/PATH][@REVISION]; `sae find` lists published ones")
     if at and not re.fullmatch(r"[\w.][\w./-]*", revision, re.ASCII):
         raise UserError(

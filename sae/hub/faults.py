@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
 
 from sae.common.errors import UserError
 from sae.hub import saelens
 from sae.hub.address import Address
 
 TOKEN = "set HF_TOKEN (https://huggingface.co/settings/tokens) or run `hf auth login`"
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+"""Errors of files, which have nothing to do with the hub."""
 
 
 def explained(error: BaseException, address: Address) -> UserError:
@@ -29,6 +33,10 @@ def explained(error: BaseException, address: Address) -> UserError:
         )
     if response is not None:
         return _refused(response.status_code, response.headers.get("retry-after"), address)
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        return UserError(
+            f"{address}: cannot keep the download: {error.strerror}; HF_HOME and SAE_CACHE name other cache folders"
+        )
     if error.__cause__ is not None:  # such as "not in the cache either", of what kept from downloading
         return explained(error.__cause__, address)
     reason = f"{type(error).__name__}{f', {error.strerror}' if isinstance(error, OSError) and error.strerror else ''}"

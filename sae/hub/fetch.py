@@ -8,6 +8,7 @@ files are there, and belongs to one commit: whoever names the commit needs no ne
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,7 +133,7 @@ def _downloaded(address: Address, commit: str, name: str) -> Path:
 
 @contextmanager
 def _faults(address: Address) -> Iterator[None]:
-    """Turn errors of the hub and of its connection into a line.
+    """Turn errors of the hub, of its connection and of the cache's disk into a line.
 
     All versions of huggingface-hub derive their error from the base of all errors of the HTTP library they use.
     """
@@ -140,7 +141,7 @@ def _faults(address: Address) -> Iterator[None]:
 
     try:
         yield
-    except (*HfHubHTTPError.__bases__, OSError) as error:
+    except (*HfHubHTTPError.__bases__, OSError, json.JSONDecodeError) as error:
         raise explained(error, address) from error
 
 

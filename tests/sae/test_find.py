@@ -62,5 +62,5 @@ def test_what_is_not_there_is_one_line_with_near_names() -> None:
     assert "write a number or a range" in refused("find", "l0=many")
     assert "did you mean gemma-scope-2b-pt-res" in refused("info", "saelens:gemma-scope-2b-pt-re/x")
     assert "did you mean layer2" in refused("info", "saelens:qwen-scope-3-8b-base-w64k-l50/layer_2")
-    with pytest.raises(UserError, match="constant_norm_rescale .* is not supported"):
+    with pytest.raises(UserError, match=r"constant_norm_rescale .* is not supported"):
         parse("saelens:mistral-7b-res-wg/blocks.8.hook_resid_pre")

@@ -16,6 +16,7 @@ from huggingface_hub import constants
 from sae import formats
 from sae.common.errors import UserError
 from sae.formats.remote import select
+from sae.hub import fetch as hub_fetch
 from sae.hub.address import Address, parse
 from tests.fakes.hub import Hub, Repo
 from tests.sae.command_line import invoked, refused
@@ -126,6 +127,7 @@ def test_mistakes_are_one_line(hub: Hub) -> None:
         "hf:lab": "write hf:OWNER/REPO",
         "hf:lab/saes/../x": "write hf:OWNER/REPO",
         "hf:lab/saes@": "is no revision",
+        f"hf:lab/{'x' * 100}": "write hf:OWNER/REPO",
     }.items():
         assert expected in refused("info", address), address
     hub.busy = True
@@ -139,6 +141,15 @@ def test_no_connection_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) ->
         started = time.monotonic()
         assert "no answer from the hub" in refused("info", "hf:lab/saes/own/words")
         assert time.monotonic() - started < 10
+        closed.listen()  # and never answers
+        monkeypatch.setattr(hub_fetch, "TIMEOUT", 0.1)
+        assert "no answer from the hub (ReadTimeout)" in refused("info", "hf:lab/saes/own/words")
+
+
+def test_a_full_disk_is_not_the_hubs_fault(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
+    assert "cannot keep the download: Not a directory" in refused("info", "hf:lab/saes/own/words")
 
 
 def test_names_of_releases_are_kept(hub: Hub, tmp_path: Path) -> None:
@@ -171,8 +182,7 @@ def test_commands_name_the_commit(hub: Hub, tmp_path: Path) -> None:
 def test_a_run_is_of_one_commit(hub: Hub, tmp_path: Path) -> None:
     from tests.autointerp.test_plan import planned
 
-    first, again = (planned(tmp_path, "hf:lab/saes/own/words") for _ in range(2))
-    assert first.identity == again.identity
+    first = planned(tmp_path, "hf:lab/saes/own/words")
     assert first.about["config"]["dictionaries"]["load"] == [f"hf:lab/saes/own/words@{'a' * 40}"]
     assert "a" * 40 in str(first.about["inputs"]["dictionaries"])
     moved(hub, "b" * 40)
@@ -184,15 +194,13 @@ def test_a_run_is_of_one_commit(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_the_environment_decides(hub: Hub, tmp_path: Path) -> None:
-    """HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE as a user sets them, in a process of its own."""
+    """HF_ENDPOINT and HF_HOME as a user sets them, in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "SAE_CACHE": str(tmp_path / "theirs")}
     command = [sys.executable, "-c", "from sae import formats; print(formats.pin('hf:lab/saes/own/words'))"]
-    for offline in ("0", "1"):
-        done = subprocess.run(
-            command, env=environment | {"HF_HUB_OFFLINE": offline}, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == f"hf:lab/saes/own/words@{'a' * 40}"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"hf:lab/saes/own/words@{'a' * 40}"
+    assert list((tmp_path / "home" / "hub").rglob("dictionary.safetensors"))
 
 
 def test_what_a_format_reads_is_selected_by_names() -> None:
