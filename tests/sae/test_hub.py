@@ -179,6 +179,15 @@ def test_commands_name_the_commit(hub: Hub, tmp_path: Path) -> None:
     assert about["metadata"]["converted_from"] == f"hf:lab/saes/own/words@{commit} (own)"
 
 
+@pytest.mark.slow
+def test_measuring_names_the_commit(hub: Hub, planted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "metrics.json"
+    settings = ["--model", planted / "model", "--corpus", planted / "corpus.jsonl", "--tokens", 2000, "--out", out]
+    done = invoked("eval", "hf:lab/saes/own/words", *settings, "--context", 32, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.read_text())["path"] == f"hf:lab/saes/own/words@{'a' * 40}"
+
+
 def test_a_run_is_of_one_commit(hub: Hub, tmp_path: Path) -> None:
     from tests.autointerp.test_plan import planned
 
