@@ -143,9 +143,7 @@ class Follower:
     def _take(self, acts_MLD: Tensor, number_M: Tensor) -> None:
         acts_MLS = self._encode(acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2])
         if self._active_fragments_F2 is not None:
-            is_active_MF = acts_MLS.amax(1) > 0
-            for side in range(len(SIDES)):
-                self._active_fragments_F2[:, side] += is_active_MF[self._fragments.side_M[number_M] == side].sum(0)
+            self._active_fragments_F2 += count_active(acts_MLS, self._fragments.side_M[number_M])
             acts_MLS = acts_MLS[:, :, self._tally.features_S]
         self._tally.add(acts_MLS, number_M, self._fragments)
         is_population_M = self._shard.is_population_M[number_M]
@@ -153,3 +151,9 @@ class Follower:
             part = CensusPart.of(acts_MLS[is_population_M], self._next_population_token)
             self._census.append(part)
             self._next_population_token += part.n_tokens
+
+
+def count_active(acts_MLF: Tensor, side_M: Tensor) -> Tensor:
+    """Count the fragments of each side on which each feature is active, [F, 2]."""
+    is_active_MF = acts_MLF.amax(1) > 0
+    return torch.stack([is_active_MF[side_M == side].sum(0) for side in range(len(SIDES))], 1)
