@@ -94,7 +94,7 @@ class Experiment(AsksModels, Resumable):
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
-    help="Where sampling reads the text: local, in this process (default); ray, in the processes of Ray: on this machine, "
+    help="Where sampling reads the text: local, in this process (default); ray, in processes of Ray, on this machine "
     "or on the cluster that RAY_ADDRESS names. The results are the same.",
 )
 @click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")

@@ -113,7 +113,7 @@ def feature_bytes(config: Config) -> int:
 
 
 def census_bytes(config: Config, size: Size) -> int:
-    """Return the bytes of one followed feature on the whole population: a bit a token, active values, where they end."""
+    """Return the bytes of one followed feature on the whole population: bits, active values, and where they end."""
     population = _population(config, size)
     n_parts = min(_parts(config, size), population // config.sampling.fragment)
     return round(population / 8 + 4 * population * size.l0 / size.features + n_parts * 9)

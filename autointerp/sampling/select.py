@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from autointerp.config import Config
 from autointerp.population import Population, PopulationText
 from autointerp.records import ANY, entry_of
-from autointerp.sampling.dictionaries import Measured
 from autointerp.sampling.census import population
+from autointerp.sampling.dictionaries import Measured
 from autointerp.sampling.engines import Engine
 from autointerp.sampling.follow import Followed, Pass
 from autointerp.sampling.fragments import SIDES, Fragments, make_fragments

@@ -6,6 +6,7 @@ Shape suffixes: N blocks, C tokens of context, M fragments, P those of the popul
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -74,4 +75,4 @@ def boundaries(n_blocks: int, at_once: int, n_shards: int) -> list[tuple[int, in
     n_batches = -(-n_blocks // at_once)
     n_shards = max(1, min(n_shards, n_batches))
     cuts = [min(n_batches * i // n_shards * at_once, n_blocks) for i in range(n_shards + 1)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))

@@ -41,7 +41,9 @@ FEATURES = 300
 
 def experiment(changes: Mapping[str, Any]) -> Config:
     sides = {"sampling.explain": COUNTS, "sampling.score": COUNTS}
-    return build({}, {"sampling.features": 9, "sampling.fragment": 8, "runtime.batch_blocks": 5} | sides | changes, "test")
+    return build(
+        {}, {"sampling.features": 9, "sampling.fragment": 8, "runtime.batch_blocks": 5} | sides | changes, "test"
+    )
 
 
 class Sharded:
@@ -102,7 +104,14 @@ def test_without_the_package_one_line_says_how_to_install_it(
 
 
 def run(planted: Path, out: Path, *words: str) -> Any:
-    flags = ["--dictionary", planted / "dictionary", "--corpus", planted / "corpus.jsonl", "--baselines", "neurons,random"]
+    flags = [
+        "--dictionary",
+        planted / "dictionary",
+        "--corpus",
+        planted / "corpus.jsonl",
+        "--baselines",
+        "neurons,random",
+    ]
     changes = [word for change in PLANTED_SETTINGS for word in ("--set", change)]
     shape = ["--features", "6", "--set", "runtime.batch_blocks=3", "--out", out, "--quiet"]
     return autointerp("run", *flags, *changes, *shape, *words, cwd=out.parent)
@@ -160,5 +169,5 @@ def test_a_worker_that_cannot_boot_the_model_says_on_which_machine(tmp_path: Pat
     from autointerp.sampling.engines.ray import _Setup
 
     worker = _Worker(_Setup((str(tmp_path / "nothing"), "cpu", False, {}), 1, [], build({}, {}, "test")))
-    with pytest.raises(UserError, match="Ray worker on .* shared disk"):
+    with pytest.raises(UserError, match=r"Ray worker on .* shared disk"):
         worker.open()

@@ -111,10 +111,11 @@ class _Workers:
         on_gpu, threads = subject.device.startswith("cuda"), torch.get_num_threads()
         largest = int(max(node.get("CPU", 0) for node in nodes))
         options = {"num_cpus": 1, "num_gpus": 1} if on_gpu else {"num_cpus": min(threads, largest)}
-        counts = [int(node.get("GPU", 0) if on_gpu else node.get("CPU", 0) // max(1, options["num_cpus"])) for node in nodes]
-        if not sum(counts) or not options["num_cpus"]:
-            what = "GPU" if on_gpu else "CPU"
-            raise UserError(f"the Ray cluster has no {what}; start its machines with `ray start`, or use --engine local")
+        kind, each = ("GPU", 1) if on_gpu else ("CPU", max(1, options["num_cpus"]))
+        counts = [int(node.get(kind, 0) // each) for node in nodes]
+        if not sum(counts):
+            remedy = "start its machines with `ray start`, or use --engine local"
+            raise UserError(f"the Ray cluster has no {kind}; {remedy}")
         dictionaries = [measured.dictionary.to("cpu") for measured in text.prepared.dictionaries]
         device = "cuda" if on_gpu else subject.device  # Ray shows each worker its own GPU only
         model = (one_name(subject.name), device, subject.prepend_bos, dict(processing))
