@@ -56,6 +56,9 @@ class Sharded:
         reader = Reader(text.prepared.subject, [m.dictionary for m in text.prepared.dictionaries], config)
         cuts = boundaries(text.n_blocks, config.runtime.batch_blocks, self.n_shards)
         read = [reader.read(text.shard(*cut), one, lambda done: None) for cut in cuts]
+        return self.merged(read)
+
+    def merged(self, read: list[dict[int, Followed]]) -> dict[int, Followed]:
         while len(read) > 1:
             left, right = (read.pop(int(self.rng.integers(len(read)))) for _ in range(2))
             read.append(merged(left, right))
