@@ -16,7 +16,7 @@ from sae.common.progress import Silent
 from sae.common.seeds import numpy_generator
 from sae.common.settings import cache_folder
 
-FEATURES = 12
+FEATURES = 6
 """Made-up features: enough for controls and intruders."""
 WORDS = (
     "the", "of", "and", "to", "in", "model", "language", "feature", "active", "text", "value", "where", "first", "word",

@@ -45,7 +45,7 @@ def measure(config: Config, device: str) -> Rates:
 
 def _merge_rate(tallied: Tallied) -> float:
     arrays = [values for values in vars(tallied).values() if isinstance(values, np.ndarray)]
-    n_bytes = sum(values.nbytes for values in arrays)
+    n_bytes: int = sum(values.nbytes for values in arrays)
     n_bytes += sum(values.nbytes for top in tallied.tops.values() for values in vars(top).values())
     return n_bytes / _seconds(lambda: tallied.merged(tallied), "cpu")
 

@@ -121,10 +121,16 @@ class Tally:
 
     def tallied(self) -> Tallied:
         """Return what the fragments seen so far say; nothing more may be added."""
-        sums = (self._active_tokens_S, self._active_fragments_S2, self._max_S, self._histogram_SH)
-        arrays = (values.cpu().numpy() for values in sums)
-        tops = {name: top.largest() for name, top in self._tops.items()}
-        return Tallied(self.features_S.cpu().numpy(), self._length, self._n_tokens, *arrays, tops)
+        return Tallied(
+            features_S=self.features_S.cpu().numpy(),
+            length=self._length,
+            n_tokens=self._n_tokens,
+            active_tokens_S=self._active_tokens_S.cpu().numpy(),
+            active_fragments_S2=self._active_fragments_S2.cpu().numpy(),
+            max_S=self._max_S.cpu().numpy(),
+            histogram_SH=self._histogram_SH.cpu().numpy(),
+            tops={name: top.largest() for name, top in self._tops.items()},
+        )
 
     def _reader(
         self, source: Source, acts_MLS: Tensor, fragment_M: Tensor, here_N: Tensor, fragments: Fragments

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from autointerp import api
 from autointerp.config import Config, build
-from autointerp.sampling import engines, select
+from autointerp.sampling import engines, priorities, select
 from autointerp.sampling.build import build as build_records
 from autointerp.sampling.engines.local import LocalEngine
 from autointerp.sampling.engines.ray import _Worker
@@ -36,7 +36,14 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "all": {"sampling.explain": COUNTS, "sampling.score": COUNTS | {"weighted": 3}},
     "few fragments": {"sampling.most_fragments": 150, "sampling.population": 300},
 }
-FEATURES = 300
+FEATURES, DOCUMENTS = 60, 30
+SHARDS, WIDE, ALL_FOLLOWED = 9, 0, 10**9
+
+
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits to be merged is held from the beginning; that of a hundred shards would take long to clear."""
+    monkeypatch.setattr(priorities, "WAITING_ENTRIES", 512)
 
 
 def experiment(changes: Mapping[str, Any]) -> Config:
@@ -66,25 +73,27 @@ class Sharded:
 
 
 def sampled(engine: engines.Engine, config: Config) -> Any:
-    ready = prepared(60)
+    ready = prepared(DOCUMENTS)
     ready.dictionaries[0].dictionary = wide_dictionary(FEATURES)
     return build_records(ready, select.select(ready, config, engine, Silent), config)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_shards_in_any_order_give_what_the_undivided_text_gives(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "followed", "n_shards"),
+    [*((scheme, WIDE, SHARDS) for scheme in SCHEMES), ("all", ALL_FOLLOWED, 2), ("all", ALL_FOLLOWED, 10**6)],
+)
+def test_shards_in_any_order_give_what_the_undivided_text_gives(
+    scheme: str, followed: int, n_shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a wide dictionary all features are counted first; of the others, a second pass follows the rest."""
+    monkeypatch.setattr(select, "FOLLOWED", followed)
     config = experiment(SCHEMES[scheme])
-    for followed in (0, 10**9):
-        monkeypatch.setattr(select, "FOLLOWED", followed)
-        expected = sampled(LocalEngine(), config)
-        assert expected.features
-        for n_shards, seed in ((2, 0), (7, 1), (10**6, 2)):
-            found = sampled(Sharded(n_shards, seed), config)
-            assert found.features == expected.features
-            assert found.dictionaries == expected.dictionaries
-            for one, other in zip(found.features, expected.features, strict=True):
-                assert np.array_equal(one.population.acts_ML, other.population.acts_ML)
+    expected, found = (sampled(engine, config) for engine in (LocalEngine(), Sharded(n_shards, len(scheme))))
+    assert expected.features
+    assert found.features == expected.features
+    assert found.dictionaries == expected.dictionaries
+    for one, other in zip(found.features, expected.features, strict=True):
+        assert np.array_equal(one.population.acts_ML, other.population.acts_ML)
 
 
 @given(blocks=st.integers(1, 500), at_once=st.integers(1, 64), n_shards=st.integers(1, 90))

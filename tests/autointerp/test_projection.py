@@ -123,13 +123,13 @@ def test_judging_costs_what_real_prompts_cost() -> None:
     """Rules cost nothing; twice the excerpts to judge cost more; a model without a price has no cost."""
     assert usd_per_feature(build({}, {}, "test")) == 0
     model = "openai/gpt-4o-mini"
-    changes = {"explainers": [model], "simulator": model, "scorers": ["simulation", "detection"]}
+    changes = {"explainers": [model], "simulator": model, "sampling.fragment": 16}
     few, many = (
-        usd_per_feature(build({}, changes | {"sampling.score": {"weighted": n, "top": 2, "inactive": 5}}, "test"))
-        for n in (5, 20)
+        usd_per_feature(build({}, changes | {"sampling.score": {"weighted": n, "top": 2, "random": 2}}, "test"))
+        for n in (2, 8)
     )
     assert few is not None
     assert many is not None
     assert 0 < few < many
-    unknown = changes | {"simulator": "openai/unheard-of", "sampling.score": {"top": 2, "inactive": 5}}
+    unknown = changes | {"simulator": "openai/unheard-of"}
     assert usd_per_feature(build({}, unknown, "test")) is None
