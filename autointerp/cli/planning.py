@@ -66,9 +66,8 @@ def plan(config: str, settings: tuple[str, ...], usd_per_feature: str | None, as
     measured: dict[str, float] = {}
     if len(given) < len(RATES):
         from autointerp.sampling.rates import measure
-        from sae.models.subject import choose_device
 
-        measured = asdict(measure(experiment, choose_device(flags["device"])[0]))
+        measured = asdict(measure(experiment, flags["device"]))
     rates = Rates(**(measured | given))
     projection = project(experiment, size, rates)
     usd = None if usd is None else usd * projection.sampled

@@ -16,6 +16,7 @@ from autointerp.sampling.priorities import fragment_hash
 from autointerp.sampling.projection import Rates
 from autointerp.sampling.tally import Tallied, Tally
 from sae.common.seeds import torch_generator
+from sae.models.subject import choose_device
 
 SECONDS = 0.5
 """Time for each measurement."""
@@ -26,7 +27,14 @@ DENSITY = 0.01
 
 @torch.no_grad()
 def measure(config: Config, device: str) -> Rates:
-    """Measure all rates with the config's records, on activations of a density of one percent."""
+    """Measure all rates with the config's records, on activations of a density of one percent.
+
+    Args:
+        device: as `runtime.device`.
+
+    Raises UserError if there is no such device.
+    """
+    device, _ = choose_device(device)
     generator = torch_generator(0, "rates")
     length = config.sampling.fragment
     acts_MLF = torch.rand((FRAGMENTS, length, COUNTED), generator=generator)

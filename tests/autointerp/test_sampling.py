@@ -211,9 +211,7 @@ def prepared(n_documents: int, seed: int = 0) -> Any:
     dictionary = Dictionary("eye", "neurons", eye, torch.zeros(6), eye, torch.zeros(6), reads=("h",), writes=("h",))
     metrics = {"l0": 1.0, "fvu": 0.0, "dead": 0.0, "ce_recovered": 1.0}
     measured = (SimpleNamespace(dictionary=dictionary, metrics=metrics, key="eye"),)
-    return SimpleNamespace(
-        subject=_CountingSubject(), hook_points=("h",), text=to_blocks(ids, 16), dictionaries=measured, facts={}
-    )
+    return SimpleNamespace(subject=_CountingSubject(), text=to_blocks(ids, 16), dictionaries=measured, facts={})
 
 
 def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
