@@ -53,6 +53,7 @@ def plan(config: str, settings: tuple[str, ...], usd_per_feature: str | None, as
     from autointerp.config import load
     from autointerp.runs.judging_cost import usd_per_feature as foretold_usd
     from autointerp.sampling.projection import Rates, Size, project
+    from sae.common.errors import UserError
     from sae.common.settings import parse_settings
     from sae.common.tables import print_tables
 
@@ -61,6 +62,10 @@ def plan(config: str, settings: tuple[str, ...], usd_per_feature: str | None, as
     numbers: dict[str, Any] = {name: _amount(f"--{name}", flags[name], whole=True) for name in names}
     parameters = flags["parameters"] or str(12 * numbers["layers"] * numbers["width"] ** 2)
     size = Size(**numbers, parameters=_amount("--parameters", parameters, whole=True), l0=_amount("--l0", flags["l0"]))
+    if size.l0 > size.features:
+        raise UserError(
+            f"--l0 {size.l0:g} is more than all --features {size.features}; give the active features of a token"
+        )
     given = {name: _amount(flag, flags[f"{name}_rate"]) for name, flag in RATES.items() if flags[f"{name}_rate"]}
     usd = _amount("--usd-per-feature", usd_per_feature, least=0) if usd_per_feature else foretold_usd(experiment)
     measured: dict[str, float] = {}

@@ -133,3 +133,9 @@ def test_judging_costs_what_real_prompts_cost() -> None:
     assert 0 < few < many
     unknown = changes | {"simulator": "openai/unheard-of"}
     assert usd_per_feature(build({}, unknown, "test")) is None
+
+
+def test_more_active_features_than_there_are_is_one_line(tmp_path: Path) -> None:
+    done = autointerp("plan", "demo", "--features", "50", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--l0 100 is more than all --features 50" in done.stderr
