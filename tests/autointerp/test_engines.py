@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from autointerp.config import Config, build
 from autointerp.sampling import engines, priorities, select
 from autointerp.sampling.build import build as build_records
 from autointerp.sampling.engines.local import LocalEngine
-from autointerp.sampling.engines.ray import _Worker
+from autointerp.sampling.engines.ray import _Worker, _Workers
 from autointerp.sampling.follow import Followed, Pass, Reader, merged
 from autointerp.sampling.shards import SampledText, Shard, boundaries
 from sae.common.errors import UserError
@@ -183,3 +184,35 @@ def test_a_worker_that_cannot_boot_the_model_says_on_which_machine(tmp_path: Pat
     worker = _Worker(_Setup((str(tmp_path / "nothing"), "cpu", False, {}), 1, [], build({}, {}, "test")))
     with pytest.raises(UserError, match=r"Ray worker on .* shared disk"):
         worker.open()
+
+
+class Nodes:
+    """What sizing workers asks of Ray."""
+
+    def __init__(self, *resources: dict[str, float]) -> None:
+        self.resources = resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": one} for one in self.resources] + [
+            {"Alive": False, "Resources": {"CPU": 64}}
+        ]
+
+    def put(self, value: Any) -> Any:
+        return value
+
+
+def test_workers_take_a_gpu_each_or_this_process_s_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of the cluster that is gone, or too small for one worker, has none."""
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+
+    def workers(device: str, *resources: dict[str, float]) -> _Workers:
+        subject = SimpleNamespace(device=device, name="gpt2", prepend_bos=True)
+        text: Any = SimpleNamespace(prepared=SimpleNamespace(subject=subject, dictionaries=[]))
+        return _Workers.of(Nodes(*resources), text, build({}, {}, "test"), {})
+
+    large, small, smallest = {"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0}, {"CPU": 1.0}
+    on_cpu, on_gpu = workers("cpu", large, small, smallest), workers("cuda:1", large, small)
+    assert (on_cpu.n, on_cpu.options, on_cpu.setup.threads) == (4 + 1, {"num_cpus": 2}, 2)
+    assert (on_gpu.n, on_gpu.options, on_gpu.setup.model[1]) == (2, {"num_cpus": 1, "num_gpus": 1}, "cuda")
+    with pytest.raises(UserError, match="the Ray cluster has no GPU"):
+        workers("cuda", small)
