@@ -223,6 +223,11 @@ class Runtime(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
+    engine: Annotated[Literal["local", "ray"], R] = "local"
+    """Where sampling reads the text: `local`, in this process; `ray`, in the processes of Ray."""
+    ray_address: Annotated[Text | None, R] = None
+    """The Ray cluster to join: `auto`, `HOST:6379`, `ray://HOST:10001`; null: the one that RAY_ADDRESS names, else one
+    of this machine alone, which is started and stopped."""
     gpus: Annotated[int, R, Field(gt=0)] = 1
     """GPUs over which a model of vllm/... is spread."""
     gpu_share: Annotated[float, R, Field(gt=0, le=1)] = 0.7

@@ -91,6 +91,12 @@ class Experiment(AsksModels, Resumable):
     help="Follow a published protocol: {presets}. It overrides CONFIG, and other flags override it; it names no model. "
     "`autointerp config --preset NAME` shows what it matches.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    help="Where sampling reads the text: local, in this process (default); ray, in processes of Ray, on this machine "
+    "or on the cluster that RAY_ADDRESS names. The results are the same.",
+)
 @click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
 @click.option("--feature-ids", metavar="LIST|FILE", help="These features of the dictionaries, such as 0,5,17.")
 @click.option("--seed", type=int, metavar="N", help="Seed of all random choices; default: the config's.")

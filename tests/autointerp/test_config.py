@@ -53,6 +53,7 @@ RUNTIME: dict[str, Any] = {
     "runtime.first_wait": 3, "runtime.max_cost": 3, "runtime.fail_on_error": 0.5, "runtime.batch": True,
     "runtime.poll_seconds": 3, "runtime.prices": "mine.yaml", "runtime.check": False,
     "runtime.gpus": 3, "runtime.gpu_share": 0.3, "runtime.pictures": ["svg"], "runtime.site": False,
+    "runtime.engine": "ray", "runtime.ray_address": "auto",
 }  # fmt: skip
 
 
