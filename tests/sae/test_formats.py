@@ -50,7 +50,7 @@ def test_every_tensor_of_ours_is_checked(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 9}, "has format version 9; this code reads 1 and 2"),
+        ({"format_version": 9}, "has format version 9; this code reads 1, 2, 3"),
         ({"kind": "sea"}, "kind is 'sea'; did you mean sae"),
         ({"normalisation": "layernorm"}, "normalisation is 'layernorm'; did you mean layer_norm"),
         ({"activation": {"name": "tanh"}}, "activation 'tanh' is not known"),
@@ -233,6 +233,3 @@ def test_several_hook_points_are_kept_and_have_one_label(tmp_path: Path) -> None
         "reads",
         "writes",
     ]
-    done = CliRunner().invoke(main, ["eval", str(tmp_path / "d"), "--model", "m"])
-    assert done.exit_code == 2
-    assert "reads a, b and writes c; only dictionaries that read and write one hook point" in done.stderr
