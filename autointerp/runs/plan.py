@@ -194,7 +194,7 @@ def _planned(path: str, header: Header, config: Config) -> PlannedDictionary:
     reads = given if len(given) == 1 and header.is_autoencoder else header.reads
     if not reads:
         raise UserError(f"dictionary {header.name} does not name its hook point; give one: --hook NAME")
-    return PlannedDictionary(path, header, sha256_of_path(recognise(path)[0]), reads)
+    return PlannedDictionary(path, header, recognise(path).content, reads)
 
 
 def _with_hook_points(config: Config, dictionaries: Sequence[PlannedDictionary]) -> Config:

@@ -156,7 +156,7 @@ def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: 
             return TopK(_k(trainer, tensors, m, path, about))
         case "BatchTopKSAE" | "MatryoshkaBatchTopKSAE":
             # a negative threshold (the library's -1: never set) lets every positive value through, there as here
-            return JumpReLU(require_tensor(tensors, "threshold", (), path).expand(m))
+            return JumpReLU(require_tensor(tensors, "threshold", (), path).float().expand(m))
         case "JumpReluAutoEncoder":
             return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
         case _:

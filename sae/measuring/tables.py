@@ -102,8 +102,9 @@ def texts(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 DEFINITIONS = (
     "L0: active features per token. FVU: sum |x - x_hat|^2 / sum |x - mean x|^2, x what is written. CE recovered: the\n"
-    "share of the loss that an ablation adds which the reconstruction avoids. Density: share of tokens on which a feature is\n"
-    "active; dead: on none; ultralow: on less than 1e-6 of them, but on some (ten million tokens or more can tell)."
+    "share of the loss that an ablation adds which the reconstruction avoids. Density: share of tokens on which a\n"
+    "feature is active; dead: on none; ultralow: on less than 1e-6 of them, but on some (ten million tokens or more\n"
+    "can tell)."
 )
 
 
