@@ -328,14 +328,21 @@ class Convert(Command):
 @click.argument("path")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", default="own", show_default=True, metavar="NAME", help="Format to write.")
+@click.option(
+    "--hook",
+    "hook_points",
+    multiple=True,
+    metavar="NAME",
+    help="Hook point that it reads and writes, where PATH does not name it; of a crosscoder all, in its order.",
+)
 @allow_pickle
-def convert(path: str, out: Path, format_name: str, allow_pickle: bool) -> None:
+def convert(path: str, out: Path, format_name: str, hook_points: tuple[str, ...], allow_pickle: bool) -> None:
     """Convert a dictionary to another format.
 
     Reads PATH in any known format and writes it to the new folder OUT.
     """
     from sae import formats
 
-    written = formats.convert(path, out, format_name, allow_pickle)
+    written = formats.convert(path, out, format_name, allow_pickle, hook_points)
     click.echo(visible(f"{written.name}: {written.n_features:,} features of width {written.d_in:,} are in {out}"))
     click.echo(f"next: {shlex.join(['sae', 'info', str(out)])}")

@@ -75,9 +75,9 @@ def _layers(location: Path) -> tuple[Path, int]:
     numbers = sorted(_number(path) for path in folder.iterdir() if re.fullmatch(NAME, path.name))
     if numbers != list(range(len(numbers))):
         raise UserError(f"{folder} has W_enc_N.safetensors of some layers only; copy all of the release's folder")
-    thresholds = {f"threshold_{i}" in read_shapes(_encoder(folder, i)) for i in numbers}
-    if len(thresholds) > 1:
-        raise UserError(f"{folder}: some layers lack 'threshold_N'; it may be incomplete")
+    without = [i for i in numbers if f"threshold_{i}" not in read_shapes(_encoder(folder, i))]
+    if 0 < len(without) < len(numbers):
+        raise UserError(f"{_encoder(folder, without[0])} lacks 'threshold_{without[0]}', which other layers have")
     return folder, len(numbers)
 
 

@@ -34,6 +34,7 @@ INSTEAD = 'save it in our own format (format="own") instead'
 PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
 KWARGS = "model_from_pretrained_kwargs"
 TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
+ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", *TRANSCODERS)
 NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
 """The normalisations of every single vector; they have the same names here."""
 AVERAGED = "expected_average_only_in"
@@ -49,6 +50,9 @@ UNKNOWN_PROCESSING = (
 def peek(folder: Path) -> Header:
     """Read cfg.json."""
     config, path = _config(folder), folder / ABOUT
+    if config["architecture"] not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"{path}: architecture {short_repr(config['architecture'])} is not supported ({known} are)")
     _normalisation(config, path)
     about = config["metadata"]
     processing, (reads, writes) = _processing(about, path), _ends(config, path)
@@ -311,10 +315,7 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
             )
             return Gated(b_gate_F, r_mag_F, b_mag_F)
         case other:
-            raise UserError(
-                f"{path.parent / ABOUT}: architecture {short_repr(other)} is not supported "
-                f"(standard, topk, jumprelu, gated, {', '.join(TRANSCODERS)} are)"
-            )
+            raise ValueError(f"architecture {other!r} was let through")
 
 
 FORMATS.register("saelens", Format("saelens", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT))

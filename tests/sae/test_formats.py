@@ -226,7 +226,7 @@ def test_several_hook_points_are_kept_and_have_one_label(tmp_path: Path) -> None
     formats.save(across, tmp_path / "d")
     for read in (formats.peek(tmp_path / "d"), formats.load(tmp_path / "d")):
         assert (read.reads, read.writes, read.hook_point) == (("a", "b"), ("c",), "a+b")
-    with pytest.raises(UserError, match="autoencoders read and write one hook point"):
+    with pytest.raises(UserError, match="dictionaries read and write one hook point"):
         formats.save(across, tmp_path / "e", "saelens")
     shown = CliRunner().invoke(main, ["info", str(tmp_path / "d")]).output
     assert [line.split()[0] for line in shown.splitlines() if line.split()[1:] in (["a,", "b"], ["c"])] == [
