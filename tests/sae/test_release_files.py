@@ -15,6 +15,7 @@ from sae import formats
 from sae.cli import main
 from sae.common.errors import UserError
 from tests.sae.release_files import CASES, LLAMA, B, Case, Tensors
+from tests.sae.test_formats import library
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -177,3 +178,80 @@ def test_saelens_gets_transcoders_that_it_has(tmp_path: Path) -> None:
     sparse = formats.load(CASES["sparsify skip"].write(tmp_path))
     with pytest.raises(UserError, match="SAELens' transcoders have ReLU or JumpReLU"):
         formats.save(sparse, tmp_path / "no", "saelens")
+
+
+@pytest.mark.parametrize("name", ["Transcoder", "SkipTranscoder", "JumpReLUTranscoder", "JumpReLUSkipTranscoder"])
+def test_saelens_itself(name: str, tmp_path: Path) -> None:
+    """Saved by SAELens with random weights, read here; and ours, read by SAELens: outputs agree to 1e-5."""
+    saes = library("sae_lens.saes.transcoder", "sae-lens")
+    config = getattr(saes, f"{name}Config")(d_in=6, d_sae=20, d_out=4, apply_b_dec_to_input=False)
+    config.metadata.hook_name, config.metadata.hook_name_out = "blocks.0.mlp.hook_in", "blocks.0.hook_mlp_out"
+    theirs, generator = getattr(saes, name)(config), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    theirs.save_model(tmp_path / "theirs")
+    ours = formats.load(tmp_path / "theirs")
+    formats.save(ours, tmp_path / "ours", "saelens")
+    again, x_BD = library("sae_lens.saes", "sae-lens").SAE.load_from_disk(tmp_path / "ours"), torch.randn(B, 6)
+    with torch.no_grad():
+        for each in (theirs, again):
+            torch.testing.assert_close(ours.encode(x_BD), each.encode(x_BD), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(ours.reconstruct(x_BD), each(x_BD), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"transcode": True}, {"transcode": True, "skip_connection": True}], ids=str)
+def test_sparsify_itself(options: dict[str, bool], tmp_path: Path) -> None:
+    """Saved by sparsify with random weights, read here: outputs agree to 1e-5."""
+    sparse_coder = library("sparsify.sparse_coder", "eai-sparsify")
+    theirs = sparse_coder.SparseCoder(6, sparse_coder.SparseCoderConfig(num_latents=20, k=4, **options))
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    theirs.save_to_disk(tmp_path / "layers.1.mlp")
+    ours, x_BD = formats.load(tmp_path / "layers.1.mlp"), torch.randn(B, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.reconstruct(x_BD), theirs(x_BD).sae_out, atol=1e-5, rtol=1e-5)
+
+
+RELEASES = {
+    "gemma_scope_2 affine": ("gemma_3", "google/gemma-scope-2-4b-pt"),
+    "gemma_scope_2 transcoder": ("gemma_3", "google/gemma-scope-2-4b-pt"),
+    "gemma_scope_2 residual": ("gemma_3", "google/gemma-scope-2-4b-pt"),
+    "gemma_scope transcoder": ("gemma_2_transcoder", "google/gemma-scope-2b-pt-transcoders"),
+    "qwen_scope": ("qwen_scope", "Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_5"),
+}
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_releases_by_saelens_own_loaders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAELens' loader of a release, given the same local files instead of the hub's: outputs agree to 1e-5."""
+    loaders = library("sae_lens.loading.pretrained_sae_loaders", "sae-lens")
+    case, (kind, repository) = CASES[name], RELEASES[name]
+    path = case.write(tmp_path)
+    folder = tmp_path / repository.split("/")[1]
+
+    def local(repo_id: str, filename: str, subfolder: str | None = None, **others: Any) -> str:
+        wanted = folder / (subfolder or "") / filename
+        if not wanted.is_file():
+            raise loaders.EntryNotFoundError("not in this release")
+        return str(wanted)
+
+    monkeypatch.setattr(loaders, "hf_hub_download", local)
+    monkeypatch.setattr(
+        loaders, "get_safetensors_tensor_shapes",
+        lambda repo_id, filename: {key: list(array.shape) for key, array in next(iter(case.files.values())).items()},
+    )  # fmt: skip
+    given = str(path.relative_to(folder))
+    about, state, _ = loaders.NAMED_PRETRAINED_SAE_LOADERS[kind](repository, given)
+    ours = formats.load(path)
+    assert (about["hook_name"].split(".")[1], about["model_name"]) == (ours.reads[0].split(".")[1], about["model_name"])
+    saes = library("sae_lens.saes", "sae-lens")
+    about |= {"d_in": 6, "d_sae": 20, "device": "cpu", "dtype": "float32"} | ({"d_out": 6} if "d_out" in about else {})
+    theirs = saes.SAE.from_dict(loaders.handle_config_defaulting(about))
+    theirs.load_state_dict(state)
+    x_BD = torch.randn(B, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode(x_BD), theirs.encode(x_BD), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours.reconstruct(x_BD), theirs(x_BD), atol=1e-5, rtol=1e-5)
