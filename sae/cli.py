@@ -77,6 +77,7 @@ CORPUS = "stdlib, a text file, a folder, FILE.jsonl|json|parquet[#COLUMN], also 
     help="Language model: a name on the Hugging Face hub, a local directory, or `toy`, which is trained here.",
 )
 @click.option("--hook", metavar="NAME", help="Hook point to read activations from, such as blocks.0.mlp.hook_post.")
+@click.option("--writes", metavar="NAME", help="Hook point to write: trains transcoders from --hook to it.")
 @click.option("--corpus", metavar="SPEC", help=f"Text to train on: {CORPUS}.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Number of training steps; overrides the config.")
 @click.option(
@@ -117,6 +118,7 @@ def train(config: str, settings: tuple[str, ...], **flags: Any) -> None:
 TRAIN_FLAGS = {
     "model": "subject.model",
     "hook": "subject.hook_point",
+    "writes": "subject.writes",
     "corpus": "corpus.source",
     "steps": "steps",
     "seed": "seed",
