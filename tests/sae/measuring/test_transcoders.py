@@ -200,6 +200,7 @@ def test_sae_eval_and_info(world: World, tmp_path: Path, monkeypatch: pytest.Mon
     assert done.exit_code == 0, done.stderr  # a transcoder names its own
 
 
+@pytest.mark.slow
 def test_a_run_on_all_of_them(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are Hugging Face's activations; the model is read in one pass; baselines stand at what is read."""
     passes: list[set[str]] = []
