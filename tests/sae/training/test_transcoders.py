@@ -45,8 +45,8 @@ def trainer(recipe: Recipe, steps: int) -> tuple[Trainer, Iterator[Tensor]]:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.label)
 def test_what_is_saved_makes_what_was_trained(recipe: Recipe) -> None:
     """The step's own squared error, in its scale, is that of the saved dictionary on the same rows."""
-    made, rows = trainer(recipe, 200)
-    for _ in range(150):
+    made, rows = trainer(recipe, 100)
+    for _ in range(80):
         made.step(next(rows))
     rows_BD = next(rows)
     losses = made.autoencoder.gradients(made.scaled(rows_BD))
