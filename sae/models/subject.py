@@ -99,18 +99,28 @@ class Subject:
         return seen
 
     @torch.no_grad()
-    def losses(self, ids_NC: Tensor, hook_point: str | None = None, replace: Replace | None = None) -> Tensor:
+    def side_by_side(self, ids_NC: Tensor, hook_points: Sequence[str]) -> Tensor:
+        """Return the activations [N, C, D] at several hook points, their vectors side by side, from one pass."""
+        acts = self.activations_at(ids_NC, hook_points)
+        parts = [acts[hook_point] for hook_point in hook_points]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    @torch.no_grad()
+    def losses(self, ids_NC: Tensor, replaced: Mapping[str, Replace] | None = None) -> Tensor:
         """Return cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before.
 
-        With `replace`, the activations [N, C, D] at `hook_point` are replaced by its result on the way.
+        The activations [N, C, D] at each hook point of `replaced` are replaced by its function's result on the way.
         """
 
-        def write(value: Tensor, hook: object) -> Tensor:
-            text = self._without_bos(value)
-            changed = replace(text.flatten(2)).reshape(text.shape) if replace else text
-            return torch.cat([value[:, : value.shape[1] - text.shape[1]], changed.to(value.dtype)], 1)
+        def writer(replace: Replace) -> Callable[[Tensor, object], Tensor]:
+            def write(value: Tensor, hook: object) -> Tensor:
+                text = self._without_bos(value)
+                changed = replace(text.flatten(2)).reshape(text.shape)
+                return torch.cat([value[:, : value.shape[1] - text.shape[1]], changed.to(value.dtype)], 1)
 
-        hooks = [(hook_point, write)] if replace else []
+            return write
+
+        hooks = [(hook_point, writer(replace)) for hook_point, replace in (replaced or {}).items()]
         logits_NCV = self._without_bos(self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks))
         # A block at a time: softmax and slices copy the logits, which may be gigabytes.
         pairs = zip(logits_NCV, ids_NC, strict=True)
