@@ -54,5 +54,5 @@ def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) 
 
     prepared = prepare(plan, cache, report)
     selection = select(prepared, plan.config, report)
-    drawn = build(prepared, selection, plan.config, embed)
+    drawn = build(prepared, selection, plan.config, embed, report)
     return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))

@@ -92,9 +92,12 @@ class Scorer(Part, ABC):
 SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
     "autointerp.scorers",
-    order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding", "surprisal"),
-    shared=("agreement", "fragments", "judging", "population"),
-)
+    order=(
+        "simulation", "detection", "fuzzing", "intruder", "logits", "effect", "embedding", "example_embedding",
+        "surprisal",
+    ),
+    shared=("agreement", "fragments", "judging", "population", "tokens"),
+)  # fmt: skip
 
 
 def make(name: str, config: Config) -> Scorer:

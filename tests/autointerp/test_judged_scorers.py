@@ -20,7 +20,7 @@ from autointerp.evaluate import Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
 from autointerp.prompting import parse
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord, Source
+from autointerp.records import ActivationRecord, AnswerError, Effect, Explanation, FeatureId, FeatureRecord, Source
 from autointerp.scorers import SCORERS, Scored, Scorer
 from sae.common.errors import UserError
 
@@ -387,6 +387,25 @@ def test_a_judge_that_knows_the_promoted_tokens_scores_one() -> None:
     result = answered_by(make("logits", tokens=4).score(one, EXPLAINED), answer)
     assert set(result.scores.values()) == {1.0}
     assert {item.record: item.answer for item in result.judgements} == {n: int(n < 3) for n in range(6)}
+
+
+def test_effect_shows_lowered_tokens_among_others_and_needs_ablations() -> None:
+    effect = Effect(3, 0.1, 0.0, ("a", " b"), (-0.2, -0.1), ("c",), (0.1,), ("d", "'e"), 0.5)
+    sampling = Sampling(score=ScoreRecords(top=10), effects=5)
+    scorer = scorers.make("effect", config.Config(judge="openai/m", sampling=sampling))
+    (question,) = asked(scorer, replace(feature(0), effect=effect))
+    assert sorted(tokens_of(question)) == sorted(map(repr, ("a", " b", "d", "'e")))
+    assert "less likely" in question.messages[0].content  # type: ignore[union-attr]
+
+    def answer(question: Question) -> Completion:
+        return Completion(json.dumps({"answers": [int(token in ("'a'", "'d'")) for token in tokens_of(question)]}))
+
+    result = answered_by(scorer.score(replace(feature(0), effect=effect), EXPLAINED), answer)
+    assert result.scores["effect"] == 0.5
+    assert {item.record: item.answer for item in result.judgements} == {0: 1, 1: 0, 2: 1, 3: 0}
+    assert answered_by(scorer.score(feature(0), EXPLAINED), answer).scores["effect"] is None
+    with pytest.raises(UserError, match=r"set sampling\.effects=5"):
+        make("effect")
 
 
 Embed = Callable[[str], Sequence[float]]

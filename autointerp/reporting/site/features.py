@@ -116,8 +116,7 @@ def _control(control: Control) -> Mapping[str, float | None]:
 
 def _judged_tokens(result: FeatureResult) -> list[int]:
     """List the tokens that a judge calls promoted, of the promoted and then the unpromoted ones."""
-    about_tokens = [items for scorer, items in result.judgements.items() if is_about_tokens(scorer)]
-    return [item.record for items in about_tokens for item in items if item.answer]
+    return [item.record for item in result.judgements.get("logits", ()) if item.answer]
 
 
 def _says(result: FeatureResult) -> dict[int, str]:
