@@ -281,8 +281,8 @@ class Config(Section):
     simulator: Annotated[Text, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
     judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None
-    """Answers the questions of detection, fuzzing, intruder, logits and effect: `rules`, or the spec of a language model;
-    null: the simulator."""
+    """Answers the questions of detection, fuzzing, intruder, logits and effect: `rules`, or the spec of a language
+    model; null: the simulator."""
     effort: Effort = Effort()
     extra_body: Annotated[dict[str, dict[str, Any]], I] = Field(default_factory=dict)
     """Further fields of the requests to a model of an API, by its spec; they override all others:

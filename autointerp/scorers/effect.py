@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar
 from autointerp.records import FeatureRecord
 from autointerp.scorers import SCORERS, Needs
 from autointerp.scorers.tokens import AskedTokens, TokenScorer, TokensSettings
-from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from autointerp.config import Config
@@ -28,11 +27,9 @@ class EffectScorer(TokenScorer):
 
     name, colour, stream, yes_means = "effect", "#7b6ca8", "order of effect", "lowered"
     settings: ClassVar = {"effect": EffectSettings}
-    needs = Needs(judge=True, active=("score",))
+    needs = Needs(judge=True, active=("score",), effects=True)
 
     def __init__(self, config: Config) -> None:
-        if not config.sampling.effects:
-            raise UserError("effect needs features to be ablated on held-out text; set sampling.effects=5")
         settings = config.section(EffectSettings)
         super().__init__(config, settings.tokens, settings.logprobs)
 

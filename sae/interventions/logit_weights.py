@@ -28,4 +28,5 @@ def row_correlation(a_SV: Tensor, b_SV: Tensor) -> Tensor:
     NaN where a row is constant or holds NaN.
     """
     a_SV, b_SV = (values.double() - values.double().mean(1, keepdim=True) for values in (a_SV, b_SV))
-    return (a_SV * b_SV).sum(1) / (a_SV.norm(dim=1) * b_SV.norm(dim=1))
+    lengths_S: Tensor = a_SV.square().sum(1).sqrt() * b_SV.square().sum(1).sqrt()
+    return (a_SV * b_SV).sum(1) / lengths_S

@@ -165,7 +165,8 @@ class Subject:
         if norm is None:
             return residual_FR
         centred_FR = residual_FR if norm.uses_rms_norm else residual_FR - residual_FR.mean(1, keepdim=True)
-        return centred_FR * (norm.w.to(residual_FR) + int(norm.uses_weight_offset))
+        weights_R: Tensor = norm.w.to(residual_FR) + int(norm.uses_weight_offset)
+        return centred_FR * weights_R
 
     def _with_bos(self, ids_NC: Tensor) -> Tensor:
         if not self.prepend_bos:

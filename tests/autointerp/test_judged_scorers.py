@@ -459,7 +459,7 @@ def test_embedding_scores_are_cosines_and_their_auroc() -> None:
 
 def both(**changes: Any) -> config.Config:
     """With records for every scorer."""
-    sampling = Sampling(explain=Records(top=1, inactive=1), score=ScoreRecords(top=10, inactive=10))
+    sampling = Sampling(explain=Records(top=1, inactive=1), score=ScoreRecords(top=10, inactive=10), effects=1)
     return config.Config(sampling=sampling, **changes)
 
 
