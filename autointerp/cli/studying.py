@@ -58,6 +58,7 @@ def study(
     \b
     ablation        what features do: loss and tokens that change when one is removed; is it foretold?
     logits          logit weights: do they agree with ablations, and are promoted tokens foretold?
+    steering        text generated with a feature held up: does it become what the explanation says?
     explained       cross-entropy recovered by the best-described features alone
     universality    does a second toy, of another seed, have the same features and neurons?
 

@@ -21,6 +21,7 @@ from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
 from sae.interventions.hold import hook_point_of, keep
 from sae.interventions.logit_weights import logit_weights, row_correlation
+from sae.interventions.sampling import continue_text
 from sae.measuring.compare import Studied, compare
 from sae.measuring.metrics import loss_blocks_at_once
 from sae.models.subject import Replace, Subject, batches
@@ -29,6 +30,8 @@ LOSS_BLOCKS = 128
 """Blocks on which cross-entropy is measured."""
 COMPARED_BLOCKS = 2048
 """Blocks on which two subjects are compared."""
+TEXTS, BEGINNING, NEW = 16, 16, 32
+"""Texts that are generated of each feature, their given tokens and their new ones."""
 DRAWS = 1000
 """Resamples of the blocks behind an interval."""
 Losses = NDArray[np.float64]
@@ -163,3 +166,26 @@ def _logit_similarity(a: Studied, b: Studied, similarity_F: torch.Tensor, match_
     alike_S = row_correlation(ours, theirs).nan_to_num(0)
     rank = stats.spearmanr(similarity_F[features_S].numpy(), alike_S.numpy()).statistic
     return None if np.isnan(rank) else float(rank)
+
+
+def pinned(session: Session, features: Sequence[int], values: Sequence[float]) -> list[list[list[str]]]:
+    """Generate text with each feature held at its value at every token, and last of all without any; as tokens.
+
+    All begin with the same held-out texts and draw the same random numbers.
+
+    Raises NotApplicable if the dictionary does not write what it reads.
+    """
+    prepared = prepare(session.plan, session.cache, session.report)
+    dictionary, subject = _dictionary(prepared, session.dictionary), prepared.subject
+    _hook_point(dictionary)
+    beginning = min(BEGINNING, subject.max_context // 2)
+    starts_NC = _loss_ids(prepared)[:TEXTS, :beginning]
+    n_new, seed, tokens = min(NEW, subject.max_context - beginning), session.plan.config.seed, subject.token_strings()
+    generated: list[list[list[str]]] = []
+    with session.report(f"generating with features of {dictionary.name} pinned") as progress:
+        for held in [*zip(features, values, strict=True), None]:
+            pin = held and (dictionary, *(torch.full((len(starts_NC),), one, device=subject.device) for one in held))
+            ids_NC = continue_text(subject, starts_NC, n_new, seed, pin)
+            generated.append([[tokens[index] for index in ids] for ids in ids_NC.tolist()])
+            progress.update(len(generated), len(features) + 1)
+    return generated

@@ -126,6 +126,6 @@ class Study(ABC):
 STUDIES: Registry[type[Study]] = Registry(
     "study",
     "autointerp.studies",
-    order=("ablation", "logits", "explained", "universality"),
+    order=("ablation", "logits", "steering", "explained", "universality"),
     shared=("judged", "medians"),
 )

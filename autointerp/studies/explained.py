@@ -10,8 +10,8 @@ from sae.common.tables import Table, number
 
 INTERPRETABLE = 0.5
 """Score from which on a feature counts as described."""
-SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the scored features that are kept, the best first."""
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the scored features that are kept, the best first; none: the decoder's bias alone."""
 
 
 class Explained(Study):
@@ -32,7 +32,7 @@ class Explained(Study):
         if not scores:
             raise NotApplicable(f"no feature of {session.dictionary} is active often enough to be scored")
         order = sorted(scores, key=lambda index: (-scores[index], index))
-        counts = sorted({max(1, round(share * len(order))) for share in SHARES})
+        counts = sorted({round(share * len(order)) for share in SHARES})
         described = [index for index in order if scores[index] >= INTERPRETABLE]
         from autointerp.sampling.studies import recovered
 
@@ -45,12 +45,13 @@ class Explained(Study):
         described = (
             f"the {measured['described']:,} of {measured['scored']:,} scored features with {measured['score']} >= .5"
         )
-        half = measured["best_half_above_random"]
+        half, bias = measured["best_half_above_random"], measured["best"][0]
         return [
             Figure(
                 f"CE recovered by {whole}", *measured["whole"], measured["blocks"], published=0.79,
                 source=MONOSEMANTICITY, note="share of the log-likelihood; 4,096 features, trained much longer",
             ),
+            Figure("CE recovered by the decoder's bias alone", *bias, measured["blocks"]),
             Figure(f"CE recovered by {described} alone", *measured["described_alone"], measured["blocks"]),
             Figure("CE recovered by the better-scored half, minus a random half's", *half, measured["blocks"]),
         ]  # fmt: skip
