@@ -45,7 +45,7 @@ def recovered(
 
     Returns triples of a value and the ends of its 95% interval over blocks.
 
-    Raises NotApplicable if the dictionary does not write what it reads.
+    Raises NotApplicable if the dictionary does not write what it reads, or if zero ablation adds no loss.
     """
     prepared = prepare(session.plan, session.cache, session.report)
     dictionary = _dictionary(prepared, session.dictionary)
@@ -59,6 +59,8 @@ def recovered(
     with session.report(f"cross-entropy with some features of {dictionary.name} alone") as progress:
         clean = _losses(prepared.subject, hook_point, ids_NC, None)
         zeroed = _losses(prepared.subject, hook_point, ids_NC, torch.zeros_like)
+        if zeroed.mean() <= clean.mean():
+            raise NotApplicable(f"setting {hook_point} to zero adds no loss, of which a share could be recovered")
         for features in kept:
             features_S = torch.tensor(list(features), dtype=torch.long, device=prepared.subject.device)
             measured.append(_losses(prepared.subject, hook_point, ids_NC, keep(dictionary, features_S)))
@@ -184,8 +186,14 @@ def pinned(session: Session, features: Sequence[int], values: Sequence[float]) -
     generated: list[list[list[str]]] = []
     with session.report(f"generating with features of {dictionary.name} pinned") as progress:
         for held in [*zip(features, values, strict=True), None]:
-            pin = held and (dictionary, *(torch.full((len(starts_NC),), one, device=subject.device) for one in held))
+            pin = _pin(dictionary, *held, len(starts_NC)) if held else None
             ids_NC = continue_text(subject, starts_NC, n_new, seed, pin)
             generated.append([[tokens[index] for index in ids] for ids in ids_NC.tolist()])
             progress.update(len(generated), len(features) + 1)
     return generated
+
+
+def _pin(dictionary: Dictionary, feature: int, value: float, n: int) -> tuple[Dictionary, torch.Tensor, torch.Tensor]:
+    """Hold one feature at one value in n texts."""
+    device = dictionary.W_enc_DF.device
+    return dictionary, torch.full((n,), feature, device=device), torch.full((n,), value, device=device)

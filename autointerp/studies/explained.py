@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autointerp.studies import MONOSEMANTICITY, STUDIES, Figure, NotApplicable, Session, Study
+from autointerp.statistics.intervals import Interval
+from autointerp.studies import MONOSEMANTICITY, STUDIES, Figure, NotApplicable, Session, Study, figure
 from sae.common.tables import Table, number
 
 INTERPRETABLE = 0.5
@@ -41,19 +42,20 @@ class Explained(Study):
 
     def figures(self, measured: Mapping[str, Any]) -> Sequence[Figure]:
         """Return what the whole dictionary recovers, what the described features do, and the best against others."""
-        whole = f"all {measured['n_features']:,} features"
-        described = (
-            f"the {measured['described']:,} of {measured['scored']:,} scored features with {measured['score']} >= .5"
-        )
-        half, bias = measured["best_half_above_random"], measured["best"][0]
+        described = f"the {measured['described']:,} of {measured['scored']:,} scored features of score >= .5"
+        n = measured["blocks"]
         return [
-            Figure(
-                f"CE recovered by {whole}", *measured["whole"], measured["blocks"], published=0.79,
-                source=MONOSEMANTICITY, note="share of the log-likelihood; 4,096 features, trained much longer",
+            figure(
+                f"CE recovered by all {measured['n_features']:,} features", Interval(*measured["whole"]), n,
+                published=0.79, source=MONOSEMANTICITY,
+                note="share of the log-likelihood; 4,096 features, trained much longer",
             ),
-            Figure("CE recovered by the decoder's bias alone", *bias, measured["blocks"]),
-            Figure(f"CE recovered by {described} alone", *measured["described_alone"], measured["blocks"]),
-            Figure("CE recovered by the better-scored half, minus a random half's", *half, measured["blocks"]),
+            figure("CE recovered by the decoder's bias alone", Interval(*measured["best"][0]), n),
+            figure(f"CE recovered by {described} alone", Interval(*measured["described_alone"]), n),
+            figure(
+                "CE recovered by the better-scored half, minus a random half's",
+                Interval(*measured["best_half_above_random"]), n,
+            ),
         ]  # fmt: skip
 
     def tables(self, measured: Mapping[str, Any]) -> Sequence[Table]:

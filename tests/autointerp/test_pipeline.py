@@ -102,7 +102,7 @@ def test_ablating_a_planted_word_makes_that_word_less_likely(planted_run: packag
         assert min(feature.effect.raised_by) > 0
         assert len(feature.effect.unlowered) == len(feature.effect.lowered)
         assert not set(feature.effect.unlowered) & set(feature.effect.lowered)
-        assert (feature.effect.logit_agreement or 0) > 0.9
+        assert (feature.effect.logit_agreement or 0) > 0.5
         recalls.append(1 / len(feature.effect.lowered))
     assert board.loc["effect", "mean"] == pytest.approx(0.5 + sum(recalls) / 16)
     page = autointerp("show", planted_run.path, f"words/{planted_run.features[0].id.index}", cwd=planted_run.path)
