@@ -197,6 +197,10 @@ def study(
 ) -> Study:
     """Repeat published experiments on a config's dictionary, or continue where they stopped.
 
+    >>> done = autointerp.study("smoke", ["ablation"], features=2, out="study", report=Silent)
+    >>> done.report["parts"]["ablation"]["figures"][0]["n"]
+    2
+
     Args:
         config, changes, report: as `run` takes them.
         parts: names that `autointerp study --help` lists; empty: all.
