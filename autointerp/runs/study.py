@@ -11,7 +11,7 @@ from typing import Any
 from autointerp.config import Config
 from autointerp.runs import identity, pipeline
 from autointerp.runs.plan import Plan, make_plan
-from autointerp.store import as_json
+from autointerp.store import RunFolder, as_json
 from autointerp.studies import NEURONS, STUDIES, NotApplicable, Session, Study
 from sae.common.errors import UserError
 from sae.common.files import alone, sha256_of, write_atomic
@@ -47,11 +47,17 @@ def study(config: Config, names: Sequence[str], n_features: int | None, out: Pat
         runtime = plan.config.runtime.model_copy(update={"out": str(folder / RUN)})
         plan = replace(plan, config=plan.config.model_copy(update={"runtime": runtime}))
         run = pipeline.run(plan.config, report)
-        dictionary = run.about["dictionaries"][0]["name"]
-        session = Session(plan, run, dictionary, cache_folder("autointerp"), report)
+        session = _session(plan, run, report)
         done = {part.name: _done(part, session, folder) for part in parts}
         _write_report(folder, session, done)
     return folder
+
+
+def _session(plan: Plan, run: RunFolder, report: Report) -> Session:
+    """Study the run's first dictionary, beside the neurons at its hook point."""
+    first, *others = run.about["dictionaries"]
+    here = [one["name"] for one in others if (one["kind"], one["hook_point"]) == (NEURONS, first["hook_point"])]
+    return Session(plan, run, first["name"], (*here, "")[0], cache_folder("autointerp"), report)
 
 
 def _as_studied(config: Config, n_features: int | None) -> Config:

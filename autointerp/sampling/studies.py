@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from autointerp.runs.plan import make_plan
 from autointerp.sampling.prepare import Prepared, prepare
-from autointerp.studies import NEURONS, NotApplicable, Session
+from autointerp.studies import NotApplicable, Session
 from sae.common.errors import UserError
 from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks
@@ -136,7 +136,8 @@ def other_seed(session: Session) -> dict[str, Any]:
     ours = prepare(session.plan, session.cache, session.report)
     blocks = _spread(ours.text, COMPARED_BLOCKS)
     values: dict[str, Any] = {"tokens": blocks.n_tokens}
-    for label, name in (("features", session.dictionary), ("neurons", NEURONS)):
+    compared = {"features": session.dictionary} | ({"neurons": session.neurons} if session.neurons else {})
+    for label, name in compared.items():
         a, b = (_studied(one, name) for one in (ours, other))
         nearest = compare(a, b, blocks, session.report).universality.a_to_b
         defined_F = ~nearest.similarity_F.isnan()

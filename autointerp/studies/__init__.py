@@ -42,6 +42,8 @@ class Session:
     """The run's folder."""
     dictionary: str
     """Name of the dictionary that is studied."""
+    neurons: str
+    """Name of the neurons at its hook point; empty where the run has none there."""
     cache: Path
     """The folder in which trained subjects and dictionaries are kept."""
     report: Report

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autointerp.statistics.intervals import mean_interval
-from autointerp.studies import NEURONS, STUDIES, Figure, NotApplicable, Session, Study, figure
+from autointerp.studies import STUDIES, Figure, NotApplicable, Session, Study, figure
 from autointerp.studies.judged import judged, judged_figures
 from sae.common.tables import Table, number
 
@@ -27,7 +27,7 @@ class Ablation(Study):
 
     def measure(self, session: Session) -> dict[str, Any]:
         """Collect the effects of the dictionary's features and of the neurons."""
-        measured = {name: _effects(session, name) for name in (session.dictionary, NEURONS)}
+        measured = {name: _effects(session, name) for name in (session.dictionary, session.neurons)}
         if not measured[session.dictionary]["own"]:
             raise NotApplicable(f"features of {session.dictionary} cannot be ablated: it does not write what it reads")
         texts = {r.feature: r.explanation.text for r in session.results(session.dictionary) if r.explanation}
@@ -40,7 +40,7 @@ class Ablation(Study):
             for one in strongest
             if one.effect
         ]
-        return {"dictionary": measured[session.dictionary], "neurons": measured[NEURONS], "strongest": rows}
+        return {"dictionary": measured[session.dictionary], "neurons": measured[session.neurons], "strongest": rows}
 
     def figures(self, measured: Mapping[str, Any]) -> Sequence[Figure]:
         """Return the mean changes, the share of features that help, and the scorer's means."""

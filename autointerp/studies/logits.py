@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autointerp.studies import MONOSEMANTICITY, NEURONS, STUDIES, Figure, NotApplicable, Session, Study, figure
+from autointerp.studies import MONOSEMANTICITY, STUDIES, Figure, NotApplicable, Session, Study, figure
 from autointerp.studies.judged import judged, judged_figures
 from autointerp.studies.medians import median_interval
 
@@ -24,10 +24,10 @@ class LogitWeights(Study):
 
     def measure(self, session: Session) -> dict[str, Any]:
         """Collect agreement and judged tokens of the dictionary's features and of the neurons."""
-        measured = {name: _weights(session, name) for name in (session.dictionary, NEURONS)}
+        measured = {name: _weights(session, name) for name in (session.dictionary, session.neurons)}
         if not measured[session.dictionary]["agreement"]:
             raise NotApplicable(f"no fixed map leads from the features of {session.dictionary} to the logits")
-        return {"dictionary": measured[session.dictionary], "neurons": measured[NEURONS]}
+        return {"dictionary": measured[session.dictionary], "neurons": measured[session.neurons]}
 
     def figures(self, measured: Mapping[str, Any]) -> Sequence[Figure]:
         """Return the medians of agreement, and the scorer's means beside the published ones."""

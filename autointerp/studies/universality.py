@@ -30,7 +30,7 @@ class Universality(Study):
 
     def figures(self, measured: Mapping[str, Any]) -> Sequence[Figure]:
         """Return the medians beside the published ones, and how logit weights follow."""
-        features, neurons = measured["features"], measured["neurons"]
+        features, neurons = measured["features"], measured.get("neurons", [])
         note = "41 million tokens and 4,096 features there; a toy and its dictionary are trained for much shorter"
         rank = measured["logit_similarity"]
         return [

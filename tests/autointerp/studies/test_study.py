@@ -103,7 +103,7 @@ def session_of(folder: Path, dictionary: str) -> Session:
     from sae.common.settings import cache_folder
 
     run = open_folder(folder)
-    return Session(plan_of(run), run, dictionary, cache_folder("autointerp"), Silent)
+    return Session(plan_of(run), run, dictionary, NEURONS, cache_folder("autointerp"), Silent)
 
 
 def test_a_pinned_word_is_what_the_text_becomes(report: Any) -> None:
