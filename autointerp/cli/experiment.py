@@ -76,7 +76,8 @@ class Experiment(AsksModels, Resumable):
 @click.option(
     "--judge",
     metavar="SPEC",
-    help="Answers detection, fuzzing, intruder and logits: rules, or a language model (below). Default: the simulator.",
+    help="Answers detection, fuzzing, intruder, logits, effect: rules, or a language model (below). Default: the "
+    "simulator.",
 )
 @click.option(
     "--scorers",

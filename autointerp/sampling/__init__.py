@@ -58,5 +58,5 @@ def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) 
     with open_engine(plan) as engine:
         prepared = prepare(plan, cache, report)
         selection = select(prepared, plan.config, engine, report)
-    drawn = build(prepared, selection, plan.config, embed)
+    drawn = build(prepared, selection, plan.config, embed, report)
     return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))

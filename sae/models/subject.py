@@ -106,8 +106,8 @@ class Subject:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     @torch.no_grad()
-    def losses(self, ids_NC: Tensor, replaced: Mapping[str, Replace] | None = None) -> Tensor:
-        """Return cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before.
+    def logits(self, ids_NC: Tensor, replaced: Mapping[str, Replace] | None = None) -> Tensor:
+        """Return the logits [N, C, V] of the token after each.
 
         The activations [N, C, D] at each hook point of `replaced` are replaced by its function's result on the way.
         """
@@ -121,7 +121,13 @@ class Subject:
             return write
 
         hooks = [(hook_point, writer(replace)) for hook_point, replace in (replaced or {}).items()]
-        logits_NCV = self._without_bos(self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks))
+        logits: Tensor = self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks)
+        return self._without_bos(logits)
+
+    @torch.no_grad()
+    def losses(self, ids_NC: Tensor, replaced: Mapping[str, Replace] | None = None) -> Tensor:
+        """Return cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before; `replaced` as for `logits`."""
+        logits_NCV = self.logits(ids_NC, replaced)
         # A block at a time: softmax and slices copy the logits, which may be gigabytes.
         pairs = zip(logits_NCV, ids_NC, strict=True)
         return torch.stack([cross_entropy(each[:-1].float(), ids_C[1:], reduction="none") for each, ids_C in pairs])
@@ -142,10 +148,13 @@ class Subject:
         return int(acts_NCD.shape[-1])
 
     @torch.no_grad()
-    def logits_of(self, hook_point: str, directions_FD: Tensor) -> Tensor | None:
+    def logits_of(self, hook_point: str, directions_FD: Tensor, through_norm: bool = False) -> Tensor | None:
         """Return what adding directions at a hook point adds to the logits [F, V]: by the block's output weights, then
-        the unembedding, as if nothing came between (the final layer norm is left out). None where no fixed map leads
-        there.
+        the unembedding, as if nothing came between. None where no fixed map leads there.
+
+        Args:
+            through_norm: apply the final norm, but for its scale: centre the directions, if it does, and multiply by
+                its weights. Otherwise it is left out.
         """
         kind, layer = _kind_and_layer(hook_point)
         if kind == "mlp.hook_post":
@@ -156,8 +165,18 @@ class Subject:
             written_FR = directions_FD
         else:
             return None
-        logits_FV: Tensor = written_FR @ self.bridge.W_U.to(directions_FD)
+        normed_FR = self._normed(written_FR) if through_norm else written_FR
+        logits_FV: Tensor = normed_FR @ self.bridge.W_U.to(directions_FD)
         return logits_FV
+
+    def _normed(self, residual_FR: Tensor) -> Tensor:
+        """Apply the final norm's centring and weights, without its scale and bias."""
+        norm = getattr(self.bridge, "ln_final", None)
+        if norm is None:
+            return residual_FR
+        centred_FR = residual_FR if norm.uses_rms_norm else residual_FR - residual_FR.mean(1, keepdim=True)
+        weights_R: Tensor = norm.w.to(residual_FR) + int(norm.uses_weight_offset)
+        return centred_FR * weights_R
 
     def _with_bos(self, ids_NC: Tensor) -> Tensor:
         if not self.prepend_bos:

@@ -315,6 +315,18 @@ def test_a_feature_page_holds_logits_alignment_and_what_was_asked(tmp_path: Path
     assert (len(values["map"]), values["index"]["map"]) == (12, {"method": MAPPED, "writes": "blocks.0.mlp.hook_post"})
 
 
+def test_a_feature_page_holds_what_its_ablation_does_where_it_was_measured(tmp_path: Path) -> None:
+    own = made.run()
+    features = [own.features[0], replace(own.features[1], effect=None), *own.features[2:]]
+    first, other = values_in(site(tmp_path, replace(own, features=features)))["features/0"][:2]
+    assert first["effect"] == [
+        "Loss without it: +0.2500 nats on its 3 active tokens.",
+        ["Less likely", list(made.WORDS[:5]), list(made.FALLS[:5])],
+        ["More likely", [made.WORDS[6]], [0.01]],
+    ]
+    assert "effect" not in other
+
+
 def test_browse_writes_the_pages_of_a_run_whose_config_runs_it_again(smoke: Path, tmp_path: Path) -> None:
     done = autointerp("browse", smoke, "--out", tmp_path / "pages", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
