@@ -120,7 +120,8 @@ def leaderboard(
     for folder in opened if rebuild else ():
         opening.rebuild(folder)
     rows = leaderboard.merge([folder.path for folder in opened])
-    merged = [*tables.all_tables(rows, []), *(table for folder in opened for table in human.tables_of(folder))]
+    pairs = leaderboard.read_comparisons(opened[0]) if len({one.path.resolve() for one in opened}) == 1 else []
+    merged = [*tables.all_tables(rows, pairs), *(table for folder in opened for table in human.tables_of(folder))]
     print_tables(merged)
     if csv:
         write_atomic(csv, leaderboard.to_csv(rows))
