@@ -144,7 +144,7 @@ def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: D
     """Give the mean's interval over features and documents, and what either adds to its error."""
     scores = dependence.scores(group, scorer)
     estimated = estimate((1.0, scores))
-    low, high = intervals.ends(estimated, _range_of(scorer)) if estimated else (None, None)
+    low, high = intervals.ends(estimated, range_of(scorer)) if estimated else (None, None)
     features, documents = (estimated.from_features, estimated.from_documents) if estimated else (None, None)
     return {
         "ci_low": low,
@@ -155,7 +155,8 @@ def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: D
     }
 
 
-def _range_of(score: str) -> intervals.Bounds | None:
+def range_of(score: str) -> intervals.Bounds | None:
+    """Return the lowest and the highest value that a score can have; None if that is not known."""
     return SCORERS.get(score.split("/")[0]).bounds
 
 
@@ -215,7 +216,7 @@ def _control_columns(group: Sequence[FeatureResult], scorer: str) -> Row:
     } | {f"{kind}_mean": _mean(values) for kind, values in means.items() if kind != MISMATCHED}
     best = max((kind for kind in means if means[kind]), key=lambda kind: float(np.mean(means[kind])), default=None)
     lead = [own - null for own, null in _pairs(group, scorer, best)] if best else []
-    bounds = _range_of(scorer)
+    bounds = range_of(scorer)
     width = None if bounds is None else bounds[1] - bounds[0]
     interval = intervals.mean_interval(lead, None if width is None else (-width, width))
     return columns | {
@@ -264,7 +265,7 @@ def make_comparisons(results: Sequence[FeatureResult], score: str, dependence: D
     for result in main:
         groups.setdefault(result.feature.dictionary, []).append(result)
     samples = {name: dependence.scores(group, score) for name, group in groups.items()}
-    return [{"scorer": score} | vars(one) for one in compare_all(samples, _range_of(score))]
+    return [{"scorer": score} | vars(one) for one in compare_all(samples, range_of(score))]
 
 
 def ranks_of(comparisons: Sequence[Row]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def mean_influence(document_N: Sequence[int], value_N: Sequence[float]) -> Influ
     document_D, index_N = np.unique(np.asarray(document_N, np.int64), return_inverse=True)
     values = np.asarray(value_N, np.float64)
     deviations: Floats = (values - values.mean()) / len(values)
-    return Influence(document_D, np.bincount(index_N, deviations))
+    return Influence(document_D, np.bincount(index_N, deviations).astype(np.float64))
 
 
 def _ratio(numerator_D: Floats, denominator_D: Floats) -> Floats | None:

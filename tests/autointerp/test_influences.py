@@ -45,9 +45,8 @@ def test_of_a_populations_correlation() -> None:
     assert part.value_D == pytest.approx(expected, abs=1e-6)
     assert part.value_D.sum() == pytest.approx(0, abs=1e-12)
     # Estimated from all fragments, each standing for itself, it is the same.
-    sample = sample_of(
-        *(values.astype(np.float64).tolist() for values in (population.acts_ML, judged_ML, control_ML)), [1.0] * 40
-    )  # type: ignore[arg-type]
+    values = (each.astype(np.float64).tolist() for each in (population.acts_ML, judged_ML, control_ML))
+    sample = sample_of(*values, [1.0] * 40)
     assert isinstance(estimate(population, sample, control_ML)[0], float)
     of_all = estimated_influence(population, sample, control_ML, text.document_M.tolist())
     assert of_all
@@ -70,9 +69,8 @@ def test_of_a_slice() -> None:
     part = _influence(records, simulations, SLICES["simulation/top"])
     assert part
     assert part.document_D.tolist() == [5, 6, 7]
-    x_T, y_T = (
-        np.concatenate(each[:6]) for each in ([r.activations for r in records], [s.predicted for s in simulations])
-    )
+    x_T = np.concatenate([one.activations for one in records[:6]])
+    y_T = np.concatenate([one.predicted for one in simulations[:6]]).astype(np.float64)
     index_T = np.repeat([7 - n % 3 - 5 for n in range(6)], 6)
     expected = slopes(lambda weight_D: weighted_correlation(x_T, y_T, weight_D[index_T]), 3)
     assert part.value_D == pytest.approx(expected, abs=1e-6)
@@ -115,8 +113,8 @@ def test_judged_scores_have_parts_by_document_and_the_auroc_has_none() -> None:
     assert set(parts) == set(scored.scores) - {"detection/auroc"}
     assert all(part.value_D.sum() == pytest.approx(0, abs=1e-12) for part in parts.values())
     assert all(part.document_D.tolist() == [0, 1, 2, 3] for part in parts.values())
-    kept = dict(list(judgements["detection"])[:3] and {"detection": judgements["detection"][:3]})
-    assert scorer.influences(one, replace(result, judgements=kept)) == {}
+    fewer = replace(result, judgements={"detection": judgements["detection"][:3]})
+    assert scorer.influences(one, fewer) == {}
     weighted = make("fuzzing", score=ScoreRecords(top=10, inactive=10, weighted=5))
     assert weighted.influences(one, result) == {}
 
@@ -129,9 +127,9 @@ def with_direction(index: int, direction: list[float], writes: str = "h") -> Fea
 def test_features_of_one_direction_are_one_cluster() -> None:
     """Halves, near directions and chains of them; not those of other hook points, nor those without a direction."""
     features = [
-        with_direction(0, [2, 0, 0]), with_direction(1, [-5, 0, 0]), with_direction(2, [3, 2.9, 0]),
-        with_direction(3, [0, 1, 0.2]), with_direction(4, [0, 0, 1]), with_direction(5, [1, 0, 0], "other"), feature(6),
-        with_direction(7, [0, 0, 0]),
+        with_direction(0, [2, 0, 0]), with_direction(1, [-5, 0, 0]), with_direction(2, [3, 3, 0]),
+        with_direction(3, [0, 1, 0.05]), with_direction(4, [0, 0, 1]), with_direction(5, [1, 0, 0], "other"),
+        feature(6), with_direction(7, [0, 0, 0]),
     ]  # fmt: skip
     clusters = [cluster for _, cluster in sorted(clusters_of(features).items())]
     assert len({clusters[index] for index in (0, 1, 2, 3)}) == 1

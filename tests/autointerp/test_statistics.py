@@ -99,18 +99,13 @@ def test_the_ends_are_where_the_tails_are() -> None:
     assert high - estimated.value > estimated.value - low
 
 
-@pytest.mark.parametrize(("n", "repeats"), [(20, 2000), (100, 800), (1000, 300)])
+@pytest.mark.parametrize(("n", "repeats"), [(20, 800), (100, 300), (1000, 80)])
 def test_intervals_cover_the_truth_as_often_as_they_say(n: int, repeats: int) -> None:
     """Skewed scores on one text of 20 unequal documents; the bounds are those of the target and three errors."""
     rng = np.random.default_rng(n)
     size_D = np.linspace(1, 5, 20)
-    found = np.array(
-        [
-            intervals.ends(estimated)
-            for _ in range(repeats)
-            if (estimated := estimate((1.0, on_one_text(rng, n, size_D))))
-        ]
-    )
+    made = [estimate((1.0, on_one_text(rng, n, size_D))) for _ in range(repeats)]
+    found = np.array([intervals.ends(estimated) for estimated in made if estimated])
     above, below = (found[:, 0] > 0.2).mean(), (found[:, 1] < 0.2).mean()
     error = 3 * np.sqrt(0.025 / repeats)
     assert 0.015 - error <= above <= 0.035 + error
@@ -122,13 +117,13 @@ def test_over_features_alone_many_features_on_one_text_are_too_sure() -> None:
     """Else the test above would hold without the documents."""
     rng = np.random.default_rng(5)
     covered = 0
-    for _ in range(200):
+    for _ in range(50):
         sample = on_one_text(rng, 1000, np.linspace(1, 5, 20))
         estimated = estimate((1.0, scores(sample.value_F)))
         assert estimated
         low, high = intervals.ends(estimated)
         covered += low <= 0.2 <= high
-    assert covered / 200 < 0.85
+    assert covered / 50 < 0.85
 
 
 @pytest.mark.parametrize("constant", [[0.3] * 3, [0.3, 0.1 + 0.2, 0.3]])
@@ -173,7 +168,7 @@ def test_pairs_are_measured_as_scipy_measures_them() -> None:
 def test_false_alarms_and_false_equivalence_are_rare_on_one_text() -> None:
     """Four dictionaries of one mean, half of their features common to all; and two whose means differ by MARGIN."""
     rng = np.random.default_rng(7)
-    runs, alarms, equal = 150, 0, 0
+    runs, alarms, equal = 80, 0, 0
     for _ in range(runs):
         pool = on_one_text(rng, 220, np.linspace(1, 5, 20))
         assert pool.influences
@@ -192,14 +187,13 @@ def test_a_difference_is_detected_with_the_features_that_it_needs() -> None:
     """Four of five times, by simulation; where the text alone is too short, no number of features suffices."""
     rng = np.random.default_rng(8)
     deviation = 0.15
-    pilot = estimate(
-        (1.0, scores(rng.normal(0, deviation, 4000))), (-1.0, scores(rng.normal(0, deviation, 4000), 9000))
-    )
+    a, b = scores(rng.normal(0, deviation, 4000)), scores(rng.normal(0, deviation, 4000), 9000)
+    pilot = estimate((1.0, a), (-1.0, b))
     assert pilot
     needed = features_needed(pilot, 4000, 4000)
     assert needed == pytest.approx(2 * deviation**2 * (1.96 + 0.84) ** 2 / MARGIN**2, rel=0.06)
-    a, b = rng.normal(0, deviation, (4000, needed)), rng.normal(MARGIN, deviation, (4000, needed))
-    assert (stats.ttest_ind(a, b, axis=1).pvalue < LEVEL).mean() == pytest.approx(0.8, abs=0.03)
+    first, second = rng.normal(0, deviation, (2000, needed)), rng.normal(MARGIN, deviation, (2000, needed))
+    assert (stats.ttest_ind(first, second, axis=1).pvalue < LEVEL).mean() == pytest.approx(0.8, abs=0.03)
     on_text = estimate((1.0, on_one_text(rng, 50, np.ones(5), common=2.0)))
     assert on_text
     assert features_needed(on_text, 50, 50) is None
