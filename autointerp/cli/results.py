@@ -123,12 +123,8 @@ def leaderboard(
     rows = leaderboard.merge([folder.path for folder in opened])
     unique = list({folder.path.resolve(): folder for folder in opened}.values())
     pairs = leaderboard.read_comparisons(opened[0]) if len(unique) == 1 else []
-    over_seeds = seeds.tables(unique, leaderboard.range_of(rows[0]["scorer"])) if rows else []
-    merged = [
-        *tables.all_tables(rows, pairs),
-        *over_seeds,
-        *(table for folder in opened for table in human.tables_of(folder)),
-    ]
+    rated = [table for folder in opened for table in human.tables_of(folder)]
+    merged = [*tables.all_tables(rows, pairs), *seeds.tables(unique), *rated]
     print_tables(merged)
     if csv:
         write_atomic(csv, leaderboard.to_csv(rows))
