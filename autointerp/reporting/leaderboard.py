@@ -97,13 +97,13 @@ def merge(paths: Sequence[Path]) -> list[Row]:
 
 
 def _labelled(folder: RunFolder, label: str) -> list[Row]:
-    """Read a run's rows with MERGED_COLUMNS."""
+    """Read a run's rows with MERGED_COLUMNS; null where an earlier version wrote none."""
     rows, config = folder.read_leaderboard(), folder.about["config"]
     subject = config["subject"]
     model = subject["model"] + (" (weights reset)" if subject.get("reset_weights") else "")
     origin = {"model": model, "corpus": config["corpus"]["source"]}
     named = [row | origin | {"dictionary": f"{label}:{row['dictionary']}"} for row in rows]
-    return [{name: row[name] for name in MERGED_COLUMNS} for row in named]
+    return [{name: row.get(name) for name in MERGED_COLUMNS} for row in named]
 
 
 def make_rows(

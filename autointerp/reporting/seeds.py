@@ -52,7 +52,8 @@ def tables(folders: Sequence[RunFolder]) -> list[Table]:
     score = boards[0][0]["scorer"]
     bounds = range_of(score)
     by_dictionary: dict[str, list[Row]] = {}
-    for row in (row for board in boards for row in board if row["scorer"] == score and row["ci_low"] is not None):
+    of_score = [row for board in boards for row in board if row["scorer"] == score]
+    for row in (row for row in of_score if row.get("se_features") is not None):
         by_dictionary.setdefault(row["dictionary"], []).append(row)
     lines = [_line(name, over_seeds(rows, bounds)) for name, rows in by_dictionary.items() if len(rows) == len(folders)]
     numbers = ", ".join(str(about["config"]["seed"]) for about in abouts)
