@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autointerp.records import ActivationRecord, Effect, FeatureRecord, FeatureResult
+from autointerp.reporting import seeds
 from autointerp.reporting.tables import scores_tables
 from autointerp.scorers import SCORERS, Scorer
 from autointerp.scorers.tokens import TokenScorer
@@ -51,6 +52,16 @@ def print_outcome(folder: RunFolder) -> None:
             "--out asks for those again and takes the rest from the cache"
         )
     click.echo(f"next: {shlex.join(['autointerp', 'show', str(folder.path)])}")
+
+
+def print_seeds(folders: Sequence[RunFolder]) -> None:
+    """Print finished runs that differ only in their seed: where they are, the table over seeds, the next command."""
+    for folder in folders:
+        click.echo(f"seed {folder.about['config']['seed']}: {visible(str(folder.path))}")
+    click.echo()
+    print_tables(seeds.tables(folders))
+    paths = [str(folder.path) for folder in folders]
+    click.echo(f"\nnext: {shlex.join(['autointerp', 'leaderboard', *paths])}")
 
 
 def account(about: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.llm.types import LLMTask
     from autointerp.records import Explanation, FeatureRecord, FeatureResult, Judgement, Simulation
+    from autointerp.statistics.clusters import Influence
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,13 @@ class Scorer(Part, ABC):
         """Score once more from the answers that a result keeps; None (the default) where they are not enough."""
         return None
 
+    def influences(self, feature: FeatureRecord, result: FeatureResult) -> Mapping[str, Influence]:
+        """Return how much each document moves each score of a result, by name; a score without such parts is absent.
+
+        Where a score has none, which is the default, its intervals are over features only.
+        """
+        return {}
+
 
 SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
@@ -98,7 +106,7 @@ SCORERS: Registry[type[Scorer]] = Registry(
         "simulation", "detection", "fuzzing", "intruder", "logits", "effect", "embedding", "example_embedding",
         "surprisal",
     ),
-    shared=("agreement", "fragments", "judging", "population", "tokens"),
+    shared=("agreement", "fragments", "influences", "judging", "population", "tokens"),
 )  # fmt: skip
 
 

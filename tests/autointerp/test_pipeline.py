@@ -25,7 +25,7 @@ from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
 FILES = {
     "run.json", "records.parquet", "features.parquet", "results.jsonl", "leaderboard.json", "leaderboard.csv",
-    "leaderboard.md", "leaderboard.tex", "population.parquet", "population_text.parquet",
+    "leaderboard.md", "leaderboard.tex", "comparisons.json", "population.parquet", "population_text.parquet",
     *(f"pictures/{name}.png" for name in ("scores", "features", "length")),
 }  # fmt: skip
 
