@@ -294,10 +294,10 @@ def test_the_map_without_umap_is_sklearns_pca(monkeypatch: pytest.MonkeyPatch) -
     features = [(0, replace(made.feature("a", n), direction=row_D, writes="h")) for n, row_D in enumerate(rows)]
     drawn = maps.feature_map([*features, (1, made.feature("a", 0))])
     assert drawn is not None
-    assert (drawn.method, drawn.writes, drawn.places[12]) == ("PCA", "h", None)
+    assert (drawn.method, drawn.writes, drawn.points[12]) == ("PCA", "h", None)
     expected = decomposition.PCA(2).fit_transform(rows / np.linalg.norm(rows, axis=1)[:, None])
     for column in range(2):
-        places = np.array([place[column] for place in drawn.places[:12] if place])
+        places = np.array([place[column] for place in drawn.points[:12] if place])
         assert abs(places) == pytest.approx(abs(expected[:, column]), rel=2e-3, abs=2e-4)
         assert places[abs(places).argmax()] > 0
     assert maps.feature_map(features[: maps.FEWEST - 1]) is None
