@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.evaluate import Method
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult
 from autointerp.statistics.clusters import Influence, Scores
 
@@ -26,15 +25,6 @@ class Dependence:
     """A number per direction. A feature that is not listed is a cluster of its own."""
     influences: Mapping[tuple[FeatureId, str], Mapping[str, Influence]] = field(default_factory=dict)
     """How much each document moves each score of a feature's result, by feature and explainer."""
-
-    @staticmethod
-    def of(method: Method, features: Sequence[FeatureRecord], results: Sequence[FeatureResult]) -> Dependence:
-        """Compute what the scores of a run's results have in common."""
-        by_id = {feature.id: feature for feature in features}
-        influences = {
-            (result.feature, result.explainer): method.influences(by_id[result.feature], result) for result in results
-        }
-        return Dependence(clusters_of(features), influences)
 
     def scores(self, results: Sequence[FeatureResult], score: str) -> Scores:
         """Take a score of some features, each with one result; those without a value are left out."""

@@ -11,7 +11,7 @@ from autointerp import config as configs
 from autointerp.config import Config, Runtime
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
-from autointerp.reporting.dependence import Dependence
+from autointerp.runs.dependence import dependence_of
 from autointerp.runs.plan import READ_AS_TEXT
 from autointerp.runs.requests import without_logprobs
 from autointerp.store import PICTURES, SOURCES, RunFolder
@@ -51,7 +51,7 @@ def rebuild(folder: RunFolder) -> None:
     if about["status"] != "complete":
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
     method, results = Method.of(config_of(folder)), list(folder.results())
-    dependence = Dependence.of(method, folder.read_features(), results)
+    dependence = dependence_of(method, folder.read_features(), results)
     leaderboard.write(folder, results, method.chances, dependence, _picture_formats(about))
     folder.seal()
 

@@ -20,7 +20,7 @@ from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
-from autointerp.reporting.dependence import Dependence
+from autointerp.runs.dependence import dependence_of
 from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
@@ -172,7 +172,7 @@ def _tables(
 ) -> list[Check]:
     """Make each table again from the results and the records, and compare them line by line."""
     sampled = {feature.id for feature in features}
-    dependence = Dependence.of(method, features, [result for result in results if result.feature in sampled])
+    dependence = dependence_of(method, features, [result for result in results if result.feature in sampled])
     made = leaderboard.texts(folder, results, method.chances, dependence)
     return [_table(folder, name, text) for name, text in made.items()]
 
