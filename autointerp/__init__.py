@@ -5,6 +5,6 @@ run = autointerp.run("demo")
 run.leaderboard()
 """
 
-from autointerp.api import Run, calibrate, estimate, open_run, run
+from autointerp.api import Run, calibrate, estimate, open_run, run, study
 
-__all__ = ["Run", "calibrate", "estimate", "open_run", "run"]
+__all__ = ["Run", "calibrate", "estimate", "open_run", "run", "study"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,48 @@ def check(config: str | Config = "judged", changes: Mapping[str, Any] | None = N
     from autointerp.runs import pipeline
 
     return pipeline.abilities(_changed(config, changes, None))
+
+
+@dataclass(frozen=True)
+class Study:
+    """Holds a finished study."""
+
+    path: Path
+    """Its folder."""
+    report: dict[str, Any]
+    """study.json: of each part its figures beside the published ones, or why there are none."""
+
+
+def study(
+    config: str | Config = "demo",
+    parts: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    features: int | None = None,
+    out: str | Path | None = None,
+    report: Report | None = None,
+) -> Study:
+    """Repeat published experiments on a config's dictionary, or continue where they stopped.
+
+    >>> done = autointerp.study("smoke", ["ablation"], features=2, out="study", report=Silent)
+    >>> done.report["parts"]["ablation"]["figures"][0]["n"]
+    2
+
+    Args:
+        config, changes, report: as `run` takes them.
+        parts: names that `autointerp study --help` lists; empty: all.
+        features: features of each dictionary; None: all, with a language model the config's number.
+        out: the folder; by default runs/study-IDENTITY here.
+
+    Raises UserError for an unknown part, a config without a trained dictionary, and what `run` raises.
+    """
+    import json
+
+    from autointerp.runs import study as studying
+    from sae.common.progress import Progress
+
+    changed = _changed(config, changes, None)
+    folder = studying.study(changed, parts, features, None if out is None else Path(out), report or Progress)
+    return Study(folder, json.loads((folder / "study.json").read_text("utf-8")))
 
 
 def _changed(

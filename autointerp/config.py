@@ -175,6 +175,9 @@ class Sampling(Section):
     """What explainers see."""
     score: ScoreRecords = ScoreRecords(weighted=10, top=5, random=5)
     """What explanations are scored on; from other documents than the explain records."""
+    effects: Annotated[int, I, Field(ge=0)] = 0
+    """Score records of a feature on which it is active, and as many of the others, on which the feature is ablated to
+    measure what it does to the model's predictions; 0: none. The scorer effect needs some."""
     population: Annotated[int, I, Field(ge=0)] = 200_000
     """Tokens of the score half that population scores are about: all of it if it is smaller, else random fragments; 0:
     no population scores."""
@@ -224,6 +227,11 @@ class Runtime(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; auto: a GPU if there is one."""
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
+    engine: Annotated[Literal["local", "ray"], R] = "local"
+    """Where sampling reads the text: `local`, in this process; `ray`, in the processes of Ray."""
+    ray_address: Annotated[Text | None, R] = None
+    """The Ray cluster to join: `auto`, `HOST:6379`, `ray://HOST:10001`; null: the one that RAY_ADDRESS names, else one
+    of this machine alone, which is started and stopped."""
     gpus: Annotated[int, R, Field(gt=0)] = 1
     """GPUs over which a model of vllm/... is spread."""
     gpu_share: Annotated[float, R, Field(gt=0, le=1)] = 0.7
@@ -279,8 +287,8 @@ class Config(Section):
     simulator: Annotated[Text, I] = "rules"
     """Predicts activations from explanations: `rules`, or the spec of a language model."""
     judge: Annotated[Annotated[str, AfterValidator(_known_judge)] | None, I] = None
-    """Answers the questions of detection, fuzzing, intruder and logits: `rules`, or the spec of a language model; null:
-    the simulator."""
+    """Answers the questions of detection, fuzzing, intruder, logits and effect: `rules`, or the spec of a language
+    model; null: the simulator."""
     effort: Effort = Effort()
     extra_body: Annotated[dict[str, dict[str, Any]], I] = Field(default_factory=dict)
     """Further fields of the requests to a model of an API, by its spec; they override all others:

@@ -15,6 +15,7 @@ from autointerp.parts import Part
 from autointerp.prompting.templates import Prompt
 from autointerp.records import AnswerError, Control, Explanation, FeatureRecord, FeatureResult, Status
 from autointerp.scorers import Scored, Scorer
+from autointerp.statistics.clusters import Influence
 from sae.common.errors import UserError
 
 OWN = "own"
@@ -73,6 +74,11 @@ class Method:
         """Return an explainer's scorers: those that need no explanation run for the main explainer only."""
         main = explainer == self.explainers[0].name
         return tuple(scorer for scorer in self.scorers if scorer.needs.explanation or main)
+
+    def influences(self, feature: FeatureRecord, result: FeatureResult) -> dict[str, Influence]:
+        """Return how much each document moves each score of a result, where a score has parts by document."""
+        parts = [scorer.influences(feature, result) for scorer in self.scorers_for(result.explainer)]
+        return {name: part for each in parts for name, part in each.items()}
 
 
 def _check_population(config: Config) -> None:

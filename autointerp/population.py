@@ -30,6 +30,12 @@ class PopulationText:
         return {token: index for index, token in enumerate(self.vocabulary)}
 
     @cached_property
+    def documents(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """List the documents, ascending and each once, with every fragment's index among them."""
+        document_D, index_M = np.unique(self.document_M.astype(np.int64), return_inverse=True)
+        return document_D, index_M
+
+    @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Sort the pairs of neighbouring tokens: their codes (first id * V + second id), and the second's positions."""
         first_T, second_T = self.ids_ML[:, :-1].ravel().astype(np.int64), self.ids_ML[:, 1:].ravel()

@@ -117,6 +117,31 @@ class RecordArrays(Sequence[ActivationRecord]):
 
 
 @dataclass(frozen=True)
+class Effect:
+    """Holds what ablating a feature does to the model's predictions on held-out text: ablated minus untouched."""
+
+    tokens: int
+    """Tokens of its own score records on which it is active and its effect was measured."""
+    loss: float | None
+    """Mean change of the next token's loss over these, in nats; None if there are none."""
+    loss_others: float | None
+    """The same over all tokens of its random and inactive score records; None if it has none."""
+    lowered: tuple[str, ...]
+    """Tokens whose probability as the next one falls most, strongest first."""
+    lowered_by: tuple[float, ...]
+    """Mean change of the probability of each, over the active tokens."""
+    raised: tuple[str, ...]
+    """Tokens whose probability rises most, strongest first."""
+    raised_by: tuple[float, ...]
+    unlowered: tuple[str, ...]
+    """As many other tokens as are lowered, drawn from those that other features of the dictionary lower, and where
+    these are too few from the vocabulary."""
+    logit_agreement: float | None
+    """Pearson's correlation over the vocabulary of the feature's logit weights with the measured fall of each token's
+    log-probability; None where either does not exist."""
+
+
+@dataclass(frozen=True)
 class FeatureRecord:
     """Holds what was sampled of one feature."""
 
@@ -150,6 +175,8 @@ class FeatureRecord:
     """The hook points whose activations that row is a direction of, joined by "+"."""
     population: Population | None = field(default=None, compare=False)
     """Its activations on every token of the score half, or on a random part of it; None if they were not kept."""
+    effect: Effect | None = None
+    """What ablating it does; None where that was not measured (sampling.effects)."""
 
 
 HISTOGRAM_BINS = 64
@@ -184,10 +211,11 @@ class Judgement:
     """Holds a judge's answer about one score record, or one token."""
 
     record: int
-    """Index among the feature's score records; for logits, among its promoted and then its unpromoted tokens."""
+    """Index among the feature's score records; for logits, among its promoted and then its unpromoted tokens; for
+    effect, among its lowered and then its unlowered tokens."""
     answer: int
     """Detection: 1 for active. Fuzzing: 1 for correct marks. Intruder: 1 if the judge named it. Logits: 1 for promoted.
-    Otherwise 0."""
+    Effect: 1 for lowered. Otherwise 0."""
     probability: float | None = None
     """Probability of the answer 1, where the judge says it."""
 

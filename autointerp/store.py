@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from autointerp import population_files, record_files
 from autointerp.parquet_files import list_arrays, read_table
-from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, FeatureResult
+from autointerp.records import ActivationRecord, Effect, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.files import LOCK, TEMPORARY, sha256_of, write_atomic, write_atomic_with
 
@@ -51,6 +51,8 @@ FEATURE_FIELDS = (
 LATER_FIELDS = ("promoted_logits", "suppressed", "suppressed_logits", "writes")
 DIRECTION = "direction"
 """Fields of a feature that earlier versions did not keep; the last is an array."""
+EFFECT = "effect"
+"""A field that is there only where it was measured."""
 
 
 class RunFolder:
@@ -127,7 +129,8 @@ class RunFolder:
         """Write the records, the population, then features.parquet: if that one exists, all are complete."""
         write_atomic_with(self.path / "records.parquet", lambda path: record_files.write(path, features))
         population_files.write(self.path, features)
-        table = pyarrow.Table.from_pylist([_feature_row(feature) for feature in features])
+        with_effects = any(feature.effect for feature in features)
+        table = pyarrow.Table.from_pylist([_feature_row(feature, with_effects) for feature in features])
         write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
 
     @property
@@ -145,7 +148,7 @@ class RunFolder:
             sides.setdefault((feature, row["split"]), []).append(record)
         populations = population_files.read(self.path)
         columns = ("dictionary", "feature", *FEATURE_FIELDS)
-        table = read_table(self.path / "features.parquet", columns, (*LATER_FIELDS, DIRECTION))
+        table = read_table(self.path / "features.parquet", columns, (*LATER_FIELDS, EFFECT, DIRECTION))
         rows = table.select([name for name in table.column_names if name != DIRECTION]).to_pylist()
         features = [_feature(row, sides) for row in rows]
         kept = [replace(feature, population=populations.get(feature.id)) for feature in features]
@@ -262,18 +265,25 @@ def _is_altered(about: dict[str, Any]) -> bool:
     return about.get("status") == "complete" and about.get("checksum", _checksum(about)) != _checksum(about)
 
 
-def _feature_row(feature: FeatureRecord) -> dict[str, Any]:
+def _feature_row(feature: FeatureRecord, with_effects: bool) -> dict[str, Any]:
     values = {name: getattr(feature, name) for name in (*FEATURE_FIELDS, *LATER_FIELDS)}
     values |= {} if feature.direction is None else {DIRECTION: feature.direction}
+    values |= {EFFECT: feature.effect and vars(feature.effect)} if with_effects else {}
     return {"dictionary": feature.id.dictionary, "feature": feature.id.index} | values
 
 
 def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
     feature = FeatureId(row["dictionary"], row["feature"])
     values = {name: row[name] for name in (*FEATURE_FIELDS, *LATER_FIELDS) if name in row}
-    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    values = _with_tuples(values)
+    effect = row.get(EFFECT)
+    values |= {EFFECT: Effect(**_with_tuples(effect))} if effect else {}
     explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
     return FeatureRecord(feature, explain, score, **values)
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _lines(results: Iterable[FeatureResult]) -> str:

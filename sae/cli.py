@@ -80,6 +80,7 @@ CORPUS = "stdlib, a text file, a folder, FILE.jsonl|json|parquet[#COLUMN], also 
     help="Language model: a name on the Hugging Face hub, a local directory, or `toy`, which is trained here.",
 )
 @click.option("--hook", metavar="NAME", help="Hook point to read activations from, such as blocks.0.mlp.hook_post.")
+@click.option("--writes", metavar="NAME", help="Hook point to write: trains transcoders from --hook to it.")
 @click.option("--corpus", metavar="SPEC", help=f"Text to train on: {CORPUS}.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Number of training steps; overrides the config.")
 @click.option(
@@ -120,6 +121,7 @@ def train(config: str, settings: tuple[str, ...], **flags: Any) -> None:
 TRAIN_FLAGS = {
     "model": "subject.model",
     "hook": "subject.hook_point",
+    "writes": "subject.writes",
     "corpus": "corpus.source",
     "steps": "steps",
     "seed": "seed",
@@ -336,15 +338,22 @@ class Convert(Command):
 @click.argument("path")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", default="own", show_default=True, metavar="NAME", help="Format to write.")
+@click.option(
+    "--hook",
+    "hook_points",
+    multiple=True,
+    metavar="NAME",
+    help="Hook point that it reads and writes, where PATH does not name it; of a crosscoder all, in its order.",
+)
 @allow_pickle
-def convert(path: str, out: Path, format_name: str, allow_pickle: bool) -> None:
+def convert(path: str, out: Path, format_name: str, hook_points: tuple[str, ...], allow_pickle: bool) -> None:
     """Convert a dictionary to another format.
 
     Reads PATH in any known format and writes it to the new folder OUT.
     """
     from sae import formats
 
-    written = formats.convert(path, out, format_name, allow_pickle)
+    written = formats.convert(path, out, format_name, allow_pickle, hook_points)
     click.echo(visible(f"{written.name}: {written.n_features:,} features of width {written.d_in:,} are in {out}"))
     click.echo(f"next: {shlex.join(['sae', 'info', str(out)])}")
 

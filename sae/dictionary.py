@@ -1,9 +1,10 @@
 """Rewrites activations of a language model as non-negative features, by a dictionary.
 
-Sparse autoencoders and baselines (neurons, PCA, ICA, NMF, random directions) are one kind of thing here: an affine
-encoder, an activation function, an affine decoder.
+Sparse autoencoders, transcoders, crosscoders and baselines (neurons, PCA, ICA, NMF, random directions) are one kind of
+thing here: an affine encoder, an activation function, an affine decoder.
 
-Shape suffixes: B activation vectors, D their width (d_in), F features, S selected features.
+Shape suffixes: B activation vectors, D their width (d_in), E the width of what is written (d_out; W_dec_FD and b_dec_D
+have it too, and are named after the autoencoder, which has E = D), F features, S selected features.
 """
 
 from collections.abc import Callable, Mapping
@@ -141,6 +142,9 @@ Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative
 class Dictionary:
     """Computes features = activation((norm(x) - b_dec) W_enc + b_enc) and x_hat = unnorm(features W_dec + b_dec).
 
+    A transcoder reads other hook points than it writes: it subtracts no b_dec, normalises nothing, and may add x W_skip
+    to what it writes. One that reads or writes several hook points has their vectors side by side.
+
     Features leave it one way, non-negative. A signed basis is given as two halves, +v and -v, whose features are the
     two rectified parts of one coordinate.
 
@@ -167,6 +171,11 @@ class Dictionary:
     """The model's hook points whose activations, concatenated, are x; empty: not named."""
     writes: tuple[str, ...] = ()
     """The hook points whose activations are reconstructed; an autoencoder writes what it reads."""
+    W_skip_DE: Tensor | None = None
+    """A transcoder's linear map past the features; None: it has none."""
+    is_part: bool = False
+    """It is one layer of a cross-layer transcoder: what it decodes is one summand of what is written, so that only all
+    layers together have a reconstruction."""
     model: str | None = None
     """A name on the Hugging Face hub or a folder; None: not named."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -187,9 +196,19 @@ class Dictionary:
         return "+".join(self.reads) or None
 
     @property
+    def is_autoencoder(self) -> bool:
+        """Tell whether it reads and writes the same one hook point, or one that it does not name."""
+        return self.reads == self.writes and len(self.reads) <= 1
+
+    @property
     def d_in(self) -> int:
         """Return the width of everything it reads."""
         return self.W_enc_DF.shape[0]
+
+    @property
+    def d_out(self) -> int:
+        """Return the width of everything it writes."""
+        return self.W_dec_FD.shape[1]
 
     @property
     def n_features(self) -> int:
@@ -221,37 +240,42 @@ class Dictionary:
         return lambda x_BD: selected(torch.addmm(b_S, self._centred(x_BD), W_DS))
 
     def decode(self, features_BF: Tensor, x_BD: Tensor | None = None) -> Tensor:
-        """Reconstruct activations [B, D] from features [B, F].
+        """Reconstruct what is written, [B, E], from features [B, F].
 
-        Undoing a normalisation of each vector needs `x_BD`, the activations that were encoded: ValueError without.
+        A skip, and undoing a normalisation of each vector, need `x_BD`, the activations that were encoded: ValueError
+        without.
         """
         unscaled_BF = features_BF if self._scale_F is None else features_BF / self._scale_F
-        return self._unnormalised(torch.addmm(self.b_dec_D, unscaled_BF, self.W_dec_FD), x_BD)
+        return self._completed(torch.addmm(self.b_dec_D, unscaled_BF, self.W_dec_FD), x_BD)
 
     def decode_active(self, values_N: Tensor, features_N: Tensor, offsets_B: Tensor, x_BD: Tensor) -> Tensor:
-        """Reconstruct activations [B, D] from a list of the features that are not zero, as `decode` does.
+        """Reconstruct what is written, [B, E], from a list of the features that are not zero, as `decode` does.
 
         Args:
             values_N, features_N: the activations and their features, row by row; row b's begin at offsets_B[b].
         """
         unscaled_N = values_N if self._scale_F is None else values_N / self._scale_F[features_N]
         product_BD = embedding_bag(features_N, self.W_dec_FD, offsets_B, mode="sum", per_sample_weights=unscaled_N)
-        return self._unnormalised(product_BD + self.b_dec_D, x_BD)
+        return self._completed(product_BD + self.b_dec_D, x_BD)
 
     @property
     def _scale_F(self) -> Tensor | None:
         return self.activation.scale_F if isinstance(self.activation, TopK) else None
 
-    def _unnormalised(self, y_BD: Tensor, x_BD: Tensor | None) -> Tensor:
-        if self.normalisation == "none":
-            return y_BD
+    def _completed(self, y_BE: Tensor, x_BD: Tensor | None) -> Tensor:
+        """Add the skip to what the features give, or undo the normalisation."""
+        if self.normalisation == "none" and self.W_skip_DE is None:
+            return y_BE
         if x_BD is None:
-            raise ValueError(f"decoding under {self.normalisation} needs the activations that were encoded")
+            why = "with a skip" if self.normalisation == "none" else f"under {self.normalisation}"
+            raise ValueError(f"decoding {why} needs the activations that were encoded")
+        if self.W_skip_DE is not None:
+            return torch.addmm(y_BE, x_BD, self.W_skip_DE)
         centre_B1, scale_B1 = self._statistics(x_BD)
-        return y_BD * scale_B1 + centre_B1
+        return y_BE * scale_B1 + centre_B1
 
     def reconstruct(self, x_BD: Tensor) -> Tensor:
-        """Compute decode(encode(x)), [B, D]."""
+        """Compute decode(encode(x)), [B, E]."""
         return self.decode(self.encode(x_BD), x_BD)
 
     def _centred(self, x_BD: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ from autointerp.cli.answers import cache
 from autointerp.cli.calibrating import calibrate
 from autointerp.cli.experiment import check, run, show_settings
 from autointerp.cli.exporting import export
+from autointerp.cli.planning import plan
 from autointerp.cli.rating import rate
 from autointerp.cli.results import browse, leaderboard, list_runs, show
+from autointerp.cli.studying import study
 from autointerp.cli.trying import try_text
 from autointerp.cli.verifying import verify
 from sae.common.click_group import Commands
@@ -31,15 +33,18 @@ def main() -> None:
     autointerp verify RUN                   whether every figure of a run follows from its records and answers
     autointerp export RUN --format NAME     a run in the formats of other tools
     autointerp rate RUN                     rate features yourself, without knowing their dictionaries
+    autointerp study [NAME ...]             published experiments: ablations, logit weights, universality ...
     autointerp calibrate                    what each score says of features whose truth is known
     autointerp check [CONFIG]               whether the language models answer, and what they can do
+    autointerp plan [CONFIG] --tokens 1e9   what a run at scale would take: time, memory, cost
     autointerp config [SECTION]             every setting with its meaning and default
     autointerp cache info                   the stored answers of language models
     """
 
 
 COMMANDS = (
-    run, check, show_settings, list_runs, show, leaderboard, browse, try_text, verify, export, rate, calibrate, cache,
+    run, check, plan, show_settings, list_runs, show, leaderboard, browse, try_text, verify, export, rate, study,
+    calibrate, cache,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

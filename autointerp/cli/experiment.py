@@ -13,6 +13,7 @@ from autointerp.cli.options import AsksModels, PartOption, changes_of
 from sae.common.click_group import ARGUMENTS, Command, Resumable
 
 if TYPE_CHECKING:
+    from autointerp.config import Config
     from autointerp.runs.savings import Estimate
 
 
@@ -77,7 +78,8 @@ class Experiment(AsksModels, Resumable):
 @click.option(
     "--judge",
     metavar="SPEC",
-    help="Answers detection, fuzzing, intruder and logits: rules, or a language model (below). Default: the simulator.",
+    help="Answers detection, fuzzing, intruder, logits, effect: rules, or a language model (below). Default: the "
+    "simulator.",
 )
 @click.option(
     "--scorers",
@@ -92,9 +94,22 @@ class Experiment(AsksModels, Resumable):
     help="Follow a published protocol: {presets}. It overrides CONFIG, and other flags override it; it names no model. "
     "`autointerp config --preset NAME` shows what it matches.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    help="Where sampling reads the text: local, in this process (default); ray, in processes of Ray, on this machine "
+    "or on the cluster that RAY_ADDRESS names. The results are the same.",
+)
 @click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
 @click.option("--feature-ids", metavar="LIST|FILE", help="These features of the dictionaries, such as 0,5,17.")
 @click.option("--seed", type=int, metavar="N", help="Seed of all random choices; default: the config's.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Run N times, with this seed and the next ones, each a run folder (DIR/seed-K with --out), and print the mean "
+    "over seeds. --max-cost is shared evenly.",
+)
 @click.option(
     "--set",
     "settings",
@@ -134,6 +149,7 @@ def run(
     corpora: tuple[str, ...],
     settings: tuple[str, ...],
     preset: str | None,
+    seeds: int | None,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -154,6 +170,8 @@ def run(
 
     if quiet and verbose:
         raise UserError("--quiet and --verbose contradict each other; leave one out")
+    if seeds and dry_run:
+        raise UserError(f"--dry-run is of one run; leave --seeds out, and multiply the cost by {seeds}")
     report = Quiet if quiet else Progress
     name = config if config is not None else _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = changes_of(flags) | parse_settings(settings, "sampling.features=50")
@@ -167,12 +185,31 @@ def run(
     if dry_run:
         _print_estimate(api.estimate(experiment, report=report))
         return
+    experiments = _with_seeds(experiment, seeds) if seeds else [experiment]
     with _messages() if verbose else nullcontext():
-        done = api.run(experiment, report=report)
+        done = [api.run(one, report=report).path for one in experiments]
     if quiet:
-        click.echo(visible(str(done.path)))
+        click.echo("\n".join(visible(str(path)) for path in done))
+    elif seeds:
+        terminal.print_seeds([RunFolder(path) for path in done])
     else:
-        terminal.print_outcome(RunFolder(done.path))
+        terminal.print_outcome(RunFolder(done[0]))
+
+
+def _with_seeds(experiment: Config, seeds: int) -> list[Config]:
+    """Return the experiment with its seed and the next ones; they share what may be spent evenly."""
+    runtime = experiment.runtime
+    cost = None if runtime.max_cost is None else runtime.max_cost / seeds
+    outs = {
+        seed: None if runtime.out is None else f"{runtime.out}/seed-{seed}"
+        for seed in range(experiment.seed, experiment.seed + seeds)
+    }
+    return [
+        experiment.model_copy(
+            update={"seed": seed, "runtime": runtime.model_copy(update={"out": out, "max_cost": cost})}
+        )
+        for seed, out in outs.items()
+    ]
 
 
 def _print_estimate(estimated: Estimate) -> None:

@@ -52,6 +52,7 @@ FLAGS = {
     "model": "subject.model",
     "context": "corpus.context",
     "device": "runtime.device",
+    "engine": "runtime.engine",
     "simulator": "simulator",
     "judge": "judge",
     "features": "sampling.features",

@@ -106,9 +106,10 @@ def leaderboard(
     """Print the scores of one finished run, or of several in one table.
 
     Each RUN is a run folder. Several runs may be of different models and corpora: a dictionary is then named
-    RUN:DICTIONARY, and its model and corpus stand beside it.
+    RUN:DICTIONARY, and its model and corpus stand beside it. Of runs that differ only in their seed (`autointerp run
+    --seeds N`), a last table gives the mean over seeds, and what seed, text and features add to its error.
     """
-    from autointerp.reporting import human, leaderboard, tables
+    from autointerp.reporting import human, leaderboard, seeds, tables
     from autointerp.runs import opening
     from sae.common.files import refuse_unwritable, write_atomic
     from sae.common.tables import print_tables, to_latex, to_markdown
@@ -120,7 +121,10 @@ def leaderboard(
     for folder in opened if rebuild else ():
         opening.rebuild(folder)
     rows = leaderboard.merge([folder.path for folder in opened])
-    merged = [*tables.all_tables(rows, []), *(table for folder in opened for table in human.tables_of(folder))]
+    unique = list({folder.path.resolve(): folder for folder in opened}.values())
+    pairs = leaderboard.read_comparisons(opened[0]) if len(unique) == 1 else []
+    rated = [table for folder in opened for table in human.tables_of(folder)]
+    merged = [*tables.all_tables(rows, pairs), *seeds.tables(unique), *rated]
     print_tables(merged)
     if csv:
         write_atomic(csv, leaderboard.to_csv(rows))

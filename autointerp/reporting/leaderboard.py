@@ -1,5 +1,7 @@
 """Makes a row per dictionary, explainer and scorer of a run, with intervals, controls, chance levels and counts."""
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -8,9 +10,12 @@ import numpy as np
 
 from autointerp.config import ControlKind
 from autointerp.records import FeatureResult
+from autointerp.reporting.dependence import INDEPENDENT, Dependence
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
+from autointerp.statistics.clusters import estimate
+from autointerp.statistics.comparisons import LEVEL, compare_all, letters
 from autointerp.store import RunFolder, as_json
 from sae.common.errors import visible
 from sae.common.tables import to_latex, to_markdown
@@ -20,21 +25,35 @@ COLUMNS = (
     "n_error", "mean", "ci_low", "ci_high", "mean_undefined_as_zero", "control_mean", "n_control",
     "n_control_undefined", "n_control_failed", "permuted_mean", "exchanged_mean", "best_control", "lead", "lead_low",
     "lead_high", "chance", "density_median", "l0", "fvu", "cost_usd", "tokens_in",
-    "tokens_out",
+    "tokens_out", "se_features", "se_documents", "n_documents", "group",
 )  # fmt: skip
-"""Columns of every row of leaderboard.json and .csv; what does not exist is null there and empty here."""
+"""Columns of every row of leaderboard.json and .csv; what does not exist is null there and empty here.
+
+ci_low and ci_high are over features and documents; over features only where se_documents is null, since the score has
+no parts by document, or is of one document. se_features and se_documents are the standard errors that the draw of
+either adds to the mean. lead_low and lead_high are over features only. group, of the main score of the main explainer:
+the data separate two dictionaries if they share no letter.
+"""
 MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
 """Columns of the rows of several runs in one table."""
+COMPARISONS = "comparisons.json"
+"""A row per pair of dictionaries; see `statistics.comparisons.Difference`."""
 MISMATCHED = "mismatched"
 """The kind of control whose counts the leaderboard gives."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
 
-def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances, formats: Sequence[str]) -> None:
-    """Write leaderboard.json, .csv, .md, .tex and the pictures of a run, in these formats."""
-    rows = make_rows(folder.about, folder.densities(), results, chances)
-    for name, text in _texts(folder.about, rows, results, chances).items():
+def write(
+    folder: RunFolder,
+    results: Sequence[FeatureResult],
+    chances: Chances,
+    dependence: Dependence,
+    formats: Sequence[str],
+) -> None:
+    """Write leaderboard.json, .csv, .md, .tex, comparisons.json and the pictures of a run, in these formats."""
+    rows = make_rows(folder.about, folder.densities(), results, chances, dependence)
+    for name, text in _texts(rows, make_comparisons(results, next(iter(chances)), dependence)).items():
         folder.write_text(name, text)
     if formats:
         from autointerp.reporting import plots
@@ -42,18 +61,22 @@ def write(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances,
         plots.write(folder.path, rows, results, formats)
 
 
-def texts(folder: RunFolder, results: Sequence[FeatureResult], chances: Chances) -> dict[str, str]:
+def texts(
+    folder: RunFolder, results: Sequence[FeatureResult], chances: Chances, dependence: Dependence
+) -> dict[str, str]:
     """Return the tables of a run as they are written, by file name."""
-    return _texts(folder.about, make_rows(folder.about, folder.densities(), results, chances), results, chances)
+    rows = make_rows(folder.about, folder.densities(), results, chances, dependence)
+    return _texts(rows, make_comparisons(results, next(iter(chances)), dependence))
 
 
-def _texts(about: Row, rows: list[Row], results: Sequence[FeatureResult], chances: Chances) -> dict[str, str]:
-    tables = all_tables(rows, make_comparisons(about, results, next(iter(chances))))
+def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
+    tables = all_tables(rows, comparisons)
     return {
         "leaderboard.json": as_json(rows),
         "leaderboard.csv": to_csv(rows),
         "leaderboard.md": to_markdown(tables),
         "leaderboard.tex": to_latex(tables),
+        COMPARISONS: as_json(comparisons),
     }
 
 
@@ -74,17 +97,21 @@ def merge(paths: Sequence[Path]) -> list[Row]:
 
 
 def _labelled(folder: RunFolder, label: str) -> list[Row]:
-    """Read a run's rows with MERGED_COLUMNS."""
+    """Read a run's rows with MERGED_COLUMNS; null where an earlier version wrote none."""
     rows, config = folder.read_leaderboard(), folder.about["config"]
     subject = config["subject"]
     model = subject["model"] + (" (weights reset)" if subject.get("reset_weights") else "")
     origin = {"model": model, "corpus": config["corpus"]["source"]}
     named = [row | origin | {"dictionary": f"{label}:{row['dictionary']}"} for row in rows]
-    return [{name: row[name] for name in MERGED_COLUMNS} for row in named]
+    return [{name: row.get(name) for name in MERGED_COLUMNS} for row in named]
 
 
 def make_rows(
-    about: Row, densities: Mapping[str, list[float]], results: Sequence[FeatureResult], chances: Chances
+    about: Row,
+    densities: Mapping[str, list[float]],
+    results: Sequence[FeatureResult],
+    chances: Chances,
+    dependence: Dependence = INDEPENDENT,
 ) -> list[Row]:
     """Make a run's rows: explainers as configured (the main one first), dictionaries as sampled, scores.
 
@@ -93,14 +120,18 @@ def make_rows(
         densities: the sampled features' densities by dictionary.
         results: all finished results.
         chances: the run's scores.
+        dependence: what their scores have in common.
     """
     groups: dict[tuple[str, str], list[FeatureResult]] = {}
     for result in results:
         groups.setdefault((result.explainer, result.feature.dictionary), []).append(result)
     facts = {summary["name"]: summary for summary in about["dictionaries"]}
     order = list(dict.fromkeys(result.explainer for result in results))
+    ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence))
     return [
         _row(facts[name], {"explainer": explainer} | _models(about["config"], scorer), chance, group, densities[name])
+        | _interval_columns(group, scorer, dependence)
+        | {"group": ranks.get(name) if (explainer, scorer) == (order[0], next(iter(chances))) else None}
         for explainer in order
         for name in facts
         for group in [groups.get((explainer, name), [])]
@@ -109,7 +140,23 @@ def make_rows(
     ]
 
 
-def _range_of(score: str) -> intervals.Bounds | None:
+def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: Dependence) -> Row:
+    """Give the mean's interval over features and documents, and what either adds to its error."""
+    scores = dependence.scores(group, scorer)
+    estimated = estimate((1.0, scores))
+    low, high = intervals.ends(estimated, range_of(scorer)) if estimated else (None, None)
+    features, documents = (estimated.from_features, estimated.from_documents) if estimated else (None, None)
+    return {
+        "ci_low": low,
+        "ci_high": high,
+        "se_features": None if features is None else math.sqrt(features),
+        "se_documents": None if documents is None else math.sqrt(documents),
+        "n_documents": scores.n_documents,
+    }
+
+
+def range_of(score: str) -> intervals.Bounds | None:
+    """Return the lowest and the highest value that a score can have; None if that is not known."""
     return SCORERS.get(score.split("/")[0]).bounds
 
 
@@ -131,7 +178,6 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
     answered = [result for result in group if scorer in result.scores]
     failed = sum(scorer in result.failed for result in answered)
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
-    interval = intervals.mean_interval(scores, _range_of(scorer))
     return {
         "dictionary": facts["name"],
         "kind": facts["kind"],
@@ -141,9 +187,9 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
         "n_undefined": len(answered) - len(scores),
         "n_failed": failed,
         "n_error": len(group) - len(answered),
-        "mean": interval and interval.mean,
-        "ci_low": interval and interval.low,
-        "ci_high": interval and interval.high,
+        "mean": _mean(scores),
+        "ci_low": None,
+        "ci_high": None,
         "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
         **_control_columns(group, scorer),
         "chance": chance,
@@ -170,7 +216,7 @@ def _control_columns(group: Sequence[FeatureResult], scorer: str) -> Row:
     } | {f"{kind}_mean": _mean(values) for kind, values in means.items() if kind != MISMATCHED}
     best = max((kind for kind in means if means[kind]), key=lambda kind: float(np.mean(means[kind])), default=None)
     lead = [own - null for own, null in _pairs(group, scorer, best)] if best else []
-    bounds = _range_of(scorer)
+    bounds = range_of(scorer)
     width = None if bounds is None else bounds[1] - bounds[0]
     interval = intervals.mean_interval(lead, None if width is None else (-width, width))
     return columns | {
@@ -212,23 +258,27 @@ def _cost(group: Iterable[FeatureResult]) -> float | None:
     return sum(known) if len(known) == len(costs) else None
 
 
-def make_comparisons(about: Row, results: Sequence[FeatureResult], score: str) -> list[Row]:
-    """Compare every sparse dictionary with every other dictionary: main explainer, one score, Holm-adjusted."""
-    kinds = {summary["name"]: summary["kind"] for summary in about["dictionaries"]}
-    main = results[0].explainer if results else None
-    scores: dict[str, list[float]] = {name: [] for name in kinds}
-    for result in results:
-        value = result.scores.get(score)
-        if result.explainer == main and value is not None:
-            scores[result.feature.dictionary].append(value)
-    rows: list[Row] = []
-    for name in (name for name in kinds if kinds[name] == "sae"):
-        for other in (other for other in kinds if other != name):
-            difference = intervals.compare(scores[name], scores[other], _range_of(score))
-            if difference:
-                rows.append({"dictionary": name, "against": other, "scorer": score} | vars(difference))
-    adjusted = intervals.holm([row["p"] for row in rows])
-    return [row | {"p_holm": value} for row, value in zip(rows, adjusted, strict=True)]
+def make_comparisons(results: Sequence[FeatureResult], score: str, dependence: Dependence) -> list[Row]:
+    """Compare every pair of dictionaries by one score of the main explainer, best means first."""
+    main = [result for result in results if result.explainer == results[0].explainer]
+    groups: dict[str, list[FeatureResult]] = {}
+    for result in main:
+        groups.setdefault(result.feature.dictionary, []).append(result)
+    samples = {name: dependence.scores(group, score) for name, group in groups.items()}
+    return [{"scorer": score} | vars(one) for one in compare_all(samples, range_of(score))]
+
+
+def ranks_of(comparisons: Sequence[Row]) -> dict[str, str]:
+    """Name the groups of ranks that the comparisons leave, by letters."""
+    ranked = list(dict.fromkeys(row[name] for name in ("dictionary", "against") for row in comparisons))
+    return letters(ranked, [frozenset((r["dictionary"], r["against"])) for r in comparisons if r["p_holm"] < LEVEL])
+
+
+def read_comparisons(folder: RunFolder) -> list[Row]:
+    """Read a run's comparisons; none where an earlier version wrote none."""
+    path = folder.path / COMPARISONS
+    rows: list[Row] = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    return rows
 
 
 def to_csv(rows: Sequence[Row]) -> str:

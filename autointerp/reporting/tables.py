@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autointerp.scorers import simulation
+from autointerp.statistics.comparisons import LEVEL, MARGIN
 from sae.common.tables import Table, number
 
 SIMULATION = simulation.NAMES
@@ -19,7 +20,7 @@ def all_tables(rows: Sequence[Row], comparisons: Sequence[Row]) -> list[Table]:
     explainers = list(dict.fromkeys(row["explainer"] for row in rows))
     tables = scores_tables(rows)
     if comparisons:
-        tables.append(_comparisons_table(comparisons))
+        tables.append(comparisons_table(comparisons))
     if len(explainers) > 1:
         tables.append(_explainers_table(rows, explainers))
     return tables
@@ -50,6 +51,7 @@ def main_rows(rows: Sequence[Row]) -> list[Row]:
 def _main_table(rows: Sequence[Row]) -> Table:
     """Make the table of the main score: how far is it above what uninformed explanations get?"""
     labels = _labels(rows)
+    ranked = any(row.get("group") for row in rows)
     controls = {name: column for name, column in CONTROLS.items() if any(row[column] is not None for row in rows)}
     lines = [
         [
@@ -57,13 +59,26 @@ def _main_table(rows: Sequence[Row]) -> Table:
             with_interval(row),
             *(number(row[column]) for column in controls.values()),
             _interval(row["lead"], row["lead_low"], row["lead_high"]),
+            *([row["group"] or "-"] if ranked else []),
         ]
         for row in rows
     ]
     score = words(rows[0]["scorer"])
     chance = "-" if rows[0]["chance"] is None else f"{rows[0]['chance']:.2g}"
-    text = f"mean {score} with 95% interval; chance level {chance}. {meanings(list(controls))}"
-    return Table([*map(words, labels), score, *controls, "lead"], lines, _title(rows, text))
+    text = f"mean {score} with 95% interval{over(rows)}; chance level {chance}. {meanings(list(controls))}"
+    header = [*map(words, labels), score, *controls, "lead", *(["group"] if ranked else [])]
+    return Table(header, lines, _title(rows, text + (GROUPS if ranked else "")))
+
+
+GROUPS = " group: the data separate two dictionaries if they share no letter."
+
+
+def over(rows: Sequence[Row]) -> str:
+    """Say what the intervals are over: of rows of an earlier version, and of some scores, over features only."""
+    kinds = {row.get("se_documents") is not None for row in rows if row["ci_low"] is not None}
+    return {frozenset({True}): " over features and documents", frozenset({False}): " over features only"}.get(
+        frozenset(kinds), ""
+    )
 
 
 CONTROLS = {"mismatched": "control_mean", "permuted": "permuted_mean", "exchanged": "exchanged_mean"}
@@ -91,7 +106,7 @@ def _published_table(rows: Sequence[Row]) -> Table:
         [*key, *(with_interval(scores[name]) if name in scores else "-" for name in names)]
         for key, scores in by_dictionary.items()
     ]
-    text = "as published, over top and random fragments: mean correlation with 95% interval."
+    text = f"as published, over top and random fragments: mean correlation with 95% interval{over(rows)}."
     return Table([*map(words, (*labels, *names))], lines, _title(rows, text))
 
 
@@ -174,18 +189,33 @@ def _counts(row: Row) -> str:
     return f"{row['n_ok']}/{row['n_failed']}/{row['n_undefined']}/{row['n_error']}"
 
 
-def _comparisons_table(comparisons: Sequence[Row]) -> Table:
+def comparisons_table(comparisons: Sequence[Row]) -> Table:
+    """Make the table of all pairs of dictionaries, the higher mean first."""
     lines = [
         [
             f"{row['dictionary']} - {row['against']}",
             _interval(row["difference"], row["low"], row["high"]),
             f"{row['p_holm']:.2g}",
+            _verdict(row),
+            number(row["effect"]),
+            "more text" if row["features_needed"] is None else f"{row['features_needed']:,}",
         ]
         for row in comparisons
     ]
     what = comparisons[0]["scorer"]
-    title = f"Difference of means ({what}) with 95% interval; p of Welch's test with Holm's correction."
-    return Table(["comparison", "difference", "p"], lines, title)
+    title = (
+        f"Difference of means ({what}) with the pair's own 95% interval; p with Holm's correction over all pairs; "
+        f"whether the two differ, are proven to differ by less than {MARGIN} (equal), or neither (open); the effect in "
+        f"standard deviations of a feature's score; the features of each that a difference of {MARGIN} needs."
+    )
+    return Table(["comparison", "difference", "p", "verdict", "effect", "features needed"], lines, title)
+
+
+def _verdict(row: Row) -> str:
+    different, equal = row["p_holm"] < LEVEL, row["p_equivalence"] < LEVEL
+    if different:
+        return f"differ by less than {MARGIN}" if equal else "differ"
+    return "equal" if equal else "open"
 
 
 def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> Table:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
+from autointerp.records import ActivationRecord, Effect, FeatureRecord, FeatureResult
+from autointerp.reporting import seeds
 from autointerp.reporting.tables import scores_tables
-from autointerp.scorers import SCORERS
+from autointerp.scorers import SCORERS, Scorer
+from autointerp.scorers.tokens import TokenScorer
 from autointerp.store import SITE, RunFolder
 from sae.common.errors import UserError, near, shortened, visible
 from sae.common.tables import Table, number, print_tables
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 SHADES = (22, 28, 34, 40, 46)
 """256-colour greens from faint to strong."""
+CHANGED = 5
+"""Tokens whose probability falls, and rises, most that are shown of an ablation."""
 
 
 def print_outcome(folder: RunFolder) -> None:
@@ -48,6 +52,16 @@ def print_outcome(folder: RunFolder) -> None:
             "--out asks for those again and takes the rest from the cache"
         )
     click.echo(f"next: {shlex.join(['autointerp', 'show', str(folder.path)])}")
+
+
+def print_seeds(folders: Sequence[RunFolder]) -> None:
+    """Print finished runs that differ only in their seed: where they are, the table over seeds, the next command."""
+    for folder in folders:
+        click.echo(f"seed {folder.about['config']['seed']}: {visible(str(folder.path))}")
+    click.echo()
+    print_tables(seeds.tables(folders))
+    paths = [str(folder.path) for folder in folders]
+    click.echo(f"\nnext: {shlex.join(['autointerp', 'leaderboard', *paths])}")
 
 
 def account(about: Mapping[str, Any]) -> list[str]:
@@ -166,7 +180,8 @@ def _lines(feature: FeatureRecord, results: Sequence[FeatureResult], colour: boo
     lines += [f"  {record.source:10} {shaded(record, feature.max_activation, colour)}" for record in feature.explain]
     if feature.promoted:
         lines += ["", "promotes " + " ".join(repr(token) for token in feature.promoted)]
-        lines += _judged_tokens(results[0], [*feature.promoted, *feature.unpromoted]) if results else []
+    lines += _effect(feature.effect) if feature.effect else []
+    lines += _judged_tokens(results[0], feature) if results else []
     lines += ["", "scored on (true activations; below them, what was predicted or judged from the explanation)"]
     predictions = {item.record: item.predicted for item in results[0].simulations} if results else {}
     for index, record in enumerate(feature.score):
@@ -207,13 +222,26 @@ def _judged(result: FeatureResult, index: int) -> list[str]:
     ]
 
 
-def _judged_tokens(result: FeatureResult, tokens: Sequence[str]) -> list[str]:
-    """Describe which tokens the judge calls promoted, a line per scorer that asks about tokens."""
-    return [
-        f"judged promoted by {scorer}: " + (" ".join(repr(tokens[item.record]) for item in items if item.answer) or "-")
-        for scorer, items in result.judgements.items()
-        if is_about_tokens(scorer)
-    ]
+def _effect(effect: Effect) -> list[str]:
+    """Describe what ablating a feature does: the loss, and the tokens whose probability changes most."""
+    own, others = ("-" if value is None else f"{value:+.4f}" for value in (effect.loss, effect.loss_others))
+    lines = ["", f"ablated: loss {own} nats on {effect.tokens:,} active tokens, {others} on other text; probabilities"]
+    for tokens, changes in ((effect.lowered, effect.lowered_by), (effect.raised, effect.raised_by)):
+        pairs = list(zip(tokens, changes, strict=True))[:CHANGED]
+        lines += ["  " + "  ".join(f"{token!r} {change:+.4f}" for token, change in pairs)] if pairs else []
+    return lines
+
+
+def _judged_tokens(result: FeatureResult, feature: FeatureRecord) -> list[str]:
+    """Describe to which tokens the judge says yes, a line per scorer that asks about tokens."""
+    lines: list[str] = []
+    for scorer, items in result.judgements.items():
+        part = SCORERS.get(scorer) if scorer in SCORERS else Scorer
+        if issubclass(part, TokenScorer):
+            tokens = [token for side in part.asked_tokens(feature) for token in side]
+            named = " ".join(repr(tokens[item.record]) for item in items if item.answer)
+            lines.append(f"judged {part.yes_means} by {scorer}: {named or '-'}")
+    return lines
 
 
 def is_about_tokens(scorer: str) -> bool:

@@ -61,7 +61,7 @@ def describe(config: Config, method: Method, contents: dict[str, Any], identity:
         "config": config.model_dump(mode="json", exclude={"runtime"}),
         "inputs": contents,
         "prompts": {label: prompt.full_text for label, prompt in sorted(method.prompts.items())},
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES},
         "git_commit": _git_commit(),
     }
 
@@ -83,7 +83,8 @@ def _content_of_model(spec: str) -> list[str]:
     return [spec, sha256_of_path(folder)] if folder else [spec]
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Return the installed version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

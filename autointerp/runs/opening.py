@@ -11,6 +11,7 @@ from autointerp import config as configs
 from autointerp.config import Config, Runtime
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
+from autointerp.runs.dependence import dependence_of
 from autointerp.runs.plan import READ_AS_TEXT
 from autointerp.runs.requests import without_logprobs
 from autointerp.store import PICTURES, SOURCES, RunFolder
@@ -49,8 +50,9 @@ def rebuild(folder: RunFolder) -> None:
     about = folder.about
     if about["status"] != "complete":
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
-    config = config_of(folder)
-    leaderboard.write(folder, list(folder.results()), Method.of(config).chances, _picture_formats(about))
+    method, results = Method.of(config_of(folder)), list(folder.results())
+    dependence = dependence_of(method, folder.read_features(), results)
+    leaderboard.write(folder, results, method.chances, dependence, _picture_formats(about))
     folder.seal()
 
 

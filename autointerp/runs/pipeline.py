@@ -13,6 +13,7 @@ from autointerp.config import Config
 from autointerp.llm.types import Usage
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
+from autointerp.runs.dependence import dependence_of
 from autointerp.runs.log import logged
 from autointerp.runs.offline import Offline
 from autointerp.runs.opening import repair
@@ -53,7 +54,8 @@ def run(config: Config, report: Report) -> RunFolder:
                 if plan.read_as_text:
                     folder.update(**plan.about)
                 results = score(folder, features, plan, resolver, report)
-            leaderboard.write(folder, results, plan.method.chances, config.runtime.pictures)
+            dependence = dependence_of(plan.method, features, results)
+            leaderboard.write(folder, results, plan.method.chances, dependence, config.runtime.pictures)
             folder.seal(status="complete", totals=totals(results))
             if config.runtime.site:
                 _write_site(folder, features, results, report)

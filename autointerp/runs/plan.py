@@ -206,15 +206,15 @@ def _training_corpus(headers: Sequence[Header]) -> str | None:
 
 def _planned(path: str, header: Header, config: Config) -> PlannedDictionary:
     given = config.subject.hook_points
-    reads = given if len(given) == 1 and len(header.reads) <= 1 else header.reads
+    reads = given if len(given) == 1 and header.is_autoencoder else header.reads
     if not reads:
         raise UserError(f"dictionary {header.name} does not name its hook point; give one: --hook NAME")
-    return PlannedDictionary(path, header, sha256_of_path(recognise(path)[0]), reads)
+    return PlannedDictionary(path, header, recognise(path).content, reads)
 
 
 def _with_hook_points(config: Config, dictionaries: Sequence[PlannedDictionary]) -> Config:
     """Fill in where baselines are made: the hook points given, else those that the dictionaries read."""
-    read = [planned.reads[0] for planned in dictionaries if len(planned.reads) == 1]
+    read = [hook_point for planned in dictionaries for hook_point in planned.reads]
     hook_points = tuple(dict.fromkeys(config.subject.hook_points or read))
     if not hook_points and (config.dictionaries.baselines or config.dictionaries.train):
         raise UserError("no hook point is named, and baselines need one; give --hook NAME, or --baselines none")

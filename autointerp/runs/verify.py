@@ -20,6 +20,7 @@ from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.records import FeatureRecord, FeatureResult, Status
 from autointerp.reporting import leaderboard
+from autointerp.runs.dependence import dependence_of
 from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
@@ -58,11 +59,11 @@ def verify(folder: RunFolder, report: Report) -> list[Check]:
     about = folder.about
     if about["status"] != "complete":
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
-    config, results = config_of(folder), list(folder.results())
+    config, results, features = config_of(folder), list(folder.results()), folder.read_features()
     method = Method.of(config)
     return [
-        *_results(config, method, folder.read_features(), results, report),
-        *_tables(folder, results, method),
+        *_results(config, method, features, results, report),
+        *_tables(folder, results, method, features),
         _totals(about, results),
         _files(folder, about),
     ]
@@ -166,9 +167,13 @@ def _status(result: FeatureResult, main: str) -> Status:
     return "undefined" if result.scores[main] is None else "ok"
 
 
-def _tables(folder: RunFolder, results: Sequence[FeatureResult], method: Method) -> list[Check]:
-    """Make each table again from the results, and compare them line by line."""
-    made = leaderboard.texts(folder, results, method.chances)
+def _tables(
+    folder: RunFolder, results: Sequence[FeatureResult], method: Method, features: Sequence[FeatureRecord]
+) -> list[Check]:
+    """Make each table again from the results and the records, and compare them line by line."""
+    sampled = {feature.id for feature in features}
+    dependence = dependence_of(method, features, [result for result in results if result.feature in sampled])
+    made = leaderboard.texts(folder, results, method.chances, dependence)
     return [_table(folder, name, text) for name, text in made.items()]
 
 

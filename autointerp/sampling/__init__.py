@@ -1,7 +1,8 @@
 """Samples feature records: a plan in, records out. The only package that imports torch and all of `sae`, lazily.
 
 `prepare` gets subject and dictionaries ready; `select` chooses features and fragments while the text streams through
-the model (`follow`), once or twice, and keeps the fragments' activations; `build` makes records of them.
+the model, once or twice, and keeps the fragments' activations; `build` makes records of them. A pass is a pure function
+of a shard of the text (`follow`), whose results can be merged; `engines` run it in this process or on a cluster.
 """
 
 from __future__ import annotations
@@ -45,14 +46,17 @@ def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) 
         embed: embeds texts, for sampling.score.hard_by=embedding, which needs it.
 
     Raises:
-        UserError: the text is too short, a hook point is unknown, or a dictionary does not fit the model.
+        UserError: the text is too short, a hook point is unknown, a dictionary does not fit the model, or the engine
+            cannot be started.
     """
     from autointerp.sampling.build import build
+    from autointerp.sampling.engines import open_engine
     from autointerp.sampling.fragments import describe_sides
     from autointerp.sampling.prepare import prepare
     from autointerp.sampling.select import select
 
-    prepared = prepare(plan, cache, report)
-    selection = select(prepared, plan.config, report)
-    drawn = build(prepared, selection, plan.config, embed)
+    with open_engine(plan) as engine:
+        prepared = prepare(plan, cache, report)
+        selection = select(prepared, plan.config, engine, report)
+    drawn = build(prepared, selection, plan.config, embed, report)
     return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))

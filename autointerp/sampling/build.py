@@ -5,31 +5,39 @@ of a record.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from autointerp.config import Config
 from autointerp.records import DictionarySummary, FeatureId, FeatureRecord, RecordArrays
 from autointerp.sampling import Embed, Sample
+from autointerp.sampling.effects import measure_effects
 from autointerp.sampling.hard import EmbeddedText, with_hard
 from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import SelectedDictionary, Selection
 from autointerp.sampling.tally import Picks
 from autointerp.sampling.weighted import with_weighted
+from sae.common.progress import Report, Silent
 from sae.dictionary import Dictionary
 
 ELEMENTS = 2**24
 """Cosines of decoder rows that are held at once."""
 
 
-def build(prepared: Prepared, selection: Selection, config: Config, embed: Embed | None = None) -> Sample:
-    """Build the records of every selected feature, hard and weighted ones too."""
+def build(
+    prepared: Prepared, selection: Selection, config: Config, embed: Embed | None = None, report: Report = Silent
+) -> Sample:
+    """Build the records of every selected feature, hard and weighted ones too, and measure what ablating it does."""
     vocabulary = Vocabulary(prepared.subject.token_strings(), config.seed)
     text, features = selection.population, list[FeatureRecord]()
     embedded = EmbeddedText.of(text, embed) if config.sampling.score.embeds and text and embed else None
     for selected in selection.dictionaries:
         drawn = list(_feature_records(selected, prepared, selection, vocabulary))
+        if config.sampling.effects:
+            effects = measure_effects(selected, prepared, vocabulary, config.sampling.effects, report)
+            drawn = [replace(feature, effect=effect) for feature, effect in zip(drawn, effects, strict=True)]
         drawn = with_hard(drawn, selected.measured.dictionary.W_dec_FD, config.sampling.score, embedded)
         features += [with_weighted(feature, config) for feature in drawn]
     facts = {"population_tokens": text.ids_ML.size if text else 0}

@@ -3,7 +3,8 @@
 Imports torch. Shape suffixes: M fragments, L tokens of a fragment, S features, T tokens, A active tokens.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,41 +34,42 @@ def population_text(prepared: Prepared, fragments: Fragments, number_M: NDArray[
     return PopulationText(vocabulary, table_V[model_ids_ML], fragments.document_M[number_M].numpy().astype(np.int32))
 
 
-class Census:
-    """Collects the activations of one dictionary's followed features on the population, batch by batch.
+@dataclass(frozen=True)
+class CensusPart:
+    """Holds the activations of one dictionary's followed features on some consecutive tokens of the population.
 
-    A batch is kept as one bit for every token and feature, and the active values: a third of what positions would take
-    where half of them are active.
+    One bit for every token and feature, and the active values: a third of what positions would take where half of them
+    are active.
     """
 
-    def __init__(self, text: PopulationText) -> None:
-        self._text = text
-        self._parts: list[_Part] = []
+    first: int
+    """The first token, counted in the population."""
+    n_tokens: int
+    bits: NDArray[np.uint8]
+    """Which features are active where."""
+    values_A: NDArray[np.float32]
+    """The values, feature by feature."""
+    end_S: NDArray[np.int64]
+    """Where each feature's values end."""
 
-    def add(self, acts_MLS: Tensor) -> None:
-        """Take in the activations on the population's next fragments."""
+    @classmethod
+    def of(cls, acts_MLS: Tensor, first: int) -> "CensusPart":
+        """Keep the activations on some fragments, of which `first` is the first token."""
         acts_ST = acts_MLS.flatten(0, 1).T.float().contiguous()
         is_active_ST = acts_ST > 0
-        end_S = is_active_ST.sum(1).cumsum(0)
+        end_S = is_active_ST.sum(1).cumsum(0).cpu().numpy()
         values_A = acts_ST[is_active_ST].cpu().numpy()
-        bits = np.packbits(is_active_ST.cpu().numpy(), axis=1)
-        self._parts.append(_Part(bits, values_A, end_S.tolist(), acts_ST.shape[1]))
-
-    def population(self, slot: int) -> Population:
-        """Return a feature's activations, by its row among the followed ones."""
-        positions, values = [], []
-        offset = 0
-        for part in self._parts:
-            positions.append(np.flatnonzero(np.unpackbits(part.bits[slot], count=part.n_tokens)) + offset)
-            values.append(part.values_A[part.end_S[slot - 1] if slot else 0 : part.end_S[slot]])
-            offset += part.n_tokens
-        return Population(self._text, np.concatenate(positions).astype(np.int32), np.concatenate(values))
+        return cls(first, acts_ST.shape[1], np.packbits(is_active_ST.cpu().numpy(), axis=1), values_A, end_S)
 
 
-class _Part(NamedTuple):
-    """Holds a batch of the population: which features are active where, and the values, feature by feature."""
+def population(text: PopulationText, parts: Sequence[CensusPart], row: int) -> Population:
+    """Return a feature's activations on the population, by its row among the followed ones.
 
-    bits: NDArray[np.uint8]
-    values_A: NDArray[np.float32]
-    end_S: list[int]
-    n_tokens: int
+    Args:
+        parts: those of the whole population, in its order.
+    """
+    positions, values = [], []
+    for part in parts:
+        positions.append(np.flatnonzero(np.unpackbits(part.bits[row], count=part.n_tokens)) + part.first)
+        values.append(part.values_A[part.end_S[row - 1] if row else 0 : part.end_S[row]])
+    return Population(text, np.concatenate(positions).astype(np.int32), np.concatenate(values))

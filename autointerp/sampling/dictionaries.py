@@ -87,9 +87,7 @@ class DictionaryBuilder:
 
     def _moved(self, planned: PlannedDictionary) -> Dictionary:
         read = formats.load(planned.path)
-        if read.reads != planned.reads:  # an autoencoder, at the one hook point that the user gives
-            read = read.at(*planned.reads)
-        return move_to_subject(read, self._subject, *planned.reads)
+        return move_to_subject(read, self._subject, planned.reads[0])  # the one that the user gives, if it may be given
 
     def _loaded(self, planned: PlannedDictionary) -> Measured:
         dictionary = self._moved(planned)
@@ -165,13 +163,19 @@ class DictionaryBuilder:
         return Measured(dictionary, dict(dictionary.metadata["metrics"]), dictionary.name)
 
     def _measure(self, dictionary: Dictionary) -> dict[str, Any]:
-        """Measure L0 and the dead share on vectors; FVU and CE recovered too where what is read is what is written."""
-        measured = metrics.reconstruction(dictionary, self._at.measured_BD(dictionary.reads))
-        rebuilds = dictionary.reads == dictionary.writes and len(dictionary.reads) == 1
-        losses = metrics.cross_entropy(dictionary, self._at.ablations(dictionary.reads[0])) if rebuilds else None
+        """Measure L0 and the dead share on what it reads, FVU and CE recovered on what it writes.
+
+        One layer of a cross-layer transcoder has no reconstruction: the last two are None.
+        """
+        x_BD = self._at.measured_BD(dictionary.reads)
+        y_BE = x_BD if dictionary.reads == dictionary.writes else self._at.measured_BD(dictionary.writes)
+        measured = metrics.reconstruction(dictionary, x_BD, y_BE=y_BE)
+        losses = None
+        if not dictionary.is_part:
+            losses = metrics.cross_entropy(dictionary, self._at.ablations(dictionary.writes))
         return {
             "l0": measured.l0,
-            "fvu": measured.fvu if rebuilds else None,
+            "fvu": measured.fvu,
             "dead": measured.dead,
             "ce_recovered": losses.recovered if losses else None,
         }
@@ -195,8 +199,8 @@ class Activations(Protocol):
     def measured_BD(self, hook_points: tuple[str, ...]) -> Tensor:
         """Return held-out vectors, those of several hook points side by side."""
 
-    def ablations(self, hook_point: str) -> metrics.Ablations:
-        """Return losses on held-out blocks."""
+    def ablations(self, hook_points: tuple[str, ...]) -> metrics.Ablations:
+        """Return losses on held-out blocks with what is at these hook points replaced."""
 
 
 class ActivationsOf:
@@ -208,7 +212,7 @@ class ActivationsOf:
     def __init__(self, plan: Plan, subject: Subject, split: Split) -> None:
         self._config, self._subject, self._split = plan.config, subject, split
         self._vectors: dict[tuple[str, str], Tensor] = {}
-        self._ablations: dict[str, metrics.Ablations] = {}
+        self._ablations: dict[tuple[str, ...], metrics.Ablations] = {}
 
     def training(self, hook_point: str) -> ActivationStream:
         """Return the endless stream that autoencoders are trained on."""
@@ -226,11 +230,11 @@ class ActivationsOf:
         ]
         return torch.cat(parts, dim=1)
 
-    def ablations(self, hook_point: str) -> metrics.Ablations:
+    def ablations(self, hook_points: tuple[str, ...]) -> metrics.Ablations:
         """Return losses on held-out blocks spread evenly over the documents."""
-        if hook_point not in self._ablations:
-            self._ablations[hook_point] = metrics.ablations(self._subject, hook_point, self._loss_ids_NC)
-        return self._ablations[hook_point]
+        if hook_points not in self._ablations:
+            self._ablations[hook_points] = metrics.ablations(self._subject, hook_points, self._loss_ids_NC)
+        return self._ablations[hook_points]
 
     @cached_property
     def _loss_ids_NC(self) -> Tensor:

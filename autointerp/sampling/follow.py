@@ -1,10 +1,10 @@
-"""Runs the text once through the model and all dictionaries, and keeps what the selection and the records need of it.
+"""Runs a shard of the text through the model and all dictionaries, and keeps what selection and records need of it.
 
 Imports torch. Shape suffixes: N blocks, C tokens of context, D the width of what a dictionary reads, M fragments of
-some blocks, P those of the population, L tokens of a fragment, S followed features, F all features of a dictionary.
+some blocks, L tokens of a fragment, S followed features, F all features of a dictionary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,57 +13,109 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autointerp.config import Config
-from autointerp.population import PopulationText
-from autointerp.sampling.census import Census, population_fragments, population_text
-from autointerp.sampling.fragments import SIDES, Fragments
-from autointerp.sampling.prepare import Prepared
-from autointerp.sampling.tally import Tally
-from sae.common.progress import Report
+from autointerp.sampling.census import CensusPart
+from autointerp.sampling.fragments import SIDES
+from autointerp.sampling.shards import Shard
+from autointerp.sampling.tally import Tallied, Tally
 from sae.dictionary import Dictionary
+from sae.models.subject import Subject
 
 ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
 """Activations computed at once, by kind of device: on a CPU as many as its caches hold."""
 
 
 @dataclass(frozen=True)
-class SampledText:
-    """Holds the text of a run as sampling reads it, the same in every pass."""
+class Pass:
+    """Says what one pass over the text follows."""
 
-    prepared: Prepared
-    fragments: Fragments
-    number_P: NDArray[np.int64]
-    """The fragments of the population, ascending."""
-    population: PopulationText | None
-
-    @classmethod
-    def of(cls, prepared: Prepared, fragments: Fragments, config: Config) -> "SampledText":
-        """Choose the population."""
-        number_P = population_fragments(fragments, config.sampling.population)
-        population = population_text(prepared, fragments, number_P) if len(number_P) else None
-        return cls(prepared, fragments, number_P, population)
+    features: Mapping[int, NDArray[np.int64]]
+    """The features to follow, by the dictionary's index among the prepared ones."""
+    counted: frozenset[int] = frozenset()
+    """The dictionaries of which all features' active fragments are counted as well."""
 
 
+@dataclass(frozen=True)
 class Followed:
-    """Follows some features of a dictionary, and may count the active fragments of all of them."""
+    """Holds what one pass over some text says of a dictionary; that of another text can be merged with it."""
+
+    tally: Tallied
+    census: tuple[CensusPart, ...]
+    """What the text has of the population, in its order."""
+    active_fragments_F2: NDArray[np.int64] | None
+    """How many fragments of each side every feature is active on; None if that is not counted."""
+
+    def merged(self, other: "Followed") -> "Followed":
+        """Return what two texts together say: associative and commutative."""
+        counts = self.active_fragments_F2
+        if counts is not None and other.active_fragments_F2 is not None:
+            counts = counts + other.active_fragments_F2
+        census = sorted((*self.census, *other.census), key=lambda part: part.first)
+        return Followed(self.tally.merged(other.tally), tuple(census), counts)
+
+
+def merged(one: Mapping[int, Followed], other: Mapping[int, Followed]) -> dict[int, Followed]:
+    """Merge what two texts say of the same dictionaries."""
+    return {i: followed.merged(other[i]) for i, followed in one.items()}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads shards: holds the model, the dictionaries and how to sample."""
+
+    subject: Subject
+    dictionaries: Sequence[Dictionary]
+    config: Config
+
+    @torch.no_grad()
+    def read(self, shard: Shard, one: Pass, done: Callable[[int], None]) -> dict[int, Followed]:
+        """Run the model over the shard's blocks, and return what they say, by the dictionary's index.
+
+        Args:
+            done: receives the number of tokens that have been read, batch after batch.
+        """
+        device, at_once, fragments = self.subject.device, self.config.runtime.batch_blocks, shard.fragments
+        hook_points = tuple(dict.fromkeys(name for dictionary in self.dictionaries for name in dictionary.reads))
+        followers = {
+            i: Follower(shard, self.dictionaries[i], features_S, i in one.counted, self.config, device)
+            for i, features_S in one.features.items()
+        }
+        for start in range(0, len(shard.ids_NC), at_once):
+            part_NC = torch.from_numpy(shard.ids_NC[start : start + at_once].astype(np.int64)).to(device)
+            number_M = torch.arange(start * fragments.per_block, (start + len(part_NC)) * fragments.per_block)
+            acts = {
+                name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
+                for name, acts_NCD in self.subject.activations_at(part_NC, hook_points).items()
+            }
+            for follower in followers.values():
+                follower.add(acts, number_M)
+            done((start + len(part_NC)) * shard.ids_NC.shape[1])
+        return {i: follower.followed() for i, follower in followers.items()}
+
+
+class Follower:
+    """Follows some features of a dictionary on a shard, and may count the active fragments of all of them."""
 
     def __init__(
-        self, text: SampledText, dictionary: Dictionary, features_S: Tensor, counted: bool, config: Config
+        self,
+        shard: Shard,
+        dictionary: Dictionary,
+        features_S: NDArray[np.int64],
+        counted: bool,
+        config: Config,
+        device: str,
     ) -> None:
-        device = text.prepared.subject.device
-        self.tally = Tally(features_S, config, device)
-        self.census = Census(text.population) if text.population else None
-        self.active_fragments_F2: Tensor | None = None
-        """How many fragments of each side every feature is active on; None if that is not counted."""
+        self._tally = Tally(features_S, config, device)
+        self._census: list[CensusPart] = []
+        self._next_population_token = shard.first_population_token
+        self._active_fragments_F2: Tensor | None = None
         if counted:
-            self.active_fragments_F2 = torch.zeros((dictionary.n_features, 2), dtype=torch.int64, device=device)
-        self._fragments, self._dictionary = text.fragments, dictionary
-        self._is_population_M = torch.zeros(len(text.fragments.usable_M), dtype=torch.bool)
-        self._is_population_M[torch.from_numpy(text.number_P)] = True
-        self._encode = dictionary.encode if counted else dictionary.encoder(self.tally.features_S)
+            self._active_fragments_F2 = torch.zeros((dictionary.n_features, 2), dtype=torch.int64, device=device)
+        self._shard, self._fragments, self._dictionary = shard, shard.fragments, dictionary
+        self._encode = dictionary.encode if counted else dictionary.encoder(self._tally.features_S)
         self._width = dictionary.n_features if counted or dictionary.encodes_jointly else len(features_S)
 
     def add(self, acts: Mapping[str, Tensor], number_M: Tensor) -> None:
-        """Take in whole blocks, some at a time.
+        """Take in whole blocks, some at a time, in the shard's order.
 
         Args:
             acts: by hook point, [M, L, D].
@@ -81,44 +133,27 @@ class Followed:
             if usable_M.any():
                 self._take(part_MLD[usable_M], part_M[usable_M])
 
+    def followed(self) -> Followed:
+        """Return what the blocks seen so far say, numbered as in the whole text; nothing more may be added."""
+        first = self._shard.first_block * self._fragments.per_block
+        tallied = self._tally.tallied().moved(first, first * self._fragments.length)
+        counts = None if self._active_fragments_F2 is None else self._active_fragments_F2.cpu().numpy()
+        return Followed(tallied, tuple(self._census), counts)
+
     def _take(self, acts_MLD: Tensor, number_M: Tensor) -> None:
         acts_MLS = self._encode(acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2])
-        if self.active_fragments_F2 is not None:
-            is_active_MF = acts_MLS.amax(1) > 0
-            for side in range(len(SIDES)):
-                self.active_fragments_F2[:, side] += is_active_MF[self._fragments.side_M[number_M] == side].sum(0)
-            acts_MLS = acts_MLS[:, :, self.tally.features_S]
-        self.tally.add(acts_MLS, number_M, self._fragments)
-        is_population_M = self._is_population_M[number_M]
-        if self.census and is_population_M.any():
-            self.census.add(acts_MLS[is_population_M])
+        if self._active_fragments_F2 is not None:
+            self._active_fragments_F2 += count_active(acts_MLS, self._fragments.side_M[number_M])
+            acts_MLS = acts_MLS[:, :, self._tally.features_S]
+        self._tally.add(acts_MLS, number_M, self._fragments)
+        is_population_M = self._shard.is_population_M[number_M]
+        if is_population_M.any():
+            part = CensusPart.of(acts_MLS[is_population_M], self._next_population_token)
+            self._census.append(part)
+            self._next_population_token += part.n_tokens
 
 
-@torch.no_grad()
-def follow(
-    text: SampledText, features: Mapping[int, Tensor], counted: frozenset[int], config: Config, report: Report
-) -> dict[int, Followed]:
-    """Run the model once over all blocks.
-
-    Args:
-        features: the features to follow, by the dictionary's index among the prepared ones.
-        counted: the dictionaries of which all features' active fragments are counted as well.
-    """
-    prepared, fragments = text.prepared, text.fragments
-    subject, ids_NC = prepared.subject, torch.from_numpy(prepared.text.ids_NC)
-    followed = {
-        i: Followed(text, prepared.dictionaries[i].dictionary, features_S, i in counted, config)
-        for i, features_S in features.items()
-    }
-    with report(f"sampling {len(followed)} dictionaries (tokens)") as progress:
-        for start in range(0, len(ids_NC), config.runtime.batch_blocks):
-            part_NC = ids_NC[start : start + config.runtime.batch_blocks].long().to(subject.device)
-            number_M = torch.arange(start * fragments.per_block, (start + len(part_NC)) * fragments.per_block)
-            acts = {
-                name: acts_NCD.reshape(-1, fragments.length, acts_NCD.shape[-1])
-                for name, acts_NCD in subject.activations_at(part_NC, prepared.hook_points).items()
-            }
-            for one in followed.values():
-                one.add(acts, number_M)
-            progress.update((start + len(part_NC)) * ids_NC.shape[1], ids_NC.numel())
-    return followed
+def count_active(acts_MLF: Tensor, side_M: Tensor) -> Tensor:
+    """Count the fragments of each side on which each feature is active, [F, 2]."""
+    is_active_MF = acts_MLF.amax(1) > 0
+    return torch.stack([is_active_MF[side_M == side].sum(0) for side in range(len(SIDES))], 1)

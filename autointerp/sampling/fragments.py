@@ -44,6 +44,12 @@ class Fragments:
     rank_M: Tensor
     """The hash's rank among all: breaks ties between equal keys."""
 
+    def of_blocks(self, start: int, stop: int) -> "Fragments":
+        """Return the fragments of some consecutive blocks, numbered anew; nothing is shared with the others."""
+        rows = slice(start * self.per_block, stop * self.per_block)
+        columns = (self.usable_M, self.side_M, self.document_M, self.hash_M, self.rank_M)
+        return Fragments(self.length, self.per_block, *(values_M[rows].clone() for values_M in columns))
+
     def room(self, fragment_P: Tensor, side: Literal[-1, 1]) -> Tensor:
         """Return by how many tokens a record may move to a side, [P]: not out of its block, nor into an unusable
         fragment.

@@ -21,6 +21,7 @@ from autointerp.config import Config
 from autointerp.records import FeatureRecord
 from autointerp.sampling.build import build
 from autointerp.sampling.dictionaries import Measured
+from autointerp.sampling.engines.local import LocalEngine
 from autointerp.sampling.fragments import make_fragments
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.select import select
@@ -93,7 +94,7 @@ def sample_given(
     prepared = _prepared(text, torch.from_numpy(activations_NCF.reshape(-1, n_features)), (measured,))
     sampling = config.sampling.model_copy(update={"features": n_features})
     config = config.model_copy(update={"sampling": sampling})
-    drawn = build(prepared, select(prepared, config, report), config)
+    drawn = build(prepared, select(prepared, config, LocalEngine(), report), config)
     by_index = {record.id.index: record for record in drawn.features}
     return [by_index.get(index) for index in range(n_features)]
 

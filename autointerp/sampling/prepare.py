@@ -40,12 +40,6 @@ class Prepared:
     facts: dict[str, Any]
     """What was prepared, for the run's report."""
 
-    @property
-    def hook_points(self) -> tuple[str, ...]:
-        """Every hook point that some dictionary reads, each once."""
-        reads = (hook_point for measured in self.dictionaries for hook_point in measured.dictionary.reads)
-        return tuple(dict.fromkeys(reads))
-
 
 def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
     """Boot the subject, split the corpus, then load, train or fit and measure every dictionary.

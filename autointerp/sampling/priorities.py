@@ -4,11 +4,11 @@ A key is a non-negative float per (feature, fragment); 0 means not eligible. Key
 and on a hash of seed, feature, document and position, never on batches or order. Imports torch, nothing else of ours.
 
 Shape suffixes: S features, N fragments of a batch, K kept, P entries that may be kept, W of them of one feature, X kept
-and new ones together, R entries that are replaced, L tokens of a record.
+and new ones (or those of two texts) together, R entries that are replaced, L tokens of a record.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -124,6 +124,42 @@ class Kept:
     values_KL: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Largest:
+    """Holds, per feature, the fragments of some text with the largest keys, in any order; fields as in `Entries`."""
+
+    packed_SK: NDArray[np.int64]
+    """Key and rank; 0: no fragment."""
+    fragment_SK: NDArray[np.int64]
+    highest_SK: NDArray[np.float32]
+    start_SK: NDArray[np.int64]
+    values_SKL: NDArray[np.float32]
+
+    def kept(self, feature: int) -> Kept:
+        """Return what is kept of one feature by its row here, largest key first."""
+        packed_K = self.packed_SK[feature]
+        order_K = np.argsort(-packed_K)[: np.count_nonzero(packed_K)]
+        fragment_K, highest_K = self.fragment_SK[feature, order_K], self.highest_SK[feature, order_K]
+        return Kept(order_K, fragment_K, highest_K, self.start_SK[feature], self.values_SKL[feature])
+
+    def moved(self, fragments: int, tokens: int) -> "Largest":
+        """Return the same with the numbers of fragments and tokens that a text has inside a longer one."""
+        return replace(self, fragment_SK=self.fragment_SK + fragments, start_SK=self.start_SK + tokens)
+
+    def merged(self, other: "Largest") -> "Largest":
+        """Return the largest of two texts' fragments: associative and, but for the order, commutative."""
+        keep = self.packed_SK.shape[1]
+        packed_SX = np.concatenate([self.packed_SK, other.packed_SK], 1)
+        stays_SX = np.zeros(packed_SX.shape, np.bool_)
+        np.put_along_axis(stays_SX, np.argpartition(packed_SX, keep, 1)[:, keep:], True, 1)
+        row_R, free_R = np.nonzero(~stays_SX[:, :keep])  # as many of each feature as there are winners
+        winner_R, column_R = np.nonzero(stays_SX[:, keep:])
+        columns = [values.copy() for values in vars(self).values()]
+        for values, others in zip(columns, vars(other).values(), strict=True):
+            values[row_R, free_R] = others[winner_R, column_R]
+        return Largest(*columns)
+
+
 Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From entries' features and columns in the batch, [P] each: where their records begin, [P], and the activations of
 their tokens, [P, L]."""
@@ -170,13 +206,10 @@ class StreamingTop:
                 column[rows] = values
             self._n_waiting = rows.stop
 
-    def kept(self, feature: int) -> Kept:
-        """Return what is kept of one feature by its row here, largest key first."""
+    def largest(self) -> Largest:
+        """Return what is kept of the fragments seen so far; nothing more may be added."""
         self._merge()
-        packed_K, *columns = (column[feature].cpu().numpy() for column in self._kept_SK.columns())
-        order_K = np.argsort(-packed_K)[: np.count_nonzero(packed_K)]
-        fragment_K, highest_K, start_K, values_KL = columns
-        return Kept(order_K, fragment_K[order_K], highest_K[order_K], start_K, values_KL)
+        return Largest(*(values.cpu().numpy() for values in self._kept_SK.columns()))
 
     def _merge(self) -> None:
         """Put entries that wait in the place of those that are no longer among the largest of their feature."""

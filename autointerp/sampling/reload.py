@@ -81,7 +81,7 @@ class _NoActivations:
         """Raise UserError."""
         self._refuse()
 
-    def ablations(self, hook_point: str) -> Ablations:
+    def ablations(self, hook_points: tuple[str, ...]) -> Ablations:
         """Raise UserError."""
         self._refuse()
 

@@ -5,7 +5,8 @@ Memory does not grow with the text. Imports torch.
 Shape suffixes: M fragments of a batch, N those of one side, L tokens of a fragment, S features, H histogram bins.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from autointerp.config import Config, Records
 from autointerp.records import ACTIVE_SOURCES, HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
 from autointerp.sampling.fragments import SIDES, Fragments
-from autointerp.sampling.priorities import KEYS, Kept, Read, StreamingTop, key_active, uniform
+from autointerp.sampling.priorities import KEYS, Kept, Largest, Read, StreamingTop, key_active, uniform
 
 RESERVOIR = 8
 """Active fragments kept per quantile record."""
@@ -33,20 +34,57 @@ class Picks:
     values_PL: NDArray[np.float32]
 
 
-class Tally:
-    """Keeps what one pass needs of one dictionary's candidate features."""
+@dataclass(frozen=True)
+class Tallied:
+    """Holds what a text says of a dictionary's followed features. What parts of a text say can be merged, in any order,
+    into what the whole text says.
+    """
 
-    def __init__(self, features_S: Tensor, config: Config, device: str) -> None:
-        self.features_S = features_S.to(device)
-        n, self.length, self._centred = len(features_S), config.sampling.fragment, config.sampling.centred
+    features_S: NDArray[np.int64]
+    length: int
+    """Tokens of a fragment."""
+    n_tokens: int
+    active_tokens_S: NDArray[np.int64]
+    active_fragments_S2: NDArray[np.int64]
+    """Fragments of each side on which a feature is active."""
+    max_S: NDArray[np.float32]
+    histogram_SH: NDArray[np.int64]
+    """Fragments by the feature's largest activation."""
+    tops: Mapping[tuple[int, Source], Largest]
+    """What is kept for each side's sources."""
+
+    def moved(self, fragments: int, tokens: int) -> "Tallied":
+        """Return the same with the numbers of fragments and tokens that a text has inside a longer one."""
+        return replace(self, tops={name: top.moved(fragments, tokens) for name, top in self.tops.items()})
+
+    def merged(self, other: "Tallied") -> "Tallied":
+        """Return what two texts together say of the same features."""
+        return Tallied(
+            self.features_S,
+            self.length,
+            self.n_tokens + other.n_tokens,
+            self.active_tokens_S + other.active_tokens_S,
+            self.active_fragments_S2 + other.active_fragments_S2,
+            np.maximum(self.max_S, other.max_S),
+            self.histogram_SH + other.histogram_SH,
+            {name: top.merged(other.tops[name]) for name, top in self.tops.items()},
+        )
+
+
+class Tally:
+    """Counts and keeps, fragment by fragment, what is needed of one dictionary's candidate features."""
+
+    def __init__(self, features_S: NDArray[np.int64], config: Config, device: str) -> None:
+        self.features_S = torch.tensor(features_S, device=device)
+        n, self._length, self._centred = len(features_S), config.sampling.fragment, config.sampling.centred
         self._records = tuple(getattr(config.sampling, name) for name in SIDES)
-        self.n_tokens = 0
-        self.active_tokens_S = torch.zeros(n, dtype=torch.int64, device=device)
-        self.active_fragments_S2 = torch.zeros((n, 2), dtype=torch.int64, device=device)
-        self.max_S = torch.zeros(n, device=device)
-        self.histogram_SH = torch.zeros((n, HISTOGRAM_BINS), dtype=torch.int64, device=device)
-        self.tops = {
-            (side, source): StreamingTop(n, keep, 0 if source == "inactive" else self.length, device)
+        self._n_tokens = 0
+        self._active_tokens_S = torch.zeros(n, dtype=torch.int64, device=device)
+        self._active_fragments_S2 = torch.zeros((n, 2), dtype=torch.int64, device=device)
+        self._max_S = torch.zeros(n, device=device)
+        self._histogram_SH = torch.zeros((n, HISTOGRAM_BINS), dtype=torch.int64, device=device)
+        self._tops = {
+            (side, source): StreamingTop(n, keep, 0 if source == "inactive" else self._length, device)
             for side, name in enumerate(SIDES)
             for source, keep in kept_per_source(getattr(config.sampling, name)).items()
         }
@@ -64,28 +102,41 @@ class Tally:
         )
         fragment_M = fragment_M.to(device)
         max_SM = acts_MLS.amax(1).T.contiguous()
-        self.n_tokens += acts_MLS.shape[0] * acts_MLS.shape[1]
-        self.active_tokens_S += _active_tokens(acts_MLS)
-        self.max_S = torch.maximum(self.max_S, max_SM.amax(1))
+        self._n_tokens += acts_MLS.shape[0] * acts_MLS.shape[1]
+        self._active_tokens_S += _active_tokens(acts_MLS)
+        self._max_S = torch.maximum(self._max_S, max_SM.amax(1))
         self._count(max_SM)
         for side in range(2):
             here_N = (side_M == side).nonzero().flatten()
             max_SN = max_SM[:, here_N]
-            self.active_fragments_S2[:, side] += (max_SN > 0).sum(1)
+            self._active_fragments_S2[:, side] += (max_SN > 0).sum(1)
             for salt, (source, key) in enumerate(KEYS.items()):
-                if (side, source) in self.tops:
+                if (side, source) in self._tops:
                     key = key_active if source == "random" and self._records[side].random_active else key
                     uniform_SN = uniform(hash_M[here_N], self.features_S, salt) if source != "top" else max_SN
                     read = self._reader(source, acts_MLS, fragment_M, here_N, fragments)
-                    self.tops[side, source].add(
+                    self._tops[side, source].add(
                         key(max_SN, uniform_SN), max_SN, fragment_M[here_N], rank_M[here_N], read
                     )
+
+    def tallied(self) -> Tallied:
+        """Return what the fragments seen so far say; nothing more may be added."""
+        return Tallied(
+            features_S=self.features_S.cpu().numpy(),
+            length=self._length,
+            n_tokens=self._n_tokens,
+            active_tokens_S=self._active_tokens_S.cpu().numpy(),
+            active_fragments_S2=self._active_fragments_S2.cpu().numpy(),
+            max_S=self._max_S.cpu().numpy(),
+            histogram_SH=self._histogram_SH.cpu().numpy(),
+            tops={name: top.largest() for name, top in self._tops.items()},
+        )
 
     def _reader(
         self, source: Source, acts_MLS: Tensor, fragment_M: Tensor, here_N: Tensor, fragments: Fragments
     ) -> Read:
         """Return what reads the records of one source: none's activations where the feature is silent."""
-        length = self.length
+        length = self._length
 
         def read(slot_P: Tensor, column_P: Tensor) -> tuple[Tensor, Tensor]:
             row_P = here_N[column_P]
@@ -106,7 +157,7 @@ class Tally:
     def _count(self, max_SM: Tensor) -> None:
         above_SM = torch.where(max_SM > 0, max_SM / HISTOGRAM_FLOOR, 1.0)  # a logarithm of 0 takes ten times as long
         bins_SM = above_SM.log2_().mul_(2).floor_().clamp_(0, HISTOGRAM_BINS - 1).long()
-        self.histogram_SH.scatter_add_(1, bins_SM, (max_SM > 0).long())
+        self._histogram_SH.scatter_add_(1, bins_SM, (max_SM > 0).long())
 
 
 def _active_tokens(acts_MLS: Tensor) -> Tensor:
@@ -136,7 +187,7 @@ def active_needed(records: Records) -> int:
     return max(1, records.top_stride * records.top + records.quantile + records.importance + random)
 
 
-def pick(tally: Tally, row: int, side: int, records: Records) -> Picks:
+def pick(tally: Tallied, row: int, side: int, records: Records) -> Picks:
     """Return the records of one side of one feature, source by source, no fragment twice."""
     sources: list[Source] = []
     fragments: list[int] = []

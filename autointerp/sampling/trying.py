@@ -6,7 +6,7 @@ Shape suffixes: C tokens of a block, D a hook point's width, F features of a dic
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.sampling.reload import Reloaded
 from autointerp.trials import ActiveFeature, TriedToken
 from sae.common.errors import UserError
-from sae.dictionary import Dictionary, TopK
+from sae.dictionary import Dictionary
+from sae.interventions.hold import written
 from sae.models.subject import batches
 
 PROMOTED = 5
@@ -99,23 +100,7 @@ class _Reading:
         nothing: list[list[tuple[str, float]]] = [[] for _ in shown]
         if not shown or len(dictionary.writes) != 1:
             return nothing
-        logits_SV = self.reloaded.subject.logits_of(dictionary.writes[0], written(dictionary, x_D, acts_F, shown))
+        features_S = torch.tensor(shown, device=acts_F.device)
+        added_SD = written(dictionary, acts_F[features_S], features_S, x_D.expand(len(shown), -1))
+        logits_SV = self.reloaded.subject.logits_of(dictionary.writes[0], added_SD)
         return nothing if logits_SV is None else self.vocabulary.largest(logits_SV, PROMOTED)
-
-
-def written(dictionary: Dictionary, x_D: Tensor, acts_F: Tensor, features: list[int]) -> Tensor:
-    """Return what each of these features adds to the reconstruction of one vector, [S, D].
-
-    Args:
-        dictionary: where the features are.
-        x_D: the vector.
-        acts_F: all features of the vector.
-        features: S indices.
-    """
-    activation = dictionary.activation
-    if isinstance(activation, TopK) and activation.scale_F is not None:
-        activation = replace(activation, scale_F=activation.scale_F[features])
-    part = replace(dictionary, W_dec_FD=dictionary.W_dec_FD[features], activation=activation)
-    alone_SS = torch.diag(acts_F[features])
-    x_SD = x_D.expand(len(features), -1)
-    return part.decode(alone_SS, x_SD) - part.decode(torch.zeros_like(alone_SS), x_SD)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.llm.types import LLMTask
     from autointerp.records import Explanation, FeatureRecord, FeatureResult, Judgement, Simulation
+    from autointerp.statistics.clusters import Influence
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Needs:
     """The run's judge."""
     embedder: bool = False
     """A sentence embedding model."""
+    effects: bool = False
+    """What ablating the features does."""
 
 
 class Scorer(Part, ABC):
@@ -88,13 +91,23 @@ class Scorer(Part, ABC):
         """Score once more from the answers that a result keeps; None (the default) where they are not enough."""
         return None
 
+    def influences(self, feature: FeatureRecord, result: FeatureResult) -> Mapping[str, Influence]:
+        """Return how much each document moves each score of a result, by name; a score without such parts is absent.
+
+        Where a score has none, which is the default, its intervals are over features only.
+        """
+        return {}
+
 
 SCORERS: Registry[type[Scorer]] = Registry(
     "scorer",
     "autointerp.scorers",
-    order=("simulation", "detection", "fuzzing", "intruder", "logits", "embedding", "example_embedding", "surprisal"),
-    shared=("agreement", "fragments", "judging", "population"),
-)
+    order=(
+        "simulation", "detection", "fuzzing", "intruder", "logits", "effect", "embedding", "example_embedding",
+        "surprisal",
+    ),
+    shared=("agreement", "fragments", "influences", "judging", "population", "tokens"),
+)  # fmt: skip
 
 
 def make(name: str, config: Config) -> Scorer:
@@ -105,11 +118,13 @@ def make(name: str, config: Config) -> Scorer:
 
 
 def _check_records(part: type[Scorer], config: Config) -> None:
-    """Raise UserError if a side lacks fragments on which features are active, or silent."""
+    """Raise UserError if a side lacks fragments on which features are active, or silent, or if none is ablated."""
     needs = part.needs_of(config)
     for side in needs.inactive:
         if not getattr(config.sampling, side).inactive:
             raise UserError(f"{part.name} needs texts on which features are silent; set sampling.{side}.inactive=10")
+    if needs.effects and not config.sampling.effects:
+        raise UserError(f"{part.name} needs features to be ablated on held-out text; set sampling.effects=5")
     for side in needs.active:
         if not getattr(config.sampling, side).n_active:
             raise UserError(f"{part.name} needs texts on which features are active; set sampling.{side}.quantile=10")

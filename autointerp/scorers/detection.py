@@ -18,11 +18,13 @@ from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
 from autointerp.scorers import SCORERS, Needs
 from autointerp.scorers.fragments import Labelled, MarkedText, labelled_hard
-from autointerp.scorers.judging import Classes, TextScorer, TextsSettings
+from autointerp.scorers.influences import mean_influence
+from autointerp.scorers.judging import PUBLISHED, Classes, TextScorer, TextsSettings
 
 if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.records import FeatureRecord
+    from autointerp.statistics.clusters import Influence
 
 HARD, ACCURACY = "/hard", "/accuracy"
 CUT_OFF = 0.5
@@ -67,6 +69,16 @@ class Detection(TextScorer):
             return scores
         right = fmean(verdicts[index].answer == (index in sample.yes) for index in sample.items)
         return {**scores, self.name + ACCURACY: right}
+
+    def _influences(
+        self, sample: Classes[MarkedText], verdicts: Mapping[int, Verdict], documents: Sequence[int]
+    ) -> dict[str, Influence]:
+        """Add those on the share of right answers, which is of the first sample."""
+        parts = super()._influences(sample, verdicts, documents)
+        if not self._has_accuracy or not sample.items or sample.details != PUBLISHED:
+            return parts
+        right = [float(verdicts[index].answer == (index in sample.yes)) for index in sample.items]
+        return {**parts, self.name + ACCURACY: mean_influence([documents[index] for index in sample.items], right)}
 
     def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
         """Return the fragments without marks."""

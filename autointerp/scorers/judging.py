@@ -24,10 +24,12 @@ from autointerp.records import Explanation, FeatureRecord, FeatureResult, Judgem
 from autointerp.scorers import Scored, Scorer
 from autointerp.scorers.agreement import auroc, confusion_scores
 from autointerp.scorers.fragments import Labelled, MarkedText, generator, labelled, labelled_weighted
+from autointerp.scorers.influences import confusion_influences
 from sae.common.settings import Section
 
 if TYPE_CHECKING:
     from autointerp.config import Config
+    from autointerp.statistics.clusters import Influence
 
 T = TypeVar("T")
 
@@ -112,10 +114,40 @@ class YesNoScorer(Scorer, YesNo[T]):
     def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
         """Count the answers once more; None if they are not those of the feature's items."""
         samples = self.samples(feature)
-        verdicts = {one.record: Verdict(one.answer, one.probability) for one in result.judgements.get(self.name, ())}
-        if set(verdicts) != {index for sample in samples for index in sample.items}:
+        verdicts = self._verdicts(samples, result)
+        if verdicts is None:
             return None
         return self._scored(samples, verdicts) if verdicts else Scored(dict.fromkeys(self.chances))
+
+    def _verdicts(self, samples: Sequence[Classes[T]], result: FeatureResult) -> dict[int, Verdict] | None:
+        """Return the answers that a result keeps, by item; None if they are not those of all items."""
+        verdicts = {one.record: Verdict(one.answer, one.probability) for one in result.judgements.get(self.name, ())}
+        return verdicts if set(verdicts) == {index for sample in samples for index in sample.items} else None
+
+    def influences(self, feature: FeatureRecord, result: FeatureResult) -> dict[str, Influence]:
+        """Return how much each document moves the shares that are counted; the AUROC is none, and has no such parts."""
+        samples = self.samples(feature)
+        if not self.judges_records or not (verdicts := self._verdicts(samples, result)):
+            return {}
+        documents = [record.document for record in feature.score]
+        parts = [self._influences(sample, verdicts, documents) for sample in samples]
+        return {name: part for each in parts for name, part in each.items() if result.scores.get(name) is not None}
+
+    def _influences(
+        self, sample: Classes[T], verdicts: Mapping[int, Verdict], documents: Sequence[int]
+    ) -> dict[str, Influence]:
+        """Return the documents' influences on the scores of one sample.
+
+        Args:
+            documents: each score record's.
+        """
+        items = sample.items
+        if not items:
+            return {}
+        weights = None if sample.weights is None else [sample.weights[index] for index in items]
+        is_yes, called = [index in sample.yes for index in items], [bool(verdicts[index].answer) for index in items]
+        parts = confusion_influences([documents[index] for index in items], is_yes, called, weights)
+        return {self.name + detail: part for detail, part in zip(sample.details, parts, strict=False) if part}
 
     def _scored(self, samples: Sequence[Classes[T]], by_index: Mapping[int, Verdict]) -> Scored:
         scores = dict.fromkeys(self.chances) | self._graded(samples[0], by_index)

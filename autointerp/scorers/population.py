@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from autointerp.population import Floats as Floats32
 from autointerp.population import Population
+from autointerp.scorers.influences import correlation_influence
+from autointerp.statistics.clusters import Influence
 
 Outcome: TypeAlias = float | Literal["undefined", "failed"]
 Floats = NDArray[np.float64]
@@ -79,33 +81,76 @@ def estimate(
         return "undefined", None
     if np.ptp(sample.predicted_KL) == 0:
         return "failed", None
-    residual_K3, totals_3 = _by_difference(population, sample, control_ML, _slope(sample))
-    if not _variance(totals_3, truth.n) > 0:  # the correction overshot: few records, far from the rules
-        residual_K3, totals_3 = _by_difference(population, sample, control_ML, 0.0)
+    residual_K3, _, totals_3 = _corrected(population, sample, control_ML)
     outcome = _correlation(totals_3, truth)
     if not isinstance(outcome, float):
         return outcome, None
     return outcome, _interval(outcome, _gradient(totals_3, truth) @ residual_K3.T, sample.weight_K)
 
 
+def exact_influence(population: Population, predicted_ML: Floats32) -> Influence | None:
+    """Return the documents' influences on `exact`; None where that is undefined."""
+    return correlation_influence(population.text.documents[0], document_moments(population, predicted_ML))
+
+
+def estimated_influence(
+    population: Population, sample: WeightedPredictions, control_ML: Floats32, document_K: Sequence[int]
+) -> Influence | None:
+    """Return the documents' influences on `estimate`; None where that is undefined.
+
+    Args:
+        document_K: each weighted record's document.
+    """
+    document_D = population.text.documents[0]
+    residual_K3, known_ML, _ = _corrected(population, sample, control_ML)
+    moments_6D = document_moments(population, known_ML)
+    index_K = np.searchsorted(document_D, document_K)
+    for row, residual_K in zip((5, 2, 4), residual_K3.T, strict=True):
+        moments_6D[row] += np.bincount(index_K, sample.weight_K * residual_K, len(document_D))
+    return correlation_influence(document_D, moments_6D)
+
+
+def document_moments(population: Population, values_ML: Floats32 | Floats) -> Floats:
+    """Sum 1, x, y, x^2, y^2 and xy over each document, [6, D]: x the activations, y the values."""
+    index_M = population.text.documents[1]
+    n, length = int(index_M.max()) + 1, values_ML.shape[1]
+    index_A, value_A = index_M[population.position_A // length], population.value_A.astype(np.float64)
+    predicted_A = values_ML.reshape(-1)[population.position_A]
+    values_ML = values_ML.astype(np.float64)
+    of_active = [np.bincount(index_A, terms_A, n) for terms_A in (value_A, value_A**2, value_A * predicted_A)]
+    squares_M = np.einsum("ml,ml->m", values_ML, values_ML)
+    of_all = [np.bincount(index_M, terms_M, n) for terms_M in (values_ML.sum(1), squares_M)]
+    count = np.bincount(index_M, minlength=n).astype(np.float64) * length
+    return np.stack([count, of_active[0], of_all[0], of_active[1], of_all[1], of_active[2]])
+
+
+def _corrected(
+    population: Population, sample: WeightedPredictions, control_ML: Floats32
+) -> tuple[Floats, Floats, Floats]:
+    """Estimate the predictions' moments with the rules' help, or without where too few records let it overshoot."""
+    parts = _by_difference(population, sample, control_ML, _slope(sample))
+    if not _variance(parts[2], population.text.ids_ML.size) > 0:
+        parts = _by_difference(population, sample, control_ML, 0.0)
+    return parts
+
+
 def _by_difference(
     population: Population, sample: WeightedPredictions, control_ML: Floats32, slope: float
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Floats]:
     """Estimate the predictions' moments from where they differ from `level + slope * control`, which is known.
 
     The level makes the estimate independent of a constant that is added to all predictions. With slope 0, predictions
     that vary have a variance.
 
     Returns:
-        each record's difference in the moments, [K, 3], and the estimated totals, [3].
+        each record's difference in the moments, [K, 3], what is known, [M, L], and the estimated totals, [3].
     """
     rest_KL = sample.predicted_KL - slope * sample.control_KL
     level = _weighted_mean(rest_KL, sample.weight_K)
-    guide_K3 = _moments(sample.true_KL, level + slope * sample.control_KL)
-    residual_K3 = _moments(sample.true_KL, sample.predicted_KL) - guide_K3
-    return residual_K3, sample.weight_K @ residual_K3 + _totals(
-        population, level + slope * control_ML.astype(np.float64)
-    )
+    known_K3 = _moments(sample.true_KL, level + slope * sample.control_KL)
+    residual_K3 = _moments(sample.true_KL, sample.predicted_KL) - known_K3
+    known_ML = level + slope * control_ML.astype(np.float64)
+    return residual_K3, known_ML, sample.weight_K @ residual_K3 + _totals(population, known_ML)
 
 
 def _slope(sample: WeightedPredictions) -> float:

@@ -11,9 +11,11 @@ A record whose prediction cannot be read is missing (`error`) in the scores that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autointerp import simulators
 from autointerp.explainers.rules import control_rules
@@ -21,12 +23,23 @@ from autointerp.llm.types import LLMTask
 from autointerp.prompting.predict_text import predict_fragments, predict_text
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
-from autointerp.scorers.population import Floats, Outcome, estimate, exact, sample_of
+from autointerp.scorers.influences import correlation_influence
+from autointerp.scorers.population import (
+    Floats,
+    Outcome,
+    WeightedPredictions,
+    estimate,
+    estimated_influence,
+    exact,
+    exact_influence,
+    sample_of,
+)
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.population import Population
+    from autointerp.statistics.clusters import Influence
 
 POPULATION = "simulation/population"
 SLICES = {
@@ -112,22 +125,60 @@ class SimulationScorer(Scorer):
         predicted_ML = self._simulator.simulate_all(explanation, feature.population.text)
         if predicted_ML is not None:
             return {POPULATION: exact(feature.population, predicted_ML)}, {}
-        outcome, interval = _estimated(feature, feature.population, simulations)
+        sample = _sample(feature, feature.population, simulations)
+        if sample is None:
+            return {POPULATION: "undefined"}, {}
+        outcome, interval = estimate(feature.population, sample.predictions, sample.control_ML)
         return {POPULATION: outcome}, {POPULATION: interval} if interval else {}
 
+    def influences(self, feature: FeatureRecord, result: FeatureResult) -> dict[str, Influence]:
+        """Return how much each document moves the population score and the slices'."""
+        if result.explanation is None:
+            return {}
+        parts = {name: _influence(feature.score, result.simulations, used) for name, used in self._slices.items()}
+        if POPULATION in result.scores and feature.population:
+            parts[POPULATION] = self._influence(feature, feature.population, result.explanation, result.simulations)
+        return {name: part for name, part in parts.items() if part is not None and result.scores.get(name) is not None}
 
-def _estimated(
-    feature: FeatureRecord, population: Population, simulations: Sequence[Simulation]
-) -> tuple[Outcome, tuple[float, float] | None]:
+    def _influence(
+        self,
+        feature: FeatureRecord,
+        population: Population,
+        explanation: Explanation,
+        simulations: Sequence[Simulation],
+    ) -> Influence | None:
+        predicted_ML = self._simulator.simulate_all(explanation, population.text)
+        if predicted_ML is not None:
+            return exact_influence(population, predicted_ML)
+        sample = _sample(feature, population, simulations)
+        if sample is None:
+            return None
+        return estimated_influence(population, sample.predictions, sample.control_ML, sample.documents)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Holds what a population score is estimated from."""
+
+    predictions: WeightedPredictions
+    control_ML: NDArray[np.float32]
+    """What rules predict on the whole population."""
+    documents: tuple[int, ...]
+    """Each weighted record's."""
+
+
+def _sample(feature: FeatureRecord, population: Population, simulations: Sequence[Simulation]) -> _Sample | None:
+    """Take the predictions on weighted records; None if there are none, or if one is not whole."""
     weighted = [one for one in simulations if feature.score[one.record].source == "weighted"]
     predicted = [[value for value in one.predicted if value is not None] for one in weighted]
     records = [feature.score[one.record] for one in weighted]
     if not records or any(len(values) < len(record.tokens) for values, record in zip(predicted, records, strict=True)):
-        return "undefined", None
-    control_ML = predict_text(control_rules(feature.explain), population.text)
-    control = predict_fragments(control_rules(feature.explain), [record.tokens for record in records])
+        return None
+    rules = control_rules(feature.explain)
+    control = predict_fragments(rules, [record.tokens for record in records])
     true, weights = [record.activations for record in records], [record.weight for record in records]
-    return estimate(population, sample_of(true, predicted, control, weights), control_ML)
+    predictions = sample_of(true, predicted, control, weights)
+    return _Sample(predictions, predict_text(rules, population.text), tuple(record.document for record in records))
 
 
 def slices(
@@ -145,6 +196,21 @@ def slices(
         for name, sources in named.items()
         for kept_T in [np.repeat(np.array([record.source in sources for record, _ in scored], np.bool_), length_K)]
     }
+
+
+def _influence(
+    records: Sequence[ActivationRecord], simulations: Sequence[Simulation], sources: frozenset[str]
+) -> Influence | None:
+    """Return how much each document moves the correlation over a slice; None without a record or a whole prediction."""
+    used = [simulation for simulation in simulations if records[simulation.record].source in sources]
+    if not used or any(value is None for simulation in used for value in simulation.predicted):
+        return None
+    document_D, index_R = np.unique([records[one.record].document for one in used], return_inverse=True)
+    index_T = np.repeat(index_R, [len(one.predicted) for one in used])
+    x_T = np.array([value for one in used for value in records[one.record].activations], np.float64)
+    y_T = np.array([value for one in used for value in one.predicted], np.float64)
+    terms = (np.ones(len(x_T)), x_T, y_T, x_T**2, y_T**2, x_T * y_T)
+    return correlation_influence(document_D, np.stack([np.bincount(index_T, term_T) for term_T in terms]))
 
 
 def _number(outcome: Outcome) -> float | None:

@@ -8,6 +8,7 @@ of objects, sparse_coding's, is opened only where `allow_pickle` is given, and t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,21 +63,37 @@ def save(dictionary: Dictionary, folder: str | Path, format: str = "own") -> Non
     writer(format)(dictionary, Path(folder).expanduser())
 
 
-def convert(source: str | Path, folder: str | Path, format: str = "own", allow_pickle: bool = False) -> Dictionary:
+def convert(
+    source: str | Path,
+    folder: str | Path,
+    format: str = "own",
+    allow_pickle: bool = False,
+    hook_points: Sequence[str] = (),
+) -> Dictionary:
     """Read any format and write one of `writable()`. Returns what was written; its metadata name the source.
 
     >>> converted = sae.convert("dictionary", "for_saelens", format="saelens")
     >>> converted.metadata["converted_from"]
     'dictionary (own)'
 
-    Raises UserError before anything is read if it could not be written.
+    Args:
+        source: a path in any known format.
+        folder: the new folder.
+        format: one of `writable()`.
+        allow_pickle: also open formats that are pickles.
+        hook_points: what an autoencoder or a crosscoder whose files do not say it reads and writes, in its order.
+
+    Raises UserError before anything is read if it could not be written, or if its files name its hook points already.
     """
     writer(format)
     refuse_existing(Path(folder).expanduser())
     source = pin(str(source))
     header = peek(source, allow_pickle)
     kept = {"prepend_bos": header.prepend_bos, "processing": header.processing}
+    if hook_points and header.reads:
+        raise UserError(f"dictionary {source} names its hook points itself ({header.hook_point}); leave out --hook")
     converted = load(source, allow_pickle)
+    converted = converted.at(*hook_points) if hook_points else converted
     metadata = dict(converted.metadata) | {name: value for name, value in kept.items() if value is not None}
     name = source if is_address(source) else Path(source).resolve().name
     metadata["converted_from"] = f"{name} ({recognise(source).format.name})"

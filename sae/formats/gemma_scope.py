@@ -1,8 +1,9 @@
-"""Reads Gemma Scope (Lieberum et al. 2024): JumpReLU autoencoders of Gemma 2, one `params.npz` per folder.
+"""Reads Gemma Scope (Lieberum et al. 2024): JumpReLU autoencoders and transcoders of Gemma 2, a `params.npz` a folder.
 
 The file holds tensors only; model and hook point are read from the release's own folder names
 (`gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71`) where the path still has them. Nothing is subtracted from
-the input. Gemma Scope 2 has another format and is not read.
+the input. A transcoder's file has the same tensors: without the release's folder names it is read as an autoencoder.
+Gemma Scope 2 has another format (`gemma_scope_2`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
 WEIGHTS = "params.npz"
 DAMAGED = (*MALFORMED, BadZipFile, zlib.error, TokenError, SyntaxError, MemoryError)
 """What numpy and zipfile raise on bytes that `savez` did not write; the last one for a header with huge sizes."""
-SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
+SITES = {
+    "res": ("hook_resid_post", "hook_resid_post"),
+    "mlp": ("hook_mlp_out", "hook_mlp_out"),
+    "att": ("attn.hook_z", "attn.hook_z"),
+    "transcoders": ("ln2.hook_normalized", "hook_mlp_out"),
+}
+"""What each release reads and writes. The transcoders' input is normalised, not yet multiplied by the layer norm's
+weights, as in SAELens' registry."""
 
 
 def peek(folder: Path) -> Header:
@@ -40,13 +48,17 @@ def peek(folder: Path) -> Header:
     if release and release[3] not in SITES:
         raise UserError(f"{path}: Gemma Scope's {release[3]} are not supported ({', '.join(SITES)} are)")
     layer = re.search(r"/layer_(\d+)/", resolved.as_posix())
-    at = hook_points(f"blocks.{layer[1]}.{SITES[release[3]]}" if release and layer else None)
+    reads, writes = (
+        [hook_points(f"blocks.{layer[1]}.{site}") if layer else () for site in SITES[release[3]]]
+        if release
+        else ((), ())
+    )
     return Header(
         name=resolved.name,
         d_in=_length(shapes, "b_dec", path),
         n_features=_length(shapes, "b_enc", path),
-        reads=at,
-        writes=at,
+        reads=reads,
+        writes=writes,
         model=f"google/gemma-2-{release[1]}{'-it' if release[2] == 'it' else ''}" if release else None,
         prepend_bos=True,  # all were trained on text that begins with it
         processing={},  # and on the model as it was released

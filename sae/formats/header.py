@@ -30,6 +30,11 @@ class Header:
     """What its maker recorded beside the weights; empty where its format has no room for that."""
 
     @property
+    def is_autoencoder(self) -> bool:
+        """Tell whether it reads and writes the same one hook point, or one that its files do not name."""
+        return self.reads == self.writes and len(self.reads) <= 1
+
+    @property
     def hook_point(self) -> str | None:
         """Return what it reads as one label, names joined by "+"; None if its files do not say."""
         return "+".join(self.reads) or None

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from sae.dictionary import Activation, Dictionary
 
-VERSION, READABLE = 2, (1, 2)
-"""Version 1 names one `hook_point`, both read and written, and local models by absolute paths only."""
+VERSION, READABLE = 3, (1, 2, 3)
+"""Version 1 names one `hook_point`, both read and written, and local models by absolute paths only. Before version 3
+what is written is as wide as what is read, and there is no skip."""
 ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
 
 
@@ -58,19 +59,21 @@ def load(folder: Path) -> Dictionary:
 
     about, header, path = _about(folder), peek(folder), folder / WEIGHTS
     tensors = read_tensors(path)
-    d, m = header.d_in, header.n_features
+    d, m, e = header.d_in, header.n_features, _d_out(about, header, folder / ABOUT)
     return Dictionary(
         name=header.name,
         kind=one_of(kinds(), about, "kind", folder / ABOUT),
         W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
         b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
-        W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
-        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
+        W_dec_FD=require_tensor(tensors, "W_dec", (m, e), path),
+        b_dec_D=require_tensor(tensors, "b_dec", (e,), path),
         activation=_activation(require_typed(about, "activation", dict, folder / ABOUT), tensors, m, path),
         subtract_b_dec=require_typed(about, "subtract_b_dec", bool, folder / ABOUT),
         normalisation=one_of(get_args(Normalisation), about, "normalisation", folder / ABOUT),
         reads=header.reads,
         writes=header.writes,
+        W_skip_DE=require_tensor(tensors, "W_skip", (d, e), path) if _flag(about, "skip", folder) else None,
+        is_part=_flag(about, "is_part", folder),
         model=header.model,
         metadata=_metadata(about, folder / ABOUT),
     )
@@ -89,9 +92,27 @@ def _about(folder: Path) -> dict[str, Any]:
     if about.get("format_version") not in READABLE:
         version = short_repr(about.get("format_version"))
         raise UserError(
-            f"{folder / ABOUT} has format version {version}; this code reads {' and '.join(map(str, READABLE))}"
+            f"{folder / ABOUT} has format version {version}; this code reads {', '.join(map(str, READABLE))}"
         )
     return about
+
+
+def _flag(about: dict[str, Any], key: str, folder: Path) -> bool:
+    return optional_typed(about, key, bool, folder / ABOUT) or False
+
+
+def _d_out(about: dict[str, Any], header: Header, path: Path) -> int:
+    """Return the width of what is written. Raises UserError if it is another one than an autoencoder's."""
+    if "d_out" not in about:
+        return header.d_in
+    d_out = positive_int(about, "d_out", path)
+    if d_out == header.d_in:
+        return d_out
+    if header.reads == header.writes:
+        raise UserError(f"{path}: d_out is {d_out}, but it writes what it reads, which is {header.d_in} wide")
+    if about.get("subtract_b_dec") or about.get("normalisation") != "none":
+        raise UserError(f"{path}: subtract_b_dec and normalisation are for dictionaries that write what they read")
+    return d_out
 
 
 def _metadata(about: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -124,6 +145,9 @@ def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, A
         "normalisation": dictionary.normalisation,
         "reads": list(dictionary.reads),
         "writes": list(dictionary.writes),
+        "d_out": dictionary.d_out,
+        "skip": dictionary.W_skip_DE is not None,
+        "is_part": dictionary.is_part,
         "metadata": dict(dictionary.metadata),
     }
 
@@ -137,6 +161,8 @@ def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]
         "W_dec": dictionary.W_dec_FD,
         "b_dec": dictionary.b_dec_D,
     }
+    if dictionary.W_skip_DE is not None:
+        tensors["W_skip"] = dictionary.W_skip_DE
     activation = dictionary.activation
     about: dict[str, Any] = {"name": activation.name}
     match activation:

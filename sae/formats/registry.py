@@ -6,12 +6,13 @@ Importing a format's file loads no torch; reading a file of PyTorch's does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sae.common.errors import UserError, near
+from sae.common.files import sha256_of, sha256_of_path
 from sae.common.registry import Registry
 from sae.common.resources import path_of
 from sae.formats.header import Header
@@ -42,10 +43,15 @@ class Format:
     """A regular expression. A file whose whole name matches it may hold several dictionaries: `FILE#N` is one."""
     pickled: bool = False
     """Its files are pickles: they are opened only where the caller allows it, and not fetched from the hub."""
+    in_parts: bool = False
+    """A folder with its `marker` is one dictionary, of which every file that matches `file_names` is a part."""
+    also: Callable[[Path], Sequence[Path]] = lambda path: ()
+    """Returns the files beside a location that are read with it, for its hash."""
     catch_all: bool = False
     """Its `file_names` matches other formats' files as well: it is tried last."""
     reads: tuple[str, ...] = ()
-    """The files of its folder that are read: only these are fetched from the hub. Empty: all that `remote` allows."""
+    """Patterns of the files of its folder that are read: only these are fetched from the hub, for a file too. Empty: of
+    a folder all that `remote` allows, of a file itself and the settings beside it."""
 
 
 class Location(NamedTuple):
@@ -57,12 +63,21 @@ class Location(NamedTuple):
     entry: int | None
     """The N of `FILE#N`."""
 
+    @property
+    def content(self) -> str:
+        """The hash of all files that it is read from."""
+        hashes = [sha256_of_path(path) for path in (self.path, *self.format.also(self.path))]
+        return hashes[0] if len(hashes) == 1 else sha256_of(one.encode() for one in hashes)
+
 
 FORMATS: Registry[Format] = Registry(
     "format",
     "sae.formats",
     order=("own", "sparsify", "saelens", "gemma_scope", "dictionary_learning"),
-    shared=("registry", "header", "json_checks", "model_path", "remote", "safe_load", "tensor_checks", "write"),
+    shared=(
+        "registry", "header", "json_checks", "model_path", "remote", "safe_load", "tensor_checks", "cross_layer",
+        "write",
+    ),  # fmt: skip
 )
 
 
@@ -114,7 +129,8 @@ def matches(given: Path, entry: int | None = None) -> Iterator[Location]:
     folder = given.parent if given.is_file() else given
     for each in formats if entry is None else ():
         if each.marker and (folder / each.marker).is_file():
-            yield Location(folder / each.marker if _fits(each.marker, each.file_names) else folder, each, None)
+            by_itself = _fits(each.marker, each.file_names) and not each.in_parts
+            yield Location(folder / each.marker if by_itself else folder, each, None)
 
 
 def _fits(name: str, pattern: str | None) -> bool:

@@ -5,10 +5,11 @@ Python files, pickles of objects and weights that no format reads are never down
 
 from __future__ import annotations
 
+import glob
 import posixpath
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from sae.common.errors import UserError
@@ -48,12 +49,24 @@ def select(names: Sequence[str], path: str) -> list[str]:
     location = _recognised(inside, path)
     if location is None or location.format.pickled:
         raise UserError(_no_format(path, location, names))
-    itself = location.path.as_posix()
-    if itself in names:  # a file by itself
-        return [itself, *(name for name in inside if name.endswith(SETTINGS) and name != itself)]
-    exactly = [posixpath.join(folder, name) for name in location.format.reads]
-    read = exactly or [name for name in inside if _may_be_read(location.format, posixpath.basename(name))]
-    return [name for name in read if name in names] + _above(names, folder)
+    if location.format.reads:
+        return _matching(names, folder, location.format.reads) + _above(names, folder)
+    if location.path.as_posix() in names:  # a file by itself
+        return [location.path.as_posix(), *(name for name in inside if name.endswith(SETTINGS))]
+    if location.format.in_parts:  # refused before all of it is downloaded
+        raise UserError(f"{_described(path)} is a set of dictionaries; give one of them: {_first(location, inside)}")
+    read = [name for name in inside if _may_be_read(location.format, posixpath.basename(name))]
+    return read + _above(names, folder)
+
+
+def _matching(names: Sequence[str], folder: str, patterns: Sequence[str]) -> list[str]:
+    below = [PurePosixPath("/", glob.escape(folder), pattern).as_posix() for pattern in patterns]
+    return [name for name in names if any(PurePosixPath("/", name).match(pattern) for pattern in below)]
+
+
+def _first(location: Location, inside: Sequence[str]) -> str:
+    """Return the file by which a set of dictionaries was recognised."""
+    return next(name for name in inside if posixpath.basename(name) == location.format.marker)
 
 
 def _recognised(inside: Sequence[str], path: str) -> Location | None:
@@ -84,10 +97,14 @@ def _above(names: Sequence[str], folder: str) -> list[str]:
 
 def _no_format(path: str, location: Location | None, names: Sequence[str]) -> str:
     """Return why nothing of a repository's path is read."""
-    where = f"hub folder {path}" if path else "the repository"
+    where = _described(path)
     if location is not None:
         return f"{where} holds a pickle of {location.format.name}'s objects, which is not fetched; download it yourself"
     start = f"{path}/" if path and path not in names else ""
     inside = dict.fromkeys(start + name.removeprefix(start).split("/")[0] for name in names if name.startswith(start))
     listed = ", ".join([*inside][:LISTED]) + (", ..." if len(inside) > LISTED else "")
     return f"{where} is no dictionary in a known format (`sae convert --help` lists them); there are: {listed}"
+
+
+def _described(path: str) -> str:
+    return f"hub folder {path}" if path else "the repository"

@@ -33,6 +33,8 @@ ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 INSTEAD = 'save it in our own format (format="own") instead'
 PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
 KWARGS = "model_from_pretrained_kwargs"
+TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
+ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", *TRANSCODERS)
 NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
 """The normalisations of every single vector; they have the same names here."""
 AVERAGED = "expected_average_only_in"
@@ -48,15 +50,18 @@ UNKNOWN_PROCESSING = (
 def peek(folder: Path) -> Header:
     """Read cfg.json."""
     config, path = _config(folder), folder / ABOUT
+    if config["architecture"] not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"{path}: architecture {short_repr(config['architecture'])} is not supported ({known} are)")
     _normalisation(config, path)
     about = config["metadata"]
-    processing, at = _processing(about, path), hook_points(optional_typed(about, "hook_name", str, path))
+    processing, (reads, writes) = _processing(about, path), _ends(config, path)
     return Header(
         name=folder.resolve().name,
         d_in=positive_int(config, "d_in", path),
         n_features=positive_int(config, "d_sae", path),
-        reads=at,
-        writes=at,
+        reads=reads,
+        writes=writes,
         model=_model(about, path),
         prepend_bos=optional_typed(about, "prepend_bos", bool, path),
         processing=processing,
@@ -71,7 +76,9 @@ def load(folder: Path) -> Dictionary:
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
     tensors = without_scaling(read_tensors(path), path)
     d, m = header.d_in, header.n_features
-    W_dec_FD = require_tensor(tensors, "W_dec", (m, d), path)
+    transcodes, skips = config["architecture"] in TRANSCODERS, "skip" in config["architecture"]
+    e = positive_int(config, "d_out", folder / ABOUT) if transcodes else d
+    W_dec_FD = require_tensor(tensors, "W_dec", (m, e), path)
     gated = config["architecture"] == "gated"
     ours = {"kind": "sae"} | (_ours(config["metadata"], folder / ABOUT) or {})
     config["metadata"] = {name: value for name, value in config["metadata"].items() if not _is_ours(name, value)}
@@ -82,12 +89,13 @@ def load(folder: Path) -> Dictionary:
         W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
         b_enc_F=W_dec_FD.new_zeros(m) if gated else require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
-        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
+        b_dec_D=require_tensor(tensors, "b_dec", (e,), path),
         activation=_activation(config, tensors, W_dec_FD, path),
-        subtract_b_dec=optional_typed(config, "apply_b_dec_to_input", bool, folder / ABOUT) is not False,
+        subtract_b_dec=_subtracts(config, folder / ABOUT),
         normalisation=_normalisation(config, folder / ABOUT),
         reads=header.reads,
         writes=header.writes,
+        W_skip_DE=require_tensor(tensors, "W_skip", (e, d), path).T.contiguous() if skips else None,
         model=header.model,
         metadata={"saelens": config} | {name: value for name, value in ours.items() if name not in ("kind", "model")},
     )
@@ -95,9 +103,11 @@ def load(folder: Path) -> Dictionary:
 
 def save(dictionary: Dictionary, folder: Path) -> None:
     """Write a folder that SAELens reads. Raises UserError where SAELens cannot express the dictionary."""
-    if dictionary.reads != dictionary.writes or len(dictionary.reads) > 1:
-        raise UserError(f"cannot save {folder}: SAELens' autoencoders read and write one hook point; {INSTEAD}")
+    if len(dictionary.reads) > 1 or len(dictionary.writes) > 1:
+        raise UserError(f"cannot save {folder}: SAELens' dictionaries read and write one hook point; {INSTEAD}")
     options, tensors = _expressed(dictionary, folder)
+    if not dictionary.is_autoencoder:
+        options, tensors = _transcoder(dictionary, options, tensors, folder)
     hook_z = (dictionary.hook_point or "").endswith("hook_z")  # the library flattens its heads
     config = {
         "d_in": dictionary.d_in,
@@ -132,6 +142,23 @@ def _expressed(dictionary: Dictionary, folder: Path) -> tuple[dict[str, Any], di
             raise UserError(f"cannot save {folder}: a gated autoencoder of SAELens has no b_enc; {INSTEAD}")
         case other:
             raise UserError(f"cannot save {folder}: SAELens has no activation like {other.name}; {INSTEAD}")
+
+
+def _transcoder(
+    dictionary: Dictionary, options: dict[str, Any], tensors: dict[str, Tensor], folder: Path
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a transcoder's options and tensors, given an autoencoder's. Raises UserError if SAELens has none such."""
+    named = {"standard": "transcoder", "jumprelu": "jumprelu_transcoder"}
+    if options["architecture"] not in named or dictionary.subtract_b_dec or dictionary.normalisation != "none":
+        raise UserError(
+            f"cannot save {folder}: SAELens' transcoders have ReLU or JumpReLU, and neither normalise nor subtract "
+            f"b_dec; {INSTEAD}"
+        )
+    skip = dictionary.W_skip_DE
+    name = named[options["architecture"]]
+    name = name if skip is None else name.replace("transcoder", "skip_transcoder")
+    tensors |= {} if skip is None else {"W_skip": skip.T}
+    return {"architecture": name, "d_out": dictionary.d_out}, tensors
 
 
 def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> bool:
@@ -171,6 +198,7 @@ def _metadata(dictionary: Dictionary, folder: Path) -> dict[str, Any]:
     known = {
         "model_name": dictionary.model,
         "hook_name": dictionary.hook_point,
+        "hook_name_out": None if dictionary.is_autoencoder else dictionary.writes[0],
         "prepend_bos": ours.get("prepend_bos"),
         KWARGS: ours.get("processing"),
     }
@@ -205,6 +233,7 @@ def _config(folder: Path) -> dict[str, Any]:
         "metadata": {
             "hook_name": hook_name,
             "model_name": config.get("model_name"),
+            "hook_name_out": config.get("hook_name_out"),
             "prepend_bos": config.get("prepend_bos", True),
             KWARGS: config.get(KWARGS),
         },
@@ -224,8 +253,35 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
     return flags if any(flags.values()) else {}
 
 
+def _ends(config: dict[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the hook points read and written. Raises UserError for a transcoder that does not name both."""
+    about = config["metadata"]
+    reads = hook_points(optional_typed(about, "hook_name", str, path))
+    if config["architecture"] not in TRANSCODERS:
+        return reads, reads
+    writes = hook_points(optional_typed(about, "hook_name_out", str, path))
+    if not reads or not writes or reads == writes:
+        raise UserError(
+            f"{path}: a transcoder must name what it reads and writes, two hook points; set metadata.hook_name and "
+            "metadata.hook_name_out"
+        )
+    return reads, writes
+
+
+def _subtracts(config: dict[str, Any], path: Path) -> bool:
+    """Tell whether b_dec is subtracted from the input. Raises UserError for a transcoder: its b_dec is the output's."""
+    given = optional_typed(config, "apply_b_dec_to_input", bool, path)
+    if config["architecture"] not in TRANSCODERS:
+        return given is not False
+    if given:
+        raise UserError(f"{path}: apply_b_dec_to_input is on, which no transcoder can have; set it to false")
+    return False
+
+
 def _normalisation(config: dict[str, Any], path: Path) -> Any:
     name = config.get("normalize_activations", "none")
+    if name != "none" and config["architecture"] in TRANSCODERS:
+        raise UserError(f"{path}: normalize_activations is {short_repr(name)}; of transcoders only none is supported")
     if name == AVERAGED:
         raise UserError(
             f"{path}: normalize_activations is {name}, and its factor is not in the weights; with SAELens, load it "
@@ -245,13 +301,13 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
 
     m = len(W_dec_FD)
     match config["architecture"]:
-        case "standard":
+        case "standard" | "transcoder" | "skip_transcoder":
             return ReLU()
         case "topk":
             rescale = optional_typed(config, "rescale_acts_by_decoder_norm", bool, path.parent / ABOUT)
             k = require_k(require(config, "k", path.parent / ABOUT), m, path.parent / ABOUT)
             return TopK(k, W_dec_FD.norm(dim=1) if rescale else None)
-        case "jumprelu":
+        case "jumprelu" | "jumprelu_transcoder" | "jumprelu_skip_transcoder":
             return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
         case "gated":
             b_gate_F, r_mag_F, b_mag_F = (
@@ -259,10 +315,7 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
             )
             return Gated(b_gate_F, r_mag_F, b_mag_F)
         case other:
-            raise UserError(
-                f"{path.parent / ABOUT}: architecture {short_repr(other)} is not supported "
-                "(standard, topk, jumprelu, gated are)"
-            )
+            raise ValueError(f"architecture {other!r} was let through")
 
 
 FORMATS.register(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
-from sae.formats.json_checks import first_line, short_repr
+from sae.formats.json_checks import first_line, require, short_repr
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ MALFORMED = (
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file as fp32. Raises UserError if the file is missing or damaged."""
+    """Read a safetensors file's tensors, as `in_fp32` does. Raises UserError if the file is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -30,6 +30,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
     return in_fp32(tensors, path)
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of a safetensors file's tensors, without torch. Raises UserError if it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path}: {first_line(error)}") from error
+
+
+def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors among the values."""
+    return {name: tuple(value.shape) for name, value in values.items() if hasattr(value, "shape")}
+
+
+def length_of(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> int:
+    """Return the length of a vector. Raises UserError if there is none of that name, or it is no vector."""
+    shape = require(shapes, name, path)
+    if len(shape) != 1 or not shape[0]:
+        raise UserError(f"{path}: {name} has shape {list(shape)}, expected one dimension")
+    return int(shape[0])
 
 
 def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
@@ -45,7 +69,10 @@ def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
 
 
 def in_fp32(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Convert the tensors among the values to fp32. Raises UserError for those that `require_dense` refuses."""
+    """Convert the tensors of real numbers among the values to fp32; whole numbers and booleans stay as they are.
+
+    Raises UserError for those that `require_dense` refuses.
+    """
     from torch import Tensor
 
     checked = require_dense(values, path).items()
@@ -53,6 +80,10 @@ def in_fp32(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _as_fp32(tensor: Tensor, name: str, path: Path) -> Tensor:
+    import torch
+
+    if tensor.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        return tensor.detach()
     try:
         return tensor.detach().float()
     except RuntimeError as error:  # types that torch stores but does not compute with

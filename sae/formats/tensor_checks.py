@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def require_tensor(tensors: Mapping[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Tensor:
-    """Return tensors[name] if it has that shape. Raises UserError with both shapes otherwise."""
+    """Return tensors[name] if it has that shape. Raises UserError with both shapes otherwise.
+
+    So do whole numbers where a vector or a matrix of weights is expected; a single number may be one.
+    """
     from torch import Tensor
 
     tensor = require(tensors, name, path)
@@ -22,6 +25,8 @@ def require_tensor(tensors: Mapping[str, Any], name: str, shape: tuple[int, ...]
         raise UserError(f"{path}: {name} is a {type(tensor).__name__}, expected a tensor of shape {list(shape)}")
     if tuple(tensor.shape) != shape:
         raise UserError(f"{path}: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
+    if shape and not tensor.is_floating_point():
+        raise UserError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected real numbers")
     return tensor
 
 

@@ -27,7 +27,7 @@ PAIRS = 2**28
 
 @dataclass(frozen=True)
 class Studied:
-    """Holds a dictionary, its language model, and the hook point where it reads."""
+    """Holds a dictionary, its language model, and the hook points where it reads, as one label."""
 
     dictionary: Dictionary
     subject: Subject
@@ -35,7 +35,18 @@ class Studied:
 
     def on_device(self) -> "Studied":
         """Return it on the subject's device. Raises UserError if the hook point has another width."""
-        return Studied(move_to_subject(self.dictionary, self.subject, self.hook_point), self.subject, self.hook_point)
+        moved = move_to_subject(self.dictionary, self.subject, self.hook_point)
+        return Studied(moved, self.subject, str(moved.hook_point))
+
+    def activations(self, ids_NC: Tensor) -> Tensor:
+        """Return what it reads, [N, C, D]; once it is `on_device`."""
+        return self.subject.side_by_side(ids_NC, self.dictionary.reads)
+
+    def shares_basis(self, other: "Studied") -> bool:
+        """Tell whether what it writes is in the basis of what the other one writes."""
+        pairs = zip(self.dictionary.writes, other.dictionary.writes, strict=False)
+        as_many = len(self.dictionary.writes) == len(other.dictionary.writes)
+        return as_many and all(share_basis(one, another) for one, another in pairs)
 
     def shares_activations(self, other: "Studied") -> bool:
         """Tell whether the other one reads the same activations of the same model."""
@@ -105,7 +116,7 @@ def refuse_other_tokenizer(a: Subject, b: Subject) -> None:
 
 def _mmcs(a: Studied, b: Studied, report: Report) -> Similarity | None:
     same_model = one_name(a.subject.name) == one_name(b.subject.name)
-    if not same_model or a.dictionary.d_in != b.dictionary.d_in or not share_basis(a.hook_point, b.hook_point):
+    if not same_model or a.dictionary.d_out != b.dictionary.d_out or not a.shares_basis(b):
         return None
     ours_FD, theirs_GD = a.dictionary.W_dec_FD, b.dictionary.W_dec_FD
     return similarity.max_cosine(ours_FD, theirs_GD.to(ours_FD.device), report=report)
@@ -148,9 +159,8 @@ def _slice(a: Studied, b: Studied, features_S: Tensor, blocks: Blocks, update: C
 def _pairs(a: Studied, b: Studied, blocks: Blocks) -> Iterator[Pair]:
     """Yield activations on real tokens; two dictionaries at one hook point of one model share its pass."""
     for batch in batches_of(blocks, a.subject.device):
-        a_BD = a.subject.activations(batch.ids_NC, a.hook_point)[batch.real_NC]
-        same = a.shares_activations(b)
-        b_BD = a_BD if same else b.subject.activations(batch.ids_NC, b.hook_point)[batch.real_NC]
+        a_BD = a.activations(batch.ids_NC)[batch.real_NC]
+        b_BD = a_BD if a.shares_activations(b) else b.activations(batch.ids_NC)[batch.real_NC]
         yield Pair(a_BD, b_BD)
 
 

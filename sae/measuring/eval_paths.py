@@ -69,7 +69,13 @@ class Target:
     header: Header
     model: str
     hook_point: str
+    """What it reads, as one label."""
     prepend_bos: bool | None
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The hook points that it writes, if they are not what it reads."""
+        return () if self.header.is_autoencoder else self.header.writes
 
     @property
     def processing(self) -> dict[str, Any]:
@@ -180,7 +186,7 @@ class _EvaluationSession:
         """Measure dictionaries of one model, hook point and text together, then compare each with `against`."""
         outcomes: dict[int, Outcome] = {}
         groups = [
-            (target.subject_key, source, target.hook_point)
+            (target.subject_key, source, target.hook_point, target.written)
             for target, source in zip(self._targets, self._sources, strict=True)
         ]
         for group in dict.fromkeys(groups):
@@ -232,16 +238,12 @@ def _loaded(target: Target, allow_pickle: bool) -> Dictionary:
 def _target(path: str, request: Request) -> Target:
     path = formats.pin(path)
     header = formats.peek(path, request.allow_pickle)
-    if header.reads != header.writes or len(header.reads) > 1:
-        raise UserError(
-            f"dictionary {path} reads {', '.join(header.reads)} and writes {', '.join(header.writes)}; only "
-            "dictionaries that read and write one hook point can be measured"
-        )
+    hook_point = (request.hook_point if header.is_autoencoder else None) or header.hook_point
     return Target(
         path,
         header,
         _require(path, "model", request.model or header.model, "--model NAME|DIR"),
-        _require(path, "hook point", request.hook_point or header.hook_point, "--hook NAME"),
+        _require(path, "hook point", hook_point, "--hook NAME"),
         header.prepend_bos if request.prepend_bos is None else request.prepend_bos,
     )
 
@@ -251,7 +253,8 @@ def _target_against(path: str, request: Request) -> Target:
     path = formats.pin(path)
     header = formats.peek(path, request.allow_pickle)
     model = request.against_model or header.model or request.model
-    hook_point = request.against_hook_point or header.hook_point or request.hook_point
+    given = request.against_hook_point if header.is_autoencoder else None
+    hook_point = given or header.hook_point or request.hook_point
     return Target(
         path,
         header,

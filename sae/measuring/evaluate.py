@@ -1,13 +1,14 @@
-"""Measures dictionaries on a stretch of text, all those of one hook point in one pass of the language model.
+"""Measures dictionaries on a stretch of text, all those of the same hook points in one pass of the language model.
 
 Whether the dictionaries were trained on that text is the caller's affair.
 
-Shape suffixes: N blocks, C tokens of context, B activation vectors, D their width, F features.
+Shape suffixes: N blocks, C tokens of context, B activation vectors, D the width of what is read, E of what is written,
+F features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class SquaredNorms:
-    """Means over the tokens of |x|^2, |x_hat|^2 and |x - x_hat|^2."""
+    """Means over the tokens of |y|^2, |y_hat|^2 and |y - y_hat|^2, y what is written."""
 
     activations: float
     reconstructions: float
@@ -51,12 +52,13 @@ class Directions:
 
     norm_F: of each feature, the norm of its decoder direction.
     nearest: of each decoder direction, its largest cosine with another one; None where that was not asked for.
-    paired: of each feature, the cosine of its encoder with its decoder direction.
+    paired: of each feature, the cosine of its encoder with its decoder direction; None where it reads other hook points
+        than it writes.
     """
 
     norm_F: Tensor
     nearest: Nearest | None
-    paired: Nearest
+    paired: Nearest | None
 
     @property
     def decoder_norms(self) -> tuple[float, float, float]:
@@ -67,7 +69,7 @@ class Directions:
         return {
             "decoder_norms": dict(zip(("min", "median", "max"), self.decoder_norms, strict=True)),
             "decoder_max_cosine": self.nearest.to_json() if self.nearest else None,
-            "encoder_decoder_cosine": self.paired.to_json(),
+            "encoder_decoder_cosine": self.paired.to_json() if self.paired else None,
         }
 
 
@@ -75,14 +77,16 @@ class Directions:
 class Evaluation:
     """Holds what was measured of one dictionary.
 
-    l0: mean number of active features per token. fvu: sum |x - x_hat|^2 / sum |x - mean x|^2 over all tokens and
-    dimensions; None where the activations do not vary. losses: next-token loss in nats on `loss_blocks` blocks, drawn
-    from the same text; its mean ablation sets every activation to the mean over all `tokens`.
+    hook_point, writes: the hook points read and written, joined by "+". l0: mean number of active features per token.
+    fvu: sum |y - y_hat|^2 / sum |y - mean y|^2 over all tokens and dimensions of what is written; None where that does
+    not vary, and for one layer of a cross-layer transcoder. losses: next-token loss in nats on `loss_blocks` blocks,
+    drawn from the same text, with all that is written replaced; the mean ablation sets it to its mean over `tokens`.
     """
 
     name: str
     kind: str
     hook_point: str
+    writes: str
     d_in: int
     n_features: int
     tokens: int
@@ -106,7 +110,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON object; what does not exist is None."""
-        plain = ("name", "kind", "hook_point", "d_in", "n_features", "tokens", "l0", "fvu")
+        plain = ("name", "kind", "hook_point", "writes", "d_in", "n_features", "tokens", "l0", "fvu")
         return {
             **{name: getattr(self, name) for name in plain},
             "dead": self.density.dead,
@@ -131,9 +135,11 @@ def evaluate_all(
     loss_blocks: int = LOSS_BLOCKS,
     cosines: bool = True,
 ) -> list[Evaluation]:
-    """Measure dictionaries of one hook point; the model reads every block once, and the loss blocks again.
+    """Measure dictionaries that read and write the same hook points; the model reads every block once, and the loss
+    blocks again.
 
     Args:
+        hook_point: where autoencoders are measured; dictionaries of several hook points name their own.
         blocks: the text; padding is not counted. No more than 32 blocks' activations are held at a time.
         seed: chooses the blocks on which cross-entropy is measured, `loss_blocks` of them or as many as there are.
         cosines: compare every decoder direction with every other, which takes long with a hundred thousand.
@@ -143,37 +149,59 @@ def evaluate_all(
             or reconstructions that are not finite.
     """
     here = [move_to_subject(dictionary, subject, hook_point) for dictionary in dictionaries]
+    reads, writes = here[0].reads, here[0].writes
     loss_text = _loss_blocks(blocks, loss_blocks, seed)
     spread, fidelities = Spread(), [Fidelity(dictionary) for dictionary in here]
-    with report(f"measuring tokens at {hook_point}") as progress:
+    with report(f"measuring tokens at {'+'.join(reads)}") as progress:
         for batch in batches_of(blocks, subject.device):
-            x_BD = subject.activations(batch.ids_NC, hook_point)[batch.real_NC]
-            spread.add(x_BD)
+            acts = subject.activations_at(batch.ids_NC, (*reads, *writes))
+            x_BD = _side_by_side(acts, reads, batch)
+            y_BE = x_BD if reads == writes else _side_by_side(acts, writes, batch)
+            spread.add(y_BE)
             for fidelity in fidelities:
-                fidelity.add(x_BD)
+                fidelity.add(x_BD, y_BE)
             progress.update(spread.tokens, blocks.n_tokens)
-    _refuse_overflow(spread, fidelities, hook_point)
-    losses = _losses(here, subject, hook_point, loss_text, spread.mean_D, report)
+    _refuse_overflow(spread, fidelities)
+    losses = _losses(here, subject, loss_text, spread.mean_D, report)
     return [
-        _evaluation(fidelity, spread, loss, len(loss_text.ids_NC), hook_point, directions(one, cosines, report))
+        _evaluation(fidelity, spread, loss, len(loss_text.ids_NC), directions(one, cosines, report))
         for one, fidelity, loss in zip(here, fidelities, losses, strict=True)
     ]
 
 
-def move_to_subject(dictionary: Dictionary, subject: Subject, *hook_points: str) -> Dictionary:
-    """Move a dictionary to the subject's device, after a check that it reads these hook points side by side.
+def _side_by_side(acts: Mapping[str, Tensor], hook_points: Sequence[str], batch: Batch) -> Tensor:
+    """Return the vectors of real tokens at some hook points, [B, D]."""
+    parts = [acts[hook_point][batch.real_NC] for hook_point in hook_points]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    Raises UserError if it reads vectors of another width, or holds anything that is not finite.
+
+def move_to_subject(dictionary: Dictionary, subject: Subject, hook_point: str | None) -> Dictionary:
+    """Move a dictionary to the subject's device, after a check that its widths are those of its hook points.
+
+    Args:
+        hook_point: where an autoencoder reads and writes; others name their own hook points. None: all do.
+
+    Raises UserError if it reads or writes vectors of another width, or holds anything that is not finite.
     """
-    width = sum(subject.width(hook_point) for hook_point in hook_points)
-    if dictionary.d_in != width:
-        names = " + ".join(hook_points)
-        raise UserError(
-            f"dictionary {dictionary.name} reads vectors of width {dictionary.d_in}, but {names} of {subject.name} is "
-            f"{width} wide; give the hook point it was trained on with --hook"
-        )
+    if hook_point is not None and dictionary.is_autoencoder:
+        dictionary = dictionary.at(hook_point)
+    _refuse_other_width(dictionary, subject, "reads", dictionary.d_in)
+    if dictionary.writes != dictionary.reads:
+        _refuse_other_width(dictionary, subject, "writes", dictionary.d_out)
     refuse_non_finite(dictionary)
     return dictionary.to(subject.device)
+
+
+def _refuse_other_width(dictionary: Dictionary, subject: Subject, what: Literal["reads", "writes"], own: int) -> None:
+    """Raise UserError if the hook points that it reads, or writes, are together not as wide as its matrices."""
+    hook_points: tuple[str, ...] = getattr(dictionary, what)
+    width = sum(subject.width(hook_point) for hook_point in hook_points)
+    if own != width:
+        right = "hook point it was trained on with --hook" if dictionary.is_autoencoder else "model it was trained on"
+        raise UserError(
+            f"dictionary {dictionary.name} {what} vectors of width {own}, but {' + '.join(hook_points)} of "
+            f"{subject.name} is {width} wide; give the {right}"
+        )
 
 
 def batches_of(blocks: Blocks, device: str) -> Iterator[Batch]:
@@ -191,7 +219,9 @@ def directions(dictionary: Dictionary, cosines: bool = True, report: Report = Si
     return Directions(
         norm_F=dictionary.W_dec_FD.norm(dim=1),
         nearest=similarity.max_cosine_within(dictionary.W_dec_FD, report=report) if cosines else None,
-        paired=similarity.paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD),
+        paired=similarity.paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD)
+        if dictionary.reads == dictionary.writes
+        else None,
     )
 
 
@@ -205,18 +235,13 @@ def _loss_blocks(blocks: Blocks, n: int, seed: int) -> Blocks:
 
 
 def _losses(
-    dictionaries: Sequence[Dictionary],
-    subject: Subject,
-    hook_point: str,
-    blocks: Blocks,
-    mean_D: Tensor,
-    report: Report,
+    dictionaries: Sequence[Dictionary], subject: Subject, blocks: Blocks, mean_E: Tensor, report: Report
 ) -> list[CrossEntropy]:
     """Return each dictionary's cross-entropy; the untouched and the ablated losses are measured once."""
-    ids_NC = torch.from_numpy(blocks.ids_NC).long().to(subject.device)
-    losses = []
+    ids_NC, losses = torch.from_numpy(blocks.ids_NC).long().to(subject.device), list[CrossEntropy]()
     with report(f"cross-entropy on {len(ids_NC)} blocks") as progress:
-        against = metrics.ablations(subject, hook_point, ids_NC, mean_D, torch.from_numpy(blocks.length_N))
+        length_N = torch.from_numpy(blocks.length_N)
+        against = metrics.ablations(subject, dictionaries[0].writes, ids_NC, mean_E, length_N)
         for number, dictionary in enumerate(dictionaries, start=1):
             losses.append(metrics.cross_entropy(dictionary, against))
             progress.update(number, len(dictionaries))
@@ -224,18 +249,14 @@ def _losses(
 
 
 def _evaluation(
-    fidelity: Fidelity,
-    spread: Spread,
-    losses: CrossEntropy,
-    loss_blocks: int,
-    hook_point: str,
-    directions: Directions,
+    fidelity: Fidelity, spread: Spread, losses: CrossEntropy, loss_blocks: int, directions: Directions
 ) -> Evaluation:
     dictionary, reconstruction = fidelity.dictionary, fidelity.reconstruction(spread)
     return Evaluation(
         name=dictionary.name,
         kind=dictionary.kind,
-        hook_point=hook_point,
+        hook_point="+".join(dictionary.reads),
+        writes="+".join(dictionary.writes),
         d_in=dictionary.d_in,
         n_features=dictionary.n_features,
         tokens=reconstruction.tokens,
@@ -249,10 +270,11 @@ def _evaluation(
     )
 
 
-def _refuse_overflow(spread: Spread, fidelities: Sequence[Fidelity], hook_point: str) -> None:
+def _refuse_overflow(spread: Spread, fidelities: Sequence[Fidelity]) -> None:
     """Raise UserError for NaN and infinity: they would spread through every figure, and JSON cannot hold them."""
     if not np.isfinite(spread.variation):
-        raise UserError(f"the activations at {hook_point} are not all finite; is the model damaged?")
+        hook_points = "+".join(fidelities[0].dictionary.writes)
+        raise UserError(f"the activations at {hook_points} are not all finite; is the model damaged?")
     for fidelity in fidelities:
         if not np.isfinite(fidelity.mean_squared_error):
             raise UserError(f"dictionary {fidelity.dictionary.name}: its reconstructions are not all finite")

@@ -43,8 +43,9 @@ def columns(outcome: Outcome) -> dict[str, Any]:
         "feature": list(range(measured.n_features)),
         "density": _values(measured.density.density_F),
         "decoder_norm": _values(measured.directions.norm_F),
-        "encoder_decoder_cosine": _values(measured.directions.paired.similarity_F),
     }
+    if measured.directions.paired:
+        table["encoder_decoder_cosine"] = _values(measured.directions.paired.similarity_F)
     if measured.directions.nearest:
         table |= _matched("nearest_cosine", "nearest_feature", measured.directions.nearest)
     if compared:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sae.measuring import tables
 
 if TYPE_CHECKING:
+    from sae.dictionary import Dictionary
     from sae.formats.header import Header
     from sae.measuring.info import Account, Weights
 
@@ -38,10 +39,12 @@ def weights(weights: Weights) -> str:
         "kind": dictionary.kind,
         "activation": weights.activation,
         "normalisation of the input": dictionary.normalisation,
+        **_skip(dictionary),
         "weights on disk": ", ".join(weights.stored) or "unknown",
         "decoder norm: smallest, median, largest": tables.spread(directions.decoder_norms),
-        "cosine of encoder and decoder: 5%, median, 95%": tables.nearest(directions.paired),
     }
+    if directions.paired:
+        rows["cosine of encoder and decoder: 5%, median, 95%"] = tables.nearest(directions.paired)
     if directions.nearest:
         rows["cosine with the nearest other: 5%, median, 95%"] = tables.nearest(directions.nearest)
     text = tables.listed(rows)
@@ -50,6 +53,15 @@ def weights(weights: Weights) -> str:
         if dictionary.metadata
         else text
     )
+
+
+def _skip(dictionary: Dictionary) -> dict[str, str]:
+    """Return the rows that only transcoders have."""
+    if dictionary.reads == dictionary.writes:
+        return {}
+    part = {"one layer of": "a cross-layer transcoder"} if dictionary.is_part else {}
+    skip = "no" if dictionary.W_skip_DE is None else "yes"
+    return {"width of what is written": f"{dictionary.d_out:,}", "linear map past the features": skip} | part
 
 
 def _hook_points(header: Header) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Measures how sparse a dictionary is, and how much of the activations and of the model's prediction it keeps."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +28,8 @@ class Reconstruction:
     """Holds what was measured on held-out text.
 
     l0: mean number of active features per token.
-    fvu: fraction of variance unexplained, sum |x - x_hat|^2 / sum |x - mean x|^2 over all tokens and dimensions; None
-        where the activations do not vary.
+    fvu: fraction of variance unexplained, sum |y - y_hat|^2 / sum |y - mean y|^2 over all tokens and dimensions of what
+        is written (an autoencoder's x); None where that does not vary, and for one layer of a cross-layer transcoder.
     dead: share of features active on none of the measured tokens.
     tokens: how many tokens were measured.
     """
@@ -43,11 +44,12 @@ class Reconstruction:
 class CrossEntropy:
     """Holds the next-token loss in nats: untouched, with activations reconstructed, set to zero, and set to their mean.
 
-    averaged: None where the mean ablation was not asked for.
+    reconstructed: None for one layer of a cross-layer transcoder. averaged: None where the mean ablation was not asked
+    for.
     """
 
     clean: float
-    reconstructed: float
+    reconstructed: float | None
     zeroed: float
     averaged: float | None = None
 
@@ -63,7 +65,9 @@ class CrossEntropy:
 
     def _recovered(self, ablated: float) -> float | None:
         harm = ablated - self.clean
-        return None if harm <= 0 else 1 - (self.reconstructed - self.clean) / harm
+        if harm <= 0 or self.reconstructed is None:
+            return None
+        return 1 - (self.reconstructed - self.clean) / harm
 
 
 class Spread:
@@ -120,12 +124,16 @@ class Fidelity:
         self._residual = self._square = torch.zeros((), dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def add(self, x_BD: Tensor) -> None:
-        """Count activation vectors [B, D]."""
-        for part_BD in x_BD.split(self._rows):
-            x_hat_BD = self._reconstructed(part_BD).double()
-            self._residual = self._residual + (part_BD - x_hat_BD).square().sum()
-            self._square = self._square + x_hat_BD.square().sum()
+    def add(self, x_BD: Tensor, y_BE: Tensor | None = None) -> None:
+        """Count activation vectors [B, D], and how far the reconstruction is from those of what is written, [B, E].
+
+        None: it writes what it reads.
+        """
+        targets = (x_BD if y_BE is None else y_BE).split(self._rows)
+        for part_BD, target_BE in zip(x_BD.split(self._rows), targets, strict=True):
+            y_hat_BE = self._reconstructed(part_BD).double()
+            self._residual = self._residual + (target_BE - y_hat_BE).square().sum()
+            self._square = self._square + y_hat_BE.square().sum()
 
     def _reconstructed(self, x_BD: Tensor) -> Tensor:
         """Count active features and return the reconstruction; of wide, sparse features, from the active ones only."""
@@ -141,19 +149,20 @@ class Fidelity:
 
     @property
     def mean_squared_error(self) -> float:
-        """Mean of |x - x_hat|^2 over the tokens."""
+        """Mean of |y - y_hat|^2 over the tokens, y what is written."""
         return float(self._residual) / self.firing.tokens
 
     @property
     def mean_square(self) -> float:
-        """Mean of |x_hat|^2 over the tokens."""
+        """Mean of |y_hat|^2 over the tokens, y what is written."""
         return float(self._square) / self.firing.tokens
 
     def reconstruction(self, spread: Spread) -> Reconstruction:
-        """Return L0, FVU and dead share, given the spread of the same vectors."""
+        """Return L0, FVU and dead share, given the spread of what is written on the same tokens."""
+        has_fvu = spread.variation > 0 and not self.dictionary.is_part
         return Reconstruction(
             l0=float(self.firing.counts_F.sum()) / self.firing.tokens,
-            fvu=float(self._residual) / spread.variation if spread.variation > 0 else None,
+            fvu=float(self._residual) / spread.variation if has_fvu else None,
             dead=self.firing.density().dead,
             tokens=self.firing.tokens,
         )
@@ -183,13 +192,16 @@ def density(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Te
     return firing.density().density_F
 
 
-def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None) -> Reconstruction:
-    """Measure L0, FVU and dead share on activation vectors [B, D]."""
+def reconstruction(
+    dictionary: Dictionary, x_BD: Tensor, rows: int | None = None, y_BE: Tensor | None = None
+) -> Reconstruction:
+    """Measure L0, FVU and dead share on activation vectors [B, D]; `y_BE`: what is written, if it is not x."""
     rows = rows or rows_at_once(dictionary.n_features)
     spread, fidelity = Spread(), Fidelity(dictionary, rows)
-    for part_BD in x_BD.split(rows):
-        spread.add(part_BD)
-        fidelity.add(part_BD)
+    targets = (x_BD if y_BE is None else y_BE).split(rows)
+    for part_BD, target_BE in zip(x_BD.split(rows), targets, strict=True):
+        spread.add(target_BE)
+        fidelity.add(part_BD, target_BE)
     return fidelity.reconstruction(spread)
 
 
@@ -197,11 +209,13 @@ def reconstruction(dictionary: Dictionary, x_BD: Tensor, rows: int | None = None
 class Ablations:
     """Holds blocks and the losses that every dictionary's loss is compared with: untouched, zeroed, set to the mean.
 
-    length_N: how many tokens of each block are real; None: all of them.
+    hook_points: where activations are replaced, all together. widths: those of the hook points. length_N: how many
+    tokens of each block are real; None: all of them.
     """
 
     subject: Subject
-    hook_point: str
+    hook_points: tuple[str, ...]
+    widths: tuple[int, ...]
     ids_NC: Tensor
     clean: float
     zeroed: float
@@ -211,39 +225,74 @@ class Ablations:
 
 def ablations(
     subject: Subject,
-    hook_point: str,
+    hook_points: str | tuple[str, ...],
     ids_NC: Tensor,
     mean_D: Tensor | None = None,
     length_N: Tensor | None = None,
 ) -> Ablations:
     """Measure the untouched and the zero-ablated loss of some blocks of ids; with `mean_D` the mean-ablated one too.
 
-    A beginning-of-sequence token that the subject prepends is never ablated.
+    `mean_D` is the mean at all hook points, side by side. A beginning-of-sequence token that the subject prepends is
+    never ablated.
     """
+    names = (hook_points,) if isinstance(hook_points, str) else hook_points
 
-    def loss(replace: Replace | None) -> float:
-        return _loss(subject, hook_point, ids_NC, replace, length_N)
+    def loss(replaced: Mapping[str, Replace]) -> float:
+        return _loss(subject, ids_NC, lambda part_NC: replaced, length_N)
 
-    averaged = None if mean_D is None else loss(lambda x_NCD: mean_D.to(x_NCD).expand_as(x_NCD))
-    return Ablations(subject, hook_point, ids_NC, loss(None), loss(torch.zeros_like), averaged, length_N)
+    zeroed = dict.fromkeys(names, torch.zeros_like)
+    widths = tuple(subject.width(name) for name in names)
+    averaged = None if mean_D is None else loss(_constants(names, widths, mean_D))
+    return Ablations(subject, names, widths, ids_NC, loss({}), loss(zeroed), averaged, length_N)
 
 
 def cross_entropy(dictionary: Dictionary, against: Ablations) -> CrossEntropy:
-    """Measure the loss with activations replaced by the dictionary's reconstruction; return it with the ablations'."""
-    rows = rows_at_once(dictionary.n_features)
+    """Measure the loss with activations replaced by the dictionary's reconstruction; return it with the ablations'.
+
+    Where it does not read the one hook point that it writes, all that it writes is replaced together by what it makes
+    of the untouched activations that it reads.
+    """
+    subject, rows = against.subject, rows_at_once(dictionary.n_features)
 
     def reconstruct(x_NCD: Tensor) -> Tensor:
         parts = x_NCD.flatten(0, 1).float().split(rows)
-        return torch.cat([dictionary.reconstruct(part_BD) for part_BD in parts]).view_as(x_NCD)
+        x_hat_BE = torch.cat([dictionary.reconstruct(part_BD) for part_BD in parts])
+        return x_hat_BE.view(*x_NCD.shape[:2], -1)
 
-    reconstructed = _loss(against.subject, against.hook_point, against.ids_NC, reconstruct, against.length_N)
+    def from_what_is_read(ids_NC: Tensor) -> Mapping[str, Replace]:
+        y_hat_NCE = reconstruct(subject.side_by_side(ids_NC, dictionary.reads))
+        return _constants(against.hook_points, against.widths, y_hat_NCE)
+
+    def in_place(ids_NC: Tensor) -> Mapping[str, Replace]:
+        return {against.hook_points[0]: reconstruct}
+
+    if dictionary.is_part:
+        return CrossEntropy(against.clean, None, against.zeroed, against.averaged)
+    replacing = in_place if dictionary.is_autoencoder else from_what_is_read
+    reconstructed = _loss(subject, against.ids_NC, replacing, against.length_N)
     return CrossEntropy(against.clean, reconstructed, against.zeroed, against.averaged)
 
 
-def _loss(subject: Subject, hook_point: str, ids_NC: Tensor, replace: Replace | None, length_N: Tensor | None) -> float:
-    """Return the mean over the real ones of tokens 1..C-1 of each block."""
+def _constants(hook_points: Sequence[str], widths: Sequence[int], value: Tensor) -> dict[str, Replace]:
+    """Return what replaces activations at hook points by their parts of a value, [E] or [N, C, E], side by side."""
+    parts = value.split(list(widths), dim=-1)
+
+    def constant(part: Tensor) -> Replace:
+        return lambda x_NCD: part.to(x_NCD).expand_as(x_NCD)
+
+    return {hook_point: constant(part) for hook_point, part in zip(hook_points, parts, strict=True)}
+
+
+def _loss(
+    subject: Subject, ids_NC: Tensor, replacing: Callable[[Tensor], Mapping[str, Replace]], length_N: Tensor | None
+) -> float:
+    """Return the mean over the real ones of tokens 1..C-1 of each block.
+
+    Args:
+        replacing: returns what is replaced at which hook points, for some of the blocks.
+    """
     size = loss_blocks_at_once(ids_NC.shape[1], subject.vocabulary)
-    parts = [subject.losses(part, hook_point, replace) for part in batches(ids_NC, size)]
+    parts = [subject.losses(part_NC, replacing(part_NC)) for part_NC in batches(ids_NC, size)]
     losses = torch.cat(parts)
     if length_N is None:
         return float(losses.mean())

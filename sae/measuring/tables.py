@@ -101,9 +101,10 @@ def texts(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 DEFINITIONS = (
-    "L0: active features per token. FVU: sum |x - x_hat|^2 / sum |x - mean x|^2. CE recovered: the share of the loss\n"
-    "that an ablation adds which the reconstruction avoids. Density: share of tokens on which a feature is active;\n"
-    "dead: on none; ultralow: on less than 1e-6 of them, but on some (ten million tokens or more can tell)."
+    "L0: active features per token. FVU: sum |x - x_hat|^2 / sum |x - mean x|^2, x what is written. CE recovered: the\n"
+    "share of the loss that an ablation adds which the reconstruction avoids. Density: share of tokens on which a\n"
+    "feature is active; dead: on none; ultralow: on less than 1e-6 of them, but on some (ten million tokens or more\n"
+    "can tell)."
 )
 
 
@@ -124,7 +125,7 @@ def _evaluation(measured: Evaluation) -> Iterator[tuple[str, str]]:
     yield "decoder norm: smallest, median, largest", spread(directions.decoder_norms)
     if directions.nearest:
         yield "cosine with the nearest other: 5%, median, 95%", nearest(directions.nearest)
-    yield "cosine of encoder and decoder: 5%, median, 95%", nearest(directions.paired)
+    yield "cosine of encoder and decoder: 5%, median, 95%", nearest(directions.paired) if directions.paired else "-"
     yield "dead", share(measured.density.dead)
     yield "ultralow", share(measured.density.ultralow)
     yield "median density of the others", number(measured.density_median)

@@ -99,19 +99,35 @@ class Subject:
         return seen
 
     @torch.no_grad()
-    def losses(self, ids_NC: Tensor, hook_point: str | None = None, replace: Replace | None = None) -> Tensor:
-        """Return cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before.
+    def side_by_side(self, ids_NC: Tensor, hook_points: Sequence[str]) -> Tensor:
+        """Return the activations [N, C, D] at several hook points, their vectors side by side, from one pass."""
+        acts = self.activations_at(ids_NC, hook_points)
+        parts = [acts[hook_point] for hook_point in hook_points]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
-        With `replace`, the activations [N, C, D] at `hook_point` are replaced by its result on the way.
+    @torch.no_grad()
+    def logits(self, ids_NC: Tensor, replaced: Mapping[str, Replace] | None = None) -> Tensor:
+        """Return the logits [N, C, V] of the token after each.
+
+        The activations [N, C, D] at each hook point of `replaced` are replaced by its function's result on the way.
         """
 
-        def write(value: Tensor, hook: object) -> Tensor:
-            text = self._without_bos(value)
-            changed = replace(text.flatten(2)).reshape(text.shape) if replace else text
-            return torch.cat([value[:, : value.shape[1] - text.shape[1]], changed.to(value.dtype)], 1)
+        def writer(replace: Replace) -> Callable[[Tensor, object], Tensor]:
+            def write(value: Tensor, hook: object) -> Tensor:
+                text = self._without_bos(value)
+                changed = replace(text.flatten(2)).reshape(text.shape)
+                return torch.cat([value[:, : value.shape[1] - text.shape[1]], changed.to(value.dtype)], 1)
 
-        hooks = [(hook_point, write)] if replace else []
-        logits_NCV = self._without_bos(self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks))
+            return write
+
+        hooks = [(hook_point, writer(replace)) for hook_point, replace in (replaced or {}).items()]
+        logits: Tensor = self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks)
+        return self._without_bos(logits)
+
+    @torch.no_grad()
+    def losses(self, ids_NC: Tensor, replaced: Mapping[str, Replace] | None = None) -> Tensor:
+        """Return cross-entropy in nats [N, C-1] of tokens 1..C-1 given those before; `replaced` as for `logits`."""
+        logits_NCV = self.logits(ids_NC, replaced)
         # A block at a time: softmax and slices copy the logits, which may be gigabytes.
         pairs = zip(logits_NCV, ids_NC, strict=True)
         return torch.stack([cross_entropy(each[:-1].float(), ids_C[1:], reduction="none") for each, ids_C in pairs])
@@ -132,10 +148,13 @@ class Subject:
         return int(acts_NCD.shape[-1])
 
     @torch.no_grad()
-    def logits_of(self, hook_point: str, directions_FD: Tensor) -> Tensor | None:
+    def logits_of(self, hook_point: str, directions_FD: Tensor, through_norm: bool = False) -> Tensor | None:
         """Return what adding directions at a hook point adds to the logits [F, V]: by the block's output weights, then
-        the unembedding, as if nothing came between (the final layer norm is left out). None where no fixed map leads
-        there.
+        the unembedding, as if nothing came between. None where no fixed map leads there.
+
+        Args:
+            through_norm: apply the final norm, but for its scale: centre the directions, if it does, and multiply by
+                its weights. Otherwise it is left out.
         """
         kind, layer = _kind_and_layer(hook_point)
         if kind == "mlp.hook_post":
@@ -146,8 +165,18 @@ class Subject:
             written_FR = directions_FD
         else:
             return None
-        logits_FV: Tensor = written_FR @ self.bridge.W_U.to(directions_FD)
+        normed_FR = self._normed(written_FR) if through_norm else written_FR
+        logits_FV: Tensor = normed_FR @ self.bridge.W_U.to(directions_FD)
         return logits_FV
+
+    def _normed(self, residual_FR: Tensor) -> Tensor:
+        """Apply the final norm's centring and weights, without its scale and bias."""
+        norm = getattr(self.bridge, "ln_final", None)
+        if norm is None:
+            return residual_FR
+        centred_FR = residual_FR if norm.uses_rms_norm else residual_FR - residual_FR.mean(1, keepdim=True)
+        weights_R: Tensor = norm.w.to(residual_FR) + int(norm.uses_weight_offset)
+        return centred_FR * weights_R
 
     def _with_bos(self, ids_NC: Tensor) -> Tensor:
         if not self.prepend_bos:

@@ -16,6 +16,7 @@ from sae.common.errors import UserError
 from sae.common.field_types import Count, FileName, Seed, Text
 from sae.common.settings import Section
 from sae.models.toy_recipe import Toy
+from sae.training.architectures.relu import ReLU
 from sae.training.recipes import AnyRecipe
 
 TOY_HOOK_POINT = "blocks.0.mlp.hook_post"
@@ -58,6 +59,8 @@ class Subject(Section):
     """`toy` (trained here), a name on the Hugging Face hub, or a local directory."""
     hook_point: Text
     """TransformerLens' name of the hook point; attention heads are flattened. Default for the toy: its MLP."""
+    writes: Text | None = None
+    """Train transcoders: the hook point that they make from what they read at `hook_point`; null: autoencoders."""
     prepend_bos: bool | None = None
     """Put a BOS token before each block; null: the model's default."""
     reset_weights: bool = False
@@ -130,6 +133,20 @@ class TrainConfig(Section):
             raise ValueError(
                 f"a dictionary cannot be called {taken[0]!r}: the training's folder has a file or folder of that name"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _transcoders(self) -> "TrainConfig":
+        writes = self.subject.writes
+        if writes == self.subject.hook_point:
+            raise ValueError(f"subject.writes is what is read, {writes}; leave it out for autoencoders")
+        for recipe in self.dictionaries:
+            resamples = isinstance(recipe, ReLU) and bool(recipe.resampling.steps)
+            if recipe.skip and not writes:
+                raise ValueError(f"{recipe.label}: skip is for transcoders; give subject.writes (--writes NAME)")
+            if writes and (recipe.one_matrix or resamples):
+                what = "resampling" if resamples else recipe.architecture
+                raise ValueError(f"{recipe.label}: {what} is for autoencoders, not for what writes {writes}")
         return self
 
     def identity(self) -> dict[str, Any]:

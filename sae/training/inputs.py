@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.common.files import make_folder_atomic
@@ -34,6 +35,10 @@ class Inputs:
     stream: ActivationStream
     content: Any
     """Tells the text from any other, ready for JSON; of a streamed one, only its name."""
+    d_in: int
+    """The width of what is read."""
+    d_out: int | None
+    """The width of what a transcoder writes, the right part of the stream's vectors; None for autoencoders."""
 
 
 def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, ranks: Ranks, report: Report) -> Inputs:
@@ -50,7 +55,8 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     if config.subject.model != "toy":
         refuse_longer_context(config.subject.model, config.corpus.context, "corpus.context")
     subject = _subject(config, folder, artifacts, ranks)
-    subject.width(config.subject.hook_point)  # refuses an unknown hook point before the text is read
+    d_in = subject.width(config.subject.hook_point)  # refuses an unknown hook point before the text is read
+    d_out = subject.width(config.subject.writes) if config.subject.writes else None
     if config.corpus.context > subject.max_context:
         raise UserError(
             f"corpus.context is {config.corpus.context}, but {subject.name} sees at most {subject.max_context} "
@@ -66,10 +72,26 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     if ranks.first:
         ranks.barrier()
     runtime = config.runtime
+    reader = _Pairs(subject, config.subject.writes) if config.subject.writes else subject
     stream = ActivationStream(
-        subject, config.subject.hook_point, source, config.seed, runtime.forward_blocks, config.buffer, dtype
+        reader, config.subject.hook_point, source, config.seed, runtime.forward_blocks, config.buffer, dtype
     )
-    return Inputs(subject, held_out, stream, text.content if text else config.corpus.source)
+    return Inputs(subject, held_out, stream, text.content if text else config.corpus.source, d_in, d_out)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Reads what a transcoder reads and, right of it, what it writes, in one pass of the model."""
+
+    subject: Subject
+    writes: str
+
+    @property
+    def device(self) -> str:
+        return self.subject.device
+
+    def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
+        return self.subject.side_by_side(ids_NC, (hook_point, self.writes))
 
 
 def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks: Ranks) -> Subject:

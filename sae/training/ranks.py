@@ -171,7 +171,8 @@ class FeatureParallel(_Several):
 
     def square_norm(self, flat: Flat) -> Tensor:
         """Return the squared norm, in which the decoder bias, which every process has, counts once."""
-        whole = torch.dot(flat["b_dec"], flat["b_dec"]) if "b_dec" in flat.parts else flat.buffer.new_zeros(())
+        same = [flat[name].flatten() for name in ("b_dec", "W_skip") if name in flat.parts]  # in every process
+        whole = sum((torch.dot(part, part) for part in same), flat.buffer.new_zeros(()))
         return self.sum_over_features(super().square_norm(flat) - whole) + whole
 
     def kept(self, values: Tensor, k: int) -> Tensor:

@@ -154,7 +154,7 @@ class Session:
         size = self.config.batch // self.ranks.parts
         batches = inputs.stream.batches(size, self._position(inputs))
         first_BD = next(batches)
-        learners = enrol(self.config.dictionaries, self.config.steps, first_BD, self._workspace(first_BD.shape[1]))
+        learners = enrol(self.config.dictionaries, self.config.steps, first_BD, self._workspace(inputs))
         self.checkpoints.restore(learners)
         with interrupted() as stop:
             after_step = self._after_step(learners, inputs, batches, stop)
@@ -162,9 +162,9 @@ class Session:
             train(learners, chain([first_BD], batches), self.report, every, tell, after_step)
         return self._saved(learners, inputs)
 
-    def _workspace(self, d_in: int) -> Workspace:
-        experimental = self.config.runtime.experimental
-        return Workspace(d_in, self.device, self._precision, Scratch(self.device), self.ranks, experimental)
+    def _workspace(self, inputs: Inputs) -> Workspace:
+        experimental, scratch = self.config.runtime.experimental, Scratch(self.device)
+        return Workspace(inputs.d_in, self.device, self._precision, scratch, self.ranks, experimental, inputs.d_out)
 
     def _position(self, inputs: Inputs) -> Any:
         """Return where the stream is gone on with. Raises UserError if the text is not what it was."""
@@ -208,8 +208,8 @@ class Session:
     def _saved(self, learners: Sequence[Learner], inputs: Inputs) -> Trained:
         """Save every dictionary whose loss stayed finite, with its metrics; then train.json says that all is there."""
         sound = [learner for learner in learners if learner.problem is None]
-        hook_point, name = self.config.subject.hook_point, inputs.subject.name
-        made = [one.trainer.dictionary(hook_point, name, self._facts(one, inputs)) for one in sound]
+        at, name = self.config.subject, inputs.subject.name
+        made = [one.trainer.dictionary(at.hook_point, name, self._facts(one, inputs), at.writes) for one in sound]
         if not self.ranks.first:
             return Trained(self.folder, {})
         evaluations = self._evaluations(made, inputs) if made else []

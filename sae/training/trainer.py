@@ -52,10 +52,12 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, steps: int, first_BD: Tensor, workspace: Workspace) -> None:
         self.recipe, self.steps, self.workspace = recipe, steps, workspace
-        self.scale = float(first_BD.float().square().mean().sqrt()) if recipe.normalise else 1.0
         self.autoencoder = build(recipe, workspace)
-        scaled_BD = first_BD.float() / self.scale
-        self.autoencoder.initialise(scaled_BD, geometric_median(scaled_BD))
+        read_BD, written_BE = first_BD[:, : workspace.d_in], self.autoencoder.written(first_BD)
+        self.scale_in, self.scale = (_scale(part) if recipe.normalise else 1.0 for part in (read_BD, written_BE))
+        """What is read and what is written are divided by these; an autoencoder's are one."""
+        scaled_BD = first_BD.float() / self._divisor(first_BD)
+        self.autoencoder.initialise(scaled_BD, geometric_median(self.autoencoder.written(scaled_BD)))
         self.autoencoder.refresh()
         self.frozen = Frozen(recipe.frozen, self.autoencoder) if recipe.frozen else None
         self.adam = Adam(recipe, self.autoencoder.params, self.autoencoder.grads, self.autoencoder.n_features)
@@ -109,10 +111,19 @@ class Trainer:
 
     def scaled(self, x_BD: Tensor) -> Tensor:
         """Return vectors in the units and the precision trained in."""
-        if self.scale == 1 and x_BD.dtype == self.workspace.compute:
+        if self.scale == self.scale_in == 1 and x_BD.dtype == self.workspace.compute:
             return x_BD
         scaled_BD = self.workspace.scratch("x", tuple(x_BD.shape), self.workspace.compute)
-        return torch.mul(x_BD, 1 / self.scale, out=scaled_BD)
+        return torch.mul(x_BD, 1 / self._divisor(x_BD), out=scaled_BD)
+
+    def _divisor(self, x_BD: Tensor) -> float | Tensor:
+        """Return the scale, of a transcoder's batch one for each column."""
+        if not self.workspace.d_out:
+            return self.scale
+        d = self.workspace.d_in
+        divisor_D = x_BD.new_full((x_BD.shape[1],), self.scale)
+        divisor_D[:d] = self.scale_in
+        return divisor_D
 
     def measure(self, x_BD: Tensor) -> Measured:
         """Measure the last step, whose batch (this process's part) is given. Waits for the device.
@@ -131,22 +142,30 @@ class Trainer:
 
     def _variation(self, x_BD: Tensor) -> Tensor:
         """Sum the squared distances of these vectors to the whole batch's mean, in the units trained in."""
-        x_BD = x_BD.to(self.autoencoder.master) / self.scale
+        x_BD = self.autoencoder.written(x_BD).to(self.autoencoder.master) / self.scale
         return (x_BD - self.workspace.ranks.average_over_parts(x_BD.mean(0))).square().sum()
 
-    def dictionary(self, hook_point: str, model: str, metadata: dict[str, Any]) -> Dictionary:
-        """Return the autoencoder in the activations' own scale."""
-        weights = self.autoencoder.weights()
+    def dictionary(
+        self, hook_point: str, model: str, metadata: dict[str, Any], writes: str | None = None
+    ) -> Dictionary:
+        """Return the autoencoder, or the transcoder to the hook point that it `writes`, in the activations' own scale.
+
+        Features are in the scale of what is written.
+        """
+        weights, ratio = self.autoencoder.weights(), self.scale / self.scale_in
+        skip = weights.W_skip_DE
         return Dictionary(
             name=self.recipe.label,
             kind="sae",
-            W_enc_DF=weights.W_enc_FD.T.contiguous(),
+            W_enc_DF=(weights.W_enc_FD.T if ratio == 1 else weights.W_enc_FD.T * ratio).contiguous(),
             b_enc_F=weights.b_enc_F * self.scale,
             W_dec_FD=weights.W_dec_FD.clone(),
             b_dec_D=weights.b_dec_D * self.scale,
             activation=self.autoencoder.activation(self.scale),
+            subtract_b_dec=writes is None,
             reads=(hook_point,),
-            writes=(hook_point,),
+            writes=(writes or hook_point,),
+            W_skip_DE=None if skip is None else skip * ratio,
             model=model,
             metadata={"recipe": self.recipe.model_dump(mode="json"), "lr": self.adam.peak, "scale": self.scale}
             | metadata,
@@ -164,6 +183,7 @@ class Trainer:
             "steps_done": self.steps_done,
             "vectors": self.vectors,
             "scale": self.scale,
+            "scale_in": self.scale_in,
             "error_weight": self.autoencoder.error_weight,
         }
 
@@ -172,6 +192,7 @@ class Trainer:
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         self.steps_done, self.vectors, self.scale = facts["steps_done"], facts["vectors"], facts["scale"]
+        self.scale_in = facts.get("scale_in", self.scale)  # checkpoints from before transcoders have none
         self.autoencoder.error_weight = facts["error_weight"]
         self.autoencoder.refresh()
         self._note_dead()
@@ -192,6 +213,11 @@ class Trainer:
         if self.autoencoder.teaches_dead:
             dead_S = self.dead_F.nonzero()[:, 0]
             self.autoencoder.dead_S = dead_S if self.workspace.ranks.any(len(dead_S) > 0) else None
+
+
+def _scale(x_BD: Tensor) -> float:
+    """Return the root of the mean square."""
+    return float(x_BD.float().square().mean().sqrt())
 
 
 def geometric_median(x_BD: Tensor) -> Tensor:

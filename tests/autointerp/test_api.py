@@ -9,7 +9,7 @@ import pytest
 import autointerp
 from sae.common.progress import Silent
 
-SLOW = ("calibrate", "estimate")
+SLOW = ("calibrate", "estimate", "study")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in autointerp.__all__])

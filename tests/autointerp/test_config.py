@@ -36,7 +36,7 @@ OTHER: dict[str, Any] = {
     "fuzzing.negatives": "active", "judgement.reasoning": True,
     "judgement.reasoning_tokens": 7, "judgement.temperature": 0.5, "embedding.model": "other",
     "surprisal.model": "hf/other",
-    "logits.tokens": 7, "logits.logprobs": True,
+    "logits.tokens": 7, "logits.logprobs": True, "effect.tokens": 7, "effect.logprobs": True, "sampling.effects": 7,
     "sampling.draw": "first", "sampling.min_active": 7, "sampling.most_fragments": 7,
     "sampling.explain.random_active": True, "sampling.score.random_active": True,
     "explanation.marked": 0.5, "detection.accuracy": True,
@@ -53,6 +53,7 @@ RUNTIME: dict[str, Any] = {
     "runtime.first_wait": 3, "runtime.max_cost": 3, "runtime.fail_on_error": 0.5, "runtime.batch": True,
     "runtime.poll_seconds": 3, "runtime.prices": "mine.yaml", "runtime.check": False,
     "runtime.gpus": 3, "runtime.gpu_share": 0.3, "runtime.pictures": ["svg"], "runtime.site": False,
+    "runtime.engine": "ray", "runtime.ray_address": "auto",
 }  # fmt: skip
 
 
@@ -145,7 +146,7 @@ def test_settings_of_parts_are_those_of_their_files() -> None:
     assert config.load("demo").section(sections["detection"]).texts == 5  # type: ignore[attr-defined]
     assert set(sections) == {
         "explanation", "simulation", "detection", "fuzzing", "intruder", "judgement", "embedding", "logits",
-        "surprisal",
+        "effect", "surprisal",
     }  # fmt: skip
 
 

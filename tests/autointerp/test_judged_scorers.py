@@ -20,7 +20,7 @@ from autointerp.evaluate import Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
 from autointerp.prompting import parse
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord, Source
+from autointerp.records import ActivationRecord, AnswerError, Effect, Explanation, FeatureId, FeatureRecord, Source
 from autointerp.scorers import SCORERS, Scored, Scorer
 from sae.common.errors import UserError
 
@@ -31,6 +31,9 @@ ACTIVE_SOURCES: tuple[Source, ...] = ("top", "quantile", "importance")
 def record(name: str, activations: Sequence[float], source: Source) -> ActivationRecord:
     """Every token says whose it is, and where."""
     return ActivationRecord(tuple(f" {name}_{i}" for i in range(len(activations))), tuple(activations), 0, source)
+
+
+EFFECT = Effect(3, 0.1, 0.0, ("a", " b"), (-0.2, -0.1), ("c",), (0.1,), ("d", "'e"), 0.5)
 
 
 def feature(index: int, n_active: int = 10, n_silent: int = 10) -> FeatureRecord:
@@ -46,7 +49,7 @@ def feature(index: int, n_active: int = 10, n_silent: int = 10) -> FeatureRecord
     score = (*random, *active, *silent)
     explain = (record("seen", [1.0, 0.0], "top"), record("hushed", [0.0, 0.0], "inactive"))
     tokens = (("x", " y", "\n"), ("p", " q", "'r"))
-    return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1, *tokens)
+    return FeatureRecord(FeatureId("d", index), explain, score, 0.1, 5.0, (0,) * 64, 1.0, 0.1, *tokens, effect=EFFECT)
 
 
 def make(name: str, seed: int = 0, score: ScoreRecords | None = None, **settings: Any) -> Scorer:
@@ -389,6 +392,24 @@ def test_a_judge_that_knows_the_promoted_tokens_scores_one() -> None:
     assert {item.record: item.answer for item in result.judgements} == {n: int(n < 3) for n in range(6)}
 
 
+def test_effect_shows_lowered_tokens_among_others_and_needs_ablations() -> None:
+    sampling = Sampling(score=ScoreRecords(top=10), effects=5)
+    scorer = scorers.make("effect", config.Config(judge="openai/m", sampling=sampling))
+    (question,) = asked(scorer, feature(0))
+    assert sorted(tokens_of(question)) == sorted(map(repr, ("a", " b", "d", "'e")))
+    assert "less likely" in question.messages[0].content  # type: ignore[union-attr]
+
+    def answer(question: Question) -> Completion:
+        return Completion(json.dumps({"answers": [int(token in ("'a'", "'d'")) for token in tokens_of(question)]}))
+
+    result = answered_by(scorer.score(feature(0), EXPLAINED), answer)
+    assert result.scores["effect"] == 0.5
+    assert {item.record: item.answer for item in result.judgements} == {0: 1, 1: 0, 2: 1, 3: 0}
+    assert answered_by(scorer.score(replace(feature(0), effect=None), EXPLAINED), answer).scores["effect"] is None
+    with pytest.raises(UserError, match=r"set sampling\.effects=5"):
+        make("effect")
+
+
 Embed = Callable[[str], Sequence[float]]
 
 
@@ -440,7 +461,7 @@ def test_embedding_scores_are_cosines_and_their_auroc() -> None:
 
 def both(**changes: Any) -> config.Config:
     """With records for every scorer."""
-    sampling = Sampling(explain=Records(top=1, inactive=1), score=ScoreRecords(top=10, inactive=10))
+    sampling = Sampling(explain=Records(top=1, inactive=1), score=ScoreRecords(top=10, inactive=10), effects=1)
     return config.Config(sampling=sampling, **changes)
 
 

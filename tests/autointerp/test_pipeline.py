@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 import autointerp as package
 from autointerp import record_files
-from autointerp.records import AnswerError, Explanation, Status
+from autointerp.records import ACTIVE_SOURCES, AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.store import LOG, RECORD_FILES, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
@@ -24,7 +25,7 @@ from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
 FILES = {
     "run.json", "records.parquet", "features.parquet", "results.jsonl", "leaderboard.json", "leaderboard.csv",
-    "leaderboard.md", "leaderboard.tex", "population.parquet", "population_text.parquet",
+    "leaderboard.md", "leaderboard.tex", "comparisons.json", "population.parquet", "population_text.parquet",
     *(f"pictures/{name}.png" for name in ("scores", "features", "length")),
 }  # fmt: skip
 
@@ -46,7 +47,8 @@ def planted_run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> pack
         "dictionaries.baselines": [],
         "corpus.source": str(planted / "corpus.jsonl"),
         "explainers": ["rules-1", "token-table"],
-        "scorers": OFFLINE,
+        "scorers": [*OFFLINE, "effect"],
+        "sampling.effects": 3,
     }
     return package.run("dictionary", changes, out=tmp_path_factory.mktemp("p") / "run", report=Silent)
 
@@ -85,6 +87,27 @@ def test_rules_judge_a_planted_feature_offline(planted_run: package.Run) -> None
         assert record.promoted[0] == word
         assert len(record.unpromoted) == 10
         assert not set(record.promoted) & set(record.unpromoted)
+
+
+def test_ablating_a_planted_word_makes_that_word_less_likely(planted_run: package.Run) -> None:
+    """The unembedding is the embedding, so that a word foretells itself; the rule names it and no other token."""
+    board = planted_run.leaderboard().query("explainer == 'rules-1'").set_index("scorer")
+    recalls = []
+    for feature, word in zip(planted_run.features, WORDS, strict=True):
+        own = [record for record in feature.score if record.source in ACTIVE_SOURCES][:3]
+        assert feature.effect
+        assert feature.effect.tokens == sum(value > 0 for record in own for value in record.activations) > 0
+        assert feature.effect.lowered[0] == word
+        assert feature.effect.lowered_by[0] < -0.1
+        assert min(feature.effect.raised_by) > 0
+        assert len(feature.effect.unlowered) == len(feature.effect.lowered)
+        assert not set(feature.effect.unlowered) & set(feature.effect.lowered)
+        assert (feature.effect.logit_agreement or 0) > 0.5
+        recalls.append(1 / len(feature.effect.lowered))
+    assert board.loc["effect", "mean"] == pytest.approx(0.5 + sum(recalls) / 16)
+    page = autointerp("show", planted_run.path, f"words/{planted_run.features[0].id.index}", cwd=planted_run.path)
+    assert "judged lowered by effect: 'red'" in page.stdout
+    assert re.search(r"ablated: loss [+-]\d\.\d{4} nats on \d+ active tokens, [+-]\d", page.stdout)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from scipy import stats
 from autointerp.config import Config, Records, build
 from autointerp.records import HISTOGRAM_FLOOR, ActivationRecord, FeatureId, Source
 from autointerp.sampling import fragments, priorities, select, tally
+from autointerp.sampling.engines.local import LocalEngine
 from autointerp.sampling.output_tokens import Vocabulary
 from autointerp.store import RunFolder
 from sae.dictionary import Dictionary
@@ -45,13 +46,13 @@ def config() -> Config:
     return build({"sampling": {"explain": COUNTS, "score": COUNTS, "fragment": LENGTH}}, {}, "test")
 
 
-def streamed(batches: list[torch.Tensor]) -> tally.Tally:
+def streamed(batches: list[torch.Tensor]) -> tally.Tallied:
     """Run the tally over the fragments in these batches."""
-    made = tally.Tally(FEATURE, config(), "cpu")
+    made = tally.Tally(FEATURE.numpy(), config(), "cpu")
     values = activations()
     for rows in batches:
         made.add(values[rows], rows, FRAGMENTS)
-    return made
+    return made.tallied()
 
 
 @cache
@@ -118,8 +119,8 @@ def test_streaming_equals_brute_force_whenever_it_merges(
 
 def test_statistics_equal_brute_force() -> None:
     seen, values = streamed(ORDERS["uneven"]), activations()
-    assert torch.equal(seen.active_tokens_S, (values > 0).sum((0, 1)))
-    assert torch.equal(seen.max_S, values.amax((0, 1)))
+    assert np.array_equal(seen.active_tokens_S, (values > 0).sum((0, 1)))
+    assert np.array_equal(seen.max_S, values.amax((0, 1)))
     assert seen.n_tokens == N_FRAGMENTS * LENGTH
     maxima = values.amax(1)
     for row in range(FEATURES):
@@ -144,13 +145,14 @@ def test_every_so_manieth_of_the_top_is_taken(stride: int) -> None:
     """Feature 0 is active on far more than the fragments that are needed, with many equal maxima."""
     records = Records(top=5, top_stride=stride)
     sides = {"explain": records.model_dump(), "score": records.model_dump()}
-    made = tally.Tally(FEATURE, build({"sampling": sides | {"fragment": LENGTH}}, {}, "test"), "cpu")
+    made = tally.Tally(FEATURE.numpy(), build({"sampling": sides | {"fragment": LENGTH}}, {}, "test"), "cpu")
     made.add(activations(), torch.arange(N_FRAGMENTS), FRAGMENTS)
+    seen = made.tallied()
     maxima = activations().amax(1)[:, 0].tolist()
     for side in range(2):
         mine = [f for f in range(N_FRAGMENTS) if int(SIDE[f]) == side]
         ranked = sorted(mine, key=lambda f: (-maxima[f], int(RANK[f])))[: 5 * stride]
-        assert tally.pick(made, 0, side, records).fragment_P.tolist() == ranked[side * stride // 2 :: stride]
+        assert tally.pick(seen, 0, side, records).fragment_P.tolist() == ranked[side * stride // 2 :: stride]
     assert tally.active_needed(records) == 5 * stride
 
 
@@ -210,9 +212,7 @@ def prepared(n_documents: int, seed: int = 0) -> Any:
     dictionary = Dictionary("eye", "neurons", eye, torch.zeros(6), eye, torch.zeros(6), reads=("h",), writes=("h",))
     metrics = {"l0": 1.0, "fvu": 0.0, "dead": 0.0, "ce_recovered": 1.0}
     measured = (SimpleNamespace(dictionary=dictionary, metrics=metrics, key="eye"),)
-    return SimpleNamespace(
-        subject=_CountingSubject(), hook_points=("h",), text=to_blocks(ids, 16), dictionaries=measured, facts={}
-    )
+    return SimpleNamespace(subject=_CountingSubject(), text=to_blocks(ids, 16), dictionaries=measured, facts={})
 
 
 def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
@@ -223,7 +223,7 @@ def sample_all(batch: int, n_documents: int = 120, **changes: object) -> Any:
     counts = {"top": 3, "quantile": 2, "random": 3, "inactive": 2}
     experiment = build({"sampling": {"explain": counts, "score": counts}}, settings | changes, "test")
     ready = prepared(n_documents)
-    return build_records(ready, select.select(ready, experiment, Silent), experiment), ready
+    return build_records(ready, select.select(ready, experiment, LocalEngine(), Silent), experiment), ready
 
 
 @pytest.mark.parametrize("batch", [1, 64])
@@ -425,7 +425,7 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
     ready.dictionaries[0].dictionary = Dictionary("wide", "sae", wide, zeros[0], wide.T, zeros[1], **hooks)
     counts = {"top": 3, "random": 3}
     experiment = build({"sampling": {"explain": counts, "score": counts, "features": 5, "fragment": 8}}, {}, "test")
-    sample = build_records(ready, select.select(ready, experiment, Silent), experiment)
+    sample = build_records(ready, select.select(ready, experiment, LocalEngine(), Silent), experiment)
     assert [f.id.index for f in sample.features] == live
     summary = sample.dictionaries[0]
     assert summary.n_dead == summary.n_candidates - 5
@@ -435,7 +435,7 @@ def test_enough_live_features_are_found_behind_many_dead_ones() -> None:
 def test_memory_does_not_grow_with_the_text() -> None:
     short, long = streamed([torch.arange(10)]), streamed(ORDERS["uneven"])
     for position in short.tops:
-        assert short.tops[position]._kept_SK.values.shape == long.tops[position]._kept_SK.values.shape
+        assert short.tops[position].values_SKL.shape == long.tops[position].values_SKL.shape
 
 
 def wide_dictionary(n: int) -> Dictionary:
@@ -485,7 +485,7 @@ def test_two_passes_select_what_many_passes_would(wanted: int, monkeypatch: pyte
         monkeypatch.setattr(select, "FOLLOWED", followed)
         monkeypatch.setattr(select, "OVERSAMPLE", oversample)
         ready.subject.blocks_read = 0
-        samples.append(build_records(ready, select.select(ready, experiment, Silent), experiment))
+        samples.append(build_records(ready, select.select(ready, experiment, LocalEngine(), Silent), experiment))
         assert ready.subject.blocks_read <= 2 * len(ready.text.ids_NC)
         summary = samples[-1].dictionaries[0]
         counts = (summary.n_candidates, summary.n_dead, summary.n_rare)

@@ -1,6 +1,5 @@
 """Scores against scipy, statistics against scipy and hand computations."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -57,77 +56,6 @@ def test_extreme_scales_do_not_break_it() -> None:
     assert simulation.correlation([1e-30, 2e-30, 4e-30], [1e30, 2e30, 4e30]) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="3 activations but 2"):
         simulation.correlation([1, 2, 3], [1, 2])
-
-
-def test_mean_interval_equals_scipy() -> None:
-    values = RNG.normal(size=30).tolist()
-    low, high = stats.t.interval(0.95, 29, loc=np.mean(values), scale=stats.sem(values))
-    result = intervals.mean_interval(values)
-    assert result == intervals.Interval(pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high))
-    assert intervals.mean_interval([]) is None
-    assert intervals.mean_interval([0.5]) == intervals.Interval(0.5, None, None)
-
-
-def test_mean_interval_covers_the_truth_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(1000):
-        result = intervals.mean_interval((rng.beta(5, 2, size=40)).tolist())
-        assert result is not None
-        assert result.low is not None
-        assert result.high is not None
-        covered += result.low <= 5 / 7 <= result.high
-    assert 925 <= covered <= 972
-
-
-def test_compare_is_welch() -> None:
-    a, b = RNG.normal(1, 1, 20).tolist(), RNG.normal(0, 3, 50).tolist()
-    result = intervals.compare(a, b)
-    assert result is not None
-    assert result.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
-    assert result.low < result.difference < result.high
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    assert (result.low, result.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert intervals.compare([1.0], b) is None
-    assert intervals.compare([1.0, 1.0], [2.0, 2.0]) is None
-
-
-ROUNDED = [0.3, 0.1 + 0.2, 0.3]
-"""One number, but for rounding."""
-
-
-@pytest.mark.parametrize("constant", [[0.3] * 3, ROUNDED])
-def test_a_group_that_does_not_vary_is_compared_without_a_warning(constant: list[float]) -> None:
-    varied = [0.1, 0.4, 0.5, 0.2]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        result = intervals.compare(constant, varied)
-        assert intervals.compare(constant, [0.6, 0.2 + 0.4, 0.6]) is None
-    assert result is not None
-    one_sample = stats.ttest_1samp(varied, 0.3)  # all variance is the other group's
-    assert result.p == pytest.approx(one_sample.pvalue)
-    assert result.high - result.low == pytest.approx(np.ptp(one_sample.confidence_interval(0.95)))
-
-
-def test_intervals_stay_within_the_scores_range() -> None:
-    few = [0.99, 0.2, 0.95]
-    free, cut = intervals.mean_interval(few), intervals.mean_interval(few, (-1.0, 1.0))
-    assert free is not None
-    assert cut is not None
-    assert free.high is not None
-    assert free.high > 1
-    assert cut == intervals.Interval(free.mean, free.low, 1.0)
-    difference = intervals.compare([0.99, 0.1], [0.0, 0.9], (0.0, 1.0))
-    assert difference is not None
-    assert (difference.low, difference.high) == (-1.0, 1.0)
-
-
-def test_a_mean_beyond_its_range_by_rounding_is_inside_its_interval() -> None:
-    result = intervals.mean_interval([1 + 2e-16, 1.0, 1 + 4e-16], (-1.0, 1.0))
-    assert result is not None
-    assert result.low is not None
-    assert result.high is not None
-    assert result.low <= result.mean <= result.high
 
 
 def test_holm_by_hand() -> None:

@@ -33,6 +33,7 @@ from autointerp.prompting import render
 from autointerp.records import (
     ActivationRecord,
     AnswerError,
+    Effect,
     Explanation,
     FeatureId,
     FeatureRecord,
@@ -324,7 +325,9 @@ def feature() -> FeatureRecord:
     fenced = ActivationRecord(("```", "```\n", "<<", '"', "\\"), (0.0, 2.0, 0.0, 1.0, 3.0), 1, "top")
     silent = ActivationRecord(AWKWARD, (0.0,) * len(AWKWARD), 2, "inactive")
     records = (active, fenced, active, fenced, silent, silent)
-    return FeatureRecord(FeatureId("d", 1), records, records, 0.1, 5.0, (0,) * 64, 1.0, 0.1, ("x", "\n"), ("y", " "))
+    effect = Effect(3, 0.1, 0.0, ("x", "\n"), (-0.2, -0.1), ("z",), (0.1,), ("y", " "), 0.5)
+    tokens = (("x", "\n"), ("y", " "))
+    return FeatureRecord(FeatureId("d", 1), records, records, 0.1, 5.0, (0,) * 64, 1.0, 0.1, *tokens, effect=effect)
 
 
 def asks_once_each(task: LLMTask[object]) -> None:
@@ -333,7 +336,7 @@ def asks_once_each(task: LLMTask[object]) -> None:
 
 
 JUDGES = ("anthropic/m", "openai/m", "hf/m", "http://localhost:1/v1#m")
-BOTH = Sampling(explain=Records(top=4, inactive=2), score=ScoreRecords(top=4, inactive=2))
+BOTH = Sampling(explain=Records(top=4, inactive=2), score=ScoreRecords(top=4, inactive=2), effects=1)
 
 
 @pytest.mark.parametrize("judge", JUDGES)

@@ -5,12 +5,10 @@ import json
 import re
 import shutil
 from base64 import b64encode
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 import autointerp as package
@@ -18,12 +16,9 @@ from autointerp.cli import main
 from autointerp.records import Explanation, FeatureId, FeatureResult
 from autointerp.reporting.site.tried import saved_page
 from autointerp.reporting.trial import trial_page
-from autointerp.sampling.trying import written
 from autointerp.serving.pages import PagesApp
 from autointerp.store import RunFolder
 from autointerp.trials import ActiveFeature, Trial, TriedToken
-from sae.common.seeds import derive_seed
-from sae.dictionary import Dictionary, Normalisation, TopK
 from tests.conftest import FILLER, PLANTED_SETTINGS, WORDS, autointerp, make_once
 
 PLAIN = [word for setting in PLANTED_SETTINGS for word in ("--set", setting)]
@@ -142,20 +137,6 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     page = trial_page(Trial((name.dictionary,), tokens, {name: explained}, {name: 2.0}), colour=False)
     assert all(character.isprintable() or character == "\n" for character in page)
     assert "(50% of largest)" in page
-
-
-@pytest.mark.parametrize("normalisation", ["none", "constant_norm_rescale", "layer_norm"])
-def test_what_features_write_adds_up_to_the_reconstruction(normalisation: Normalisation) -> None:
-    noise = torch.Generator().manual_seed(derive_seed(0, "what features write"))
-    W_FD, x_1D = torch.randn(12, 8, generator=noise), torch.randn(1, 8, generator=noise)
-    scale_F = torch.rand(12, generator=noise) + 0.5
-    plain = Dictionary("d", "sae", W_FD.T.contiguous(), torch.zeros(12), W_FD, torch.ones(8), TopK(5, scale_F))
-    dictionary = replace(plain, normalisation=normalisation)
-    acts_1F = dictionary.encode(x_1D)
-    active = acts_1F[0].nonzero()[:, 0].tolist()
-    everything_1D = dictionary.decode(acts_1F, x_1D) - dictionary.decode(torch.zeros_like(acts_1F), x_1D)
-    assert len(active) > 1
-    torch.testing.assert_close(written(dictionary, x_1D[0], acts_1F[0], active).sum(0), everything_1D[0])
 
 
 @pytest.mark.parametrize(

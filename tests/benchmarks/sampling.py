@@ -121,6 +121,7 @@ def ours(size: Size, folder: Path) -> dict[str, float]:
     from autointerp.config import build
     from autointerp.sampling.build import build as build_records
     from autointerp.sampling.dictionaries import Measured
+    from autointerp.sampling.engines.local import LocalEngine
     from autointerp.sampling.prepare import Prepared
     from autointerp.sampling.select import select
     from autointerp.store import RunFolder
@@ -146,7 +147,7 @@ def ours(size: Size, folder: Path) -> dict[str, float]:
     }  # fmt: skip
     config = build({"sampling": sampling}, {"corpus.context": CONTEXT}, "benchmark")
     start, begin = megabytes(), time.process_time()
-    selection = select(prepared, config, Silent)
+    selection = select(prepared, config, LocalEngine(), Silent)
     selected = time.process_time()
     drawn = build_records(prepared, selection, config)
     sampled, peak = time.process_time(), megabytes()

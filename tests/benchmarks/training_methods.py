@@ -46,6 +46,11 @@ class Shape(NamedTuple):
         """One dense product; all others, forward and backward, touch the k active features only."""
         return self.product + 8.0 * self.batch * self.d * self.k
 
+    @property
+    def skip(self) -> float:
+        """A transcoder's linear map past the features, forward and its gradient."""
+        return 4.0 * self.batch * self.d * self.d
+
     def __str__(self) -> str:
         return f"B = {self.batch}, d = {self.d}, m = {self.features}, k = {self.k}"
 
@@ -75,18 +80,42 @@ def ours(shape: Shape) -> list[Method]:
         (recipes.BatchTopK(expansion=wide, clip=CLIP, k=k), shape.sparse),
         (recipes.Matryoshka(expansion=wide, clip=CLIP, k=k), shape.sparse),
     ]
-    return [_our_method(recipe, flops) for recipe, flops in floors]
+    return [_our_method(recipe, flops) for recipe, flops in floors] + [
+        _our_transcoder(recipe.model_copy(update={"skip": True}), flops + shape.skip)
+        for recipe, flops in (floors[0], floors[4])
+    ]
+
+
+def _our_transcoder(recipe: recipes.Recipe, flops: float) -> Method:
+    """A transcoder as wide on both sides, whose target is its input: a step takes the same time for any."""
+
+    def make(first_BD: Tensor) -> Step:
+        pairs: dict[int, Tensor] = {}
+        step = our_step([recipe], torch.cat([first_BD, first_BD], 1), first_BD.shape[1])
+
+        def on_pairs(x_BD: Tensor) -> None:
+            if x_BD.data_ptr() not in pairs:
+                pairs[x_BD.data_ptr()] = torch.cat([x_BD, x_BD], 1)
+            step(pairs[x_BD.data_ptr()])
+
+        return on_pairs
+
+    return Method(f"ours, {recipe.architecture} transcoder with skip", flops, make)
 
 
 def _our_method(recipe: recipes.Recipe, flops: float) -> Method:
     return Method(f"ours, {recipe.architecture}", flops, lambda first_BD: our_step([recipe], first_BD))
 
 
-def our_step(expected: Sequence[recipes.Recipe], first_BD: Tensor) -> Step:
-    """A step of all of them on the same batch, as `sae.training.loop` drives them; bf16 products on a GPU."""
+def our_step(expected: Sequence[recipes.Recipe], first_BD: Tensor, d_out: int | None = None) -> Step:
+    """A step of all of them on the same batch, as `sae.training.loop` drives them; bf16 products on a GPU.
+
+    With `d_out`, transcoders: so many columns of the batch, the last ones, are what they write.
+    """
     device = first_BD.device.type
     compute = torch.bfloat16 if device == "cuda" else torch.float32
-    workspace = Workspace(first_BD.shape[1], device, compute, Scratch(device), Ranks(), experimental=True)
+    d_in = first_BD.shape[1] - (d_out or 0)
+    workspace = Workspace(d_in, device, compute, Scratch(device), Ranks(), experimental=True, d_out=d_out)
     trainers = [Trainer(recipe, STEPS, first_BD, workspace) for recipe in expected]
 
     @torch.no_grad()

@@ -124,7 +124,7 @@ def ce_recovered(dictionary: Dictionary, family: str, k: int, scale: float, agai
         parts = (x_NCD.flatten(0, 1) / scale).split(PART)
         return torch.cat([dictionary.decode(encode(x_BD), x_BD) * scale for x_BD in parts]).view_as(x_NCD)
 
-    loss = float(against.subject.losses(against.ids_NC, against.hook_point, reconstruct).mean())
+    loss = float(against.subject.losses(against.ids_NC, {against.hook_points[0]: reconstruct}).mean())
     recovered = CrossEntropy(against.clean, loss, against.zeroed).recovered
     assert recovered is not None, "the subject does not use this hook point"
     return recovered

@@ -11,6 +11,7 @@ import pytest
 from autointerp import api
 from autointerp.records import FeatureId
 from autointerp.reporting import leaderboard, plots
+from autointerp.reporting.dependence import INDEPENDENT
 from autointerp.reporting.tables import all_tables
 from autointerp.store import RunFolder
 from sae import formats
@@ -82,7 +83,7 @@ def renamed(finished: Path, folder: Path, name: str) -> RunFolder:
     run.write_features(features)
     run.write_results(results)
     chances = dict.fromkeys(results[0].scores, 0.0)
-    leaderboard.write(run, results, chances, ["png"])
+    leaderboard.write(run, results, chances, INDEPENDENT, ["png"])
     run.seal(status="complete")
     return run
 

@@ -27,7 +27,7 @@ def finished(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 SOURCES = ("results.jsonl", "records.parquet", "features.parquet", "population.parquet", "population_text.parquet")
 """Files that cannot be made again."""
 PICTURES = [f"pictures/{name}.png" for name in ("scores", "features", "length")]
-MADE = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", *PICTURES)
+MADE = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "comparisons.json", *PICTURES)
 DAMAGES = spoilers(FOREIGN) | {"a flipped byte": flip, "a flipped byte near the end": lambda path: flip(path, 0.99)}
 
 

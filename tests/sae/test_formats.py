@@ -50,7 +50,7 @@ def test_every_tensor_of_ours_is_checked(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 9}, "has format version 9; this code reads 1 and 2"),
+        ({"format_version": 9}, "has format version 9; this code reads 1, 2, 3"),
         ({"kind": "sea"}, "kind is 'sea'; did you mean sae"),
         ({"normalisation": "layernorm"}, "normalisation is 'layernorm'; did you mean layer_norm"),
         ({"activation": {"name": "tanh"}}, "activation 'tanh' is not known"),
@@ -226,13 +226,10 @@ def test_several_hook_points_are_kept_and_have_one_label(tmp_path: Path) -> None
     formats.save(across, tmp_path / "d")
     for read in (formats.peek(tmp_path / "d"), formats.load(tmp_path / "d")):
         assert (read.reads, read.writes, read.hook_point) == (("a", "b"), ("c",), "a+b")
-    with pytest.raises(UserError, match="autoencoders read and write one hook point"):
+    with pytest.raises(UserError, match="dictionaries read and write one hook point"):
         formats.save(across, tmp_path / "e", "saelens")
     shown = CliRunner().invoke(main, ["info", str(tmp_path / "d")]).output
     assert [line.split()[0] for line in shown.splitlines() if line.split()[1:] in (["a,", "b"], ["c"])] == [
         "reads",
         "writes",
     ]
-    done = CliRunner().invoke(main, ["eval", str(tmp_path / "d"), "--model", "m"])
-    assert done.exit_code == 2
-    assert "reads a, b and writes c; only dictionaries that read and write one hook point" in done.stderr

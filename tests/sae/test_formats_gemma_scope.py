@@ -54,12 +54,6 @@ def test_the_path_tells_what_the_file_does_not(
     assert (header.hook_point, header.model, header.prepend_bos) == (hook_point, model, True)
 
 
-def test_transcoders_are_refused(tmp_path: Path) -> None:
-    folder = write(tmp_path / "gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_8")
-    with pytest.raises(UserError, match="Gemma Scope's transcoders are not supported"):
-        formats.load(folder)
-
-
 @pytest.mark.parametrize("name", arrays())
 def test_every_array_is_checked(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"params\.npz lacks '{name}'"):

@@ -124,7 +124,7 @@ def test_saelens_says_the_processing_or_is_noted(
             r"W_enc has shape \[7, 20\], expected \[6, 20\]",
         ),
         ({"architecture": "standard"}, {"scaling_factor": torch.full((M,), 2.0)}, "scaling_factor is not all ones"),
-        ({"architecture": "skip_transcoder"}, {}, "'skip_transcoder' is not supported"),
+        ({"architecture": "temporal"}, {}, "'temporal' is not supported"),
         ({"architecture": "standard", "normalize_activations": "whiten"}, {}, "'whiten' is not supported"),
         ({"architecture": "jumprelu"}, {}, "lacks 'threshold'"),
         ({"architecture": "topk"}, {}, "lacks 'k'"),

@@ -1,4 +1,4 @@
-"""sparsify's folders: topk and groupmax as that library computes, transcoders refused."""
+"""sparsify's folders: topk and groupmax as that library computes, transcoders in test_release_files."""
 
 import json
 from pathlib import Path
@@ -108,8 +108,6 @@ def test_every_tensor_is_checked(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"transcode": True}, "transcode is on, which is not supported"),
-        ({"skip_connection": True}, "skip_connection is on"),
         ({"signed": True}, "signed is on"),
         ({"activation": "jumprelu"}, r"'jumprelu' is not supported \(topk, groupmax are\)"),
         ({"activation": "groupmax", "k": 3}, "20 features are not a multiple of k = 3"),

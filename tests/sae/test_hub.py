@@ -218,6 +218,16 @@ def test_what_a_format_reads_is_selected_by_names() -> None:
     lens = ["a/cfg.json", "a/sae_weights.safetensors", "a/sparsity.safetensors", "b/cfg.json"]
     assert select(lens, "a") == lens[:2]
     assert select(["6.pt", "7.pt", "x.bin"], "6.pt") == ["6.pt"]
+    llama = ["L0R/hyperparams.json", "L0R/checkpoints/final.safetensors", "L0R/checkpoints/older.safetensors"]
+    assert select(llama, "L0R") == llama[:2]
+    layers = ["config.yaml", "layer_0.safetensors", "layer_1.safetensors", "README.md"]
+    assert select(layers, "layer_1.safetensors") == ["layer_1.safetensors", "config.yaml"]
+    cross = ["config.yaml", *(f"W_{kind}_{i}.safetensors" for kind in ("enc", "dec") for i in (0, 1)), "features/x.npz"]
+    assert sorted(select(cross, "W_enc_1.safetensors")) == sorted(select(cross, "")) == sorted(cross[:5])
+    qwen = ["layer3.sae.pt", "config.json", "layer4.sae.pt"]
+    assert select(qwen, "layer3.sae.pt") == qwen[:2]
+    with pytest.raises(UserError, match=r"a set of dictionaries; give one of them: layer_0\.safetensors"):
+        select(layers, "")
     with pytest.raises(UserError, match="no dictionary in a known format"):
         select(["model.bin", "modeling.py", "config.json"], "")
 

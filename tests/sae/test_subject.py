@@ -61,8 +61,8 @@ def test_losses_equal_hugging_faces_and_replacing_changes_them(
         reference = float(model(ids_NC, labels=ids_NC).loss)
     assert float(subject.losses(ids_NC).mean()) == pytest.approx(reference, rel=1e-5)
     hook = "blocks.0.attn.hook_z"
-    torch.testing.assert_close(subject.losses(ids_NC, hook, lambda x: x), subject.losses(ids_NC))
-    assert not torch.allclose(subject.losses(ids_NC, hook, lambda x: x + 1), subject.losses(ids_NC))
+    torch.testing.assert_close(subject.losses(ids_NC, {hook: lambda x: x}), subject.losses(ids_NC))
+    assert not torch.allclose(subject.losses(ids_NC, {hook: lambda x: x + 1}), subject.losses(ids_NC))
 
 
 def test_logits_of_directions_equal_products_of_hugging_faces_weights(planted: Path, subject: Subject) -> None:

@@ -9,10 +9,10 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.records import ActivationRecord, Control, FeatureRecord, FeatureResult, Judgement, Status
+from autointerp.records import ActivationRecord, Control, Effect, FeatureRecord, FeatureResult, Judgement, Status
 from autointerp.reporting.site import population
 from autointerp.reporting.site.chunks import cut, cut_tokens, number, packed
-from autointerp.reporting.terminal import is_about_tokens
+from autointerp.reporting.terminal import CHANGED, is_about_tokens
 
 STATUSES: tuple[str, ...] = get_args(Status)
 ROW_TEXT = 1000
@@ -63,7 +63,22 @@ def detail(feature: FeatureRecord, results: Sequence[FeatureResult], explainers:
         "score": [_record(record) for record in feature.score],
         "population": population.summary(feature.population) if feature.population else None,
         "explanations": [_explanation(result, explainers.index(result.explainer)) for result in results],
-    }
+    } | ({"effect": _effect(feature.effect)} if feature.effect else {})
+
+
+def _effect(effect: Effect) -> list[Any]:
+    """Describe what ablating the feature does: the loss in words, then tokens with the change of their probability."""
+    changes = {f"on its {effect.tokens:,} active tokens": effect.loss, "on other text": effect.loss_others}
+    words = [f"{change:+.4f} nats {where}" for where, change in changes.items() if change is not None]
+    return [
+        f"Loss without it: {', '.join(words) or 'not measured'}.",
+        _changed("Less likely", effect.lowered, effect.lowered_by),
+        _changed("More likely", effect.raised, effect.raised_by),
+    ]
+
+
+def _changed(title: str, tokens: Sequence[str], changes: Sequence[float]) -> list[Any]:
+    return [title, cut_tokens(tokens[:CHANGED]), [number(change) for change in changes[:CHANGED]]]
 
 
 def _aligned(direction_D: NDArray[np.float32] | None) -> list[list[float | None]]:
@@ -116,8 +131,7 @@ def _control(control: Control) -> Mapping[str, float | None]:
 
 def _judged_tokens(result: FeatureResult) -> list[int]:
     """List the tokens that a judge calls promoted, of the promoted and then the unpromoted ones."""
-    about_tokens = [items for scorer, items in result.judgements.items() if is_about_tokens(scorer)]
-    return [item.record for items in about_tokens for item in items if item.answer]
+    return [item.record for item in result.judgements.get("logits", ()) if item.answer]
 
 
 def _says(result: FeatureResult) -> dict[int, str]:

@@ -49,6 +49,7 @@ SHOWN: list[list[Any]] = [
     ["score", "mean", "mean"],
     *([kind, column, "round"] for kind, column in NULLS.items()),
     ["lead", "lead", "lead"],
+    ["group", "group", "text"],
     *([name, f"n_{name}", "whole"] for name in ("ok", "failed", "undefined", "error")),
     ["density", "density_median", "short"],
     ["L0", "l0", "round", 1],

@@ -2,7 +2,11 @@
 
 Encoder and decoder are both kept with a row per feature, [F, D], so that a few features' weights lie together.
 
-Shape suffixes: B activation vectors, D their width, F features (of this process).
+A transcoder's batch has rows [x, y], what it reads and, right of it, what it writes: x is encoded as it is, and y must
+be made. Everything else is the same.
+
+Shape suffixes: B activation vectors, D their width (of a transcoder's batch, both together), E the width of what is
+written (an autoencoder's D), F features (of this process).
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Holds what an autoencoder is trained with: its width, device, precision of products, memory and processes."""
+    """Holds what an autoencoder is trained with: its widths, device, precision of products, memory and processes."""
 
     d_in: int
     device: str
@@ -36,6 +40,8 @@ class Workspace:
     ranks: Ranks
     experimental: bool = False
     """Record steps as CUDA graphs (`sae/training/capture.py`), which has never run on a GPU."""
+    d_out: int | None = None
+    """The width of what a transcoder writes; None: an autoencoder is trained."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Weights:
     b_enc_F: Tensor
     W_dec_FD: Tensor
     b_dec_D: Tensor
+    W_skip_DE: Tensor | None = None
 
 
 class Autoencoder(ABC):
@@ -84,6 +91,8 @@ class Autoencoder(ABC):
 
         from sae.training.flat import Flat
 
+        if recipe.skip and workspace.d_out is None:
+            raise UserError(f"dictionary {recipe.label}: skip is for transcoders, which write another hook point")
         self.recipe, self.workspace = recipe, workspace
         self.n_features = int(recipe.expansion * workspace.d_in)
         self.n_local = workspace.ranks.features_here(self.n_features)
@@ -106,19 +115,27 @@ class Autoencoder(ABC):
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         d, f = self.workspace.d_in, self.n_local
-        return {"W_enc": (f, d), "W_dec": (f, d), "b_enc": (f,), "b_dec": (d,)}
+        e = self.workspace.d_out or d
+        skip = {"W_skip": (d, e)} if self.recipe.skip else {}
+        return {"W_enc": (f, d), "W_dec": (f, e), "b_enc": (f,), "b_dec": (e,), **skip}
 
     def state(self) -> Mapping[str, Tensor]:
         """Return what must be kept besides the parameters to continue exactly."""
         return {}
 
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
-        """Draw unit decoder rows, point the encoder's where they point, set the biases to zero and to `b_dec_D`."""
+        """Draw unit decoder rows, point the encoder's where they point, set the biases to zero and to `b_dec_D`.
+
+        A transcoder's encoder rows are drawn by themselves, because they are of another space.
+        """
         rows_FD = self._random_rows()
-        self.params["W_dec"].copy_(rows_FD)
+        if self.workspace.d_out:
+            self.params["W_dec"].copy_(self._random_rows("initial decoder", self.workspace.d_out))
+        else:
+            self.params["W_dec"].copy_(rows_FD)
         self.params["W_enc"].copy_(rows_FD * (1.0 if self.recipe.frozen == "encoder" else self.recipe.encoder_start))
         self.params["b_dec"].copy_(b_dec_D)
-        self._set_error_weight(x_BD)
+        self._set_error_weight(self.written(x_BD))
 
     @abstractmethod
     def gradients(self, x_BD: Tensor) -> Losses:
@@ -130,7 +147,16 @@ class Autoencoder(ABC):
 
     def weights(self) -> Weights:
         """Return the weights of all features, on the CPU."""
-        return Weights(self.whole("W_enc"), self.whole("b_enc"), self.whole("W_dec"), self.params["b_dec"].cpu())
+        biases = self.whole("b_enc"), self.params["b_dec"].cpu()
+        return Weights(self.whole("W_enc"), biases[0], self.whole("W_dec"), biases[1], self.skip())
+
+    def skip(self) -> Tensor | None:
+        """Return the linear map past the features, [D, E], on the CPU; None if there is none."""
+        return self.params["W_skip"].cpu() if self.recipe.skip else None
+
+    def written(self, x_BD: Tensor) -> Tensor:
+        """Return what is to be made, [B, E]: the right part of a transcoder's batch, an autoencoder's whole."""
+        return x_BD[:, self.workspace.d_in :] if self.workspace.d_out else x_BD
 
     def whole(self, name: str) -> Tensor:
         """Return a parameter of all features, on the CPU: where features are shared they may not fit one device."""
@@ -161,11 +187,27 @@ class Autoencoder(ABC):
         low = 0 if self.low is self.params else self.low.bytes
         return self.params.bytes + self.grads.bytes + low
 
-    def _random_rows(self) -> Tensor:
+    def _ends(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is encoded, [B, D], and what the features times the decoder must make, [B, E].
+
+        The decoder's bias is in what an autoencoder makes and in what it must make, and cancels.
+        """
         import torch
 
-        generator = torch_generator(self.recipe.seed, "initial weights")
-        rows_FD = torch.randn((self.n_features, self.workspace.d_in), generator=generator)
+        p, d = self.low, self.workspace.d_in
+        z_BD = self._rows("z", x_BD, d)
+        if not self.workspace.d_out:
+            torch.sub(x_BD, p["b_dec"], out=z_BD)
+            return z_BD, z_BD
+        z_BD.copy_(x_BD[:, :d])
+        target_BE = torch.sub(x_BD[:, d:], p["b_dec"], out=self._rows("target", x_BD, self.workspace.d_out))
+        return z_BD, target_BE.addmm_(z_BD, p["W_skip"], alpha=-1) if self.recipe.skip else target_BE
+
+    def _random_rows(self, purpose: str = "initial weights", width: int | None = None) -> Tensor:
+        import torch
+
+        generator = torch_generator(self.recipe.seed, purpose)
+        rows_FD = torch.randn((self.n_features, width or self.workspace.d_in), generator=generator)
         return self.workspace.ranks.own_features(rows_FD / rows_FD.norm(dim=1, keepdim=True))
 
     def _set_error_weight(self, x_BD: Tensor) -> None:
@@ -186,13 +228,19 @@ class Autoencoder(ABC):
         else:
             self.grads[name].copy_(a @ b)
 
-    def _decoder_bias(self, pre_grad_F: Tensor, grad_BD: Tensor) -> None:
+    def _decoder_bias(self, pre_grad_F: Tensor, grad_BD: Tensor, z_BD: Tensor) -> None:
         """Add up its gradient: directly at x_hat, and through the encoder, from the summed gradient at each feature.
 
-        Multiplies that sum once, where automatic differentiation multiplies every vector's gradient.
+        Multiplies that sum once, where automatic differentiation multiplies every vector's gradient. A transcoder's
+        bias is not in its encoder; the gradient of its skip is set, too.
         """
         import torch
 
+        if self.workspace.d_out:
+            self.grads["b_dec"].copy_(grad_BD.sum(0, dtype=self.master))
+            if self.recipe.skip:
+                self._product(z_BD.T, grad_BD, "W_skip")
+            return
         through_encoder_D = self.workspace.ranks.sum_over_features(pre_grad_F @ self.params["W_enc"])
         torch.sub(grad_BD.sum(0, dtype=self.master), through_encoder_D, out=self.grads["b_dec"])
 

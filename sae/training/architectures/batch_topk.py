@@ -52,7 +52,8 @@ class BatchTopKAutoencoder(TopKAutoencoder):
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
         """Set the first batch's floor too, from some of its vectors."""
         super().initialise(x_BD, b_dec_D)
-        some_BD = (x_BD[:FLOOR_VECTORS] - self.params["b_dec"]).to(self.master)
+        some_BD = x_BD[:FLOOR_VECTORS, : self.workspace.d_in].to(self.master)
+        some_BD = some_BD if self.workspace.d_out else some_BD - self.params["b_dec"]
         pre_N = (some_BD @ self.params["W_enc"].T).flatten()
         n = min(self.recipe.k * len(some_BD), len(pre_N))
         self.floor.copy_(FLOOR * pre_N.topk(n, sorted=False).values.amin().relu())

@@ -35,18 +35,20 @@ class GatedAutoencoder(Autoencoder):
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         f, d = self.n_local, self.workspace.d_in
-        return {"W_enc": (f, d), "W_dec": (f, d), "b_gate": (f,), "r_mag": (f,), "b_mag": (f,), "b_dec": (d,)}
+        skip = {name: shape for name, shape in super().shapes().items() if name == "W_skip"}
+        e = self.workspace.d_out or d
+        return {"W_enc": (f, d), "W_dec": (f, e), "b_gate": (f,), "r_mag": (f,), "b_mag": (f,), "b_dec": (e,), **skip}
 
     def gradients(self, x_BD: Tensor) -> Losses:
         import torch
 
         p, b = self.low, len(x_BD)
-        z_BD = x_BD - p["b_dec"]
+        z_BD, target_BE = self._ends(x_BD)
         u_BF = torch.mm(z_BD, p["W_enc"].T, out=self._rows("u", x_BD, self.n_local))
         gate_BF = torch.add(u_BF, p["b_gate"], out=self._rows("gate", x_BD, self.n_local)).relu_()
         f_BF = torch.addcmul(p["b_mag"], u_BF, p["r_mag"].exp(), out=self._rows("f", x_BD, self.n_local)).relu_()
         f_BF = rectified(f_BF, gate_BF)
-        error_BD, gate_error_BD = self._error(f_BF, z_BD), self._error(gate_BF, z_BD)
+        error_BD, gate_error_BD = self._error(f_BF, target_BE), self._error(gate_BF, target_BE)
         losses = self._losses(f_BF, gate_BF, error_BD, gate_error_BD)
         error_BD.mul_(2 * self.error_weight / b)
         gate_error_BD.mul_(2 * self.error_weight / b)
@@ -63,7 +65,8 @@ class GatedAutoencoder(Autoencoder):
 
     def weights(self) -> Weights:
         W_enc_FD = self.whole("W_enc")
-        return Weights(W_enc_FD, W_enc_FD.new_zeros(len(W_enc_FD)), self.whole("W_dec"), self.params["b_dec"].cpu())
+        b_enc_F, b_dec_D = W_enc_FD.new_zeros(len(W_enc_FD)), self.params["b_dec"].cpu()
+        return Weights(W_enc_FD, b_enc_F, self.whole("W_dec"), b_dec_D, self.skip())
 
     def _error(self, f_BF: Tensor, z_BD: Tensor) -> Tensor:
         return self.workspace.ranks.sum_over_features(f_BF @ self.low["W_dec"]).sub_(z_BD)
@@ -97,7 +100,7 @@ class GatedAutoencoder(Autoencoder):
         u_grad_BF = gate_BF.addcmul_(magnitude_BF, factor_F.to(gate_BF.dtype))
         self._product(u_grad_BF.T, z_BD, "W_enc")
         summed_F = self.grads["b_gate"] + factor_F * self.grads["b_mag"]
-        self._decoder_bias(summed_F, error_BD)
+        self._decoder_bias(summed_F, error_BD, z_BD)
 
 
 ARCHITECTURES.register("gated", Architecture("gated", "#66a182", Gated, GatedAutoencoder))

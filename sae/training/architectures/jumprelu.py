@@ -69,11 +69,11 @@ class JumpReLUAutoencoder(Autoencoder):
 
         p, b = self.low, len(x_BD)
         threshold_F = self.params["log_threshold"].exp()
-        z_BD = x_BD - p["b_dec"]
+        z_BD, target_BE = self._ends(x_BD)
         pre_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("pre", x_BD, self.n_local))
         f_BF = torch.sub(pre_BF, threshold_F, out=self._rows("f", x_BD, self.n_local)).relu_()
         f_BF = rectified(pre_BF.clone(), f_BF)
-        error_BD = self.workspace.ranks.sum_over_features(f_BF @ p["W_dec"]).sub_(z_BD)
+        error_BD = self.workspace.ranks.sum_over_features(f_BF @ p["W_dec"]).sub_(target_BE)
         losses = self._losses(f_BF, error_BD)
         error_BD.mul_(2 * self.error_weight / b)
         self._product(f_BF.T, error_BD, "W_dec")
@@ -82,7 +82,7 @@ class JumpReLUAutoencoder(Autoencoder):
         grad_BF = rectified(grad_BF, f_BF)
         self._product(grad_BF.T, z_BD, "W_enc")
         self.grads["b_enc"].copy_(grad_BF.sum(0, dtype=self.master))
-        self._decoder_bias(self.grads["b_enc"], error_BD)
+        self._decoder_bias(self.grads["b_enc"], error_BD, z_BD)
         return losses
 
     def activation(self, scale: float) -> Activation:

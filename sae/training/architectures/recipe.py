@@ -36,6 +36,8 @@ class Recipe(Section):
     squared_error: Literal["mean", "sum", "variance"] = "variance"
     """What the squared error is multiplied by: `mean` 1 / width, `sum` 1, `variance` 1 / the activations' variance.
     Coefficients of sparsity are relative to this."""
+    skip: bool | None = None
+    """True: a transcoder (`subject.writes`) also learns a linear map from what it reads to what it writes."""
     normalise: bool = True
     """Train on activations divided by the root of their mean square; saved weights are for activations as they are."""
     lr: Positive | None = None
@@ -68,7 +70,8 @@ class Recipe(Section):
         seed = f"_seed{self.seed}" if self.seed else ""
         sparsity = f"{self.sparsity}{'' if self.sparsity == 'k' else '='}{getattr(self, self.sparsity):g}"
         frozen = f"_frozen={self.frozen}" if self.frozen else ""
-        return self.name or f"{self.architecture}_{self.expansion:g}x_{sparsity}{frozen}{seed}"
+        skip = "_skip" if self.skip else ""
+        return self.name or f"{self.architecture}_{self.expansion:g}x_{sparsity}{skip}{frozen}{seed}"
 
     @model_validator(mode="after")
     def _can_be_frozen(self) -> Self:

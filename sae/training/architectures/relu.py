@@ -54,14 +54,14 @@ class ReLUAutoencoder(Autoencoder):
         import torch
 
         p = self.low
-        z_BD = torch.sub(x_BD, p["b_dec"], out=self._rows("z", x_BD, x_BD.shape[1]))
+        z_BD, target_BE = self._ends(x_BD)
         f_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("f", x_BD, self.n_local)).relu_()
-        error_BD = self._error(f_BF, z_BD)
+        error_BD = self._error(f_BF, target_BE)
         losses = self._losses(f_BF, error_BD)
         pre_grad_BF = self._backward(f_BF, error_BD)
         self._product(pre_grad_BF.T, z_BD, "W_enc")
         self.grads["b_enc"].copy_(pre_grad_BF.sum(0, dtype=self.master))
-        self._decoder_bias(self.grads["b_enc"], error_BD)
+        self._decoder_bias(self.grads["b_enc"], error_BD, z_BD)
         return losses
 
     def activation(self, scale: float) -> Activation:

@@ -52,18 +52,18 @@ class TopKAutoencoder(Autoencoder):
         from sae.training.sparse import Product
 
         p, b = self.low, len(x_BD)
-        z_BD = x_BD - p["b_dec"]
+        z_BD, target_BE = self._ends(x_BD)
         pre_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("pre", x_BD, self.n_local))
         entries = self._entries(pre_BF)
         decoded = Product.of(entries, p["W_dec"])
-        error_GBD = self._errors(decoded.made_RD, z_BD)
+        error_GBD = self._errors(decoded.made_RD, target_BE)
         squared = torch.stack([square_sum(error_BD, self.master) for error_BD in error_GBD])
         back_RD = self._to_entries(error_GBD)
         values_N = entries.values_N
         grad_N = decoded.back(back_RD) * (values_N > 0)
         self._weights(entries, grad_N, back_RD, z_BD)
         auxiliary = self._auxiliary(pre_BF, z_BD, error_GBD[-1])
-        self._decoder_bias(self.grads["b_enc"], back_RD[:b])  # the first group takes part in all prefixes, as it does
+        self._decoder_bias(self.grads["b_enc"], back_RD[:b], z_BD)  # the first group is in all prefixes, as the bias is
         loss = self.error_weight * squared.mean() / b + auxiliary
         return Losses(loss, torch.zeros_like(loss), squared[-1], values_N)
 

@@ -14,7 +14,7 @@ from sae.common.progress import Silent
 from tests.autointerp.llm.conftest import Finished
 from tests.conftest import autointerp
 
-TABLES = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex")
+TABLES = ("leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "comparisons.json")
 
 
 @pytest.fixture

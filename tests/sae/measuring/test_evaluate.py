@@ -1,6 +1,7 @@
 """Evaluations and comparisons against numpy, scipy and Hugging Face's own model, on all activations at once."""
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,20 +137,20 @@ def test_directions_by_hand(world: World) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many blocks each call of the language model for activations had."""
     sizes: list[int] = []
-    original = Subject.activations
+    original = Subject.activations_at
 
-    def counting(self: Subject, ids_NC: Tensor, hook_point: str) -> Tensor:
+    def counting(self: Subject, ids_NC: Tensor, hook_points: Sequence[str]) -> dict[str, Tensor]:
         sizes.append(len(ids_NC))
-        return original(self, ids_NC, hook_point)
+        return original(self, ids_NC, hook_points)
 
-    monkeypatch.setattr(Subject, "activations", counting)
+    monkeypatch.setattr(Subject, "activations_at", counting)
     return sizes
 
 
 def test_several_dictionaries_share_one_pass(world: World, read: list[int]) -> None:
     pair = [world.words, pca.pca(torch.from_numpy(world.x).float())]
     both = evaluate.evaluate_all(pair, world.subject, HOOK, world.blocks, Silent)
-    assert sum(read) == len(world.blocks.ids_NC) + 2  # and one probe of the width for each
+    assert sum(read) == len(world.blocks.ids_NC) + 3  # and one probe of the width for each, and for the ablations
     assert max(read) <= 32
     assert [each.to_json() for each in both] == [measured(world, each).to_json() for each in pair]
 

@@ -1,12 +1,14 @@
 """The written gradients against automatic differentiation, in double precision, of losses spelled out here."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from sae.common.errors import UserError
 from sae.training.architectures.base import Autoencoder
 from sae.training.architectures.registry import build
 from sae.training.architectures.topk import TopKAutoencoder
@@ -51,9 +53,21 @@ class Step(torch.autograd.Function):
         return None, (-(1 / ctx.bandwidth) * kernel_BF * grad_BF).sum(0), None
 
 
+def read(x_BD: Tensor, p: Params) -> Tensor:
+    """What is encoded: a transcoder's rows begin with it, and nothing is subtracted."""
+    return x_BD - p["b_dec"] if x_BD.shape[1] == D else x_BD[:, :D]
+
+
+def goal(x_BD: Tensor, p: Params) -> Tensor:
+    """What the features and the bias must make: of a transcoder, what its skip does not."""
+    if x_BD.shape[1] == D:
+        return x_BD
+    return x_BD[:, D:] - (x_BD[:, :D] @ p["W_skip"] if "W_skip" in p else 0)
+
+
 def relu(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    f_BF = ((x_BD - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]).relu()
-    error_BD = f_BF @ p["W_dec"] + p["b_dec"] - x_BD
+    f_BF = (read(x_BD, p) @ p["W_enc"].T + p["b_enc"]).relu()
+    error_BD = f_BF @ p["W_dec"] + p["b_dec"] - goal(x_BD, p)
     return (c * error_BD.square().sum(1) + share * r.l1 * f_BF.sum(1)).mean(), f_BF, error_BD
 
 
@@ -65,20 +79,20 @@ def tied(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[Tenso
 
 def gated(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[Tensor, Tensor, Tensor]:
     """The auxiliary reconstruction goes through a decoder that it does not change."""
-    u_BF = (x_BD - p["b_dec"]) @ p["W_enc"].T
+    u_BF = read(x_BD, p) @ p["W_enc"].T
     gate_BF = (u_BF + p["b_gate"]).relu()
     f_BF = (gate_BF > 0) * (p["r_mag"].exp() * u_BF + p["b_mag"]).relu()
-    error_BD = f_BF @ p["W_dec"] + p["b_dec"] - x_BD
-    by_gate_BD = gate_BF @ p["W_dec"].detach() + p["b_dec"].detach() - x_BD
+    error_BD = f_BF @ p["W_dec"] + p["b_dec"] - goal(x_BD, p)
+    by_gate_BD = gate_BF @ p["W_dec"].detach() + p["b_dec"].detach() - goal(x_BD, p).detach()
     squared_B = error_BD.square().sum(1) + by_gate_BD.square().sum(1)
     return (c * squared_B + share * r.l1 * gate_BF.sum(1)).mean(), f_BF, error_BD
 
 
 def jumprelu(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    pre_BF = (x_BD - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
+    pre_BF = read(x_BD, p) @ p["W_enc"].T + p["b_enc"]
     f_BF = Jump.apply(pre_BF, p["log_threshold"].exp(), r.bandwidth)
     active_BF = Step.apply(pre_BF, p["log_threshold"].exp(), r.bandwidth)
-    error_BD = f_BF @ p["W_dec"] + p["b_dec"] - x_BD
+    error_BD = f_BF @ p["W_dec"] + p["b_dec"] - goal(x_BD, p)
     return (c * error_BD.square().sum(1) + share * r.l0 * active_BF.sum(1)).mean(), f_BF, error_BD
 
 
@@ -90,11 +104,11 @@ def largest(pre: Tensor, k: int) -> Tensor:
 
 def topk(x_BD: Tensor, p: Params, r: Any, c: float, dead: bool) -> tuple[Tensor, Tensor, Tensor]:
     """All three of the family; the auxiliary loss is relative to the error's variance and does not change the error."""
-    pre_BF = (x_BD - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
+    pre_BF = read(x_BD, p) @ p["W_enc"].T + p["b_enc"]
     whole_batch = isinstance(r, recipes.BatchTopK | recipes.Matryoshka)
     f_BF = largest(pre_BF.flatten(), r.k * B).view(B, F) if whole_batch else largest(pre_BF, r.k)
     ends = [round(share * F) for share in r.prefixes] if isinstance(r, recipes.Matryoshka) else [F]
-    errors = [f_BF[:, :end] @ p["W_dec"][:end] + p["b_dec"] - x_BD for end in ends]
+    errors = [f_BF[:, :end] @ p["W_dec"][:end] + p["b_dec"] - goal(x_BD, p) for end in ends]
     squared_B = torch.stack([error_BD.square().sum(1) for error_BD in errors]).mean(0)
     loss, error_BD = (c * squared_B).mean(), errors[-1].detach()
     if dead:
@@ -126,20 +140,21 @@ SPARSE: list[recipes.Recipe] = [
 ]
 
 
-def setting(recipe: recipes.Recipe) -> tuple[Autoencoder, Tensor]:
-    """Weights and biases that no longer are what they begin with, and a batch."""
+def setting(recipe: recipes.Recipe, d_out: int | None = None) -> tuple[Autoencoder, Tensor]:
+    """Weights and biases that no longer are what they begin with, and a batch; with `d_out`, a transcoder's."""
     generator = torch.Generator().manual_seed(0)
-    x_BD = torch.randn(B, D, generator=generator, dtype=torch.float64)
-    autoencoder = build(recipe, workspace(D, torch.float64))
-    autoencoder.initialise(x_BD, 0.1 * torch.randn(D, generator=generator, dtype=torch.float64))
+    x_BD = torch.randn(B, D + (d_out or 0), generator=generator, dtype=torch.float64)
+    autoencoder = build(recipe, replace(workspace(D, torch.float64), d_out=d_out))
+    autoencoder.initialise(x_BD, 0.1 * torch.randn(d_out or D, generator=generator, dtype=torch.float64))
     for part in autoencoder.params.parts.values():
         part.add_(0.1 * torch.randn(part.shape, generator=generator, dtype=torch.float64))
     return autoencoder, x_BD
 
 
 def error_weight(recipe: recipes.Recipe, x_BD: Tensor) -> float:
-    variance = float((x_BD - x_BD.mean(0)).square().sum(1).mean())
-    return {"mean": 1 / D, "sum": 1.0, "variance": 1 / variance}[recipe.squared_error]
+    y_BE = x_BD if x_BD.shape[1] == D else x_BD[:, D:]
+    variance = float((y_BE - y_BE.mean(0)).square().sum(1).mean())
+    return {"mean": 1 / y_BE.shape[1], "sum": 1.0, "variance": 1 / variance}[recipe.squared_error]
 
 
 def check(autoencoder: Autoencoder, x_BD: Tensor, loss: Callable[[Params], tuple[Tensor, Tensor, Tensor]]) -> None:
@@ -178,6 +193,34 @@ def test_topk_family(recipe: Any, dead: bool) -> None:
     assert isinstance(autoencoder, TopKAutoencoder)
     autoencoder.dead_S = torch.tensor(DEAD) if dead else None
     check(autoencoder, x_BD, lambda p: topk(x_BD, p, recipe, error_weight(recipe, x_BD), dead))
+
+
+TRANSCODED = [(recipe, loss) for recipe, loss in DENSE[::2] if not isinstance(recipe, recipes.Tied)]
+
+
+@pytest.mark.parametrize(("recipe", "loss"), TRANSCODED)
+@pytest.mark.parametrize("skip", [True, None])
+@pytest.mark.parametrize("d_out", [D, 10])
+def test_dense_transcoders(recipe: Any, loss: Callable[..., Any], skip: bool | None, d_out: int) -> None:
+    recipe = recipe.model_copy(update={"skip": skip})
+    autoencoder, x_BD = setting(recipe, d_out)
+    autoencoder.progress.fill_(0.9)
+    check(autoencoder, x_BD, lambda p: loss(x_BD, p, recipe, error_weight(recipe, x_BD), 1.0))
+
+
+@pytest.mark.parametrize("recipe", SPARSE[::2])
+@pytest.mark.parametrize("skip", [True, None])
+@pytest.mark.parametrize("dead", [False, True])
+def test_transcoders_of_the_topk_family(recipe: Any, skip: bool | None, dead: bool) -> None:
+    recipe = recipe.model_copy(update={"skip": skip})
+    autoencoder, x_BD = setting(recipe, 10)
+    autoencoder.dead_S = torch.tensor(DEAD) if dead else None
+    check(autoencoder, x_BD, lambda p: topk(x_BD, p, recipe, error_weight(recipe, x_BD), dead))
+
+
+def test_a_skip_is_refused_where_what_is_read_is_written() -> None:
+    with pytest.raises(UserError, match="skip is for transcoders"):
+        setting(recipes.TopK(k=3, expansion=4, skip=True))
 
 
 @pytest.mark.parametrize("recipe", [recipes.ReLU(l1=1.0, expansion=4), recipes.TopK(k=3, expansion=4)])

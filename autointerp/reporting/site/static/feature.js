@@ -41,6 +41,7 @@ function drawFeature() {
   put("explained", grouped(one.explain));
   put("intervals", one.population?.intervals.map(interval(one)));
   put("logits", tokens(one));
+  put("effect", one.effect?.map((part) => part.map ? chips(...part) : part));
   for (const kind of ["alike", "together"]) put(kind, near(one[kind]));
   put("neurons", one.neurons.length ? el("p", { class: "chips" }, one.neurons.map(([index, cosine]) => chip(`${index}`, round(cosine)))) : null);
   paint(by("feature-view"));
@@ -166,12 +167,13 @@ function histograms({ population, histogram: [first, counts] }) {
 
 const chip = (text, value, name = "chip") => span(name, text, exists(value) ? span("score", value) : null);
 
+const chips = (title, words, values, judged, first) => words.length ? [el("h3", {}, title), el("p", { class: "chips" }, words.map((text, i) =>
+  chip(visible(text.replace(/ /g, "␣")), values[i] && short(values[i]), judged?.includes(first + i) ? "chip judged" : "chip")))] : [];
+
 function tokens(one) {
-  const judged = one.explanations[feature.explanation]?.judged_tokens ?? [];
-  by("framed").hidden = !judged.length;
-  const chips = (title, words, values = [], first = NaN) => words.length ? [el("h3", {}, title), el("p", { class: "chips" }, words.map((token, number) =>
-    chip(visible(token.replace(/ /g, "␣")), values.length ? short(values[number]) : null, judged.includes(first + number) ? "chip judged" : "chip")))] : [];
-  return [chips("Raised most", one.promoted, one.promoted_logits, 0), chips("Lowered most", one.suppressed, one.suppressed_logits), chips("Others, at random", one.unpromoted, [], one.promoted.length)].flat();
+  const judged = one.explanations[feature.explanation]?.judged_tokens;
+  by("framed").hidden = !judged?.length;
+  return [chips("Raised most", one.promoted, one.promoted_logits, judged, 0), chips("Lowered most", one.suppressed, one.suppressed_logits), chips("Others, at random", one.unpromoted, [], judged, one.promoted.length)].flat();
 }
 
 function near(all) {

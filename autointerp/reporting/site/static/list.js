@@ -77,7 +77,7 @@ async function drawMap() {
   const colour = by("map-colour").value || "dictionary", column = { density: 3, score: FIRST_SCORE - 1 }[colour];
   const ranked = points.map((point) => point[column]).filter(exists).sort((a, b) => a - b), listed = list.order && new Set(list.order);
   const shade = (value) => exists(value) ? `color-mix(in srgb, var(--high) ${Math.round(100 * ranked.indexOf(value) / ranked.length)}%, var(--low))` : "var(--rule)";
-  const drawn = points.map((point, number) => ({ point, position: positions[number] })).filter(({ position }) => position).map(({ point, position: [x, y] }) => ({
+  const drawn = points.map((point, number) => ({ point, at: positions[number] })).filter(({ at }) => at).map(({ point, at: [x, y] }) => ({
     n: point[0], x, y, colour: column ? shade(point[column]) : site.dictionaries[point[1]].colour, faded: listed && !listed.has(point[0]),
     text: [visible(`${site.dictionaries[point[1]].name}/${point[2]}`), `${visible(site.words[0] ?? "score")} ${round(point[FIRST_SCORE - 1])}`, `density ${short(point[3])}`],
   }));

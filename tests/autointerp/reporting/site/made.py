@@ -10,6 +10,7 @@ from autointerp.population import Population, PopulationText
 from autointerp.records import (
     ActivationRecord,
     Control,
+    Effect,
     Explanation,
     FeatureId,
     FeatureRecord,
@@ -31,6 +32,8 @@ HOSTILE = (
     "ع\u200dא", "😀\U000e0041\U0010ffff", "{{ 7*7 }}", "javascript:hacked=1",
 )  # fmt: skip
 """Texts that would run, end a script, turn a line around, or vanish, if they were not shown as text."""
+FALLS = (-0.6, -0.5, -0.4, -0.3, -0.2, -0.1)
+"""Changes of the probabilities of six tokens when a feature is ablated."""
 WORDS = ("the", " cat", " sat", "\n", " on", " a", " mat", ".")
 
 
@@ -60,6 +63,7 @@ def feature(
         (0,) * 40 + (3, 5, 1) + (0,) * 21, 1.0, 0.3, tuple(tokens[:4]), tuple(tokens[4:]),
         (3.5, 2.0), tuple(tokens[-2:]), (-4.0, -1.5), direction(dictionary, number), "blocks.0.mlp.hook_post",
         population(own, number + len(dictionary)) if own else None,
+        Effect(3, 0.25, None, tuple(tokens[:6]), FALLS, tuple(tokens[6:7]), (0.01,), tuple(tokens[2:8]), 0.5),
     )  # fmt: skip
 
 

@@ -198,6 +198,8 @@ def test_shading_order_and_neighbours_of_a_feature(visit: Visit) -> None:
     assert [text.split(" · ")[0] for text in about] == ["Strongest", "At random", "Silent"]
     assert "detection: active (0.90)" in about[0]
     assert page.locator("details", has_text="% of tokens").count() > 5
+    assert page.locator("#effect").inner_text().startswith("Loss without it: +0.2500 nats on its 3 active tokens.")
+    assert page.locator("#effect .chip").all_inner_texts()[-2:] == ["␣on\u22120.2", "␣mat0.01"]
     link = page.locator(".near a").first
     link.click()
     until(page, "document.querySelector('#feature-view h1').textContent !== 'topk/1'")

@@ -294,10 +294,10 @@ def test_the_map_without_umap_is_sklearns_pca(monkeypatch: pytest.MonkeyPatch) -
     features = [(0, replace(made.feature("a", n), direction=row_D, writes="h")) for n, row_D in enumerate(rows)]
     drawn = maps.feature_map([*features, (1, made.feature("a", 0))])
     assert drawn is not None
-    assert (drawn.method, drawn.writes, drawn.places[12]) == ("PCA", "h", None)
+    assert (drawn.method, drawn.writes, drawn.points[12]) == ("PCA", "h", None)
     expected = decomposition.PCA(2).fit_transform(rows / np.linalg.norm(rows, axis=1)[:, None])
     for column in range(2):
-        places = np.array([place[column] for place in drawn.places[:12] if place])
+        places = np.array([place[column] for place in drawn.points[:12] if place])
         assert abs(places) == pytest.approx(abs(expected[:, column]), rel=2e-3, abs=2e-4)
         assert places[abs(places).argmax()] > 0
     assert maps.feature_map(features[: maps.FEWEST - 1]) is None
@@ -313,6 +313,18 @@ def test_a_feature_page_holds_logits_alignment_and_what_was_asked(tmp_path: Path
     asked = values[f"asked/{neuron['explanations'][1]['asked']}"]
     assert [9, 1, [["detection", "Which?\nnumber 3 of neurons", '{"answers": [1]}']]] in asked
     assert (len(values["map"]), values["index"]["map"]) == (12, {"method": MAPPED, "writes": "blocks.0.mlp.hook_post"})
+
+
+def test_a_feature_page_holds_what_its_ablation_does_where_it_was_measured(tmp_path: Path) -> None:
+    own = made.run()
+    features = [own.features[0], replace(own.features[1], effect=None), *own.features[2:]]
+    first, other = values_in(site(tmp_path, replace(own, features=features)))["features/0"][:2]
+    assert first["effect"] == [
+        "Loss without it: +0.2500 nats on its 3 active tokens.",
+        ["Less likely", list(made.WORDS[:5]), list(made.FALLS[:5])],
+        ["More likely", [made.WORDS[6]], [0.01]],
+    ]
+    assert "effect" not in other
 
 
 def test_browse_writes_the_pages_of_a_run_whose_config_runs_it_again(smoke: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Changes a dictionary's features on their way through the model and measures what that does to its predictions."""
