@@ -77,8 +77,8 @@ FORMATS: Registry[Format] = Registry(
     shared=(
         "registry", "header", "json_checks", "model_path", "remote", "safe_load", "tensor_checks", "cross_layer",
         "write",
-    ),  # fmt: skip
-)
+    ),
+)  # fmt: skip
 
 
 def recognise(path: str | Path) -> Location:
