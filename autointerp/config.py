@@ -74,7 +74,8 @@ class Dictionaries(Section):
     """Lists the dictionaries that are compared: loaded, trained here, and baselines."""
 
     load: Annotated[tuple[Text, ...], C] = ()
-    """Trained dictionaries, in any known format."""
+    """Trained dictionaries, in any known format, on this machine or on the hub (`hf:OWNER/REPO[/PATH][@REVISION]`,
+    `saelens:RELEASE/SAE_ID`)."""
     train: Annotated[tuple[AnyRecipe, ...], I] = ()
     """Recipes of autoencoders to train here, all at once; `sae train` is for long trainings."""
     steps: Annotated[int, I, Field(gt=0)] = 150

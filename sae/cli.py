@@ -49,6 +49,9 @@ def main() -> None:
     sae eval PATH                    measure L0, FVU, CE recovered and feature densities on text
     sae eval PATH --against OTHER    also compare two dictionaries: MMCS and universality
     sae convert PATH OUT             write a dictionary in another format
+    sae find [WORDS]                 search the published dictionaries of SAELens' registry, offline
+
+    PATH may be on the Hugging Face hub: hf:OWNER/REPO[/PATH][@REVISION], or saelens:RELEASE/SAE_ID.
     """
 
 
@@ -231,6 +234,9 @@ def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
 
     PATH is a dictionary in any known format. Dictionaries of the same model and hook point share one pass of the model.
     """
+    from sae.formats import pin
+
+    paths = tuple(pin(path) for path in paths)  # so that all of the command reads one commit
     files = dict(zip(paths, _files(paths, out, settings["allow_pickle"]), strict=True))
     from sae.measuring import tables
     from sae.measuring.eval_paths import Request, eval_paths
@@ -309,7 +315,9 @@ def info(path: str, cosines: bool, allow_pickle: bool) -> None:
     from sae.measuring import info as library
     from sae.measuring import info_text
 
-    click.echo(info_text.account(library.account(path, allow_pickle)))  # before torch is loaded
+    account = library.account(path, allow_pickle)
+    path = account.address or path
+    click.echo(info_text.account(account))  # before torch is loaded
     click.echo(info_text.weights(library.weights(path, cosines, allow_pickle)))
     click.echo(f"next: {_next_convert((path,)) or shlex.join(['sae', 'eval', path])}")
 
@@ -348,3 +356,39 @@ def convert(path: str, out: Path, format_name: str, hook_points: tuple[str, ...]
     written = formats.convert(path, out, format_name, allow_pickle, hook_points)
     click.echo(visible(f"{written.name}: {written.n_features:,} features of width {written.d_in:,} are in {out}"))
     click.echo(f"next: {shlex.join(['sae', 'info', str(out)])}")
+
+
+@main.command()
+@click.argument("words", nargs=-1)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Rows to print.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of them as JSON instead, one object a line.")
+def find(words: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Search published dictionaries by model, release, hook point, layer, width and L0.
+
+    The registry is SAELens', as it was on the day that the first line names; nothing is asked of the network. Every
+    word must occur in the release, the id, the model, the repository or the hook point; layer=12, width=16k and l0=50
+    compare numbers, l0=40-60 is a range.
+
+    \b
+    sae find gemma-2-2b resid_post layer=12 width=16k
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from sae.common.tables import Table, number, print_tables
+    from sae.hub import saelens
+
+    entries = saelens.find(words)
+    if as_json:
+        for entry in entries:
+            click.echo(dumps(asdict(entry) | {"layer": entry.layer, "dictionary": entry.spec}))
+        return
+    rows = [
+        [entry.spec, entry.model, entry.hook_point, f"{entry.width:,}" if entry.width else "-", number(entry.l0, 0)]
+        for entry in entries[:limit]
+    ]
+    title = f"{len(entries):,} dictionaries in {saelens.source()}; - where it does not say"
+    print_tables([Table(["dictionary", "model", "reads", "features", "L0"], rows, title)])
+    if len(entries) > limit:
+        click.echo(f"\n{len(entries) - limit:,} more: add words, or --limit {len(entries)}")
+    click.echo(f"\nnext: {shlex.join(['sae', 'info', entries[0].spec])}")

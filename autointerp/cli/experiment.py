@@ -27,8 +27,9 @@ class Experiment(AsksModels, Resumable):
     "--dictionary",
     "dictionaries",
     multiple=True,
-    metavar="PATH",
-    help="A trained dictionary, in any known format; may be given several times.",
+    metavar="PATH|HUB",
+    help="A trained dictionary in any known format; hf:OWNER/REPO[/PATH][@REVISION] and saelens:RELEASE/SAE_ID are "
+    "fetched from the hub. May be given several times.",
 )
 @click.option(
     "--model", metavar="NAME|DIR", help="Hub name or Hugging Face directory; default: the one the dictionary names."

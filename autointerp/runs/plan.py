@@ -21,8 +21,9 @@ from sae.common.memory import refuse_beyond_memory
 from sae.common.resources import path_of
 from sae.data.corpus import HALVES, Text
 from sae.data.split import TrainingText, recorded, same_corpus
-from sae.formats import peek, recognise
+from sae.formats import peek, pin, recognise
 from sae.formats.header import Header
+from sae.hub.address import is_address
 
 READ_AS_TEXT = "log_probabilities_refused_by"
 """Where run.json lists the models whose answers were read as text because they refuse log-probabilities."""
@@ -43,11 +44,18 @@ class PlannedDictionary:
     """Describes a dictionary that the user gives, before its weights are read."""
 
     path: str
+    """On this machine, or on the hub with its commit."""
     header: Header
     content: str
     """The hash of its files."""
     reads: tuple[str, ...]
     """The hook points it reads in this run."""
+
+    @property
+    def described(self) -> list[Any]:
+        """What the run's identity holds of it: with its commit if it is on the hub, whatever its files are."""
+        described = [self.header.name, self.content, list(self.reads)]
+        return [*described, self.path] if is_address(self.path) else described
 
     @cached_property
     def training(self) -> TrainingText | None:
@@ -117,6 +125,7 @@ def make_plan(config: Config) -> Plan:
     setting that the dictionaries do not supply.
     """
     method = Method.of(config)
+    config = _pinned(config)
     headers = [peek(path) for path in config.dictionaries.load]
     config = _resolved(config, headers)
     dictionaries = tuple(
@@ -132,13 +141,19 @@ def make_plan(config: Config) -> Plan:
         "corpus": text.hash,
         "model": _model_content(config),
         "hook_points": list(config.subject.hook_points),
-        "dictionaries": [[planned.header.name, planned.content, list(planned.reads)] for planned in dictionaries],
+        "dictionaries": [planned.described for planned in dictionaries],
         "processing": processing,
         "files": method.contents,
         "requests": requests.described(config),
     }
     contents |= identity.contents_of_models(method) | identity.contents_of_embedder(config)
     return Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
+
+
+def _pinned(config: Config) -> Config:
+    """Fetch the dictionaries that are on the hub, and write the commits into their addresses."""
+    load = tuple(pin(path) for path in config.dictionaries.load)
+    return config.model_copy(update={"dictionaries": config.dictionaries.model_copy(update={"load": load})})
 
 
 def _resolved(config: Config, headers: Sequence[Header]) -> Config:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.registry import FORMATS, Format, Location, recognise, writable, writer
+from sae.formats.remote import pin
 from sae.formats.write import refuse_existing
+from sae.hub.address import is_address
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
 
-__all__ = ["FORMATS", "Format", "Header", "Location", "convert", "load", "peek", "recognise", "save", "writable"]
+__all__ = ["FORMATS", "Format", "Header", "Location", "convert", "load", "peek", "pin", "recognise", "save", "writable"]
 
 
 def peek(path: str | Path, allow_pickle: bool = False) -> Header:
@@ -38,7 +40,8 @@ def load(path: str | Path, allow_pickle: bool = False) -> Dictionary:
     ('words', 8, 'hook_embed')
 
     Args:
-        path: a folder, a file, or `FILE#N` for one of several in a file (`sae convert --help` lists the formats).
+        path: a folder, a file, or `FILE#N` for one of several in a file (`sae convert --help` lists the formats);
+            `hf:OWNER/REPO[/PATH][@REVISION]` or `saelens:RELEASE/SAE_ID`, which is downloaded first.
         allow_pickle: also open formats that are pickles, by an unpickler that runs nothing of the file.
 
     Raises:
@@ -84,6 +87,7 @@ def convert(
     """
     writer(format)
     refuse_existing(Path(folder).expanduser())
+    source = pin(str(source))
     header = peek(source, allow_pickle)
     kept = {"prepend_bos": header.prepend_bos, "processing": header.processing}
     if hook_points and header.reads:
@@ -91,7 +95,8 @@ def convert(
     converted = load(source, allow_pickle)
     converted = converted.at(*hook_points) if hook_points else converted
     metadata = dict(converted.metadata) | {name: value for name, value in kept.items() if value is not None}
-    metadata["converted_from"] = f"{Path(source).resolve().name} ({recognise(source).format.name})"
+    name = source if is_address(source) else Path(source).resolve().name
+    metadata["converted_from"] = f"{name} ({recognise(source).format.name})"
     converted = replace(converted, metadata=metadata)
     save(converted, folder, format)
     return converted

@@ -105,6 +105,7 @@ FORMATS.register(
         marker="W_enc_0.safetensors",
         file_names=NAME,
         in_parts=True,
+        reads=(ABOUT, "W_enc_*.safetensors", "W_dec_*.safetensors"),
         also=lambda path: [] if path.is_dir() else [path.parent / ABOUT, path.parent / _decoder(_number(path))],
     ),
 )

@@ -118,6 +118,7 @@ FORMATS.register(
         marker="params_layer_0.safetensors",
         file_names=NAME,
         in_parts=True,
+        reads=(ABOUT, "params_layer_*.safetensors"),
         also=lambda path: [] if path.is_dir() else [path.parent / ABOUT],
     ),
 )

@@ -88,4 +88,7 @@ def _number(values: dict[str, Any], key: str, path: Path) -> float:
     return float(value)
 
 
-FORMATS.register("llama_scope", Format("llama_scope", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, marker=ABOUT))
+FORMATS.register(
+    "llama_scope",
+    Format("llama_scope", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, marker=ABOUT, reads=(ABOUT, WEIGHTS)),
+)

@@ -209,4 +209,6 @@ def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path:
             raise UserError(f"{path.parent / ABOUT}: activation {short_repr(other)} is not known to this version")
 
 
-FORMATS.register("own", Format("own", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT))
+FORMATS.register(
+    "own", Format("own", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT, reads=(ABOUT, WEIGHTS))
+)

@@ -16,6 +16,7 @@ from sae.common.files import sha256_of, sha256_of_path
 from sae.common.registry import Registry
 from sae.common.resources import path_of
 from sae.formats.header import Header
+from sae.hub.address import is_address
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
@@ -41,13 +42,16 @@ class Format:
     numbered: str | None = None
     """A regular expression. A file whose whole name matches it may hold several dictionaries: `FILE#N` is one."""
     pickled: bool = False
-    """Its files are pickles: they are opened only where the caller allows it."""
+    """Its files are pickles: they are opened only where the caller allows it, and not fetched from the hub."""
     in_parts: bool = False
     """A folder with its `marker` is one dictionary, of which every file that matches `file_names` is a part."""
     also: Callable[[Path], Sequence[Path]] = lambda path: ()
     """Returns the files beside a location that are read with it, for its hash."""
     catch_all: bool = False
     """Its `file_names` matches other formats' files as well: it is tried last."""
+    reads: tuple[str, ...] = ()
+    """Patterns of the files of its folder that are read: only these are fetched from the hub, for a file too. Empty: of
+    a folder all that `remote` allows, of a file itself and the settings beside it."""
 
 
 class Location(NamedTuple):
@@ -70,24 +74,36 @@ FORMATS: Registry[Format] = Registry(
     "format",
     "sae.formats",
     order=("own", "sparsify", "saelens", "gemma_scope", "dictionary_learning"),
-    shared=("registry", "header", "json_checks", "model_path", "safe_load", "tensor_checks", "cross_layer", "write"),
-)
+    shared=(
+        "registry", "header", "json_checks", "model_path", "remote", "safe_load", "tensor_checks", "cross_layer",
+        "write",
+    ),
+)  # fmt: skip
 
 
 def recognise(path: str | Path) -> Location:
     """Find out which format a path holds, by names alone. Formats are tried in the registry's order, plugins last.
 
+    The files of an address on the hub are fetched first.
+
     Raises UserError if nothing is there, or nothing of a known format.
     """
-    given, entry = _split(path)
+    given, entry = _split(local(path) if is_address(path) else path)
     if not given.exists():
         raise UserError(f"dictionary {path}: no such file or folder")
-    for location in _matches(given, entry):
+    for location in matches(given, entry):
         return location
     if entry is not None:
         raise UserError(f"dictionary {path}: {given.name} has no numbered entries; leave out #{entry}")
     known = ", ".join(f"{name} ({each.files})" for name, each in FORMATS.all().items())
     raise UserError(f"dictionary {path}: not in a known format; known: {known}")
+
+
+def local(address: str | Path) -> Path:
+    """Return where the files of an address on the hub are, fetched if they are not there yet."""
+    from sae.formats.remote import fetch
+
+    return fetch(str(address)).path
 
 
 def writable() -> tuple[str, ...]:
@@ -104,7 +120,7 @@ def writer(name: str) -> Callable[[Dictionary, Path], None]:
     return save
 
 
-def _matches(given: Path, entry: int | None) -> Iterator[Location]:
+def matches(given: Path, entry: int | None = None) -> Iterator[Location]:
     """Yield every format that fits: first by the name of the given file itself, then by the files of its folder."""
     formats = sorted(FORMATS.all().values(), key=lambda each: each.catch_all)
     for each in formats if given.is_file() else ():

@@ -318,4 +318,7 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
             raise ValueError(f"architecture {other!r} was let through")
 
 
-FORMATS.register("saelens", Format("saelens", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT))
+FORMATS.register(
+    "saelens",
+    Format("saelens", f"a folder with {ABOUT} and {WEIGHTS}", peek, load, save, marker=ABOUT, reads=(ABOUT, WEIGHTS)),
+)

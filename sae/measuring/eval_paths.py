@@ -36,7 +36,7 @@ class Request:
     """Says what to measure, and on which text. None stands for what a dictionary's metadata says."""
 
     paths: tuple[str, ...]
-    """Dictionaries in any known format."""
+    """Dictionaries in any known format, on this machine or on the hub."""
     model: str | None = None
     hook_point: str | None = None
     corpus: str | None = None
@@ -236,6 +236,7 @@ def _loaded(target: Target, allow_pickle: bool) -> Dictionary:
 
 
 def _target(path: str, request: Request) -> Target:
+    path = formats.pin(path)
     header = formats.peek(path, request.allow_pickle)
     hook_point = (request.hook_point if header.is_autoencoder else None) or header.hook_point
     return Target(
@@ -249,6 +250,7 @@ def _target(path: str, request: Request) -> Target:
 
 def _target_against(path: str, request: Request) -> Target:
     """Return the dictionary to compare with; its metadata go before the request's model, hook point and BOS."""
+    path = formats.pin(path)
     header = formats.peek(path, request.allow_pickle)
     model = request.against_model or header.model or request.model
     given = request.against_hook_point if header.is_autoencoder else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sae import formats
 from sae.formats.header import Header
+from sae.hub.address import is_address
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
@@ -19,6 +20,8 @@ class Account:
     """Says where a dictionary is on disk, its format and its metadata."""
 
     path: Path
+    address: str | None
+    """Its address on the hub with the commit; None for a path of this machine."""
     format: str
     header: Header
 
@@ -41,8 +44,10 @@ class Weights:
 
 def account(path: str, allow_pickle: bool = False) -> Account:
     """Read a dictionary's metadata. Raises UserError if the path holds no dictionary of a known format."""
-    location = formats.recognise(path)
-    return Account(location.path, location.format.name, formats.peek(path, allow_pickle))
+    pinned = formats.pin(path)
+    location = formats.recognise(pinned)
+    address = pinned if is_address(pinned) else None
+    return Account(location.path, address, location.format.name, formats.peek(pinned, allow_pickle))
 
 
 def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Weights:

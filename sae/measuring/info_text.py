@@ -20,6 +20,7 @@ def account(account: Account) -> str:
     rows = {
         "name": header.name,
         "format": f"{account.format}, {account.path}",
+        **({"on the hub": account.address} if account.address else {}),
         "model": header.model or "unknown",
         **_hook_points(header),
         "BOS token before each block": bos,
