@@ -47,7 +47,7 @@ SHOWN: list[list[Any]] = [
     ["simulator", "simulator", "text"],
     ["judge", "judge", "text"],
     ["score", "mean", "mean"],
-    *([kind, column, "round"] for kind, column in NULLS.items()),
+    *([kind, column, "round", 2] for kind, column in NULLS.items()),
     ["lead", "lead", "lead"],
     ["group", "group", "text"],
     *([name, f"n_{name}", "whole"] for name in ("ok", "failed", "undefined", "error")),

@@ -104,6 +104,8 @@ def rows(page: Any) -> list[list[str]]:
 def test_the_leaderboard_sorts_filters_and_draws(visit: Visit) -> None:
     page = visit.open("index.html")
     assert [line[0] for line in rows(page)] == ["topk", "neurons"]
+    head = page.locator("#board thead th").all_inner_texts()
+    assert all(re.fullmatch(r"\W?\d\.\d\d", line[head.index("mismatched")]) for line in rows(page))
     page.get_by_role("button", name="dictionary").click()
     assert [line[0] for line in rows(page)] == ["neurons", "topk"]
     page.get_by_role("button", name="dictionary").click()

@@ -19,6 +19,7 @@ from autointerp.cli.options import changes_of
 from autointerp.reporting.site import map as maps
 from autointerp.reporting.site import neighbours, pages
 from autointerp.reporting.site.chunks import Chunks, packed
+from autointerp.reporting.site.index import SHOWN
 from autointerp.reporting.site.population import BINS, INTERVALS, summary
 from autointerp.reporting.site.runs import SiteRun
 from autointerp.reporting.site.write import refuse_foreign, write_runs
@@ -185,6 +186,10 @@ def test_pages_refer_only_to_files_that_are_there(tmp_path: Path) -> None:
         text = script.read_text("utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|fetch\(|XMLHttp", text)
         assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_every_rounded_column_of_the_leaderboard_says_to_how_many_decimals() -> None:
+    assert all(isinstance(column[3], int) for column in SHOWN if column[2] == "round")
 
 
 def test_all_our_scripts_are_small(tmp_path: Path) -> None:
