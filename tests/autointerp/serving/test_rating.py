@@ -82,7 +82,7 @@ def test_human_scores_stand_on_the_leaderboard(folder: RunFolder) -> None:
     said += [rating("topk", 3, 0.5, rater="anna"), rating("neurons", 0, 1.0)]
     ratings.write(folder.path, said)
     scores, agreement = human.tables_of(folder)
-    assert scores.rows == [["topk", "rubric", "0.18", "0.00 to 0.45", "4"], ["neurons", "rubric", "1.00", "-", "1"]]
+    assert scores.rows == [["topk", "rubric", "0.18", "0.00 to 0.56", "4"], ["neurons", "rubric", "1.00", "-", "1"]]
     by_name = {row[0]: row[1:] for row in agreement.rows}
     assert by_name["simulation/top"] == ["rubric", "0.21", "5"]  # ranks 1.5 3 4 5 1.5 of the scores, 1 to 5 of people
     shown = autointerp("leaderboard", folder.path, cwd=folder.path)
