@@ -27,6 +27,8 @@ GROUP = 48
 learnt together, and should stay so."""
 FEWEST_GROUPS = 4
 """Fewer are completed sooner than processes have started."""
+MOST_PROCESSES = 8
+"""Each comes to hold a copy of the features that it reads."""
 KILL_WITH_PARENT = 1
 """`PR_SET_PDEATHSIG` of Linux's prctl: nothing of a killed run lives on."""
 
@@ -57,9 +59,10 @@ def _completed(tasks: Sequence[LLMTask[T]], stack: ExitStack) -> Iterator[T]:
     if cores == 1 or len(groups) < FEWEST_GROUPS:
         yield from map(_complete, tasks)
         return
-    receivers = [_fork(groups[number::cores], stack) for number in range(min(cores, len(groups)))]
+    n = min(cores, len(groups), MOST_PROCESSES)
+    receivers = [_fork(groups[number::n], stack) for number in range(n)]
     for number in range(len(groups)):
-        yield from _received(receivers[number % len(receivers)])
+        yield from _received(receivers[number % n])
 
 
 def _received(receiver: Connection) -> Any:
@@ -77,7 +80,7 @@ def _fork(groups: Sequence[Sequence[LLMTask[T]]], stack: ExitStack) -> Connectio
     """Start a process for some groups and return where its results arrive, a list for each group."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(groups, sender), daemon=True)
+    process = context.Process(target=_work, args=(groups, sender, os.getpid()), daemon=True)
     process.start()
     sender.close()  # ours: the process has its own, and when it dies, waiting for results ends with an EOFError
     stack.callback(process.join)
@@ -86,9 +89,11 @@ def _fork(groups: Sequence[Sequence[LLMTask[T]]], stack: ExitStack) -> Connectio
     return receiver
 
 
-def _work(groups: Sequence[Sequence[LLMTask[T]]], sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which stops its processes
+def _work(groups: Sequence[Sequence[LLMTask[T]]], sender: Connection, parent: int) -> None:
     ctypes.CDLL(None).prctl(KILL_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        return  # it died before that call
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which stops its processes
     try:
         for group in groups:
             sender.send([_complete(task) for task in group])

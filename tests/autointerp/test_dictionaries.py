@@ -33,6 +33,7 @@ def test_a_threshold_that_is_not_finite_is_refused(planted: Path, tmp_path: Path
         autointerp.run("dictionary", settings(planted, tmp_path / "broken", tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_random_directions_are_matched_anew_when_only_thresholds_differ(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_one_forward_pass_reads_all_hook_points(planted: Path) -> None:
         assert torch.equal(both[hook_point], subject.activations(ids_NC, hook_point))
 
 
+@pytest.mark.slow
 def test_a_dictionary_that_reads_two_hook_points_sees_them_side_by_side(planted: Path, tmp_path: Path) -> None:
     """Its features copy coordinates of either one: records equal the activations that each single one would give."""
     eye = torch.eye(16 + 64)

@@ -350,6 +350,7 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(
     assert (folder.path / "results.jsonl").read_bytes().startswith(before)
 
 
+@pytest.mark.slow
 def test_what_a_kill_during_a_write_leaves_is_swept_and_does_not_stop_resuming(smoke: Path, tmp_path: Path) -> None:
     """A killed first write leaves only a temporary folder: that is still an empty run folder."""
     out = tmp_path / "run"

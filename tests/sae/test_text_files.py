@@ -90,6 +90,7 @@ def write(path: Path, rows: list[str]) -> None:
         file.writelines(row + end if path.suffix == ".txt" else json.dumps({"text": row}) + "\n" for row in rows)
 
 
+@pytest.mark.slow
 def test_a_corpus_is_never_held_whole(tmp_path: Path) -> None:
     """The peak of a process that reads 24 MB in every way, in megabytes above what its imports take."""
     rows = [f"{i} " * 100 for i in range(MEGABYTES * 10**6 // 600)]

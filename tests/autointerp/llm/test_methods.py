@@ -71,6 +71,7 @@ def test_rules_explain_and_a_language_model_simulates(judged: FakeApis, tmp_path
     assert {call["path"] for call in judged.calls()} == {"/v1/chat/completions"}
 
 
+@pytest.mark.slow
 def test_a_notebook_that_runs_a_loop_of_its_own(judged: FakeApis, tmp_path: Path) -> None:
     async def cell() -> package.Run:
         return run({"simulator": SIMULATOR}, tmp_path / "run")

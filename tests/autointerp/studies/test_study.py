@@ -114,6 +114,7 @@ def test_a_pinned_word_is_what_the_text_becomes(report: Any) -> None:
     assert named["change of the share where another feature's explanation holds"]["value"] < 0.05
 
 
+@pytest.mark.slow
 def test_the_same_subject_is_universal_and_random_directions_are_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

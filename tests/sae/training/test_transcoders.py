@@ -41,6 +41,7 @@ def trainer(recipe: Recipe, steps: int) -> tuple[Trainer, Iterator[Tensor]]:
     return Trainer(recipe, steps, next(rows), replace(workspace(D), d_out=E)), rows
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.label)
 def test_what_is_saved_makes_what_was_trained(recipe: Recipe) -> None:
