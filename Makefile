@@ -1,6 +1,8 @@
 # The two commands of the README: `make demo` and `make test`. Both make .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where this is set, as in some containers, every process would compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 # A new pip resolves faster, and what is never imported need not be compiled: minutes on two cores.
 # One worker a core; a worker that has nothing left takes tests from another.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal

@@ -1,6 +1,7 @@
 """Shared fixtures: no network, a cache of the test session's own, a planted model, one finished smoke run."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -9,10 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    from autointerp import Run
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 for library in ("OMP", "MKL", "OPENBLAS"):
@@ -146,7 +151,6 @@ def _plant(root: Path) -> None:
 
 
 def _write_corpus(path: Path) -> None:
-    import json
     import random
 
     rng = random.Random(0)
@@ -160,3 +164,32 @@ PLANTED_SETTINGS = (
     "corpus.context=32", "sampling.fragment=16", "corpus.held_out=0.5", "subject.prepend_bos=false",
     "runtime.pictures=[]", "runtime.site=false",
 )  # fmt: skip
+
+
+OFFLINE = ["simulation", "detection", "fuzzing", "intruder", "logits"]
+"""The scorers that need no language model."""
+
+
+@pytest.fixture(scope="session")
+def planted_run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A finished run of the planted dictionary with every scorer that works offline."""
+    import autointerp
+
+    folder = make_once(tmp_path_factory, "planted_run", lambda folder: run_planted(planted, folder / "run"))
+    return autointerp.open_run(folder / "run")
+
+
+def run_planted(planted: Path, out: Path) -> None:
+    import autointerp
+    from sae.common.progress import Silent
+
+    settings = dict(setting.split("=") for setting in PLANTED_SETTINGS)
+    changes = {name: json.loads(value) for name, value in settings.items()} | {
+        "dictionaries.load": [str(planted / "dictionary")],
+        "dictionaries.baselines": [],
+        "corpus.source": str(planted / "corpus.jsonl"),
+        "explainers": ["rules-1", "token-table"],
+        "scorers": [*OFFLINE, "effect"],
+        "sampling.effects": 3,
+    }
+    autointerp.run("dictionary", changes, out=out, report=Silent)

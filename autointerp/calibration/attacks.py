@@ -134,7 +134,9 @@ def attack(session: Session, planted: Sequence[Planted], catalogue: Catalogue, s
         if other is not None
         for name, text in texts(planted[index].concept, planted[kept[other][0]].concept, catalogue, seed).items()
     ]
-    results = session.harness.score([kept[number][1] for number, _, _ in tasks], [given(text) for _, _, text in tasks])
+    harness = session.harness
+    attacked = [kept[number][1] for number, _, _ in tasks]
+    results = harness.score(attacked, [given(text) for _, _, text in tasks], by=harness.judging)
     for number, (index, _) in enumerate(kept):
         own = {name: (text, result) for (n, name, text), result in zip(tasks, results, strict=True) if n == number}
         exact = {name: session.on_all(text, made_MLF[..., index]) for name, (text, _) in own.items()}

@@ -15,7 +15,7 @@ from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureR
 from autointerp.runs.offline import Offline
 from autointerp.runs.requests import refusing_logprobs, request_settings, without_logprobs
 from autointerp.runs.work import Resolver
-from autointerp.scorers import SCORERS
+from autointerp.scorers import SCORERS, Scorer
 from sae.common.errors import UserError
 from sae.common.progress import Report, Silent
 from sae.common.settings import cache_folder
@@ -40,8 +40,12 @@ class Harness:
     @property
     def compared_scores(self) -> tuple[str, ...]:
         """The scores that are compared: every one of simulation, the main one of others that judge an explanation."""
-        judging = [scorer for scorer in self.method.scorers if scorer.needs.explanation]
-        return tuple(name for s in judging for name in list(s.chances)[: None if s.needs.simulator else 1])
+        return tuple(name for s in self.judging for name in list(s.chances)[: None if s.needs.simulator else 1])
+
+    @property
+    def judging(self) -> tuple[Scorer, ...]:
+        """The scorers that judge an explanation."""
+        return tuple(scorer for scorer in self.method.scorers if scorer.needs.explanation)
 
     def explain(self, features: Sequence[FeatureRecord]) -> list[Explained]:
         """Explain every feature with the main explainer."""
@@ -53,12 +57,13 @@ class Harness:
         features: Sequence[FeatureRecord],
         explained: Sequence[Explained],
         mismatched: Sequence[Explanation | AnswerError | None] | None = None,
+        by: tuple[Scorer, ...] | None = None,
     ) -> list[FeatureResult]:
-        """Score each feature with its explanation, and with a mismatched one as the control."""
+        """Score each feature with its explanation by all scorers or some, and with a mismatched one as the control."""
         controls = mismatched or [None] * len(features)
         name = self.method.explainers[0].name
         cases = [
-            Case(feature, name, own, {} if control is None else {MISMATCHED: control}, self.method.scorers)
+            Case(feature, name, own, {} if control is None else {MISMATCHED: control}, by or self.method.scorers)
             for feature, own, control in zip(features, explained, controls, strict=True)
         ]
         return self._resolve("scoring", [evaluate.evaluate(case) for case in cases])

@@ -29,13 +29,14 @@ from tests.autointerp.llm.test_embedding import tiny_bert
 from tests.autointerp.test_judged_scorers import feature
 from tests.conftest import FILLER, PLANTED_SETTINGS, WORDS
 
-sentence_transformers = pytest.importorskip("sentence_transformers")
+pytestmark = pytest.mark.slow  # importing sentence-transformers takes as long as a hundred tests
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 @pytest.fixture(scope="session")
 def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence embedding model of the planted words, with random weights."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
     root = tmp_path_factory.mktemp("sentences")
     tiny_bert(root / "bert", (*SPECIAL, *WORDS, *FILLER))
     sentence_transformers.SentenceTransformer(str(root / "bert"), device="cpu").save(str(root / "saved"))
@@ -59,7 +60,6 @@ def draw(config: Config, folder: Path) -> Sequence[FeatureRecord]:
     return records.records_of(RunFolder(folder), make_plan(config), Silent)
 
 
-@pytest.mark.slow
 def test_a_run_draws_the_silent_texts_nearest_to_its_strongest(
     planted: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +71,7 @@ def test_a_run_draws_the_silent_texts_nearest_to_its_strongest(
     population = features[0].population
     assert population is not None
     tokens = [population.text.tokens(fragment) for fragment in range(len(population.text.ids_ML))]
-    model = sentence_transformers.SentenceTransformer(str(sentences), device="cpu")
+    model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(sentences), device="cpu")
     rows = [model.encode(["".join(one).strip()], normalize_embeddings=True)[0] for one in tokens]
     cosines_MM = np.stack(rows) @ np.stack(rows).T
     for one in features:

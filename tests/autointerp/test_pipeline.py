@@ -21,7 +21,7 @@ from autointerp.records import ACTIVE_SOURCES, AnswerError, Explanation, Status
 from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.store import LOG, RECORD_FILES, SCHEMA_VERSION, RunFolder
 from sae.common.progress import Silent
-from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
+from tests.conftest import OFFLINE, WORDS, autointerp, run_planted
 
 FILES = {
     "run.json", "records.parquet", "features.parquet", "results.jsonl", "leaderboard.json", "leaderboard.csv",
@@ -29,28 +29,11 @@ FILES = {
     *(f"pictures/{name}.png" for name in ("scores", "features", "length")),
 }  # fmt: skip
 
-OFFLINE = ["simulation", "detection", "fuzzing", "intruder", "logits"]
-"""The scorers that need no language model."""
-
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All files but the log."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOG]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-@pytest.fixture(scope="module")
-def planted_run(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> package.Run:
-    settings = dict(setting.split("=") for setting in PLANTED_SETTINGS)
-    changes = {name: json.loads(value) for name, value in settings.items()} | {
-        "dictionaries.load": [str(planted / "dictionary")],
-        "dictionaries.baselines": [],
-        "corpus.source": str(planted / "corpus.jsonl"),
-        "explainers": ["rules-1", "token-table"],
-        "scorers": [*OFFLINE, "effect"],
-        "sampling.effects": 3,
-    }
-    return package.run("dictionary", changes, out=tmp_path_factory.mktemp("p") / "run", report=Silent)
 
 
 def test_a_planted_feature_is_named_and_scores_one(planted_run: package.Run) -> None:
@@ -204,7 +187,17 @@ def run_beside(folder: Path, out: str, *flags: str) -> str:
     return done.stderr
 
 
-def test_same_seed_same_bytes(smoke: Path, again: Path) -> None:
+def test_same_seed_same_bytes(
+    planted: Path, planted_run: package.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sampled anew, with nothing from the cache."""
+    monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "cache"))
+    run_planted(planted, tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(planted_run.path)
+
+
+@pytest.mark.slow
+def test_same_seed_same_bytes_of_smoke(smoke: Path, again: Path) -> None:
     assert contents(again / "run") == contents(smoke)
 
 

@@ -29,7 +29,7 @@ def test_any_setting_can_be_calibrated() -> None:
 
 @pytest.fixture(scope="module")
 def calibration() -> Calibration:
-    grid = replace(calibrate.QUICK.grid, noises=(0.0, 0.5, 0.9))
+    grid = replace(calibrate.QUICK.grid, noises=(0.0, 0.5, 0.9), copies=1)
     return calibrate.calibrate(CONFIG, replace(calibrate.QUICK, grid=grid), Silent)
 
 

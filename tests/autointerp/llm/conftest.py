@@ -21,12 +21,13 @@ EXPLAINER, SIMULATOR = "anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"
 JUDGED = (
     "run", "smoke", "--explainer", EXPLAINER, "--simulator", SIMULATOR, "--scorers", "simulation,detection",
     "--features", "3", "--baselines", "neurons", "--set", "sampling.score.inactive=5",
+    "--set", "sampling.score.weighted=2", "--set", "sampling.score.top=2", "--set", "sampling.score.random=2",
     "--set", "runtime.first_wait=0.001",
     "--set", "explanation.max_tokens=100", "--set", "simulation.reasoning_tokens=0",
     "--set", "judgement.reasoning_tokens=0", "--no-check",
     "--set", "runtime.pictures=[]", "--no-site",
 )  # fmt: skip
-"""A run of about 160 calls: 6 features, 10 simulations and 2 or 3 detections each, and as many as control."""
+"""A run of 192 calls."""
 
 
 @pytest.fixture(scope="session")

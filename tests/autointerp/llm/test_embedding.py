@@ -51,6 +51,7 @@ def tiny_bert(folder: Path, words: Sequence[str] = WORDS) -> tuple[Any, Any]:
     return bert, wrapped
 
 
+@pytest.mark.slow  # imports sentence-transformers
 def test_vectors_are_normalised_means_of_the_hidden_states(tmp_path: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     import torch
@@ -72,6 +73,7 @@ def test_vectors_are_normalised_means_of_the_hidden_states(tmp_path: Path) -> No
     assert embedder.fingerprint == Embedder(str(tmp_path / "sentences"), device="cpu").fingerprint
 
 
+@pytest.mark.slow  # imports sentence-transformers
 def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     for model in ("no/such-model", str(tmp_path / "nowhere"), str(tmp_path)):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from autointerp import Run
 from autointerp.runs.verify import Check, verify
 from autointerp.store import RunFolder
 from sae.common.progress import Silent
@@ -73,20 +74,20 @@ def test_any_file_that_was_touched_is_named(judged_run: RunFolder) -> None:
     assert "results.jsonl is not the file that the run wrote" in differences(judged_run)
 
 
-def test_a_run_of_rules_is_scored_again_whole(smoke: Path, tmp_path: Path) -> None:
+def test_a_run_of_rules_is_scored_again_whole(planted_run: Run, tmp_path: Path) -> None:
     """A control's score, which other runs cannot check, is the only thing that does not follow."""
-    shutil.copytree(smoke, tmp_path / "run")
+    shutil.copytree(planted_run.path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     path = folder.path / "results.jsonl"
     lines = path.read_text("utf-8").splitlines()
     row = json.loads(lines[0])
-    name = next(name for name, value in row["controls"]["permuted"]["scores"].items() if value)
-    row["controls"]["permuted"]["scores"][name] += 1e-6
+    name = next(name for name, value in row["controls"]["mismatched"]["scores"].items() if value)
+    row["controls"]["mismatched"]["scores"][name] += 1e-6
     path.write_text("\n".join([json.dumps(row), *lines[1:], ""]), "utf-8")
     folder.seal()
     done = autointerp("verify", folder.path, cwd=tmp_path)
     assert done.returncode == 1
-    expected = f"{row['feature']['dictionary']}/{row['feature']['index']} by {row['explainer']}: [controls][permuted]"
+    expected = f"{row['feature']['dictionary']}/{row['feature']['index']} by {row['explainer']}: [controls][mismatched]"
     assert expected in done.stderr.splitlines()[-1]
     assert done.stderr.count("autointerp: ") == 1
 
