@@ -103,7 +103,7 @@ class RecordArrays(Sequence[ActivationRecord]):
         if isinstance(index, slice):
             return tuple(self[each] for each in range(*index.indices(len(self))))
         return ActivationRecord(
-            tokens=tuple(self.vocabulary[token] for token in self.ids_RL[index].tolist()),
+            tokens=tuple(map(self.vocabulary.__getitem__, self.ids_RL[index].tolist())),
             activations=tuple(self.activations_RL[index].tolist()),
             document=int(self.document_R[index]),
             source=self.sources[index],

@@ -61,9 +61,14 @@ def from_text(text: str) -> tuple[Rule, ...]:
 
 def _phrase(rule: Rule) -> str:
     wording = templates.load(PROMPT).values
-    names = dict(zip(("a", "b"), (json.dumps(token, ensure_ascii=False) for token in rule.key), strict=False))
+    names = dict(zip(("a", "b"), map(_quoted, rule.key), strict=False))
     phrase = wording["kinds"][rule.kind].format(**names)
     return str(phrase + wording["strength"].format(strength=f"{rule.strength:.1f}"))
+
+
+@lru_cache(maxsize=65_536)
+def _quoted(token: str) -> str:
+    return json.dumps(token, ensure_ascii=False)
 
 
 def _read(text: str, offset: int, patterns: list[tuple[RuleKind, re.Pattern[str]]]) -> tuple[Rule, int]:

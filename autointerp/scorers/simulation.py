@@ -203,7 +203,7 @@ def _influence(
 ) -> Influence | None:
     """Return how much each document moves the correlation over a slice; None without a record or a whole prediction."""
     used = [simulation for simulation in simulations if records[simulation.record].source in sources]
-    if not used or any(value is None for simulation in used for value in simulation.predicted):
+    if not used or any(None in simulation.predicted for simulation in used):
         return None
     document_D, index_R = np.unique([records[one.record].document for one in used], return_inverse=True)
     index_T = np.repeat(index_R, [len(one.predicted) for one in used])

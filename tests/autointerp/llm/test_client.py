@@ -75,6 +75,7 @@ def requests(model: str, count: int = 6, **more: Any) -> list[Request]:
 
 
 def texts(answers: Sequence[Any]) -> list[str]:
+    assert not [answer for answer in answers if isinstance(answer, Failure)], answers
     return [answer.text for answer in answers]
 
 
