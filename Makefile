@@ -15,6 +15,11 @@ PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[test]'
 	touch $@
 
+# Two workers that import torch for the first time would both compile it.
+.venv/compiled: .venv/installed
+	$(BIN)/python -c "import anthropic, openai, sklearn.metrics, transformer_lens.model_bridge"
+	touch $@
+
 demo: .venv/installed
 	$(BIN)/autointerp run
 
@@ -23,10 +28,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pytest: .venv/installed
+pytest: .venv/compiled
 	$(PYTEST) -m "not slow"
 
-pytest-all: .venv/installed
+pytest-all: .venv/compiled
 	$(PYTEST)
 
 # Beside each other: mypy keeps one core busy for as long as a quarter of the tests take.

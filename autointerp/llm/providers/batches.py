@@ -90,7 +90,8 @@ def outcome_of(provider: Any, read: Callable[[], Outcome]) -> Outcome:
 def lines_by_id(content: bytes) -> dict[str, Any]:
     """Parse the JSON objects of a file of results, a line each, by their custom_id; lines that are none are left out.
 
-    Not by splitlines: U+2028 and its like may stand inside a JSON string.
+    Not by splitlines: U+2028 and its like may stand inside a JSON string. Raises ValueError if no line is one: then the
+    file was damaged on its way, and is worth another download, not another batch.
     """
     lines: dict[str, Any] = {}
     for text in content.split(b"\n"):
@@ -99,6 +100,8 @@ def lines_by_id(content: bytes) -> dict[str, Any]:
             lines[str(line["custom_id"])] = line
         except UNREADABLE:
             continue  # its request is not among the results, and is submitted again
+    if content.strip() and not lines:
+        raise ValueError("results without a readable line")
     return lines
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,21 @@ def test_faults_of_the_calls_about_batches_change_nothing(model: str, fake: Fake
         asked = requests(model, 5 + number)
         assert texts(Run(tmp_path / fault, tries=30)(*asked)) == right(asked), fault
         assert ledger(tmp_path / fault) == []
+
+
+@both
+def test_damaged_results_are_fetched_again_and_not_paid_for_again(
+    model: str, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, honest = iter([b"garbage", b"<html>busy</html>"]), api_module(model).lines_by_id
+    monkeypatch.setattr(api_module(model), "lines_by_id", lambda content: honest(next(damaged, content)))
+    assert texts(Run(tmp_path)(*requests(model))) == right(requests(model))
+    assert next(damaged, None) is None
+    assert created(fake, model) == 1
+
+
+def api_module(model: str) -> Any:
+    return sys.modules[APIS[model].__module__]
 
 
 def test_slots_and_servers_without_batches_are_asked_live(fake: FakeApis, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class AnthropicBatches:
         """Read an ended batch's outcomes. Raises Lost."""
         async with batch_faults(self._provider, batch):
             content = (await self._provider.sdk.get(RESULTS.format(batch), cast_to=httpx2.Response)).content
-        lines = lines_by_id(content)
+            lines = lines_by_id(content)
         return {key: self._outcome(lines[key], request) for key, request in requests.items() if key in lines}
 
     def _outcome(self, line: Any, request: Request) -> Outcome:
