@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from autointerp import stability_files
 from autointerp.llm.ask import attempt, embed
 from autointerp.llm.types import EmbeddingRequest
 from autointerp.records import AnswerError, FeatureRecord
@@ -53,6 +54,7 @@ def records_of(folder: RunFolder, plan: Plan, report: Report) -> Sequence[Featur
             drawn = sample(plan, cache_folder("autointerp"), report, embedder)
         about = {"sampling": drawn.facts, "dictionaries": [asdict(summary) for summary in drawn.dictionaries]}
         folder.begin(plan.about | about)
+        stability_files.write(folder.path, drawn.stability)
         folder.write_features(drawn.features)
         _remember(folder, plan, about)
         return drawn.features
