@@ -27,10 +27,8 @@ from sae.common.files import LOCK, TEMPORARY, sha256_of, write_atomic, write_ato
 
 SCHEMA_VERSION, READABLE = 5, (4, 5)
 """Version 4 keeps no sizes and hashes of a finished run's files, so that they cannot be checked."""
-RECORD_FILES = (
-    "records.parquet", population_files.TEXT, population_files.ACTIVATIONS, stability_files.OF_RUN, "features.parquet",
-)  # fmt: skip
-"""What sampling writes, in this order; population and stability are not always there."""
+RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIVATIONS, "features.parquet")
+"""What sampling writes, in this order; the population is not always there."""
 PICTURES = "pictures"
 """The folder for pictures; tables and data lie beside it."""
 RATINGS = "ratings.json"
@@ -39,7 +37,7 @@ SITE = "site"
 """The folder for pages."""
 LOG = "run.log"
 """The log of a run: the only file that differs where the same run is done again."""
-SOURCES = ("results.jsonl", *RECORD_FILES)
+SOURCES = ("results.jsonl", *RECORD_FILES, stability_files.OF_RUN, stability_files.OVER_SEEDS)
 """Files that cannot be made again from the others."""
 KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dictionaries": list, "sampling": dict}
 """Types of what run.json holds, as far as it does."""

@@ -33,6 +33,8 @@ from sae.common.settings import Section, build, read
 
 SUITE = "suite"
 """The section of a config that makes it a suite."""
+OF_THE_SUITE = ("name", "runtime", "runtime.out", "runtime.max_cost")
+"""Settings that are the whole suite's, and no variant's."""
 Variant = Annotated[FileName, Field(pattern=r"^[\w.=+-]+$")]
 Variants = Annotated[dict[Variant, dict[str, Any]], Field(min_length=1)]
 
@@ -96,6 +98,9 @@ def _combined(axes: Mapping[str, Mapping[str, dict[str, Any]]], where: str) -> d
     for (one, variants), (other, others) in combinations(axes.items(), 2):
         _refuse_overlap(one, variants, other, others, where)
     members: dict[str, dict[str, Any]] = {}
+    for axis, name, settings in ((axis, name, s) for axis, variants in axes.items() for name, s in variants.items()):
+        if taken := next((key for key in settings if key in OF_THE_SUITE), None):
+            raise UserError(f"{where}: {SUITE}.{axis}.{name}: {taken} is for all members; set it outside of {SUITE}")
     for variants_of_member in product(*(axis.items() for axis in axes.values())):
         name = "-".join(name for name, _ in variants_of_member)
         if name.casefold() in map(str.casefold, members):

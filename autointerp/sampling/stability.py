@@ -24,17 +24,19 @@ def within(dictionaries: Sequence[Dictionary], sampled: Indices, report: Report)
     """Measure the stability of the dictionaries whose recipes differ in nothing but name and seed, by dictionary."""
     groups: dict[str, list[Dictionary]] = {}
     for one in dictionaries:
-        if (recipe := one.metadata.get("recipe")) and one.n_features <= measuring.MOST_FEATURES:
-            groups.setdefault(_key(one, dict(recipe)), []).append(one)
+        recipe = one.metadata.get("recipe")
+        if isinstance(recipe, Mapping) and "seed" in recipe and one.n_features <= measuring.MOST_FEATURES:
+            groups.setdefault(_key(one, recipe), []).append(one)
     several = [group for group in groups.values() if len({one.metadata["recipe"]["seed"] for one in group}) > 1]
     return {name: value for group in several for name, value in _measured(group, sampled, report).items()}
 
 
-def _key(dictionary: Dictionary, recipe: dict[str, Any]) -> str:
+def _key(dictionary: Dictionary, recipe: Mapping[str, Any]) -> str:
     """Write down what dictionaries of several seeds have in common."""
     common = {name: value for name, value in recipe.items() if name not in ("name", "seed")}
     training = {name: dictionary.metadata.get(name) for name in OF_TRAINING}
-    return json.dumps([common, training, dictionary.reads, dictionary.writes, dictionary.model], sort_keys=True)
+    shapes = [list(dictionary.W_enc_DF.shape), list(dictionary.W_dec_FD.shape)]
+    return json.dumps([common, training, shapes, dictionary.reads, dictionary.writes, dictionary.model], sort_keys=True)
 
 
 def _measured(group: Sequence[Dictionary], sampled: Indices, report: Report) -> dict[str, Stability]:

@@ -85,4 +85,5 @@ def mean_correlation(cosine_FG: Floats) -> float:
 def _unit(w_FD: Tensor) -> Floats:
     """Scale to length 1; a zero direction stays zero, whose cosines are then 0."""
     w_FD = w_FD.detach().to("cpu", torch.float32)
-    return (w_FD / w_FD.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
+    unit_FD: Floats = (w_FD / w_FD.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
+    return unit_FD

@@ -15,9 +15,11 @@ import yaml
 import autointerp as package
 from autointerp import config, suites
 from autointerp.cli.suites import _sum, _summed
+from autointerp.config import Runtime
 from autointerp.llm.budget import Budget, BudgetReached
 from autointerp.llm.estimate import Stage
 from autointerp.llm.pricing import load_prices
+from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import Usage
 from autointerp.records import FeatureResult
 from autointerp.reporting.merging import merge_named, subjects_of
@@ -126,6 +128,7 @@ def test_a_suite_that_grows_keeps_its_folder_and_one_with_other_settings_gets_an
         ({"models": {"a": {}, "A": {}}}, "two members are called 'A'"),
         ({"models": {"a": {"seed": 1}}, "ks": {"b": {"seed": 2}}}, "suite.models and suite.ks both change seed"),
         ({"models": {"a": {"subject": {}}}, "ks": {"b": {"subject.model": "m"}}}, "both change subject"),
+        ({"models": {"a": {"runtime.max_cost": 1}}}, "suite.models.a: runtime.max_cost is for all members"),
         ({"models": ["a"]}, "suite.models: input should be a valid dictionary"),
         ({"models": {"a/b": {}}}, "suite.models"),
         ({"models": {}}, "suite.models"),
@@ -259,6 +262,32 @@ def test_stability_over_runs_of_one_model(copy: Path) -> None:
     before = (runs[0].path / "run.json").stat().st_mtime_ns
     measure_over_seeds(runs, Silent)
     assert (runs[0].path / "run.json").stat().st_mtime_ns == before
+
+
+def test_members_share_one_budget(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "s.yaml", settings(planted), seeds={"a": {}, "b": {"seed": 1}})
+    seen: list[Budget] = []
+    monkeypatch.setattr(runner.pipeline, "run", lambda config, report, budget: seen.append(budget))
+    monkeypatch.setattr(runner, "_merge", lambda folder, suite: None)
+    runner.run(suites.load(file, {"runtime.max_cost": 2.0, "runtime.out": str(tmp_path / "out")}), Silent)
+    assert len(seen) == 2
+    assert seen[0] is seen[1]
+    assert seen[0].limit == 2.0
+    with LiveResolver([], Runtime(), tmp_path, budget=seen[0]) as resolver:
+        assert resolver.client.budget is seen[0]
+
+
+@pytest.mark.slow
+def test_a_dry_run_is_of_all_members(done: Path, tmp_path: Path) -> None:
+    model = "anthropic/claude-haiku-5-5"
+    words = ("--explainer", model, "--simulator", model, "--out", "dry", "--dry-run")
+    dry = autointerp("run", done / "two.yaml", *words, cwd=tmp_path)
+    assert dry.returncode == 0, dry.stderr
+    rows = [line.split() for line in dry.stdout.splitlines() if line.split()[:1] in (["s0"], ["s1"], ["all"])]
+    s0, s1, total = ([float(cell.replace(",", "")) for cell in row[1:]] for row in rows)
+    assert total == pytest.approx([a + b for a, b in zip(s0, s1, strict=True)], abs=1e-4)
+    assert min(total[0], total[4]) > 0
+    assert "--max-cost" in dry.stdout.splitlines()[-1]
 
 
 def test_one_budget_serves_several_event_loops_until_it_is_spent() -> None:
