@@ -71,9 +71,9 @@ def tables(folders: Sequence[RunFolder]) -> list[Table]:
 
 
 def _stability(rows: Sequence[Row]) -> list[str]:
-    """Average over seeds the stability of scored features; PW-MCC is one figure of all seeds."""
-    known = [row["stability"] for row in rows if row.get("stability") is not None]
-    return [number(float(np.mean(known)) if len(known) == len(rows) else None), number(rows[0].get("pw_mcc"))]
+    """Average over the runs the stability of scored features, and PW-MCC."""
+    columns = [[row.get(name) for row in rows] for name in ("stability", "pw_mcc")]
+    return [number(None if None in column else float(np.mean(column))) for column in columns]
 
 
 def _line(name: str, made: OverSeeds) -> list[str]:

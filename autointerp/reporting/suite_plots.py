@@ -115,7 +115,8 @@ def by_sparsity(rows: Sequence[Row], subjects: Mapping[str, str]) -> Figure | No
             subject = subjects[_member(row)]
             _draw_point(panel, row[measure], row, MARKERS[names.index(subject) % len(MARKERS)], subject)
         if measure == "l0" and all(row["l0"] > 0 for row in shown):
-            panel.set_xscale("log")
+            panel.set_xscale("log", base=2)
+            panel.xaxis.set_major_formatter("{x:g}")
         _label(panel, DESCRIPTIONS[measure], main)
     _finish(figure, axes[0][-1], main)
     return figure
@@ -167,7 +168,7 @@ def _finish(figure: Figure, panel: Axes, rows: Sequence[Row]) -> None:
     }
     kinds = values_of(rows, "kind")
     legend = dict(reversed(legend.items())) | {
-        plain(in_words(kind, kind)): Line2D([], [], linestyle="", marker="s", color=colour_of(kind)) for kind in kinds
+        plain(in_words(kind, kind)): Line2D([], [], linewidth=3, color=colour_of(kind)) for kind in kinds
     }
     panel.legend(list(legend.values()), list(legend), bbox_to_anchor=(1.01, 1), loc="upper left")
     figure.suptitle(plain(method_of(rows), LONGEST_TITLE))
