@@ -72,8 +72,13 @@ def tables(folders: Sequence[RunFolder]) -> list[Table]:
 
 def _stability(rows: Sequence[Row]) -> list[str]:
     """Average over the runs the stability of scored features, and PW-MCC."""
-    columns = [[row.get(name) for row in rows] for name in ("stability", "pw_mcc")]
-    return [number(None if None in column else float(np.mean(column))) for column in columns]
+    return [number(_mean_of_all([row.get(name) for row in rows])) for name in ("stability", "pw_mcc")]
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """Average values; None if one is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _line(name: str, made: OverSeeds) -> list[str]:
