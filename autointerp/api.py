@@ -49,12 +49,17 @@ class Run:
 
     @property
     def results(self) -> pandas.DataFrame:
-        """A row per feature and explainer: status, explanation, scores, controls (NaN: undefined)."""
+        """A row per feature and explainer: status, explanation, scores, controls (NaN: undefined).
+
+        In a run with dictionaries of several seeds also `stability`, the share of the other seeds in which the feature
+        reappears.
+        """
         import pandas
 
+        from autointerp import stability_files
         from autointerp.exports.results_table import rows
 
-        return pandas.DataFrame(rows(self._folder.results()))
+        return pandas.DataFrame(rows(self._folder.results(), stability_files.read(self._folder.path)))
 
     def export(
         self,

@@ -326,6 +326,8 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
         UserError: no such config, not YAML, an unknown key (with the near one), or a value of the wrong kind.
     """
     path, values = read(name_or_path)
+    if "suite" in values:
+        raise UserError(f"{path} is a suite of several runs, which only the command `autointerp run` takes")
     return build({"name": path.stem} | values, changes or {}, str(path))
 
 

@@ -258,6 +258,23 @@ class FeatureResult:
 
 
 @dataclass(frozen=True)
+class Stability:
+    """Holds how far a dictionary's features reappear in dictionaries of other seeds; see `sae.measuring.stability`."""
+
+    others: tuple[str, ...]
+    """The dictionaries of the other seeds; of several runs, which have one name."""
+    pw_mcc: float
+    """Mean absolute cosine of matched decoder directions, over all pairs of these dictionaries."""
+    mean: float
+    """Mean over all its features of the share of the others in which a feature reappears."""
+    features: Mapping[int, float]
+    """That share of each sampled feature."""
+    cosines: Mapping[int, float]
+    """Of each sampled feature the smaller cosine, of encoder and decoder directions, with its pair; the mean over the
+    others."""
+
+
+@dataclass(frozen=True)
 class DictionarySummary:
     """Holds what a run measured of one dictionary; a measure that does not exist is None."""
 

@@ -19,7 +19,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
-from autointerp import population_files, record_files
+from autointerp import population_files, record_files, stability_files
 from autointerp.parquet_files import list_arrays, read_table
 from autointerp.records import ActivationRecord, Effect, FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
@@ -37,7 +37,7 @@ SITE = "site"
 """The folder for pages."""
 LOG = "run.log"
 """The log of a run: the only file that differs where the same run is done again."""
-SOURCES = ("results.jsonl", *RECORD_FILES)
+SOURCES = ("results.jsonl", *RECORD_FILES, stability_files.OF_RUN, stability_files.OVER_SEEDS)
 """Files that cannot be made again from the others."""
 KINDS: dict[str, type] = {"identity": str, "status": str, "config": dict, "dictionaries": list, "sampling": dict}
 """Types of what run.json holds, as far as it does."""
@@ -108,14 +108,14 @@ class RunFolder:
         files = sorted(path for path in [*self.path.iterdir(), *(self.path / PICTURES).glob("*")] if path.is_file())
         names = [path.relative_to(self.path).as_posix() for path in files]
         about["files"] = {
-            name: _facts(self.path / name) for name in names if name not in (LOCK, LOG, RATINGS, "run.json")
+            name: facts_of(self.path / name) for name in names if name not in (LOCK, LOG, RATINGS, "run.json")
         }
-        self.write_json("run.json", about | {"checksum": _checksum(about)})
+        self.write_json("run.json", about | {"checksum": checksum_of(about)})
 
     def damaged(self) -> list[str]:
         """Return the names of a finished run's files that are missing or not what they were. Version 4: none."""
         files: dict[str, Any] = self.about.get("files", {})
-        return [name for name, facts in files.items() if _facts(self.path / name) != facts]
+        return [name for name, facts in files.items() if facts_of(self.path / name) != facts]
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace the file `name` by a value as JSON."""
@@ -245,7 +245,7 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
-def _facts(path: Path) -> dict[str, Any] | None:
+def facts_of(path: Path) -> dict[str, Any] | None:
     """Return a file's size and hash; None if it cannot be read."""
     try:
         data = path.read_bytes()
@@ -254,7 +254,7 @@ def _facts(path: Path) -> dict[str, Any] | None:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _checksum(about: dict[str, Any]) -> str:
+def checksum_of(about: dict[str, Any]) -> str:
     """Return the hash of run.json's values, but for the hash itself."""
     values = {name: value for name, value in about.items() if name != "checksum"}
     return sha256_of([json.dumps(values, sort_keys=True).encode()])
@@ -262,7 +262,7 @@ def _checksum(about: dict[str, Any]) -> str:
 
 def _is_altered(about: dict[str, Any]) -> bool:
     """Tell whether run.json of a finished run is not as it was written. Version 4 kept no checksum."""
-    return about.get("status") == "complete" and about.get("checksum", _checksum(about)) != _checksum(about)
+    return about.get("status") == "complete" and about.get("checksum", checksum_of(about)) != checksum_of(about)
 
 
 def _feature_row(feature: FeatureRecord, with_effects: bool) -> dict[str, Any]:

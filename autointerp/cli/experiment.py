@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from autointerp.cli.options import AsksModels, PartOption, changes_of
+from autointerp.cli.options import AsksModels, PartOption, changes_of, messages
+from autointerp.cli.suites import run_suite
 from sae.common.click_group import ARGUMENTS, Command, Resumable
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Experiment(AsksModels, Resumable):
     type=click.IntRange(2),
     metavar="N",
     help="Run N times, with this seed and the next ones, each a run folder (DIR/seed-K with --out), and print the mean "
-    "over seeds. --max-cost is shared evenly.",
+    "over seeds; features' stability, too, where all seeds have one model. --max-cost is shared evenly.",
 )
 @click.option(
     "--set",
@@ -158,9 +158,10 @@ def run(
     """Sample, explain, simulate, score and compare; the same command resumes.
 
     CONFIG is a YAML file or the name of a shipped one. Without it: `demo`, or `dictionary` when --dictionary is given
-    (`judged` if the simulator or the judge is a language model).
+    (`judged` if the simulator or the judge is a language model). A file with a section `suite` is several runs,
+    merged into one table (shipped: suites/toys); --max-cost is then for all of them.
     """
-    from autointerp import api, presets
+    from autointerp import api, presets, suites
     from autointerp.config import load
     from autointerp.reporting import terminal
     from autointerp.store import RunFolder
@@ -181,13 +182,24 @@ def run(
         changes["corpus.source"] = " + ".join(corpora)
     if dictionaries:
         changes["dictionaries.load"] = list(dictionaries)
-    experiment = load(name, presets.under(preset, changes))
+    changes = presets.under(preset, changes)
+    if suites.is_suite(name):
+        if seeds:
+            raise UserError("--seeds is of one run; in a suite make the seed an axis: seeds: {s0: {seed: 0}, s1: ...}")
+        with messages() if verbose else nullcontext():
+            run_suite(name, changes, dry_run, quiet, report)
+        return
+    experiment = load(name, changes)
     if dry_run:
         _print_estimate(api.estimate(experiment, report=report))
         return
     experiments = _with_seeds(experiment, seeds) if seeds else [experiment]
-    with _messages() if verbose else nullcontext():
+    with messages() if verbose else nullcontext():
         done = [api.run(one, report=report).path for one in experiments]
+        if seeds:
+            from autointerp.runs.stability import measure_over_seeds
+
+            measure_over_seeds([RunFolder(path) for path in done], report)
     if quiet:
         click.echo("\n".join(visible(str(path)) for path in done))
     elif seeds:
@@ -221,25 +233,6 @@ def _print_estimate(estimated: Estimate) -> None:
     saved = {saving.flags: saving.share for saving in estimated.savings}
     command = shlex.join(["autointerp", "run", *words])
     terminal.print_estimate(estimate.rows(estimated.stages), estimated.prices, estimated.features, saved, command)
-
-
-@contextmanager
-def _messages() -> Iterator[None]:
-    """Print on the standard error what is logged inside the block, but for the progress, which is shown anyway."""
-    import logging
-
-    handler, loggers = logging.StreamHandler(), [logging.getLogger(name) for name in ("autointerp", "sae")]
-    handler.addFilter(lambda record: record.name != "sae.common.progress")
-    before = [logger.level for logger in loggers]
-    logging.getLogger().addHandler(handler)
-    for logger in loggers:
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +99,22 @@ def _numbers(text: str) -> list[int]:
         wrong = next(word for word in words if not word.isdecimal())
         raise UserError(f"--feature-ids: {wrong[:40]!r} is neither a file nor a whole number; write 0,5,17 or a file")
     return sorted({int(word) for word in words})
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """Print on the standard error what is logged inside the block, but for the progress, which is shown anyway."""
+    import logging
+
+    handler, loggers = logging.StreamHandler(), [logging.getLogger(name) for name in ("autointerp", "sae")]
+    handler.addFilter(lambda record: record.name != "sae.common.progress")
+    before = [logger.level for logger in loggers]
+    logging.getLogger().addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import click
 
+from autointerp.cli import suites
 from autointerp.cli.options import OUTPUT
 from autointerp.records import Status
 from autointerp.reporting import Order
@@ -21,7 +22,7 @@ from sae.common.click_group import Command
 def list_runs(folder: str) -> None:
     """List the runs here with their state and mean scores.
 
-    FOLDER is looked through, and two levels of folders below it; default: the working directory.
+    FOLDER is looked through, and three levels of folders below it; default: the working directory.
     """
     from autointerp.reporting import lists
     from sae.common.resources import path_of
@@ -105,11 +106,12 @@ def leaderboard(
 ) -> None:
     """Print the scores of one finished run, or of several in one table.
 
-    Each RUN is a run folder. Several runs may be of different models and corpora: a dictionary is then named
-    RUN:DICTIONARY, and its model and corpus stand beside it. Of runs that differ only in their seed (`autointerp run
-    --seeds N`), a last table gives the mean over seeds, and what seed, text and features add to its error.
+    Each RUN is a run folder, or a suite's, which stands for its members. Several runs may be of different models and
+    corpora: a dictionary is then named RUN:DICTIONARY, and its model and corpus stand beside it. Of runs that differ
+    only in their seed (`autointerp run --seeds N`), a last table gives the mean over seeds, and what seed, text and
+    features add to its error.
     """
-    from autointerp.reporting import human, leaderboard, seeds, tables
+    from autointerp.reporting import human, leaderboard, merging, seeds, tables
     from autointerp.runs import opening
     from sae.common.files import refuse_unwritable, write_atomic
     from sae.common.tables import print_tables, to_latex, to_markdown
@@ -117,10 +119,10 @@ def leaderboard(
     for file in filter(None, (csv, markdown, latex)):
         refuse_unwritable(file)
 
-    opened = [opening.open_folder(folder) for folder in folders]
+    opened = suites.opened(folders)
     for folder in opened if rebuild else ():
         opening.rebuild(folder)
-    rows = leaderboard.merge([folder.path for folder in opened])
+    rows = merging.merge([folder.path for folder in opened])
     unique = list({folder.path.resolve(): folder for folder in opened}.values())
     pairs = leaderboard.read_comparisons(opened[0]) if len(unique) == 1 else []
     rated = [table for folder in opened for table in human.tables_of(folder)]
@@ -146,8 +148,8 @@ def leaderboard(
 def browse(folders: tuple[str, ...], out: Path | None, serve: bool) -> None:
     """Write a run, or several side by side, as pages: leaderboard, features, what was run.
 
-    Each RUN is a run folder, finished or not. The pages are plain files: open index.html by double click, or put the
-    folder on any web server. They load nothing from the network.
+    Each RUN is a run folder, finished or not, or a suite's, which stands for its members. The pages are plain files:
+    open index.html by double click, or put the folder on any web server. They load nothing from the network.
 
     \b
     autointerp browse RUN
@@ -155,12 +157,14 @@ def browse(folders: tuple[str, ...], out: Path | None, serve: bool) -> None:
     autointerp browse RUN --serve
     """
     from autointerp.reporting.site import write
-    from autointerp.runs import opening
     from autointerp.store import SITE
     from sae.common.errors import UserError, visible
     from sae.common.files import refuse_unwritable
+    from sae.common.resources import path_of
 
-    opened = [opening.open_folder(folder) for folder in folders]
+    opened = suites.opened(folders)
+    if out is None and len(folders) == 1:
+        out = path_of(folders[0]) / SITE
     if out is None and len({folder.path.resolve() for folder in opened}) > 1:
         raise UserError("pages of several runs need a folder of their own: --out DIR")
     out = out or opened[0].path / SITE

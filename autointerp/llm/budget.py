@@ -12,7 +12,10 @@ class BudgetReached(UserError):
 
 
 class Budget:
-    """Counts this invocation's money. A call reserves the most it can cost, and is charged what it did cost."""
+    """Counts this invocation's money. A call reserves the most it can cost, and is charged what it did cost.
+
+    Several runs can share one, one after the other.
+    """
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
@@ -33,7 +36,6 @@ class Budget:
             if not self._reserved or self._closed:
                 self._closed = True  # a cheaper call might still fit: what is stopped is the run
                 raise self.reached()
-            self._settled.clear()
             await self._settled.wait()
         self._reserved += amount
         return amount
@@ -44,6 +46,7 @@ class Budget:
         self._reserved = left if left > 1e-12 else 0.0  # no residue of rounding: `reserve` tests for nothing reserved
         self.spent += cost or 0.0
         self._settled.set()
+        self._settled = asyncio.Event()  # a new one each time: an event belongs to the loop that waited for it
 
     def reached(self) -> BudgetReached:
         return BudgetReached(

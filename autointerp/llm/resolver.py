@@ -54,7 +54,12 @@ class LiveResolver:
     """Answers a run's tasks, as a context manager."""
 
     def __init__(
-        self, models: Sequence[str], runtime: Runtime, cache: Path, settings: RequestSettings = AS_IT_IS
+        self,
+        models: Sequence[str],
+        runtime: Runtime,
+        cache: Path,
+        settings: RequestSettings = AS_IT_IS,
+        budget: Budget | None = None,
     ) -> None:
         """Open the models.
 
@@ -62,6 +67,7 @@ class LiveResolver:
             models: their specs.
             cache: the folder of the response cache.
             settings: what is filled into every request.
+            budget: what other runs have a share in; None: one of this resolver's own, of `runtime.max_cost`.
 
         Raises:
             UserError: a missing key, a model that cannot be loaded, or, with a budget, an unknown price.
@@ -77,7 +83,7 @@ class LiveResolver:
             self.provider_of,
             AnswerCache(cache),
             prices,
-            Budget(runtime.max_cost),
+            budget or Budget(runtime.max_cost),
             RetryPolicy(runtime.tries, runtime.call_seconds, runtime.attempt_seconds, runtime.first_wait),
             limits,
             settings,

@@ -3,13 +3,13 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from autointerp import stability_files
 from autointerp.config import ControlKind
-from autointerp.records import FeatureResult
+from autointerp.records import FeatureResult, Stability
 from autointerp.reporting.dependence import INDEPENDENT, Dependence
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
@@ -34,8 +34,6 @@ no parts by document, or is of one document. se_features and se_documents are th
 either adds to the mean. lead_low and lead_high are over features only. group, of the main score of the main explainer:
 the data separate two dictionaries if they share no letter.
 """
-MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
-"""Columns of the rows of several runs in one table."""
 COMPARISONS = "comparisons.json"
 """A row per pair of dictionaries; see `statistics.comparisons.Difference`."""
 MISMATCHED = "mismatched"
@@ -52,13 +50,15 @@ def write(
     formats: Sequence[str],
 ) -> None:
     """Write leaderboard.json, .csv, .md, .tex, comparisons.json and the pictures of a run, in these formats."""
-    rows = make_rows(folder.about, folder.densities(), results, chances, dependence)
+    stability = stability_files.read(folder.path)
+    rows = with_stability(make_rows(folder.about, folder.densities(), results, chances, dependence), results, stability)
     for name, text in _texts(rows, make_comparisons(results, next(iter(chances)), dependence)).items():
         folder.write_text(name, text)
     if formats:
-        from autointerp.reporting import plots
+        from autointerp.reporting import plots, stability_plot
 
         plots.write(folder.path, rows, results, formats)
+        stability_plot.write(folder.path, rows, results, dependence, stability, formats)
 
 
 def texts(
@@ -66,6 +66,7 @@ def texts(
 ) -> dict[str, str]:
     """Return the tables of a run as they are written, by file name."""
     rows = make_rows(folder.about, folder.densities(), results, chances, dependence)
+    rows = with_stability(rows, results, stability_files.read(folder.path))
     return _texts(rows, make_comparisons(results, next(iter(chances)), dependence))
 
 
@@ -78,32 +79,6 @@ def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
         "leaderboard.tex": to_latex(tables),
         COMPARISONS: as_json(comparisons),
     }
-
-
-def merge(paths: Sequence[Path]) -> list[Row]:
-    """Read the rows of one run, or of several, main explainers first.
-
-    Rows of several runs name their dictionary RUN:DICTIONARY and hold the run's model and corpus. RUN is the folder's
-    name, or its path where two folders share a name. Raises UserError if a run is not finished.
-    """
-    folders = list(dict.fromkeys(path.resolve() for path in paths))
-    if len(folders) == 1:
-        return RunFolder(paths[0]).read_leaderboard()
-    names = [folder.name for folder in folders]
-    labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
-    merged = [row for folder, label in zip(folders, labels, strict=True) for row in _labelled(RunFolder(folder), label)]
-    order = list(dict.fromkeys(row["explainer"] for row in merged))
-    return sorted(merged, key=lambda row: order.index(row["explainer"]))
-
-
-def _labelled(folder: RunFolder, label: str) -> list[Row]:
-    """Read a run's rows with MERGED_COLUMNS; null where an earlier version wrote none."""
-    rows, config = folder.read_leaderboard(), folder.about["config"]
-    subject = config["subject"]
-    model = subject["model"] + (" (weights reset)" if subject.get("reset_weights") else "")
-    origin = {"model": model, "corpus": config["corpus"]["source"]}
-    named = [row | origin | {"dictionary": f"{label}:{row['dictionary']}"} for row in rows]
-    return [{name: row.get(name) for name in MERGED_COLUMNS} for row in named]
 
 
 def make_rows(
@@ -138,6 +113,31 @@ def make_rows(
         for scorer, chance in chances.items()
         if any(_has(result, scorer) for result in group)
     ]
+
+
+STABILITY_COLUMNS = ("stability", "pw_mcc", "n_seeds")
+"""Columns of a run that has dictionaries of several seeds, at the end: the mean share of the other seeds in which a
+scored feature reappears, PW-MCC, and how many seeds there are; null for its other dictionaries."""
+
+
+def with_stability(rows: list[Row], results: Sequence[FeatureResult], stability: Mapping[str, Stability]) -> list[Row]:
+    """Add STABILITY_COLUMNS to the rows of a run where the stability of a dictionary is known; else none."""
+    if not stability:
+        return rows
+    return [row | _stability_columns(row, results, stability.get(row["dictionary"])) for row in rows]
+
+
+def _stability_columns(row: Row, results: Sequence[FeatureResult], known: Stability | None) -> Row:
+    if known is None:
+        return dict.fromkeys(STABILITY_COLUMNS)
+    group = [
+        result.feature.index
+        for result in results
+        if (result.feature.dictionary, result.explainer) == (row["dictionary"], row["explainer"])
+        and result.scores.get(row["scorer"]) is not None
+    ]
+    mean = _mean([known.features[index] for index in group])
+    return dict(zip(STABILITY_COLUMNS, (mean, known.pw_mcc, len(known.others) + 1), strict=True))
 
 
 def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: Dependence) -> Row:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autointerp import stability_files
 from autointerp.parquet_files import read_table
-from autointerp.records import FeatureId, FeatureResult, Status
+from autointerp.records import FeatureId, FeatureResult, Stability, Status
 from autointerp.reporting import Order
 from autointerp.reporting.tables import main_rows
 from autointerp.store import RunFolder
@@ -21,8 +22,8 @@ LIST_CHARACTERS = 100
 """Characters of an explanation that the list of features shows."""
 MOST_MEANS = 4
 """Dictionaries whose means the list of runs shows."""
-DEPTH = 2
-"""Folders between the folder that is listed and a run's run.json: runs/NAME, seen from where a run is started."""
+DEPTH = 3
+"""Folders between the folder that is listed and a run's run.json: runs/SUITE/NAME, seen from where it is started."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ def feature_list(folder: RunFolder, selection: Selection = ALL) -> Table:
     kept = [result for result in own if _is_selected(result, selection)]
     kept.sort(key=_order(folder, selection.sort, list(dict.fromkeys(named))))
     score = next((name for result in own for name in result.scores), "score")
-    rows = list(map(_row, kept[: selection.limit]))
+    stability = stability_files.read(folder.path)
+    rows = [_row(result, stability) for result in kept[: selection.limit]]
     count = "" if len(rows) == len(own) else f" {len(rows)} of {len(own)} features."
-    return Table(("feature", "score", "status", "explanation"), rows, f"Explainer {explainer}; score: {score}.{count}")
+    header = ("feature", "score", *(["stability"] if stability else []), "status", "explanation")
+    return Table(header, rows, f"Explainer {explainer}; score: {score}.{count}")
 
 
 def _require(name: str, kind: str, names: Sequence[str]) -> None:
@@ -106,13 +109,15 @@ def main_score(result: FeatureResult) -> float | None:
     return next(iter(result.scores.values()), None)
 
 
-def _row(result: FeatureResult) -> tuple[str, ...]:
+def _row(result: FeatureResult, stability: Mapping[str, Stability]) -> tuple[str, ...]:
     text = result.explanation.text[:LIST_CHARACTERS] if result.explanation else "-"
-    return (str(result.feature), number(main_score(result)), result.status, text)
+    known = stability.get(result.feature.dictionary)
+    stable = [number(known.features[result.feature.index] if known else None)] if stability else []
+    return (str(result.feature), number(main_score(result)), *stable, result.status, text)
 
 
 def run_list(root: Path) -> Table:
-    """List the runs in a folder and the two levels below it: state, method and mean main score by dictionary.
+    """List the runs in a folder and the three levels below it: state, method and mean main score by dictionary.
 
     Raises UserError if the folder is none, or cannot be looked into.
     """

@@ -68,10 +68,10 @@ def write(
         }
         for name, figure in figures.items():
             if figure:
-                _save(figure, folder / PICTURES / name, formats)
+                save(figure, folder / PICTURES / name, formats)
 
 
-def _save(figure: Figure, path: Path, formats: Sequence[str]) -> None:
+def save(figure: Figure, path: Path, formats: Sequence[str]) -> None:
     """Write a picture in some formats; what lies where is computed once."""
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
@@ -105,9 +105,9 @@ def _draw_dictionaries(panel: Axes, rows: Mapping[int, Row]) -> None:
             if row[column] is not None:
                 panel.plot(row[column], position, marker, label=kind, color=CONTROL_COLOUR, mfc="none", markersize=4.5)
         if row["mean"] is not None:
-            reach = _reach(row)
+            reach = reach_of(row)
             panel.errorbar(row["mean"], position, xerr=reach, fmt="o", markersize=5, capsize=2.5, color=_colour(row))
-    _draw_chance(panel.axvline, list(rows.values()))
+    draw_chance(panel.axvline, list(rows.values()))
 
 
 def scores_by_feature(rows: Sequence[Row], results: Sequence[FeatureResult]) -> Figure:
@@ -121,7 +121,7 @@ def scores_by_feature(rows: Sequence[Row], results: Sequence[FeatureResult]) -> 
     for (panel,), (hook_point, here) in zip(panels, _by_hook_point(main), strict=True):
         for position, row in enumerate(here):
             _draw_features(panel, position, row, scores.get((row["dictionary"], row["explainer"]), []))
-        _draw_chance(panel.axvline, here)
+        draw_chance(panel.axvline, here)
         _name_dictionaries(panel, here, hook_point if len(panels) > 1 else "")
     title = f"The features' scores ({plain(words(rows[0]['scorer']))}), their distribution and mean"
     _finish_figure(figure, main, rows[0]["scorer"], title)
@@ -145,7 +145,7 @@ def _panels_of_dictionaries(rows: Sequence[Row], n_columns: int, width: float | 
     heights = [len(values_of(here, "dictionary")) for _, here in _by_hook_point(rows)]
     size = (LABELS_WIDTH + (width or PANEL_WIDTH) * max(n_columns, 2 if width is None else 1),
             1.6 + sum(0.4 + DICTIONARY_HEIGHT * n for n in heights))  # fmt: skip
-    return _panels(len(heights), n_columns, size, [0.5 + n for n in heights])
+    return panels_of(len(heights), n_columns, size, [0.5 + n for n in heights])
 
 
 def _by_hook_point(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
@@ -192,13 +192,13 @@ def scores_by_layer(rows: Sequence[Row]) -> Figure | None:
     several = {name: layer_rows for name, layer_rows in by_hook.items() if len({layer for layer, _ in layer_rows}) > 1}
     if not several:
         return None
-    figure, panels = _panels(len(several), 1, (6.4, 0.6 + 3.2 * len(several)))
+    figure, panels = panels_of(len(several), 1, (6.4, 0.6 + 3.2 * len(several)))
     for (panel,), (name, layer_rows) in zip(panels, several.items(), strict=True):
         for (kind, rank), line in _lines_by_kind(layer_rows).items():
             label = plain(in_words(kind, kind))
-            _draw_line(panel, line, f"{label} ({rank + 1})" if rank else label, STYLES[rank % len(STYLES)])
+            draw_line(panel, line, f"{label} ({rank + 1})" if rank else label, STYLES[rank % len(STYLES)])
         panel.set_xticks(sorted({layer for layer, _ in layer_rows}))
-        _finish(panel, f"layer of blocks.N.{name}", main)
+        finish_panel(panel, f"layer of blocks.N.{name}", main)
     return figure
 
 
@@ -222,17 +222,17 @@ def scores_by_length(rows: Sequence[Row]) -> Figure | None:
         return None
     main = [row for row in rows if row["scorer"] == rows[0]["scorer"] and row["explainer"] in lengths]
     hook_points = values_of(main, "hook_point")
-    figure, panels = _panels(len(hook_points), 1, (6.4, 0.6 + 3.2 * len(hook_points)))
+    figure, panels = panels_of(len(hook_points), 1, (6.4, 0.6 + 3.2 * len(hook_points)))
     for (panel,), (_, shown) in zip(panels, _by_hook_point(main), strict=True):
         ranks: Counter[str] = Counter()
         for name in values_of(shown, "dictionary"):
             line = [(lengths.index(row["explainer"]), row) for row in shown if row["dictionary"] == name]
             kind = line[0][1]["kind"]  # dictionaries of one kind, as a baseline's top-k version, share its colour
             label = plain(in_words(visible(name), kind))
-            _draw_line(panel, sorted(line, key=lambda item: item[0]), label, STYLES[ranks[kind] % len(STYLES)])
+            draw_line(panel, sorted(line, key=lambda item: item[0]), label, STYLES[ranks[kind] % len(STYLES)])
             ranks[kind] += 1
         panel.set_xticks(range(len(lengths)), [name.removeprefix("rules-") for name in lengths])
-        _finish(panel, "rules in the explanation", main)
+        finish_panel(panel, "rules in the explanation", main)
     return figure
 
 
@@ -242,7 +242,7 @@ def _lengths(rows: Sequence[Row]) -> list[str]:
     return sorted(names, key=lambda name: float(name.split("-")[1].replace("unlimited", "inf")))
 
 
-def _panels(
+def panels_of(
     n_rows: int, n_columns: int, size: tuple[float, float], heights: Sequence[float] | None = None
 ) -> tuple[Figure, Any]:
     """Make a figure of `size` inches with a grid of panels, [n_rows, n_columns], and their relative heights."""
@@ -253,29 +253,31 @@ def _panels(
     return figure, figure.subplots(n_rows, n_columns, squeeze=False, height_ratios=heights, **shared)
 
 
-def _finish(panel: Axes, x_label: str, rows: Sequence[Row]) -> None:
-    _draw_chance(panel.axhline, rows)
+def finish_panel(panel: Axes, x_label: str, rows: Sequence[Row]) -> None:
+    draw_chance(panel.axhline, rows)
     panel.set_xlabel(plain(x_label, LONGEST_TITLE))
     panel.set_ylabel(words(rows[0]["scorer"]) + (", correlation" if rows[0]["scorer"] in SIMULATION else ""))
     panel.legend(bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
-def _draw_chance(line: Any, rows: Sequence[Row]) -> None:
+def draw_chance(line: Any, rows: Sequence[Row]) -> None:
     """Draw the chance level by the panel's function for a line across it."""
     levels = [row["chance"] for row in rows if row["chance"] is not None]
     line(levels[0] if levels else 0.0, color=CHANCE_COLOUR, linewidth=0.8, zorder=0)
 
 
-def _draw_line(panel: Axes, line: Line, label: str, style: str) -> None:
+def draw_line(panel: Axes, line: Line, label: str, style: str) -> None:
     """Draw the rows of a line that have a mean, with their intervals."""
     drawn = [(position, row) for position, row in line if row["mean"] is not None]
     for position, row in drawn:
-        panel.errorbar(position, row["mean"], yerr=_reach(row), fmt="o", markersize=4, capsize=2.5, color=_colour(row))
+        panel.errorbar(
+            position, row["mean"], yerr=reach_of(row), fmt="o", markersize=4, capsize=2.5, color=_colour(row)
+        )
     colour = _colour(line[0][1])
     panel.plot([x for x, _ in drawn], [row["mean"] for _, row in drawn], style, color=colour, label=label)
 
 
-def _reach(row: Row) -> list[list[float]] | None:
+def reach_of(row: Row) -> list[list[float]] | None:
     """Return how far the interval reaches below and above the mean."""
     return None if row["ci_low"] is None else [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.reporting.leaderboard import range_of
-from autointerp.reporting.tables import Row, main_rows, words
+from autointerp.reporting.tables import STABILITY, Row, main_rows, words
 from autointerp.statistics.intervals import Bounds
 from autointerp.store import RunFolder
 from sae.common.tables import Table, number
@@ -55,14 +55,30 @@ def tables(folders: Sequence[RunFolder]) -> list[Table]:
     of_score = [row for board in boards for row in board if row["scorer"] == score]
     for row in (row for row in of_score if row.get("se_features") is not None):
         by_dictionary.setdefault(row["dictionary"], []).append(row)
-    lines = [_line(name, over_seeds(rows, bounds)) for name, rows in by_dictionary.items() if len(rows) == len(folders)]
+    whole = {name: rows for name, rows in by_dictionary.items() if len(rows) == len(folders)}
+    stable = any("stability" in row for rows in whole.values() for row in rows)
+    lines = [
+        _line(name, over_seeds(rows, bounds)) + (_stability(rows) if stable else []) for name, rows in whole.items()
+    ]
     numbers = ", ".join(str(about["config"]["seed"]) for about in abouts)
     title = (
         f"Mean {words(score)} over seeds {numbers} with 95% interval over seed, text and features; the standard "
         "deviation that each adds to the mean of one run; what adds most, to spend on next (another seed is also other "
         "text and other features)."
-    )
-    return [Table(["dictionary", words(score), "seed", "text", "features", "spend on"], lines, title)] if lines else []
+    ) + (STABILITY if stable else "")
+    header = ["dictionary", words(score), "seed", "text", "features", "spend on"]
+    return [Table([*header, *(["stability", "PW-MCC"] if stable else [])], lines, title)] if lines else []
+
+
+def _stability(rows: Sequence[Row]) -> list[str]:
+    """Average over the runs the stability of scored features, and PW-MCC."""
+    return [number(_mean_of_all([row.get(name) for row in rows])) for name in ("stability", "pw_mcc")]
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """Average values; None if one is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _line(name: str, made: OverSeeds) -> list[str]:

@@ -10,6 +10,8 @@ from sae.common.tables import Table, number
 SIMULATION = simulation.NAMES
 """Simulation's scores, the main one first; the others have a table of their own."""
 METHOD = ("explainer", "simulator", "judge")
+STABLE = 0.7
+"""`sae.measuring.stability.THRESHOLD`, which cannot be imported without torch."""
 ORIGIN = ("model", "corpus")
 """Columns that only the rows of several runs have."""
 Row = dict[str, Any]
@@ -67,10 +69,12 @@ def _main_table(rows: Sequence[Row]) -> Table:
     chance = "-" if rows[0]["chance"] is None else f"{rows[0]['chance']:.2g}"
     text = f"mean {score} with 95% interval{over(rows)}; chance level {chance}. {meanings(list(controls))}"
     header = [*map(words, labels), score, *controls, "lead", *(["group"] if ranked else [])]
-    return Table(header, lines, _title(rows, text + (GROUPS if ranked else "")))
+    groups = GROUPS_OF_RUNS if "model" in rows[0] else GROUPS
+    return Table(header, lines, _title(rows, text + (groups if ranked else "")))
 
 
 GROUPS = " group: the data separate two dictionaries if they share no letter."
+GROUPS_OF_RUNS = " group: the data separate two dictionaries of one run if they share no letter."
 
 
 def over(rows: Sequence[Row]) -> str:
@@ -112,6 +116,7 @@ def _published_table(rows: Sequence[Row]) -> Table:
 
 def _counts_table(rows: Sequence[Row]) -> Table:
     """Make the table of how many features each mean of the main table stands for, and what they are like."""
+    stable = max((row.get("n_seeds") or 0 for row in rows), default=0)
     lines = [
         [
             row["dictionary"],
@@ -120,17 +125,23 @@ def _counts_table(rows: Sequence[Row]) -> Table:
             number(row["density_median"], 4),
             number(row["l0"], 1),
             number(row["fvu"], 3),
+            *([number(row["stability"]), number(row["pw_mcc"])] if stable else []),
         ]
         for row in rows
     ]
-    header = ["dictionary", COUNTS, "mismatched", "density", "L0", "FVU"]
+    header = ["dictionary", COUNTS, "mismatched", "density", "L0", "FVU", *(["stability", "PW-MCC"] if stable else [])]
     title = (
         f"Number of features {COUNTS} ({MEANINGS}); of mismatched explanations ok/failed/undefined; the features' "
         "median density, the dictionary's L0 and FVU."
-    )
+    ) + (STABILITY if stable else "")
     return Table(header, lines, title)
 
 
+STABILITY = (
+    f" stability: probability that a scored feature reappears in a dictionary of another seed (matched one to one, "
+    f"cosines of encoder and decoder directions of at least {STABLE}); PW-MCC: mean absolute cosine of matched decoder "
+    "directions."
+)
 MISMATCHED = MEANINGS_OF_CONTROLS["mismatched"] + "."
 COUNTS = "ok/failed/undefined/error"
 """What `_counts` prints."""

@@ -28,12 +28,16 @@ from sae.common.resources import path_of
 from sae.common.settings import cache_folder
 
 if TYPE_CHECKING:
+    from autointerp.llm.budget import Budget
     from autointerp.llm.preflight import Abilities
     from autointerp.runs.savings import Estimate
 
 
-def run(config: Config, report: Report) -> RunFolder:
+def run(config: Config, report: Report, budget: Budget | None = None) -> RunFolder:
     """Run an experiment, or continue it where it stopped; a finished one is only opened.
+
+    Args:
+        budget: money that several runs share; None: `runtime.max_cost` is for this one.
 
     Raises UserError for the user's mistakes, before anything is written where that can be known, if another process
     works on the same run folder, if the budget is reached, and if too many results are errors.
@@ -48,7 +52,7 @@ def run(config: Config, report: Report) -> RunFolder:
         known = folder.find(plan.identity)
         if not known or known["status"] != "complete":
             plan = plan.reading_text((known or {}).get(READ_AS_TEXT, ()))
-            with open_models(plan) as resolver:
+            with open_models(plan, budget) as resolver:
                 plan = plan.reading_text([*plan.read_as_text, *refusing_logprobs(plan.config, resolver)])
                 features = records_of(folder, plan, report)
                 if plan.read_as_text:
@@ -106,14 +110,14 @@ def abilities(config: Config) -> list[Abilities]:
         return resolver.abilities(models)
 
 
-def open_models(plan: Plan) -> AbstractContextManager[Resolver]:
+def open_models(plan: Plan, budget: Budget | None = None) -> AbstractContextManager[Resolver]:
     """Open the language models of a run; missing keys and unknown prices are refused here, before anything slow."""
     if not plan.method.models:
         return nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
 
     settings = request_settings(plan.config)
-    return LiveResolver(plan.method.models, plan.config.runtime, cache_folder("autointerp"), settings)
+    return LiveResolver(plan.method.models, plan.config.runtime, cache_folder("autointerp"), settings, budget)
 
 
 def folder_of(plan: Plan) -> RunFolder:

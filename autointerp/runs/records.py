@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from autointerp import stability_files
 from autointerp.llm.ask import attempt, embed
 from autointerp.llm.types import EmbeddingRequest
 from autointerp.records import AnswerError, FeatureRecord
@@ -30,6 +31,8 @@ from sae.common.files import sha256_of_path, write_atomic, write_atomic_with
 from sae.common.progress import Report
 from sae.common.settings import cache_folder
 
+COPIED = (stability_files.OF_RUN, *RECORD_FILES)
+"""What a run of the same records takes from an earlier one, as far as it is there, in this order."""
 TEXTS_PER_REQUEST = 256
 """Texts that are embedded, and kept in the cache, together."""
 
@@ -53,6 +56,7 @@ def records_of(folder: RunFolder, plan: Plan, report: Report) -> Sequence[Featur
             drawn = sample(plan, cache_folder("autointerp"), report, embedder)
         about = {"sampling": drawn.facts, "dictionaries": [asdict(summary) for summary in drawn.dictionaries]}
         folder.begin(plan.about | about)
+        stability_files.write(folder.path, drawn.stability)
         folder.write_features(drawn.features)
         _remember(folder, plan, about)
         return drawn.features
@@ -116,7 +120,7 @@ def _remember(folder: RunFolder, plan: Plan, about: dict[str, Any]) -> None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    return {name: sha256_of_path(folder / name) for name in RECORD_FILES if (folder / name).is_file()}
+    return {name: sha256_of_path(folder / name) for name in COPIED if (folder / name).is_file()}
 
 
 def _note(plan: Plan) -> Path:

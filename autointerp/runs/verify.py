@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from autointerp.config import Config
@@ -174,12 +175,13 @@ def _tables(
     sampled = {feature.id for feature in features}
     dependence = dependence_of(method, features, [result for result in results if result.feature in sampled])
     made = leaderboard.texts(folder, results, method.chances, dependence)
-    return [_table(folder, name, text) for name, text in made.items()]
+    return [table_check(folder.path, name, text) for name, text in made.items()]
 
 
-def _table(folder: RunFolder, name: str, text: str) -> Check:
+def table_check(folder: Path, name: str, text: str) -> Check:
+    """Compare a file with what it should hold, line by line."""
     try:
-        written = (folder.path / name).read_text("utf-8")
+        written = (folder / name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         return Check(f"lines of {name}", 0, (f"{name} cannot be read: {error}",))
     pairs = list(zip_longest(written.split("\n"), text.split("\n"), fillvalue=""))

@@ -7,12 +7,12 @@ of a shard of the text (`follow`), whose results can be merged; `engines` run it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from autointerp.records import DictionarySummary, FeatureRecord
+from autointerp.records import DictionarySummary, FeatureRecord, Stability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,8 @@ class Sample:
     dictionaries: tuple[DictionarySummary, ...]
     facts: dict[str, Any]
     """What was sampled, for the run's report."""
+    stability: Mapping[str, Stability] = field(default_factory=dict)
+    """How stable the features of dictionaries are that differ in their seed, by dictionary."""
 
 
 def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) -> Sample:
@@ -54,9 +56,13 @@ def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) 
     from autointerp.sampling.fragments import describe_sides
     from autointerp.sampling.prepare import prepare
     from autointerp.sampling.select import select
+    from autointerp.sampling.stability import within
 
     with open_engine(plan) as engine:
         prepared = prepare(plan, cache, report)
         selection = select(prepared, plan.config, engine, report)
     drawn = build(prepared, selection, plan.config, embed, report)
-    return replace(drawn, facts=drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text))
+    sampled = {one.measured.dictionary.name: [f.index for f in one.features] for one in selection.dictionaries}
+    stability = within([one.dictionary for one in prepared.dictionaries], sampled, report)
+    facts = drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text)
+    return replace(drawn, facts=facts, stability=stability)

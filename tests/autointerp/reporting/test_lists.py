@@ -89,7 +89,7 @@ def test_runs_are_listed_with_state_and_means(tmp_path: Path, folder: RunFolder)
     running = begin(tmp_path / "c", "scoring")
     (tmp_path / "runs" / "d").mkdir()
     (tmp_path / "runs" / "d" / "run.json").write_text("{")
-    begin(tmp_path / "too" / "deep" / "e", "scoring")
+    begin(tmp_path / "much" / "too" / "deep" / "e", "scoring")
     with alone(running.path):
         rows = {Path(row[0]).name: row[1:] for row in run_list(tmp_path).rows}
     method = ("toy", "stdlib", "rules-5")
