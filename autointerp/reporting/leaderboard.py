@@ -32,7 +32,8 @@ COLUMNS = (
 
 ci_low and ci_high are over features and documents; over features only where se_documents is null, since the score has
 no parts by document, or is of one document. se_features and se_documents are the standard errors that the draw of
-either adds to the mean. lead_low and lead_high are over features only. group, of the main score of the main explainer:
+either adds to the mean. lead_low and lead_high are over features only. In a run in rounds (--until-resolved) each of
+these intervals holds in whichever round scoring stopped. group, of the main score of the main explainer:
 the data separate two dictionaries if they share no letter.
 """
 MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
@@ -135,7 +136,8 @@ def make_rows(
     facts = {summary["name"]: summary for summary in about["dictionaries"]}
     order = list(dict.fromkeys(result.explainer for result in results))
     ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence, resolved))
-    confidence = {name: resolved.confidence(name) if resolved else intervals.CONFIDENCE for name in facts}
+    scored = {dictionary for _, dictionary in groups}
+    confidence = {name: resolved.confidence(name) if resolved else intervals.CONFIDENCE for name in scored}
     return [
         _row(
             facts[name],

