@@ -85,6 +85,7 @@ def test_runs_of_equal_dictionaries_rarely_separate_any() -> None:
     assert {one.verdict for one in right} == {"differ"}
 
 
+@pytest.mark.slow
 def test_runs_rarely_prove_a_difference_away_that_is_there() -> None:
     """Means exactly 0.05 apart, the margin, with enough features to prove equality."""
     rng = np.random.default_rng(2)
