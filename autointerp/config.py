@@ -220,6 +220,19 @@ class Effort(Section):
     """Thinking of the judge."""
 
 
+class Stopping(Section):
+    """Decides whether all features are scored, or only as many as the comparisons of dictionaries need."""
+
+    until_resolved: Annotated[bool, I] = False
+    """Score features in rounds, and go on only with the dictionaries of which a comparison is open: a pair, or the lead
+    over the best control, by the main score of the main explainer. Every interval of every round holds, all together,
+    with probability 95% (statistics/sequential.py)."""
+    difference: Annotated[float, I, Field(gt=0)] = 0.05
+    """Means that are proven to differ by less are equal; a comparison is open until it is separated or equal."""
+    first: Annotated[int, I, Field(ge=5)] = 10
+    """Features of each dictionary in the first round; every later one ends with half as many again as before."""
+
+
 class Runtime(Section):
     """Sets what changes no result: speed, limits, money, and where files lie."""
 
@@ -297,6 +310,7 @@ class Config(Section):
         "simulation",
     )
     """Scorers, the main one first."""
+    stopping: Stopping = Stopping()
     controls: Annotated[float, I, Field(ge=0, le=1)] = 1.0
     """Share of features that are also scored with uninformed explanations (see control_kinds)."""
     control_kinds: Annotated[tuple[ControlKind, ...], I, Different] = ("mismatched",)

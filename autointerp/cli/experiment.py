@@ -119,6 +119,19 @@ class Experiment(AsksModels, Resumable):
 )
 @click.option("--out", metavar="DIR", help="The run folder; default: runs/NAME-IDENTITY in the working directory.")
 @click.option("--dry-run", is_flag=True, help="Render all prompts and print calls, tokens and cost, without any call.")
+@click.option(
+    "--until-resolved",
+    is_flag=True,
+    default=None,
+    help="Score features in rounds, and stop with those dictionaries of which every pair, and the lead over the best "
+    "control, is separated or proven equal; at most 5% of such runs decide a comparison wrongly.",
+)
+@click.option(
+    "--difference",
+    type=float,
+    metavar="D",
+    help="With --until-resolved: means that differ by less are equal; default: 0.05.",
+)
 @click.option("--max-cost", type=float, metavar="USD", help="Stop before the call that could cost more than is left.")
 @click.option(
     "--fail-on-error",
@@ -173,6 +186,8 @@ def run(
         raise UserError("--quiet and --verbose contradict each other; leave one out")
     if seeds and dry_run:
         raise UserError(f"--dry-run is of one run; leave --seeds out, and multiply the cost by {seeds}")
+    if flags["difference"] is not None and not flags["until_resolved"]:
+        raise UserError("--difference is for --until-resolved; add that, or leave it out")
     report = Quiet if quiet else Progress
     name = config if config is not None else _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
     changes = changes_of(flags) | parse_settings(settings, "sampling.features=50")
@@ -232,7 +247,9 @@ def _print_estimate(estimated: Estimate) -> None:
     words = [word for word in click.get_current_context().meta[ARGUMENTS] if word != "--dry-run"]
     saved = {saving.flags: saving.share for saving in estimated.savings}
     command = shlex.join(["autointerp", "run", *words])
-    terminal.print_estimate(estimate.rows(estimated.stages), estimated.prices, estimated.features, saved, command)
+    terminal.print_estimate(
+        estimate.rows(estimated.stages), estimated.prices, estimated.features, saved, command, estimated.expected
+    )
 
 
 def _default_config(own_dictionary: bool, simulator: str | None, judge: str | None) -> str:

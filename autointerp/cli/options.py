@@ -60,6 +60,8 @@ FLAGS = {
     "features": "sampling.features",
     "seed": "seed",
     "out": "runtime.out",
+    "until_resolved": "stopping.until_resolved",
+    "difference": "stopping.difference",
     "max_cost": "runtime.max_cost",
     "fail_on_error": "runtime.fail_on_error",
     "batch": "runtime.batch",

@@ -3,14 +3,15 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from autointerp import stability_files
-from autointerp.config import ControlKind
 from autointerp.records import FeatureResult, Stability
+from autointerp.reporting.controls import control_columns, mean
 from autointerp.reporting.dependence import INDEPENDENT, Dependence
+from autointerp.reporting.resolution import Resolved, comparison_rows
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
@@ -31,13 +32,13 @@ COLUMNS = (
 
 ci_low and ci_high are over features and documents; over features only where se_documents is null, since the score has
 no parts by document, or is of one document. se_features and se_documents are the standard errors that the draw of
-either adds to the mean. lead_low and lead_high are over features only. group, of the main score of the main explainer:
+either adds to the mean. lead_low and lead_high are over features only. In a run in rounds (--until-resolved) each of
+these intervals holds in whichever round scoring stopped. group, of the main score of the main explainer:
 the data separate two dictionaries if they share no letter.
 """
 COMPARISONS = "comparisons.json"
-"""A row per pair of dictionaries; see `statistics.comparisons.Difference`."""
-MISMATCHED = "mismatched"
-"""The kind of control whose counts the leaderboard gives."""
+"""A row per pair of dictionaries; see `statistics.comparisons.Difference`. With --until-resolved also one per lead over
+the best control, and every row is as `reporting.resolution` says."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
@@ -48,11 +49,13 @@ def write(
     chances: Chances,
     dependence: Dependence,
     formats: Sequence[str],
+    resolved: Resolved | None = None,
 ) -> None:
     """Write leaderboard.json, .csv, .md, .tex, comparisons.json and the pictures of a run, in these formats."""
     stability = stability_files.read(folder.path)
-    rows = with_stability(make_rows(folder.about, folder.densities(), results, chances, dependence), results, stability)
-    for name, text in _texts(rows, make_comparisons(results, next(iter(chances)), dependence)).items():
+    rows = make_rows(folder.about, folder.densities(), results, chances, dependence, resolved)
+    rows = with_stability(rows, results, stability)
+    for name, text in _texts(rows, make_comparisons(results, next(iter(chances)), dependence, resolved)).items():
         folder.write_text(name, text)
     if formats:
         from autointerp.reporting import plots, stability_plot
@@ -62,12 +65,16 @@ def write(
 
 
 def texts(
-    folder: RunFolder, results: Sequence[FeatureResult], chances: Chances, dependence: Dependence
+    folder: RunFolder,
+    results: Sequence[FeatureResult],
+    chances: Chances,
+    dependence: Dependence,
+    resolved: Resolved | None = None,
 ) -> dict[str, str]:
     """Return the tables of a run as they are written, by file name."""
-    rows = make_rows(folder.about, folder.densities(), results, chances, dependence)
+    rows = make_rows(folder.about, folder.densities(), results, chances, dependence, resolved)
     rows = with_stability(rows, results, stability_files.read(folder.path))
-    return _texts(rows, make_comparisons(results, next(iter(chances)), dependence))
+    return _texts(rows, make_comparisons(results, next(iter(chances)), dependence, resolved))
 
 
 def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
@@ -87,6 +94,7 @@ def make_rows(
     results: Sequence[FeatureResult],
     chances: Chances,
     dependence: Dependence = INDEPENDENT,
+    resolved: Resolved | None = None,
 ) -> list[Row]:
     """Make a run's rows: explainers as configured (the main one first), dictionaries as sampled, scores.
 
@@ -96,16 +104,26 @@ def make_rows(
         results: all finished results.
         chances: the run's scores.
         dependence: what their scores have in common.
+        resolved: of a run in rounds, whose intervals hold in whichever round it stopped.
     """
     groups: dict[tuple[str, str], list[FeatureResult]] = {}
     for result in results:
         groups.setdefault((result.explainer, result.feature.dictionary), []).append(result)
     facts = {summary["name"]: summary for summary in about["dictionaries"]}
     order = list(dict.fromkeys(result.explainer for result in results))
-    ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence))
+    ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence, resolved))
+    scored = {dictionary for _, dictionary in groups}
+    confidence = {name: resolved.confidence(name) if resolved else intervals.CONFIDENCE for name in scored}
     return [
-        _row(facts[name], {"explainer": explainer} | _models(about["config"], scorer), chance, group, densities[name])
-        | _interval_columns(group, scorer, dependence)
+        _row(
+            facts[name],
+            {"explainer": explainer} | _models(about["config"], scorer),
+            chance,
+            group,
+            densities[name],
+            confidence[name],
+        )
+        | _interval_columns(group, scorer, dependence, confidence[name])
         | {"group": ranks.get(name) if (explainer, scorer) == (order[0], next(iter(chances))) else None}
         for explainer in order
         for name in facts
@@ -136,15 +154,15 @@ def _stability_columns(row: Row, results: Sequence[FeatureResult], known: Stabil
         if (result.feature.dictionary, result.explainer) == (row["dictionary"], row["explainer"])
         and result.scores.get(row["scorer"]) is not None
     ]
-    mean = _mean([known.features[index] for index in group])
-    return dict(zip(STABILITY_COLUMNS, (mean, known.pw_mcc, len(known.others) + 1), strict=True))
+    reappearing = mean([known.features[index] for index in group])
+    return dict(zip(STABILITY_COLUMNS, (reappearing, known.pw_mcc, len(known.others) + 1), strict=True))
 
 
-def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: Dependence) -> Row:
+def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: Dependence, confidence: float) -> Row:
     """Give the mean's interval over features and documents, and what either adds to its error."""
     scores = dependence.scores(group, scorer)
     estimated = estimate((1.0, scores))
-    low, high = intervals.ends(estimated, range_of(scorer)) if estimated else (None, None)
+    low, high = intervals.ends(estimated, range_of(scorer), confidence) if estimated else (None, None)
     features, documents = (estimated.from_features, estimated.from_documents) if estimated else (None, None)
     return {
         "ci_low": low,
@@ -173,7 +191,14 @@ def _models(config: Row, scorer: str) -> Row:
     }
 
 
-def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResult], densities: list[float]) -> Row:
+def _row(
+    facts: Row,
+    method: Row,
+    chance: float | None,
+    group: list[FeatureResult],
+    densities: list[float],
+    confidence: float,
+) -> Row:
     scorer = method["scorer"]
     answered = [result for result in group if scorer in result.scores]
     failed = sum(scorer in result.failed for result in answered)
@@ -187,11 +212,11 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
         "n_undefined": len(answered) - len(scores),
         "n_failed": failed,
         "n_error": len(group) - len(answered),
-        "mean": _mean(scores),
+        "mean": mean(scores),
         "ci_low": None,
         "ci_high": None,
         "mean_undefined_as_zero": sum(scores) / len(answered) if answered else None,
-        **_control_columns(group, scorer),
+        **control_columns(group, scorer, range_of(scorer), confidence),
         "chance": chance,
         "density_median": float(np.median(densities)),
         "l0": facts["l0"],
@@ -200,50 +225,6 @@ def _row(facts: Row, method: Row, chance: float | None, group: list[FeatureResul
         "tokens_in": sum(result.usage.get("tokens_in") or 0 for result in group),
         "tokens_out": sum(result.usage.get("tokens_out") or 0 for result in group),
     }
-
-
-def _control_columns(group: Sequence[FeatureResult], scorer: str) -> Row:
-    """Sum up the controls: the mismatched one's counts, every kind's mean, and the score's lead over the best kind."""
-    counts = _scores_of_control(group, scorer, MISMATCHED)
-    means = {kind: [value for _, value in _pairs(group, scorer, kind)] for kind in get_args(ControlKind)}
-    columns: Row = {
-        "control_mean": _mean([value for value in counts if value is not None]),
-        "n_control": sum(value is not None for value in counts),
-        "n_control_undefined": sum(value is None for value in counts),
-        "n_control_failed": sum(
-            scorer in control.failed for result in group if (control := result.controls.get(MISMATCHED))
-        ),
-    } | {f"{kind}_mean": _mean(values) for kind, values in means.items() if kind != MISMATCHED}
-    best = max((kind for kind in means if means[kind]), key=lambda kind: float(np.mean(means[kind])), default=None)
-    lead = [own - null for own, null in _pairs(group, scorer, best)] if best else []
-    bounds = range_of(scorer)
-    width = None if bounds is None else bounds[1] - bounds[0]
-    interval = intervals.mean_interval(lead, None if width is None else (-width, width))
-    return columns | {
-        "best_control": best,
-        "lead": interval and interval.mean,
-        "lead_low": interval and interval.low,
-        "lead_high": interval and interval.high,
-    }
-
-
-def _scores_of_control(group: Sequence[FeatureResult], scorer: str, kind: str) -> list[float | None]:
-    controls = (result.controls[kind].scores for result in group if kind in result.controls)
-    return [scores[scorer] for scores in controls if scorer in scores]
-
-
-def _pairs(group: Sequence[FeatureResult], scorer: str, kind: str) -> list[tuple[float, float]]:
-    """Pair a score with its control's, feature by feature, where both exist."""
-    pairs = [
-        (result.scores.get(scorer), result.controls[kind].scores.get(scorer))
-        for result in group
-        if kind in result.controls
-    ]
-    return [(own, control) for own, control in pairs if own is not None and control is not None]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
 
 
 def _has(result: FeatureResult, score: str) -> bool:
@@ -258,20 +239,26 @@ def _cost(group: Iterable[FeatureResult]) -> float | None:
     return sum(known) if len(known) == len(costs) else None
 
 
-def make_comparisons(results: Sequence[FeatureResult], score: str, dependence: Dependence) -> list[Row]:
+def make_comparisons(
+    results: Sequence[FeatureResult], score: str, dependence: Dependence, resolved: Resolved | None = None
+) -> list[Row]:
     """Compare every pair of dictionaries by one score of the main explainer, best means first."""
     main = [result for result in results if result.explainer == results[0].explainer]
     groups: dict[str, list[FeatureResult]] = {}
     for result in main:
         groups.setdefault(result.feature.dictionary, []).append(result)
     samples = {name: dependence.scores(group, score) for name, group in groups.items()}
+    if resolved:
+        return comparison_rows(resolved, score, samples)
     return [{"scorer": score} | vars(one) for one in compare_all(samples, range_of(score))]
 
 
 def ranks_of(comparisons: Sequence[Row]) -> dict[str, str]:
     """Name the groups of ranks that the comparisons leave, by letters."""
-    ranked = list(dict.fromkeys(row[name] for name in ("dictionary", "against") for row in comparisons))
-    return letters(ranked, [frozenset((r["dictionary"], r["against"])) for r in comparisons if r["p_holm"] < LEVEL])
+    pairs = [row for row in comparisons if row["against"] is not None]
+    ranked = list(dict.fromkeys(row[name] for name in ("dictionary", "against") for row in pairs))
+    separated = [row for row in pairs if (row["verdict"] == "differ" if "verdict" in row else row["p_holm"] < LEVEL)]
+    return letters(ranked, [frozenset((row["dictionary"], row["against"])) for row in separated])
 
 
 def read_comparisons(folder: RunFolder) -> list[Row]:

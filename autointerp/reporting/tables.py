@@ -22,7 +22,7 @@ def all_tables(rows: Sequence[Row], comparisons: Sequence[Row]) -> list[Table]:
     explainers = list(dict.fromkeys(row["explainer"] for row in rows))
     tables = scores_tables(rows)
     if comparisons:
-        tables.append(comparisons_table(comparisons))
+        tables.append(resolution_table(comparisons) if in_rounds(comparisons) else comparisons_table(comparisons))
     if len(explainers) > 1:
         tables.append(_explainers_table(rows, explainers))
     return tables
@@ -227,6 +227,37 @@ def _verdict(row: Row) -> str:
     if different:
         return f"differ by less than {MARGIN}" if equal else "differ"
     return "equal" if equal else "open"
+
+
+VERDICTS = {"differ": "differ", "equal": "equal", "open": "not resolved"}
+
+
+def in_rounds(comparisons: Sequence[Row]) -> bool:
+    """Tell whether comparisons are those of a run in rounds (--until-resolved)."""
+    return any("verdict" in row for row in comparisons)
+
+
+def resolution_table(rows: Sequence[Row]) -> Table:
+    """Make the table of what was resolved, in which round and after how many features."""
+    lines = [
+        [
+            row["dictionary"] + (f" - {row['against']}" if row["against"] else ", its lead"),
+            _interval(row["difference"], row["low"], row["high"]),
+            VERDICTS[row["verdict"]],
+            "-" if row["round"] is None else str(row["round"]),
+            f"{row['features']:,}",
+        ]
+        for row in rows
+    ]
+    first = rows[0]
+    title = (
+        f"Until resolved, by {words(first['scorer'])} in at most {first['rounds']} rounds: difference of means, or "
+        "lead over the best control; all intervals of this table hold together, in every round, with probability 95%; "
+        f"whether they differ, are proven to differ by less than {first['equal_within']:g} (equal), or neither; the "
+        "round that decided it; the features of the first that had a score by then. The 95% intervals of other tables "
+        "hold each for itself, in whichever round scoring stopped."
+    )
+    return Table(["comparison", "difference", "verdict", "round", "features"], lines, title)
 
 
 def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> Table:

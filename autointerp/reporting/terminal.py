@@ -14,7 +14,8 @@ import click
 
 from autointerp.records import ActivationRecord, Effect, FeatureRecord, FeatureResult
 from autointerp.reporting import seeds
-from autointerp.reporting.tables import scores_tables
+from autointerp.reporting.leaderboard import read_comparisons
+from autointerp.reporting.tables import in_rounds, resolution_table, scores_tables
 from autointerp.scorers import SCORERS, Scorer
 from autointerp.scorers.tokens import TokenScorer
 from autointerp.store import SITE, RunFolder
@@ -23,6 +24,7 @@ from sae.common.tables import Table, number, print_tables
 
 if TYPE_CHECKING:
     from autointerp.llm.pricing import Prices
+    from autointerp.runs.savings import Expected
 
 SHADES = (22, 28, 34, 40, 46)
 """256-colour greens from faint to strong."""
@@ -34,7 +36,9 @@ def print_outcome(folder: RunFolder) -> None:
     """Print a finished run: what was sampled, the main explainer's scores, usage, errors, and the next command."""
     about = folder.about
     click.echo("\n" + "\n".join(account(about)) + "\n")
-    print_tables(scores_tables(folder.read_leaderboard()))
+    comparisons = read_comparisons(folder)
+    resolution = [resolution_table(comparisons)] if in_rounds(comparisons) else []
+    print_tables([*scores_tables(folder.read_leaderboard()), *resolution])
     path, board = (visible(str(one)) for one in (folder.path, folder.path / "leaderboard.md"))
     click.echo(f"\nEverything is in {path}; the other tables in {board}")
     if (index := folder.path / SITE / "index.html").is_file():
@@ -97,7 +101,12 @@ def _summary(summary: Mapping[str, Any]) -> str:
 
 
 def print_estimate(
-    rows: Sequence[Mapping[str, Any]], prices: Prices, features: int, savings: Mapping[str, float], command: str
+    rows: Sequence[Mapping[str, Any]],
+    prices: Prices,
+    features: int,
+    savings: Mapping[str, float],
+    command: str,
+    expected: Expected | None = None,
 ) -> None:
     """Print a dry run: a row per stage and model, the totals, what would save most, and the next command.
 
@@ -107,6 +116,7 @@ def print_estimate(
         features: the run's number of features.
         savings: the share of the cost that other flags save, by these flags.
         command: the same command without --dry-run.
+        expected: what a run in rounds is expected to ask.
     """
     if not rows:
         click.echo(f"this run makes no model calls\nnext: {command}")
@@ -122,6 +132,12 @@ def print_estimate(
             f"answer is as long as it may be. Tokens are estimates; prices as of {prices.as_of}, without prompt-cache "
             "discounts and second questions"
         )
+        if expected:
+            cost = "a price that is not known" if expected.cost_usd is None else f"${expected.cost_usd:.2f}"
+            click.echo(
+                "that is for all features, if no comparison is resolved before; expected, as if rules had scored them: "
+                f"about {cost}, with {expected.calls:,} calls for {expected.features:,} of {features:,} features"
+            )
         for flags, share in savings.items():
             click.echo(f"{flags} would save ${share * sum(total):.2f} ({share:.0%})")
     if any(row["thinking"] != "-" for row in rows):

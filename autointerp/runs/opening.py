@@ -14,6 +14,7 @@ from autointerp.reporting import leaderboard
 from autointerp.runs.dependence import dependence_of
 from autointerp.runs.plan import READ_AS_TEXT
 from autointerp.runs.requests import without_logprobs
+from autointerp.runs.rounds import resolution_of
 from autointerp.store import PICTURES, SOURCES, RunFolder
 from sae.common.errors import UserError
 from sae.common.resources import path_of
@@ -50,9 +51,11 @@ def rebuild(folder: RunFolder) -> None:
     about = folder.about
     if about["status"] != "complete":
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
-    method, results = Method.of(config_of(folder)), list(folder.results())
-    dependence = dependence_of(method, folder.read_features(), results)
-    leaderboard.write(folder, results, method.chances, dependence, _picture_formats(about))
+    config, features, results = config_of(folder), folder.read_features(), list(folder.results())
+    method = Method.of(config)
+    dependence = dependence_of(method, features, results)
+    resolved = resolution_of(config, method, features, results, dependence)
+    leaderboard.write(folder, results, method.chances, dependence, _picture_formats(about), resolved)
     folder.seal()
 
 

@@ -20,6 +20,7 @@ from autointerp.runs.opening import repair
 from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
 from autointerp.runs.requests import refusing_logprobs, request_settings, uses_of
+from autointerp.runs.rounds import in_rounds, resolution_of
 from autointerp.runs.work import Resolver, Work
 from autointerp.store import SITE, RunFolder
 from sae.common.files import alone
@@ -59,7 +60,8 @@ def run(config: Config, report: Report, budget: Budget | None = None) -> RunFold
                     folder.update(**plan.about)
                 results = score(folder, features, plan, resolver, report)
             dependence = dependence_of(plan.method, features, results)
-            leaderboard.write(folder, results, plan.method.chances, dependence, config.runtime.pictures)
+            resolved = resolution_of(plan.config, plan.method, features, results, dependence)
+            leaderboard.write(folder, results, plan.method.chances, dependence, config.runtime.pictures, resolved)
             folder.seal(status="complete", totals=totals(results))
             if config.runtime.site:
                 _write_site(folder, features, results, report)
@@ -82,6 +84,7 @@ def estimate(config: Config, report: Report) -> Estimate:
     Records are drawn if they are not there yet, and kept: the run itself continues from them.
     """
     from autointerp.llm.estimate import Estimator
+    from autointerp.runs.foretelling import foretold
     from autointerp.runs.savings import Estimate, savings, without_populations
 
     plan = make_plan(config)
@@ -94,8 +97,9 @@ def estimate(config: Config, report: Report) -> Estimate:
         with report("rendering prompts") as progress:
             work.explain(estimator, progress)
             work.evaluate(estimator, progress, lambda results: None)
+        expected = foretold(plan.config, plan.method, features, without_errors(folder), report)
     saved = savings(plan.config, features) if any(stage.calls for stage in estimator.stages) else []
-    return Estimate(estimator.stages, estimator.prices, len(features), saved)
+    return Estimate(estimator.stages, estimator.prices, len(features), saved, expected)
 
 
 def abilities(config: Config) -> list[Abilities]:
@@ -141,10 +145,11 @@ def score(
     if len(finished) < sum(1 for _ in folder.results()):
         folder.write_results(finished)
     work = Work(features, plan.config, plan.method, finished)
-    with report("explaining") as progress:
-        work.explain(resolver, progress)
-    with report("scoring") as progress:
-        work.evaluate(resolver, progress, folder.append)
+    for label in in_rounds(plan.config, plan.method, work, features, report):
+        with report(f"explaining{label}") as progress:
+            work.explain(resolver, progress)
+        with report(f"scoring{label}") as progress:
+            work.evaluate(resolver, progress, folder.append)
     if not work.is_ordered:
         folder.write_results(work.results())
     return work.results()

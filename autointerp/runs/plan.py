@@ -281,3 +281,5 @@ def _check_names(config: Config, headers: Sequence[Header]) -> None:
         raise UserError(f"{matched[0]} needs a dictionary to match; give --dictionary PATH, or leave it out")
     if not names and not config.dictionaries.baselines:
         raise UserError("nothing to measure: no dictionary and no baseline; give --dictionary PATH")
+    if config.stopping.until_resolved and len(taken) == 1 and not config.controls:
+        raise UserError("--until-resolved has nothing to compare; add --baselines LIST, or --set controls=0.2")

@@ -39,6 +39,16 @@ class Saving:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """Holds what a run in rounds would ask if the scores were those that rules get."""
+
+    features: int
+    calls: int
+    cost_usd: float | None
+    """None if no price is known."""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Holds what a run would still ask of language models."""
 
@@ -50,6 +60,8 @@ class Estimate:
     """The run's features."""
     savings: Sequence[Saving]
     """The changes that would save most."""
+    expected: Expected | None = None
+    """With --until-resolved: what is to be expected; the rest is then what it takes to score all features."""
 
 
 def without_populations(features: Sequence[FeatureRecord]) -> list[FeatureRecord]:

@@ -25,6 +25,7 @@ from autointerp.runs.dependence import dependence_of
 from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
+from autointerp.runs.rounds import in_rounds, resolution_of
 from autointerp.runs.work import Work
 from autointerp.store import RESULT, RunFolder
 from sae.common.errors import UserError
@@ -64,7 +65,7 @@ def verify(folder: RunFolder, report: Report) -> list[Check]:
     method = Method.of(config)
     return [
         *_results(config, method, features, results, report),
-        *_tables(folder, results, method, features),
+        *_tables(folder, results, config, method, features),
         _totals(about, results),
         _files(folder, about),
     ]
@@ -109,10 +110,11 @@ def _done_again(
 ) -> Check:
     """Explain and score every feature once more, by rules alone."""
     work = Work(features, config, method, ())
-    with report("explaining") as progress:
-        work.explain(Offline(), progress)
-    with report("scoring") as progress:
-        work.evaluate(Offline(), progress, lambda finished: None)
+    for label in in_rounds(config, method, work, features, report):
+        with report(f"explaining{label}") as progress:
+            work.explain(Offline(), progress)
+        with report(f"scoring{label}") as progress:
+            work.evaluate(Offline(), progress, lambda finished: None)
     written, computed = _keyed(results), _keyed(work.results())
     wrong = [
         f"{' by '.join(key)}: {text}" for key in {**computed, **written} if (text := _unlike(key, written, computed))
@@ -169,12 +171,17 @@ def _status(result: FeatureResult, main: str) -> Status:
 
 
 def _tables(
-    folder: RunFolder, results: Sequence[FeatureResult], method: Method, features: Sequence[FeatureRecord]
+    folder: RunFolder,
+    results: Sequence[FeatureResult],
+    config: Config,
+    method: Method,
+    features: Sequence[FeatureRecord],
 ) -> list[Check]:
     """Make each table again from the results and the records, and compare them line by line."""
     sampled = {feature.id for feature in features}
     dependence = dependence_of(method, features, [result for result in results if result.feature in sampled])
-    made = leaderboard.texts(folder, results, method.chances, dependence)
+    resolved = resolution_of(config, method, features, results, dependence)
+    made = leaderboard.texts(folder, results, method.chances, dependence, resolved)
     return [table_check(folder.path, name, text) for name, text in made.items()]
 
 

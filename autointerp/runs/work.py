@@ -94,11 +94,17 @@ class Work:
             for key, result in self._finished.items()
             if isinstance(result.explanation, Explanation)
         }
+        self._errors = 0
+        self.limit_to(range(len(features)))
+
+    def limit_to(self, indices: Iterable[int]) -> None:
+        """Leave all features but these out, from now on: they are not scored, and have no results."""
+        self._indices = sorted(indices)
         self._pending = [key for key in self._all() if key not in self._finished]
 
     def _all(self) -> list[Key]:
         names = [explainer.name for explainer in self._method.explainers]
-        return [(index, name) for index in range(len(self._features)) for name in names]
+        return [(index, name) for index in self._indices for name in names]
 
     def explain(self, resolver: Resolver, progress: Progress) -> None:
         """Explain every unfinished feature and every one whose explanation is a control, each once."""
@@ -126,7 +132,7 @@ class Work:
         tasks = [evaluate.evaluate(self._case(key)) for key in self._pending]
         allowed = math.floor(self._config.runtime.fail_on_error * len(self._all()))
         held = ByFeature(self._pending)
-        errors = ended = 0
+        ended = 0
 
         def write(ready: Mapping[Key, FeatureResult]) -> None:
             if ready:
@@ -134,16 +140,17 @@ class Work:
                 self._finished.update(ready)
 
         def done(index: int, result: FeatureResult) -> None:
-            nonlocal errors, ended
+            nonlocal ended
             ended += 1
-            errors += bool(result.errors)
+            self._errors += bool(result.errors)
             write(held.add(self._pending[index], result))
-            if errors > allowed:
+            if self._errors > allowed:
                 write(held.rest())
-                raise TooManyErrors(_too_many(result, errors, len(self._all()), self._config.runtime.fail_on_error))
+                share = self._config.runtime.fail_on_error
+                raise TooManyErrors(_too_many(result, self._errors, len(self._all()), share))
 
         def tick() -> None:
-            notes = [f"{errors} errors", resolver.note()]
+            notes = [f"{self._errors} errors", resolver.note()]
             progress.update(ended, len(tasks), ", ".join(filter(None, notes)))
 
         resolver.resolve(tasks, done, tick)

@@ -30,7 +30,9 @@ class Interval:
     high: float | None
 
 
-def mean_interval(values: Sequence[float], bounds: Bounds | None = None) -> Interval | None:
+def mean_interval(
+    values: Sequence[float], bounds: Bounds | None = None, confidence: float = CONFIDENCE
+) -> Interval | None:
     """Compute the interval of the mean over independent features, or None without values.
 
     Args:
@@ -43,15 +45,21 @@ def mean_interval(values: Sequence[float], bounds: Bounds | None = None) -> Inte
     estimated = estimate((1.0, Scores(np.asarray(values, np.float64), np.arange(len(values)))))
     if estimated is None:
         return Interval(float(np.mean(values)), None, None)
-    return Interval(estimated.value, *ends(estimated, bounds))
+    return Interval(estimated.value, *ends(estimated, bounds, confidence))
 
 
-def ends(estimated: Estimate, bounds: Bounds | None = None) -> tuple[float, float]:
-    """Return the ends of the 95% interval, cut off at the bounds; the estimate stays inside whatever its rounding."""
+def ends(estimated: Estimate, bounds: Bounds | None = None, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the ends of the interval, cut off at the bounds; the estimate stays inside whatever its rounding.
+
+    Beyond 95% the transformation of the skewness is an extrapolation: it then only widens the interval.
+    """
     from scipy import special  # imported in a tenth of the time that scipy.stats takes
 
-    reach = float(special.stdtrit(estimated.freedom, 0.5 + CONFIDENCE / 2))
-    low, high = (estimated.value - estimated.error * _untransformed(q, estimated.skewness) for q in (reach, -reach))
+    reach = float(special.stdtrit(estimated.freedom, 0.5 + confidence / 2))
+    above, below = (_untransformed(q, estimated.skewness) for q in (reach, -reach))
+    if confidence > CONFIDENCE:
+        above, below = max(above, reach), min(below, -reach)
+    low, high = estimated.value - estimated.error * above, estimated.value - estimated.error * below
     lowest, highest = bounds or (-math.inf, math.inf)
     return min(estimated.value, max(lowest, low)), max(estimated.value, min(highest, high))
 

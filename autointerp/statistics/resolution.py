@@ -1,0 +1,186 @@
+"""Decides, round after round, which comparisons of dictionaries are resolved and which need more features.
+
+Compared are the means of every pair of dictionaries, and each dictionary's lead over its best control. Every comparison
+has an interval in every round; with probability 95% all of them hold in all rounds (Bonferroni over comparisons,
+`sequential` over rounds). So a comparison may be decided as soon as its interval allows it: it differs if 0 lies
+outside, and is equal if the interval lies within +-difference. At most 5% of runs decide one wrongly, whatever the
+dependence between pairs, and whichever dictionaries go on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Literal
+
+from autointerp.statistics.clusters import Estimate, Scores, estimate
+from autointerp.statistics.comparisons import LEVEL
+from autointerp.statistics.intervals import Bounds, ends
+from autointerp.statistics.sequential import levels, sizes
+
+LEAST = 5
+"""Scores that a dictionary must have to be compared."""
+Verdict = Literal["differ", "equal", "open"]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Holds what is fixed before the first feature is scored."""
+
+    available: Mapping[str, int]
+    """Features of each dictionary."""
+    controls: Sequence[str]
+    """Kinds of controls, over which each dictionary has a lead."""
+    first: int
+    """Features of each dictionary in the first round."""
+    difference: float
+    """Means that differ by less are equal."""
+    bounds: Bounds | None = None
+    """The score's range; intervals of differences are cut off at its width."""
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Features of each dictionary with which each round ends."""
+        return sizes(self.first, max(self.available.values(), default=self.first))
+
+    @property
+    def n_intervals(self) -> int:
+        """Intervals of a round: one for each pair, and one for each dictionary and kind of control."""
+        return math.comb(len(self.available), 2) + len(self.available) * len(self.controls)
+
+    @cached_property
+    def together(self) -> list[float]:
+        """Confidence of each interval in each round, so that all hold in all rounds with probability 1 - LEVEL."""
+        return [1 - 2 * p for p in levels(self.ends, LEVEL / 2 / max(1, self.n_intervals))]
+
+    @cached_property
+    def alone(self) -> list[float]:
+        """Confidence of an interval in each round that holds in all rounds with probability 1 - LEVEL."""
+        return [1 - 2 * p for p in levels(self.ends, LEVEL / 2)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Holds what a round, or the last one that looked at it, says of one comparison."""
+
+    dictionary: str
+    against: str | None
+    """Another dictionary; None: the best control."""
+    verdict: Verdict = "open"
+    round: int | None = None
+    """The round that decided it, from 1; None if none did."""
+    features: int = 0
+    """Features of the first dictionary that had been scored by then."""
+    difference: float | None = None
+    """None, as `low` and `high`, where there are too few scores."""
+    low: float | None = None
+    """Lower end of the interval by which it was decided: with probability 95% all of a run hold in all rounds."""
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Holds the scores of some features of one dictionary."""
+
+    scores: Scores
+    leads: Mapping[str, Scores]
+    """By kind of control: each feature's score minus that control's."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Holds what is decided, and what is to be scored before the next decision."""
+
+    comparisons: Sequence[Comparison]
+    features: Mapping[str, int]
+    """How many features of each dictionary are scored, or are to be scored next."""
+    rounds: Mapping[str, int]
+    """The last round of each dictionary, from 1."""
+    is_over: bool
+    """Whether nothing is left to score: all comparisons are decided, or all features are scored."""
+
+    @property
+    def n_decided(self) -> int:
+        """Count the comparisons that are decided."""
+        return sum(one.verdict != "open" for one in self.comparisons)
+
+
+SampleOf = Callable[[str, int], Sample | None]
+"""Returns a dictionary's first n features; None if some of them are not scored yet."""
+
+
+def resolve(design: Design, sample_of: SampleOf) -> Resolution:
+    """Go through the rounds as far as features are scored.
+
+    Whatever is scored beyond a dictionary's last round is not looked at, so that a run which was interrupted decides as
+    one that was not.
+    """
+    names = list(design.available)
+    made = [Comparison(*pair) for pair in combinations(names, 2)]
+    made += [Comparison(name, None) for name in names if design.controls]
+    features, rounds = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for number, end in enumerate(design.ends):
+        active = {name for one in made if one.verdict == "open" for name in (one.dictionary, one.against) if name}
+        for name in active:
+            features[name], rounds[name] = min(end, design.available[name]), number + 1
+        samples = {name: sample_of(name, features[name]) for name in active}
+        if not active or None in samples.values():
+            return Resolution(made, features, rounds, not active)
+        made = [one if one.verdict != "open" else _looked(one, samples, design, number) for one in made]
+    return Resolution(made, features, rounds, True)
+
+
+def _looked(one: Comparison, samples: Mapping[str, Sample | None], design: Design, number: int) -> Comparison:
+    """Look at one comparison in a round; its first dictionary is then the one with the higher mean."""
+    estimates = _estimates(one, samples, design)
+    known = [made for made in estimates if made and made.error > 0]
+    if not known or len(known) < len(estimates):
+        return one
+    width = math.inf if design.bounds is None else design.bounds[1] - design.bounds[0]
+    intervals = [ends(made, (-width, width), design.together[number]) for made in known]
+    low, high = (min(side) for side in zip(*intervals, strict=True))  # all hold at once, so their least ends do, too
+    verdict: Verdict = "open"
+    if low > 0 or high < 0:
+        verdict = "differ"
+    elif -design.difference < low and high < design.difference:
+        verdict = "equal"
+    own = samples[one.dictionary]
+    looked = replace(
+        one,
+        verdict=verdict,
+        round=None if verdict == "open" else number + 1,
+        features=0 if own is None else len(own.scores.value_F),
+        difference=min(made.value for made in known),
+        low=low,
+        high=high,
+    )
+    return _higher_first(looked)
+
+
+def _estimates(one: Comparison, samples: Mapping[str, Sample | None], design: Design) -> list[Estimate | None]:
+    """Estimate a difference, or a lead over each kind of control; None where there are too few scores."""
+    own, other = samples[one.dictionary], samples[one.against or one.dictionary]
+    if own is None or other is None:
+        return []
+    if one.against is None:
+        return [_estimate(own.leads[kind]) for kind in design.controls]
+    return [_estimate(own.scores, other.scores)]
+
+
+def _estimate(*samples: Scores) -> Estimate | None:
+    """Estimate a mean, or the difference of two."""
+    if any(len(scores.value_F) < LEAST for scores in samples):
+        return None
+    return estimate(*zip((1.0, -1.0), samples, strict=False))
+
+
+def _higher_first(one: Comparison) -> Comparison:
+    """Turn a pair round if the mean of its second dictionary is the higher one."""
+    if one.against is None or one.difference is None or one.difference >= 0:
+        return one
+    low, high = (None if end is None else -end for end in (one.high, one.low))
+    turned = replace(one, dictionary=one.against, against=one.dictionary)
+    return replace(turned, difference=-one.difference, low=low, high=high)
