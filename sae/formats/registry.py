@@ -76,7 +76,7 @@ FORMATS: Registry[Format] = Registry(
     order=("own", "sparsify", "saelens", "gemma_scope", "dictionary_learning"),
     shared=(
         "registry", "header", "json_checks", "model_path", "remote", "safe_load", "tensor_checks", "cross_layer",
-        "write",
+        "saelens_save", "write",
     ),
 )  # fmt: skip
 

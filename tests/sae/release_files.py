@@ -279,6 +279,40 @@ def lens_case(architecture: str) -> Case:
     )
 
 
+def pursuit(subtracts: bool, options: Mapping[str, Any]) -> Forward:
+    """Each vector by itself: add the row that fits best to what is left, until there is a reason to stop."""
+
+    def forward(x: Array, files: Mapping[str, Tensors]) -> tuple[Array, Array]:
+        t = only(files)
+        features = np.stack([alone(each, t["W_dec"]) for each in (x - t["b_dec"] if subtracts else x)])
+        return features, features @ t["W_dec"] + (t["b_dec"] if subtracts else 0)
+
+    def alone(left: Array, rows: Array) -> Array:
+        weights = np.zeros(len(rows), np.float32)
+        for _ in range(options.get("max_iterations") or d):
+            best = int(np.argmax(relu(rows @ left)))
+            before, weight = weights.copy(), relu(rows[best] @ left)
+            weights[best] += weight
+            left = left - weight * rows[best]
+            same = np.array_equal(weights > 0, before > 0)
+            if (same and options.get("stop_on_duplicate_support", True)) or (
+                np.linalg.norm(left) < options.get("residual_threshold", 0.01)
+            ):
+                break
+        return weights
+
+    return forward
+
+
+def pursuit_case(subtracts: bool = True, **options: Any) -> Case:
+    files = {"p/sae_weights.safetensors": drawn(14, W_dec=(m, d), b_dec=(d,))}
+    only(files)["W_dec"] /= np.linalg.norm(only(files)["W_dec"], axis=1, keepdims=True)
+    about = {"architecture": "matching_pursuit", "d_in": d, "d_sae": m, "apply_b_dec_to_input": subtracts,
+             "metadata": {"hook_name": "blocks.2.hook_resid_post", "model_name": "gpt2"}, **options}  # fmt: skip
+    forward = pursuit(subtracts, options)
+    return Case("p", files, forward, residual(2), residual(2), {"p/cfg.json": json.dumps(about)}, "gpt2")
+
+
 def qwen(x: Array, files: Mapping[str, Tensors]) -> tuple[Array, Array]:
     t = only(files)
     features = top_k(x @ t["W_enc"].T + t["b_enc"], 5)
@@ -360,6 +394,11 @@ CASES: dict[str, Case] = {
     "sparsify skip, older": sparsify_case({}, skip=True),
     **{f"saelens {name}": lens_case(name) for name in
        ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")},
+    "saelens matching_pursuit": pursuit_case(),
+    "saelens matching_pursuit, few steps": pursuit_case(max_iterations=2),
+    "saelens matching_pursuit, all options": pursuit_case(
+        False, max_iterations=9, residual_threshold=0.4, stop_on_duplicate_support=False
+    ),
     "qwen_scope": Case(QWEN, {QWEN: drawn(5, W_enc=(m, d), W_dec=(d, m), b_enc=(m,), b_dec=(d,))}, qwen, residual(5),
                        residual(5), {}, "Qwen/Qwen3-1.7B-Base"),
     "goodfire": Case(
