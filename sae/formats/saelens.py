@@ -24,7 +24,7 @@ from sae.formats.json_checks import (
     short_repr,
 )
 from sae.formats.model_path import from_stored
-from sae.formats.registry import FORMATS, Format
+from sae.formats.registry import FORMATS, WHY_NOT_TEMPORAL, Format
 from sae.formats.saelens_save import ABOUT, KWARGS, OURS, WEIGHTS, save
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
@@ -38,7 +38,6 @@ PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value
 TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
 PURSUIT = "matching_pursuit"
 ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", PURSUIT, *TRANSCODERS)
-WHY_NOT_TEMPORAL = "its features of a token depend on all tokens before it; here every token is encoded by itself"
 NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
 """The normalisations of every single vector; they have the same names here."""
 AVERAGED = "expected_average_only_in"

@@ -70,7 +70,7 @@ def _expressed(dictionary: Dictionary, folder: Path) -> tuple[dict[str, Any], di
 
 
 def _pursuit(dictionary: Dictionary, pursuit: MatchingPursuit, folder: Path) -> dict[str, Any]:
-    """Return a matching pursuit's options. Raises UserError if its rows are not the decoder's, or b_dec is only added."""
+    """Return a matching pursuit's options. Raises UserError for rows that are not the decoder's, b_dec only added."""
     adds_only = bool(dictionary.b_dec_D.any()) and not dictionary.subtract_b_dec
     if adds_only or not pursuit.W_FD.equal(dictionary.W_dec_FD):
         raise UserError(

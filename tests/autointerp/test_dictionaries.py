@@ -33,6 +33,23 @@ def test_a_threshold_that_is_not_finite_is_refused(planted: Path, tmp_path: Path
         autointerp.run("dictionary", settings(planted, tmp_path / "broken", tmp_path / "run"))
 
 
+def test_one_that_does_not_fit_is_named_in_one_line(
+    planted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = formats.load(planted / "dictionary")
+    far = replace(words, b_dec_D=torch.full((16,), 50.0), subtract_b_dec=False)
+    for name, dictionary in (("fits", words), ("far", far)):
+        formats.save(replace(dictionary, name=name), tmp_path / name)
+        autointerp.run(
+            "dictionary",
+            settings(planted, tmp_path / name, tmp_path / f"run_{name}")
+            | {"dictionaries.baselines": [], "sampling.features": 2},
+        )
+    lines = [record.getMessage() for record in caplog.records if "does not fit" in record.getMessage()]
+    assert [line.split(":")[0] for line in lines] == ["far does not fit these activations"]
+    assert lines[0].endswith(f"to try each: sae eval {tmp_path / 'far'} --diagnose")
+
+
 @pytest.mark.slow
 def test_random_directions_are_matched_anew_when_only_thresholds_differ(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,7 +47,9 @@ def mutations(case: Case) -> Iterator[tuple[str, str, Mapping[str, Tensors]]]:
             rest = {key: value for key, value in tensors.items() if key != name}
             if name not in case.optional:
                 yield name, file, {**case.files, file: rest}
-            yield name, file, {**case.files, file: {**tensors, name: array.astype(np.int64)}}
+            if array.shape:
+                with np.errstate(invalid="ignore"):  # NaN as a whole number
+                    yield name, file, {**case.files, file: {**tensors, name: array.astype(np.int64)}}
             turned = array.swapaxes(-1, -2) if array.ndim > 1 else array
             if turned.shape != array.shape:
                 yield name, file, {**case.files, file: {**tensors, name: turned}}
@@ -163,6 +165,13 @@ def test_sets_and_unnamed_modules_say_what_to_do(tmp_path: Path) -> None:
     clt = CASES["circuit_tracer_layers relu"].write(tmp_path)
     (clt / "W_enc_1.safetensors").unlink()
     assert "of some layers only" in refused(clt)
+    clt = CASES["circuit_tracer_layers relu"].write(tmp_path / "joint")
+    (clt / "config.yaml").rename(clt / "config.json")
+    assert "whose layers share one top-k (ByteDance's), is not supported" in refused(clt)
+    (tmp_path / "temporal").mkdir()
+    (tmp_path / "temporal/latest_ckpt.safetensors").touch()
+    for path in (tmp_path / "temporal", tmp_path / "temporal/latest_ckpt.safetensors"):
+        assert "temporal autoencoders are not supported: its features" in refused(path)
 
 
 def test_saelens_gets_transcoders_that_it_has(tmp_path: Path) -> None:
