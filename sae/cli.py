@@ -10,7 +10,7 @@ import click
 
 from sae.common.click_group import Command, Commands, Resumable
 from sae.common.errors import UserError, visible
-from sae.formats.changes import PROCESSING
+from sae.formats.changes import NONE, PROCESSING
 from sae.measuring.feature_table import path_beside
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ class Convert(Command):
 )
 @click.option(
     "--processing",
-    type=click.Choice(PROCESSING),
+    type=click.Choice([*PROCESSING, NONE]),
     multiple=True,
     help="Processing of the model's weights that PATH was trained under, as TransformerLens calls it.",
 )

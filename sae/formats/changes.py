@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary, Normalisation
 
+PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
+"""TransformerLens' names of what can be done to a model's weights when it is loaded."""
 NONE = "none"
-PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases", NONE)
-"""TransformerLens' names of what can be done to a model's weights when it is loaded, and that nothing is."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,17 @@ class Changes:
             dictionary = replace(dictionary, normalisation=self.normalisation)
         if not self.processing:
             return dictionary
-        processing: dict[str, Any] = {name: True for name in self.processing if name != NONE}
-        return replace(dictionary, metadata=dict(dictionary.metadata) | {"processing": processing})
+        return replace(dictionary, metadata=dict(dictionary.metadata) | {"processing": flags_of(self.processing)})
+
+
+def flags_of(names: Collection[str]) -> dict[str, bool]:
+    """Return every flag of `PROCESSING`, those with these names on; empty if none is: TransformerLens' defaults are on.
+
+    >>> flags_of(["fold_ln"])
+    {'fold_ln': True, 'center_writing_weights': False, 'center_unembed': False, 'fold_value_biases': False}
+    """
+    flags = {name: name in names for name in PROCESSING}
+    return flags if any(flags.values()) else {}
 
 
 def can_be_scaled(dictionary: Dictionary) -> bool:

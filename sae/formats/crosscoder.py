@@ -130,7 +130,7 @@ def _thresholds(tensors: Mapping[str, Any], trainer: Mapping[str, Any], W_dec_LF
 
 def _norms(tensors: Mapping[str, Any], trainer: Mapping[str, Any], W_dec_LFD: Tensor, path: Path) -> tuple[Tensor, int]:
     """Return the features' norms, [1, F] or [L, F], and how many thresholds there are."""
-    number = require_tensor(tensors, ID, (), path).item() if ID in tensors else 1  # older versions know only the first
+    number = int(require_tensor(tensors, ID, (), path).item()) if ID in tensors else 1  # older ones know no other
     by_layer_LF, together_1F = W_dec_LFD.norm(dim=2), W_dec_LFD.norm(dim=(0, 2))[None]
     summed_1F = by_layer_LF.sum(0, keepdim=True)
     match NORMS.get(number):

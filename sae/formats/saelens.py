@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae.baselines.registry import kinds
 from sae.common.errors import UserError
+from sae.formats.changes import flags_of
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import (
     non_negative,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from sae.dictionary import Activation, Dictionary
 
-PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
 TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
 PURSUIT = "matching_pursuit"
 ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", PURSUIT, *TRANSCODERS)
@@ -165,8 +165,7 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
     kwargs, ours = optional_typed(about, KWARGS, dict, path), _ours(about, path)
     if kwargs is None or (not kwargs and ours is not None and "processing" not in ours):
         return None
-    flags = {name: bool(kwargs.get(name, False)) for name in PROCESSING}
-    return flags if any(flags.values()) else {}
+    return flags_of([name for name, value in kwargs.items() if value])
 
 
 def _ends(config: dict[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

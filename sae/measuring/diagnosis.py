@@ -19,7 +19,7 @@ from sae.common.errors import UserError
 from sae.common.progress import Report, Silent
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, Normalisation
-from sae.formats.changes import NONE, can_be_scaled, scaled
+from sae.formats.changes import NONE, can_be_scaled, flags_of, scaled
 from sae.measuring.evaluate import batches_of, side_by_side
 from sae.measuring.metrics import Fidelity, Spread
 from sae.models.subject import Subject
@@ -30,11 +30,11 @@ LESS = 0.5
 """A cause is named if the FVU without it is at most this share of the FVU as given, and below 1."""
 EQUAL = 1.01
 """FVUs within this factor of each other count as equal: of two ways to the same activations, the simpler is named."""
-PROCESSINGS: dict[str, dict[str, bool]] = {
-    "its weights as they are": {},
-    "a folded layer norm": {"fold_ln": True},
-    "centred weights": {"center_writing_weights": True},
-    "a folded layer norm and centred weights": {"fold_ln": True, "center_writing_weights": True},
+PROCESSINGS: dict[str, tuple[str, ...]] = {
+    "its weights as they are": (),
+    "a folded layer norm": ("fold_ln",),
+    "centred weights": ("center_writing_weights",),
+    "a folded layer norm and centred weights": ("fold_ln", "center_writing_weights"),
 }
 """Ways of loading a model that dictionaries are often trained under."""
 MOST = 11
@@ -179,12 +179,12 @@ def _layers(dictionary: Dictionary, subject: Subject, text: Blocks) -> Iterator[
 
 
 def _processings(dictionary: Dictionary, text: Blocks, boot: Boot, processing: Mapping[str, Any]) -> Iterator[Trial]:
-    now = {name: True for name, value in processing.items() if value}
-    for tried, flags in PROCESSINGS.items():
-        if flags == now:
+    now = {name for name, value in processing.items() if value}
+    for tried, names in PROCESSINGS.items():
+        if {*names} == now:
             continue
-        subject = boot(flags)
-        options = " ".join(f"--processing {name}" for name in flags or [NONE])
+        subject = boot(flags_of(names))
+        options = " ".join(f"--processing {name}" for name in names or [NONE])
         yield Trial("processing", f"the model with {tried}", _measured(dictionary, subject, text)[0], options)
 
 
