@@ -105,7 +105,7 @@ def _verdict(made: Diagnosis, path: str) -> str:
     if not command:
         return f"{cause}; correct the hook points that the dictionary's files name"
     also = {"BOS token": "--set subject.prepend_bos=true or false", "layer": best.options}.get(best.cause)
-    return f"{cause}; use: {command}" + (f" (autointerp run: {also})" if also else "")
+    return f"{cause}; use: {command}" + (f" (in a run: {also})" if also else "")
 
 
 def texts(outcomes: Sequence[Outcome]) -> Iterator[str]:
