@@ -10,6 +10,7 @@ import click
 
 from sae.common.click_group import Command, Commands, Resumable
 from sae.common.errors import UserError, visible
+from sae.formats.changes import NONE, PROCESSING
 from sae.measuring.feature_table import path_beside
 
 if TYPE_CHECKING:
@@ -211,6 +212,11 @@ allow_pickle = click.option(
     show_default=True,
     help="Compare every decoder direction with every other; slow with 100,000 features or more.",
 )
+@click.option(
+    "--diagnose",
+    is_flag=True,
+    help="Also try why a dictionary does not fit: BOS token, scale, layer off by one, the model's processing.",
+)
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 and so on.")
 @click.option(
     "--seed",
@@ -251,11 +257,15 @@ def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
         eval_paths(Request(paths=paths, **settings), notify=keep)
     finally:  # what was measured is shown whatever came after
         click.echo(tables.outcomes([done[path] for path in paths if path in done]), nl=bool(done))
+    for outcome in done.values():
+        click.echo(tables.diagnosis(outcome), nl=outcome.diagnosis is not None)
     for path, file in files.items():
         name = done[path].target.header.name
         click.echo(visible(f"all metrics of {name} are in {file}, one row per feature in {path_beside(file)}"))
     info = shlex.join(["sae", "info", paths[0]])
-    click.echo(f"next: {_next_convert(paths) or _next_comparison(paths, settings) or info}")
+    remedies = [outcome.diagnosis and outcome.diagnosis.command(path) for path, outcome in done.items()]
+    remedy = next(filter(None, remedies), None)
+    click.echo(f"next: {remedy or _next_convert(paths) or _next_comparison(paths, settings) or info}")
 
 
 def _write(outcome: Outcome, file: Path) -> None:
@@ -345,15 +355,41 @@ class Convert(Command):
     metavar="NAME",
     help="Hook point that it reads and writes, where PATH does not name it; of a crosscoder all, in its order.",
 )
+@click.option(
+    "--input-scale",
+    type=click.FloatRange(0, min_open=True),
+    metavar="F",
+    help="Fold a factor in: the copy encodes activations times F, and divides what it decodes by F.",
+)
+@click.option(
+    "--output-scale",
+    type=click.FloatRange(0, min_open=True),
+    metavar="F",
+    help="The factor of what a transcoder writes.  [default: as --input-scale]",
+)
+@click.option(
+    "--normalisation",
+    type=click.Choice(["none", "constant_norm_rescale", "layer_norm"]),
+    help="How the copy scales each vector before it encodes it: to norm sqrt(d), or to mean 0 and deviation 1.",
+)
+@click.option(
+    "--processing",
+    type=click.Choice([*PROCESSING, NONE]),
+    multiple=True,
+    help="Processing of the model's weights that PATH was trained under, as TransformerLens calls it.",
+)
 @allow_pickle
-def convert(path: str, out: Path, format_name: str, hook_points: tuple[str, ...], allow_pickle: bool) -> None:
+def convert(
+    path: str, out: Path, format_name: str, hook_points: tuple[str, ...], allow_pickle: bool, **changes: Any
+) -> None:
     """Convert a dictionary to another format.
 
-    Reads PATH in any known format and writes it to the new folder OUT.
+    Reads PATH in any known format and writes it to the new folder OUT. The last four options make a copy that fits its
+    model; `sae eval PATH --diagnose` says which.
     """
     from sae import formats
 
-    written = formats.convert(path, out, format_name, allow_pickle, hook_points)
+    written = formats.convert(path, out, format_name, allow_pickle, hook_points, formats.Changes(**changes))
     click.echo(visible(f"{written.name}: {written.n_features:,} features of width {written.d_in:,} are in {out}"))
     click.echo(f"next: {shlex.join(['sae', 'info', str(out)])}")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from sae import nnls
+from sae.pursuit import MatchingPursuit as MatchingPursuit
 
 Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
 Encoder = Callable[[Tensor], Tensor]
@@ -134,7 +135,7 @@ class NonNegative:
 
 EPSILON = {"constant_norm_rescale": 0.0, "layer_norm": 1e-5}
 """Added to a vector's scale when it is normalised, not when that is undone, as SAELens and OpenAI do."""
-Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative
+Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative | MatchingPursuit
 """Maps pre-activations [B, F] to features [B, F] >= 0; those with `select` compute every feature by itself."""
 
 
@@ -220,12 +221,15 @@ class Dictionary:
         return self.activation(self._pre(x_BD))
 
     def _pre(self, x_BD: Tensor) -> Tensor:
+        """Return what the activation function takes: pre-activations [B, F], or the centred vectors [B, D]."""
+        if isinstance(self.activation, MatchingPursuit):
+            return self._centred(x_BD)
         return torch.addmm(self.b_enc_F, self._centred(x_BD), self.W_enc_DF)
 
     @property
     def encodes_jointly(self) -> bool:
         """Tell whether features depend on each other, so that computing some takes computing all."""
-        return isinstance(self.activation, TopK | GroupMax | NonNegative)
+        return isinstance(self.activation, TopK | GroupMax | NonNegative | MatchingPursuit)
 
     def encoder(self, features_S: Tensor) -> Encoder:
         """Return a function from [B, D] to the selected features [B, S], equal to those columns of `encode`.
@@ -233,7 +237,7 @@ class Dictionary:
         Where features do not depend on each other, it computes only the selected ones.
         """
         activation = self.activation
-        if isinstance(activation, TopK | GroupMax | NonNegative):
+        if isinstance(activation, TopK | GroupMax | NonNegative | MatchingPursuit):
             return lambda x_BD: activation.selected(self._pre(x_BD), features_S)
         W_DS, b_S = self.W_enc_DF[:, features_S].contiguous(), self.b_enc_F[features_S]
         selected = activation.select(features_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +26,7 @@ from sae.data.token_source import Shuffled
 from sae.dictionary import Dictionary
 from sae.measuring import metrics
 from sae.measuring.evaluate import move_to_subject
+from sae.measuring.misfit import misfit
 from sae.measuring.weights import weights_hash
 from sae.models.entries import make_missing, make_one
 from sae.models.subject import Subject
@@ -33,6 +35,7 @@ from sae.training.loop import finished, learn
 if TYPE_CHECKING:
     from autointerp.runs.plan import Plan, PlannedDictionary
 
+log = logging.getLogger(__name__)
 MEASURED_VECTORS = 32_768
 MEASURED_BLOCKS = 256
 
@@ -93,7 +96,10 @@ class DictionaryBuilder:
         dictionary = self._moved(planned)
         stored = self._cache / "metrics" / f"{self._digest([planned.content, planned.reads])}.json"
         make_one(stored, lambda: write_atomic(stored, json.dumps(self._measure(dictionary))))
-        return Measured(dictionary, json.loads(stored.read_text("utf-8")), dictionary.name)
+        metrics = json.loads(stored.read_text("utf-8"))
+        if unfit := misfit(dictionary.name, dictionary.kind, metrics["fvu"], str(planned.path)):
+            log.warning(unfit)
+        return Measured(dictionary, metrics, dictionary.name)
 
     def _trained(self, hook_point: str) -> list[Measured]:
         """Return all autoencoders of the config; those not in the cache are trained together on one stream."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
+from sae.formats.changes import Changes
 from sae.formats.header import Header
 from sae.formats.registry import FORMATS, Format, Location, recognise, writable, writer
 from sae.formats.remote import pin
@@ -23,7 +24,20 @@ from sae.hub.address import is_address
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
 
-__all__ = ["FORMATS", "Format", "Header", "Location", "convert", "load", "peek", "pin", "recognise", "save", "writable"]
+__all__ = [
+    "FORMATS",
+    "Changes",
+    "Format",
+    "Header",
+    "Location",
+    "convert",
+    "load",
+    "peek",
+    "pin",
+    "recognise",
+    "save",
+    "writable",
+]
 
 
 def peek(path: str | Path, allow_pickle: bool = False) -> Header:
@@ -69,6 +83,7 @@ def convert(
     format: str = "own",
     allow_pickle: bool = False,
     hook_points: Sequence[str] = (),
+    changes: Changes | None = None,
 ) -> Dictionary:
     """Read any format and write one of `writable()`. Returns what was written; its metadata name the source.
 
@@ -82,17 +97,18 @@ def convert(
         format: one of `writable()`.
         allow_pickle: also open formats that are pickles.
         hook_points: what an autoencoder or a crosscoder whose files do not say it reads and writes, in its order.
+        changes: what the copy has otherwise; None: nothing.
 
     Raises UserError before anything is read if it could not be written, or if its files name its hook points already.
     """
     writer(format)
     refuse_existing(Path(folder).expanduser())
-    source = pin(str(source))
+    source, changes = pin(str(source)), changes or Changes()
     header = peek(source, allow_pickle)
-    kept = {"prepend_bos": header.prepend_bos, "processing": header.processing}
+    kept = {"prepend_bos": header.prepend_bos, "processing": None if changes.processing else header.processing}
     if hook_points and header.reads:
         raise UserError(f"dictionary {source} names its hook points itself ({header.hook_point}); leave out --hook")
-    converted = load(source, allow_pickle)
+    converted = changes.applied(load(source, allow_pickle))
     converted = converted.at(*hook_points) if hook_points else converted
     metadata = dict(converted.metadata) | {name: value for name, value in kept.items() if value is not None}
     name = source if is_address(source) else Path(source).resolve().name

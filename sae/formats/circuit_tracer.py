@@ -14,6 +14,7 @@ from sae.common.errors import UserError
 from sae.common.yaml_files import YamlError, parse
 from sae.formats.header import Header
 from sae.formats.json_checks import first_line, optional_typed, require_typed
+from sae.formats.layout import Layout
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import length_of, read_shapes, read_tensors
 from sae.formats.tensor_checks import require_tensor
@@ -46,26 +47,13 @@ def peek(location: Path) -> Header:
 
 def load(location: Path) -> Dictionary:
     """Read one transcoder. Raises UserError if its file is damaged or a tensor does not fit."""
-    from sae.dictionary import Dictionary, JumpReLU, ReLU
+    from sae.dictionary import JumpReLU, ReLU
 
-    header, tensors = peek(location), read_tensors(location)
+    header, tensors, threshold = peek(location), read_tensors(location), "activation_function.threshold"
     d, m = header.d_in, header.n_features
-    threshold = "activation_function.threshold"
     skip = require_tensor(tensors, "W_skip", (d, d), location).T.contiguous() if "W_skip" in tensors else None
-    return Dictionary(
-        name=header.name,
-        kind="sae",
-        W_enc_DF=require_tensor(tensors, "W_enc", (m, d), location).T.contiguous(),
-        b_enc_F=require_tensor(tensors, "b_enc", (m,), location),
-        W_dec_FD=require_tensor(tensors, "W_dec", (m, d), location),
-        b_dec_D=require_tensor(tensors, "b_dec", (d,), location),
-        activation=JumpReLU(require_tensor(tensors, threshold, (m,), location)) if threshold in tensors else ReLU(),
-        subtract_b_dec=False,
-        reads=header.reads,
-        writes=header.writes,
-        W_skip_DE=skip,
-        model=header.model,
-    )
+    activation = JumpReLU(require_tensor(tensors, threshold, (m,), location)) if threshold in tensors else ReLU()
+    return Layout(encoder_rows=True).dictionary(header, tensors, location, activation, skip)
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -23,12 +23,15 @@ from sae.formats.tensor_checks import require_tensor
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
 
+OTHER = "whose layers share one top-k (ByteDance's)"
 NAME = r"W_enc_(\d+)\.safetensors"
 
 
 def peek(location: Path) -> Header:
     """Read config.yaml and the shapes of the biases."""
     folder, n_layers = _layers(location)
+    if (folder / "config.json").is_file() and not (folder / ABOUT).is_file():
+        raise UserError(f"{folder}: a cross-layer transcoder with config.json, {OTHER}, is not supported")
     about = config_of(folder)
     reads, writes = hook_points_of(about, folder / ABOUT)
     numbers = range(n_layers) if location.is_dir() else [_number(location)]

@@ -1,8 +1,8 @@
 """Reads the folders of `dictionary_learning` (Marks, Karvonen, Mueller): `config.json` and `ae.pt`, a plain state dict.
 
 Read from the library's `dictionary.py`, `trainers/*.py` and `utils.load_dictionary`, version 0.1.0, and for crosscoders
-from its fork for model diffing. Any normalisation of the training data is already folded into the biases, also in the
-intermediate files `checkpoints/ae_STEP.pt`. A crosscoder's config does not name what it reads side by side.
+from its fork for model diffing (`crosscoder`). Any normalisation of an autoencoder's training data is already folded
+into the biases, also in the intermediate files `checkpoints/ae_STEP.pt`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
+from sae.formats import crosscoder
+from sae.formats.crosscoder import CROSSCODERS
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import optional_typed, positive_int, read_json, require, require_typed
 from sae.formats.registry import FORMATS, Format
-from sae.formats.safe_load import in_fp32, read_torch, shapes_of
+from sae.formats.safe_load import in_fp32, read_torch
 from sae.formats.tensor_checks import require_k, require_tensor
 
 if TYPE_CHECKING:
@@ -39,9 +41,6 @@ class Layout:
     """The decoder's bias is subtracted from the input."""
 
 
-CROSSCODER = "CrossCoder"
-NORMALISED = ("activation_mean", "activation_std", "target_rms")
-"""Buffers of crosscoders that normalise their input, which is not supported."""
 LAYOUTS = {
     "AutoEncoder": Layout("bias"),
     "AutoEncoderNew": Layout("decoder.bias", subtract_b_dec=False),
@@ -57,8 +56,8 @@ def peek(location: Path) -> Header:
     """Read the config of a folder, or that of one file of its `checkpoints`."""
     path = _config(location)
     trainer, folder = _trainer(path), path.resolve().parent.name
-    if trainer["dict_class"] == CROSSCODER:
-        return _crosscoder_header(location, trainer, path)
+    if trainer["dict_class"] in CROSSCODERS:
+        return crosscoder.header(_state(_weights_file(location), shapes_only=True), trainer, path)
     at = hook_points(_hook_point(optional_typed(trainer, "submodule_name", str, path) or ""))
     return Header(
         name=folder if location.is_dir() else f"{folder}-{location.stem}",
@@ -76,10 +75,10 @@ def load(location: Path) -> Dictionary:
 
     about, header = _config(location), peek(location)
     trainer = _trainer(about)
-    path = location / WEIGHTS if location.is_dir() else location
+    path = _weights_file(location)
     tensors = _state(path)
-    if trainer["dict_class"] == CROSSCODER:
-        return _crosscoder(tensors, header, path)
+    if trainer["dict_class"] in CROSSCODERS:
+        return crosscoder.dictionary(tensors, trainer, header, path)
     layout, d, m = LAYOUTS[trainer["dict_class"]], header.d_in, header.n_features
     W_enc_DF, b_enc_F, W_dec_FD = _weights(trainer["dict_class"], tensors, d, m, path)
     dictionary = Dictionary(
@@ -97,6 +96,10 @@ def load(location: Path) -> Dictionary:
         metadata={"dictionary_learning": trainer},
     )
     return _with_unit_decoder(dictionary) if trainer["dict_class"] == "AutoEncoder" else dictionary
+
+
+def _weights_file(location: Path) -> Path:
+    return location / WEIGHTS if location.is_dir() else location
 
 
 def _config(location: Path) -> Path:
@@ -117,50 +120,13 @@ def _trainer(path: Path) -> dict[str, Any]:
     config = read_json(path)
     trainer = require_typed(config, "trainer", dict, path)
     name = require_typed(trainer, "dict_class", str, path)
-    if name not in (*LAYOUTS, CROSSCODER):
-        raise UserError(f"{path}: dict_class {name!r} is not supported ({', '.join(LAYOUTS)}, {CROSSCODER} are)")
+    if name not in (known := (*LAYOUTS, *CROSSCODERS)):
+        raise UserError(f"{path}: dict_class {name!r} is not supported ({', '.join(known)} are)")
     if (optional_typed(config, "buffer", dict, path) or {}).get("io") == "in_and_out":
         raise UserError(
             f"{path}: buffer.io is in_and_out; transcoders of this library are not supported, autoencoders are"
         )
     return trainer
-
-
-def _crosscoder_header(location: Path, trainer: dict[str, Any], path: Path) -> Header:
-    """Return a crosscoder's header; only its weights say how many activations it reads side by side."""
-    weights = location / WEIGHTS if location.is_dir() else location
-    shape = shapes_of(_state(weights, shapes_only=True)).get("encoder.weight", ())
-    layers = shape[0] if len(shape) == 3 else 1
-    flags = " ".join("--hook NAME" for _ in range(layers))
-    return Header(
-        name=path.resolve().parent.name,
-        d_in=layers * positive_int(trainer, "activation_dim", path),
-        n_features=positive_int(trainer, "dict_size", path),
-        reads=(),
-        writes=(),
-        model=optional_typed(trainer, "lm_name", str, path) or None,
-        notes=(f"a crosscoder of {layers} activations side by side; name their hook points: sae convert ... {flags}",),
-    )
-
-
-def _crosscoder(tensors: dict[str, Any], header: Header, path: Path) -> Dictionary:
-    """Return a crosscoder; its features are as the library's `encode` gives them, not scaled by decoder norms."""
-    from sae.dictionary import Dictionary
-
-    if normalised := [name for name in NORMALISED if name in tensors]:
-        raise UserError(f"{path}: {normalised[0]} normalises the input of this crosscoder, which is not supported")
-    layers = shapes_of(tensors).get("encoder.weight", (1,))[0]
-    d, m = header.d_in // layers, header.n_features
-    return Dictionary(
-        name=header.name,
-        kind="sae",
-        W_enc_DF=require_tensor(tensors, "encoder.weight", (layers, d, m), path).flatten(0, 1),
-        b_enc_F=require_tensor(tensors, "encoder.bias", (m,), path),
-        W_dec_FD=require_tensor(tensors, "decoder.weight", (layers, m, d), path).transpose(0, 1).flatten(1),
-        b_dec_D=require_tensor(tensors, "decoder.bias", (layers, d), path).flatten(),
-        subtract_b_dec=False,
-        model=header.model,
-    )
 
 
 def _hook_point(name: str) -> str | None:
@@ -170,10 +136,14 @@ def _hook_point(name: str) -> str | None:
 
 
 def _state(path: Path, shapes_only: bool = False) -> dict[str, Any]:
-    """Read the state dict; an interrupted training saves it beside its optimiser's, under "ae"."""
+    """Read the state dict; an interrupted training saves it beside its optimiser's, under "ae".
+
+    The names of a compiled module have a prefix, which is left out.
+    """
     values = read_torch(path, shapes_only)
     inner = values.get("ae")
-    return in_fp32(inner, path) if isinstance(inner, dict) else values
+    state = in_fp32(inner, path) if isinstance(inner, dict) else values
+    return {str(name).removeprefix("_orig_mod."): value for name, value in state.items()}
 
 
 def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:

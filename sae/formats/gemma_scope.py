@@ -18,6 +18,7 @@ from zipfile import BadZipFile, ZipFile
 from sae.common.errors import UserError
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import first_line, require
+from sae.formats.layout import Layout
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import MALFORMED, in_fp32
 from sae.formats.tensor_checks import require_tensor, without_scaling
@@ -67,24 +68,12 @@ def peek(folder: Path) -> Header:
 
 def load(folder: Path) -> Dictionary:
     """Read params.npz. Raises UserError if it is damaged or a tensor does not fit."""
-    from sae.dictionary import Dictionary, JumpReLU
+    from sae.dictionary import JumpReLU
 
     header, path = peek(folder), folder / WEIGHTS
-    d, m = header.d_in, header.n_features
     tensors = without_scaling(_tensors(path), path)
-    return Dictionary(
-        name=header.name,
-        kind="sae",
-        W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
-        b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
-        W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
-        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
-        activation=JumpReLU(require_tensor(tensors, "threshold", (m,), path)),
-        subtract_b_dec=False,
-        reads=header.reads,
-        writes=header.writes,
-        model=header.model,
-    )
+    activation = JumpReLU(require_tensor(tensors, "threshold", (header.n_features,), path))
+    return Layout().dictionary(header, tensors, path, activation)
 
 
 def _shapes(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import UserError
 from sae.formats.header import Header
 from sae.formats.json_checks import optional_typed, read_json, short_repr
+from sae.formats.layout import Layout
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import length_of, read_shapes, read_tensors
 from sae.formats.tensor_checks import require_tensor
@@ -58,27 +59,15 @@ def peek(folder: Path) -> Header:
 
 def load(folder: Path) -> Dictionary:
     """Read the weights. Raises UserError if the file is damaged or a tensor does not fit."""
-    from sae.dictionary import Dictionary, JumpReLU
+    from sae.dictionary import JumpReLU
 
     header, path = peek(folder), folder / WEIGHTS
     d, m, tensors = header.d_in, header.n_features, read_tensors(path)
     skip = require_tensor(tensors, "affine_skip_connection", (d, d), path) if _has_skip(folder, tensors) else None
     if skip is not None and header.reads == header.writes:
         raise UserError(f"{path} has a skip, which only transcoders have, but {folder} says that it is none")
-    return Dictionary(
-        name=header.name,
-        kind="sae",
-        W_enc_DF=require_tensor(tensors, "w_enc", (d, m), path),
-        b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
-        W_dec_FD=require_tensor(tensors, "w_dec", (m, d), path),
-        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
-        activation=JumpReLU(require_tensor(tensors, "threshold", (m,), path)),
-        subtract_b_dec=False,
-        reads=header.reads,
-        writes=header.writes,
-        W_skip_DE=skip,
-        model=header.model,
-    )
+    activation = JumpReLU(require_tensor(tensors, "threshold", (m,), path))
+    return Layout("w_enc", "b_enc", "w_dec", "b_dec").dictionary(header, tensors, path, activation, skip)
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae.formats.header import Header, hook_points
+from sae.formats.layout import Layout
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import length_of, read_torch, shapes_of
-from sae.formats.tensor_checks import require_tensor
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
 
 NAME = r"(.+)-SAE-l(\d+)\.pth?"
+LAYOUT = Layout(
+    "encoder_linear.weight", "encoder_linear.bias", "decoder_linear.weight", "decoder_linear.bias",
+    encoder_rows=True, decoder_columns=True,
+)  # fmt: skip
 
 
 def peek(path: Path) -> Header:
@@ -28,8 +32,8 @@ def peek(path: Path) -> Header:
     shapes, at = shapes_of(read_torch(path, shapes_only=True)), hook_points(f"blocks.{parts[2]}.hook_resid_post")
     return Header(
         name=path.stem,
-        d_in=length_of(shapes, "decoder_linear.bias", path),
-        n_features=length_of(shapes, "encoder_linear.bias", path),
+        d_in=length_of(shapes, LAYOUT.b_dec, path),
+        n_features=length_of(shapes, LAYOUT.b_enc, path),
         reads=at,
         writes=at,
         model=f"meta-llama/{parts[1]}" if parts[1].startswith("Llama") else None,
@@ -39,22 +43,9 @@ def peek(path: Path) -> Header:
 
 def load(path: Path) -> Dictionary:
     """Read the file. Raises UserError if it is damaged or a tensor does not fit."""
-    from sae.dictionary import Dictionary
+    from sae.dictionary import ReLU
 
-    header, tensors = peek(path), read_torch(path)
-    d, m = header.d_in, header.n_features
-    return Dictionary(
-        name=header.name,
-        kind="sae",
-        W_enc_DF=require_tensor(tensors, "encoder_linear.weight", (m, d), path).T.contiguous(),
-        b_enc_F=require_tensor(tensors, "encoder_linear.bias", (m,), path),
-        W_dec_FD=require_tensor(tensors, "decoder_linear.weight", (d, m), path).T.contiguous(),
-        b_dec_D=require_tensor(tensors, "decoder_linear.bias", (d,), path),
-        subtract_b_dec=False,
-        reads=header.reads,
-        writes=header.writes,
-        model=header.model,
-    )
+    return LAYOUT.dictionary(peek(path), read_torch(path), path, ReLU())
 
 
 FORMATS.register("goodfire", Format("goodfire", "a file MODEL-SAE-lN.pth", peek, load, file_names=NAME))

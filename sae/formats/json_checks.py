@@ -52,6 +52,14 @@ def positive_int(values: Mapping[str, Any], key: str, path: Path) -> int:
     return value
 
 
+def non_negative(values: Mapping[str, Any], key: str, path: Path) -> float:
+    """Return values[key]. Raises UserError if it is missing or not a finite number from 0 on."""
+    value = require(values, key, path)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise UserError(f"{path}: {key} is {short_repr(value)}, expected a number from 0 on")
+    return float(value)
+
+
 def one_of(known: tuple[str, ...], values: Mapping[str, Any], key: str, path: Path) -> Any:
     """Return values[key]. Raises UserError if it is missing or not one of the known words."""
     value = require(values, key, path)

@@ -10,6 +10,7 @@ from sae.baselines.registry import kinds
 from sae.common.errors import UserError
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import (
+    non_negative,
     one_of,
     optional_typed,
     positive_int,
@@ -153,7 +154,7 @@ def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, A
 
 
 def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from sae.dictionary import Gated, GroupMax, JumpReLU, NonNegative, TopK
+    from sae.dictionary import Gated, GroupMax, JumpReLU, MatchingPursuit, NonNegative, TopK
 
     tensors = {
         "W_enc": dictionary.W_enc_DF,
@@ -179,11 +180,15 @@ def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]
         case NonNegative(gram_FF=gram_FF, k=k):
             tensors["gram"] = gram_FF
             about |= {} if k is None else {"k": k}
+        case MatchingPursuit(W_FD=W_FD):
+            about |= activation.options
+            if not W_FD.equal(dictionary.W_dec_FD):
+                tensors["rows"] = W_FD
     return tensors, about
 
 
 def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path: Path) -> Activation:
-    from sae.dictionary import Activation, Gated, GroupMax, JumpReLU, NonNegative, TopK
+    from sae.dictionary import Activation, Gated, GroupMax, JumpReLU, MatchingPursuit, NonNegative, TopK
 
     bare = {activation.name: activation for activation in get_args(Activation) if not fields(activation)}
     match about.get("name"):
@@ -205,6 +210,11 @@ def _activation(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path:
         case "non_negative":
             k = require_k(about["k"], m, path.parent / ABOUT) if "k" in about else None
             return NonNegative(require_tensor(tensors, "gram", (m, m), path), k)
+        case "matching_pursuit":
+            d, at = len(tensors["W_enc"]), path.parent / ABOUT
+            W_FD = require_tensor(tensors, "rows", (m, d), path) if "rows" in tensors else tensors["W_dec"]
+            threshold, steps = non_negative(about, "residual_threshold", at), positive_int(about, "max_steps", at)
+            return MatchingPursuit(W_FD, steps, threshold, require_typed(about, "stop_on_repeat", bool, at))
         case other:
             raise UserError(f"{path.parent / ABOUT}: activation {short_repr(other)} is not known to this version")
 

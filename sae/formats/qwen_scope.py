@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import UserError
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import optional_typed, read_json
+from sae.formats.layout import Layout
 from sae.formats.registry import FORMATS, Format
 from sae.formats.safe_load import length_of, read_torch, shapes_of
-from sae.formats.tensor_checks import require_k, require_tensor
+from sae.formats.tensor_checks import require_k
 
 if TYPE_CHECKING:
     from sae.dictionary import Dictionary
@@ -43,23 +44,11 @@ def peek(path: Path) -> Header:
 
 def load(path: Path) -> Dictionary:
     """Read the file. Raises UserError if it is damaged, a tensor does not fit, or k is not known."""
-    from sae.dictionary import Dictionary, TopK
+    from sae.dictionary import TopK
 
-    header, tensors = peek(path), read_torch(path)
-    d, m = header.d_in, header.n_features
-    return Dictionary(
-        name=header.name,
-        kind="sae",
-        W_enc_DF=require_tensor(tensors, "W_enc", (m, d), path).T.contiguous(),
-        b_enc_F=require_tensor(tensors, "b_enc", (m,), path),
-        W_dec_FD=require_tensor(tensors, "W_dec", (d, m), path).T.contiguous(),
-        b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
-        activation=TopK(_k(path, m)),
-        subtract_b_dec=False,
-        reads=header.reads,
-        writes=header.writes,
-        model=header.model,
-    )
+    header = peek(path)
+    activation = TopK(_k(path, header.n_features))
+    return Layout(encoder_rows=True, decoder_columns=True).dictionary(header, read_torch(path), path, activation)
 
 
 def _about(path: Path) -> dict[str, Any]:

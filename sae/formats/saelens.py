@@ -1,8 +1,8 @@
 """Reads and writes SAELens' folders, version 6 and before: `cfg.json` and `sae_weights.safetensors`.
 
 Read from the library's `saes/*.py` and `loading/pretrained_sae_loaders.py`, version 6.54. BatchTopK and Matryoshka
-autoencoders are saved by it as `jumprelu`. `save` writes version 6's layout and refuses what the library has no
-architecture for.
+autoencoders are saved by it as `jumprelu`. A matching pursuit's encoder is its decoder. Temporal autoencoders are
+refused: their features of a token depend on all tokens before it, and a `Dictionary` encodes every vector by itself.
 """
 
 from __future__ import annotations
@@ -12,29 +12,32 @@ from typing import TYPE_CHECKING, Any
 
 from sae.baselines.registry import kinds
 from sae.common.errors import UserError
+from sae.formats.changes import flags_of
 from sae.formats.header import Header, hook_points
-from sae.formats.json_checks import one_of, optional_typed, positive_int, read_json, require, require_typed, short_repr
-from sae.formats.model_path import from_stored, is_relative, to_stored
-from sae.formats.registry import FORMATS, Format
+from sae.formats.json_checks import (
+    non_negative,
+    one_of,
+    optional_typed,
+    positive_int,
+    read_json,
+    require,
+    require_typed,
+    short_repr,
+)
+from sae.formats.model_path import from_stored
+from sae.formats.registry import FORMATS, WHY_NOT_TEMPORAL, Format
+from sae.formats.saelens_save import ABOUT, KWARGS, OURS, WEIGHTS, save
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
-from sae.formats.write import write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sae.dictionary import Activation, Dictionary
 
-VERSION = "6.54.12"
-"""The version whose layout is written. The library reads files that say less than 6 as the flat layout before it."""
-OURS = "sae_dictionary"
-"""The key of the metadata that holds what SAELens has no field for."""
-ABOUT, WEIGHTS = "cfg.json", "sae_weights.safetensors"
-INSTEAD = 'save it in our own format (format="own") instead'
-PROCESSING = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
-KWARGS = "model_from_pretrained_kwargs"
 TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
-ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", *TRANSCODERS)
+PURSUIT = "matching_pursuit"
+ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", PURSUIT, *TRANSCODERS)
 NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
 """The normalisations of every single vector; they have the same names here."""
 AVERAGED = "expected_average_only_in"
@@ -50,6 +53,8 @@ UNKNOWN_PROCESSING = (
 def peek(folder: Path) -> Header:
     """Read cfg.json."""
     config, path = _config(folder), folder / ABOUT
+    if config["architecture"] == "temporal":
+        raise UserError(f"{path}: architecture 'temporal' is not supported: {WHY_NOT_TEMPORAL}")
     if config["architecture"] not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise UserError(f"{path}: architecture {short_repr(config['architecture'])} is not supported ({known} are)")
@@ -79,19 +84,21 @@ def load(folder: Path) -> Dictionary:
     transcodes, skips = config["architecture"] in TRANSCODERS, "skip" in config["architecture"]
     e = positive_int(config, "d_out", folder / ABOUT) if transcodes else d
     W_dec_FD = require_tensor(tensors, "W_dec", (m, e), path)
-    gated = config["architecture"] == "gated"
+    gated, pursuit = config["architecture"] == "gated", config["architecture"] == PURSUIT
+    b_dec_D = require_tensor(tensors, "b_dec", (e,), path)
+    subtracts = _subtracts(config, folder / ABOUT)
     ours = {"kind": "sae"} | (_ours(config["metadata"], folder / ABOUT) or {})
     config["metadata"] = {name: value for name, value in config["metadata"].items() if not _is_ours(name, value)}
     kind = one_of(kinds(), ours, "kind", folder / ABOUT)
     return Dictionary(
         name=header.name,
         kind=kind,
-        W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
-        b_enc_F=W_dec_FD.new_zeros(m) if gated else require_tensor(tensors, "b_enc", (m,), path),
+        W_enc_DF=W_dec_FD.T.contiguous() if pursuit else require_tensor(tensors, "W_enc", (d, m), path),
+        b_enc_F=W_dec_FD.new_zeros(m) if gated or pursuit else require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
-        b_dec_D=require_tensor(tensors, "b_dec", (e,), path),
+        b_dec_D=b_dec_D.new_zeros(e) if pursuit and not subtracts else b_dec_D,  # there it adds it back or nothing
         activation=_activation(config, tensors, W_dec_FD, path),
-        subtract_b_dec=_subtracts(config, folder / ABOUT),
+        subtract_b_dec=subtracts,
         normalisation=_normalisation(config, folder / ABOUT),
         reads=header.reads,
         writes=header.writes,
@@ -99,77 +106,6 @@ def load(folder: Path) -> Dictionary:
         model=header.model,
         metadata={"saelens": config} | {name: value for name, value in ours.items() if name not in ("kind", "model")},
     )
-
-
-def save(dictionary: Dictionary, folder: Path) -> None:
-    """Write a folder that SAELens reads. Raises UserError where SAELens cannot express the dictionary."""
-    if len(dictionary.reads) > 1 or len(dictionary.writes) > 1:
-        raise UserError(f"cannot save {folder}: SAELens' dictionaries read and write one hook point; {INSTEAD}")
-    options, tensors = _expressed(dictionary, folder)
-    if not dictionary.is_autoencoder:
-        options, tensors = _transcoder(dictionary, options, tensors, folder)
-    hook_z = (dictionary.hook_point or "").endswith("hook_z")  # the library flattens its heads
-    config = {
-        "d_in": dictionary.d_in,
-        "d_sae": dictionary.n_features,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": dictionary.subtract_b_dec,
-        "normalize_activations": dictionary.normalisation,
-        "reshape_activations": "hook_z" if hook_z else "none",
-        "metadata": _metadata(dictionary, folder),
-    }
-    tensors |= {"W_enc": dictionary.W_enc_DF, "W_dec": dictionary.W_dec_FD, "b_dec": dictionary.b_dec_D}
-    write_folder(folder, (ABOUT, config | options), (WEIGHTS, tensors))
-
-
-def _expressed(dictionary: Dictionary, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the options and the tensors that express the activation in SAELens' terms."""
-    from sae.dictionary import Gated, JumpReLU, ReLU, TopK
-
-    b_enc = {"b_enc": dictionary.b_enc_F}
-    match dictionary.activation:
-        case ReLU():
-            return {"architecture": "standard"}, b_enc
-        case TopK(k=k, scale_F=scale_F):
-            rescale = {"rescale_acts_by_decoder_norm": _by_norms(dictionary, scale_F, folder)}
-            return {"architecture": "topk", "k": k} | rescale, b_enc
-        case JumpReLU(threshold_F=threshold_F):
-            return {"architecture": "jumprelu"}, b_enc | {"threshold": threshold_F}
-        case Gated(b_gate_F=b_gate_F, r_mag_F=r_mag_F, b_mag_F=b_mag_F) if not dictionary.b_enc_F.any():
-            return {"architecture": "gated"}, {"b_gate": b_gate_F, "r_mag": r_mag_F, "b_mag": b_mag_F}
-        case Gated():
-            raise UserError(f"cannot save {folder}: a gated autoencoder of SAELens has no b_enc; {INSTEAD}")
-        case other:
-            raise UserError(f"cannot save {folder}: SAELens has no activation like {other.name}; {INSTEAD}")
-
-
-def _transcoder(
-    dictionary: Dictionary, options: dict[str, Any], tensors: dict[str, Tensor], folder: Path
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return a transcoder's options and tensors, given an autoencoder's. Raises UserError if SAELens has none such."""
-    named = {"standard": "transcoder", "jumprelu": "jumprelu_transcoder"}
-    if options["architecture"] not in named or dictionary.subtract_b_dec or dictionary.normalisation != "none":
-        raise UserError(
-            f"cannot save {folder}: SAELens' transcoders have ReLU or JumpReLU, and neither normalise nor subtract "
-            f"b_dec; {INSTEAD}"
-        )
-    skip = dictionary.W_skip_DE
-    name = named[options["architecture"]]
-    name = name if skip is None else name.replace("transcoder", "skip_transcoder")
-    tensors |= {} if skip is None else {"W_skip": skip.T}
-    return {"architecture": name, "d_out": dictionary.d_out}, tensors
-
-
-def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> bool:
-    """Return whether top-k scales pre-activations by the decoder's norms. Raises UserError if by other factors."""
-    import torch
-
-    if scale_F is None:
-        return False
-    if torch.allclose(scale_F, dictionary.W_dec_FD.norm(dim=1), rtol=1e-5, atol=0):
-        return True
-    raise UserError(f"cannot save {folder}: SAELens scales pre-activations by the decoder's norms only; {INSTEAD}")
 
 
 def _ours(about: dict[str, Any], path: Path) -> dict[str, Any] | None:
@@ -188,26 +124,6 @@ def _model(about: dict[str, Any], path: Path) -> str | None:
     ours = _ours(about, path) or {}
     stored = optional_typed(ours, "model", str, path)
     return from_stored(stored, path.parent) if stored else optional_typed(about, "model_name", str, path)
-
-
-def _metadata(dictionary: Dictionary, folder: Path) -> dict[str, Any]:
-    """Return SAELens' own metadata: those that the dictionary was read with, then what is known of it now."""
-    ours = dict(dictionary.metadata)
-    read = (ours.pop("saelens", None) or {}).get("metadata") or {}
-    origin = {name: value for name, value in read.items() if name != KWARGS or value is not None}
-    known = {
-        "model_name": dictionary.model,
-        "hook_name": dictionary.hook_point,
-        "hook_name_out": None if dictionary.is_autoencoder else dictionary.writes[0],
-        "prepend_bos": ours.get("prepend_bos"),
-        KWARGS: ours.get("processing"),
-    }
-    current = {name: value for name, value in known.items() if value is not None}
-    stored = to_stored(dictionary.model, folder)  # the library itself reads only names and absolute paths
-    near = {"model": stored} if stored and is_relative(stored) else {}
-    needed: dict[str, Any] = {"sae_lens_training_version": None, KWARGS: {}}
-    layout = {"sae_lens_version": VERSION}  # of the files, not of the training
-    return needed | origin | current | layout | {OURS: {"kind": dictionary.kind} | near | ours}
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -249,8 +165,7 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
     kwargs, ours = optional_typed(about, KWARGS, dict, path), _ours(about, path)
     if kwargs is None or (not kwargs and ours is not None and "processing" not in ours):
         return None
-    flags = {name: bool(kwargs.get(name, False)) for name in PROCESSING}
-    return flags if any(flags.values()) else {}
+    return flags_of([name for name, value in kwargs.items() if value])
 
 
 def _ends(config: dict[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -297,7 +212,7 @@ def _normalisation(config: dict[str, Any], path: Path) -> Any:
 
 
 def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Tensor, path: Path) -> Activation:
-    from sae.dictionary import Gated, JumpReLU, ReLU, TopK
+    from sae.dictionary import Gated, JumpReLU, MatchingPursuit, ReLU, TopK
 
     m = len(W_dec_FD)
     match config["architecture"]:
@@ -314,6 +229,12 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
                 require_tensor(tensors, name, (m,), path) for name in ("b_gate", "r_mag", "b_mag")
             )
             return Gated(b_gate_F, r_mag_F, b_mag_F)
+        case "matching_pursuit":
+            about, d = path.parent / ABOUT, W_dec_FD.shape[1]
+            steps = d if config.get("max_iterations") is None else positive_int(config, "max_iterations", about)
+            threshold = non_negative({"residual_threshold": 1e-2} | config, "residual_threshold", about)
+            repeat = optional_typed(config, "stop_on_duplicate_support", bool, about)
+            return MatchingPursuit(W_dec_FD, steps, threshold, stop_on_repeat=repeat is not False)
         case other:
             raise ValueError(f"architecture {other!r} was let through")
 

@@ -58,7 +58,7 @@ def _refused(status: int, retry_after: str | None, address: Address) -> UserErro
     if status == 429:
         seconds = f"in {retry_after} s" if retry_after and retry_after.isdecimal() else "in a few minutes"
         return UserError(
-            f"{address}: the hub allows no more requests for now (429); run the same command {seconds}, what was "
+            f"{address}: the hub refuses more requests at the moment (429); run the same command {seconds}, what was "
             f"downloaded is kept; for a higher limit {TOKEN}"
         )
     if status == 403:

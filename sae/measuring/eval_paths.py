@@ -6,7 +6,7 @@ that names its training text is measured on what the training held out of it. Mi
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
 from sae.formats.header import Header
 from sae.measuring.compare import Comparison, Studied, compare, refuse_other_tokenizer
+from sae.measuring.diagnosis import Diagnosis, diagnose
 from sae.measuring.eval_text import Source, source_of
 from sae.measuring.evaluate import Evaluation, evaluate_all
+from sae.measuring.misfit import misfit
 from sae.measuring.weights import refuse_non_finite
 from sae.models.cache import ArtifactCache
-from sae.models.subject import Subject, boot, device_with_doubles, one_name, refuse_longer_context
+from sae.models.loading import tokenizer_of
+from sae.models.subject import Subject, boot, device_with_doubles, hub_name, one_name, refuse_longer_context
 
 FORMAT_VERSION = 1
 """Version of the JSON file; it changes when a key changes its meaning."""
@@ -59,6 +62,8 @@ class Request:
     cosines: bool = True
     """Compare every decoder direction with every other."""
     allow_pickle: bool = False
+    diagnose: bool = False
+    """Also try why a dictionary may not fit its model (`sae.measuring.diagnosis`)."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,15 @@ class Outcome:
     text: Text
     evaluation: Evaluation
     comparison: Comparison | None
+    diagnosis: Diagnosis | None = None
+    """None: not asked for."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of the dictionary's format has to add."""
-        return tuple(getattr(self.target.header, "notes", ()))
+        """What the reader of the dictionary's format has to add, and whether the dictionary does not fit."""
+        measured = self.evaluation
+        unfit = None if self.diagnosis else misfit(measured.name, measured.kind, measured.fvu, self.target.path)
+        return (*self.target.header.notes, *([unfit] if unfit else []))
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the JSON file; what does not exist is None."""
@@ -134,6 +143,7 @@ class Outcome:
             "device": self.text.device,
             **self.evaluation.to_json(),
             "comparison": self.comparison.to_json() if self.comparison else None,
+            "diagnosis": self.diagnosis.to_json() if self.diagnosis else None,
         }
 
     def write(self, path: Path) -> None:
@@ -194,6 +204,9 @@ class _EvaluationSession:
             for number, evaluation in zip(members, self._evaluations(members), strict=True):
                 outcomes[number] = self._outcome(number, evaluation)
                 notify(outcomes[number])
+        for number in outcomes if self._request.diagnose else ():
+            outcomes[number] = replace(outcomes[number], diagnosis=self._diagnosis(number))
+            notify(outcomes[number])
         if self._against:
             for number, one in enumerate(self._studied):
                 comparison = compare(one, self._against, self._blocks_of(number), self._report)
@@ -218,6 +231,17 @@ class _EvaluationSession:
         first, dictionaries = self._studied[members[0]], [self._studied[number].dictionary for number in members]
         blocks, seed, cosines = self._blocks_of(members[0]), self._request.seed, self._request.cosines
         return evaluate_all(dictionaries, first.subject, first.hook_point, blocks, self._report, seed, cosines=cosines)
+
+    def _diagnosis(self, number: int) -> Diagnosis:
+        target, studied = self._targets[number], self._studied[number]
+        subject, location = studied.subject, hub_name(target.model)
+
+        def again(processing: Mapping[str, Any]) -> Subject:
+            return boot(target.model, self._device, subject.prepend_bos, processing)
+
+        has_bos = tokenizer_of(target.model, location).bos_token_id is not None
+        blocks = self._blocks_of(number)
+        return diagnose(studied.dictionary, subject, blocks, again, target.processing, has_bos, self._report)
 
     def _blocks_of(self, number: int) -> Blocks:
         return self._blocks[self._targets[number].subject_key, self._sources[number]]

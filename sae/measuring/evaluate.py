@@ -155,8 +155,8 @@ def evaluate_all(
     with report(f"measuring tokens at {'+'.join(reads)}") as progress:
         for batch in batches_of(blocks, subject.device):
             acts = subject.activations_at(batch.ids_NC, (*reads, *writes))
-            x_BD = _side_by_side(acts, reads, batch)
-            y_BE = x_BD if reads == writes else _side_by_side(acts, writes, batch)
+            x_BD = side_by_side(acts, reads, batch)
+            y_BE = x_BD if reads == writes else side_by_side(acts, writes, batch)
             spread.add(y_BE)
             for fidelity in fidelities:
                 fidelity.add(x_BD, y_BE)
@@ -169,7 +169,7 @@ def evaluate_all(
     ]
 
 
-def _side_by_side(acts: Mapping[str, Tensor], hook_points: Sequence[str], batch: Batch) -> Tensor:
+def side_by_side(acts: Mapping[str, Tensor], hook_points: Sequence[str], batch: Batch) -> Tensor:
     """Return the vectors of real tokens at some hook points, [B, D]."""
     parts = [acts[hook_point][batch.real_NC] for hook_point in hook_points]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sae.common.errors import visible
 
 if TYPE_CHECKING:
+    from sae.measuring.diagnosis import Diagnosis
     from sae.measuring.eval_paths import Outcome
     from sae.measuring.evaluate import Evaluation
     from sae.measuring.similarity import Nearest
@@ -84,6 +85,27 @@ def evaluations(outcomes: Sequence[Outcome]) -> str:
         for low in decades
     ]
     return aligned(rows) + f"\n\n{DEFINITIONS}"
+
+
+def diagnosis(outcome: Outcome) -> str:
+    """Return a table of the FVU with each cause taken away, and the best one; "" if it was not asked for."""
+    made = outcome.diagnosis
+    if made is None:
+        return ""
+    rows: list[Row] = [(f"{made.name}: what was tried", ["FVU"]), ("as given", [number(made.fvu)])]
+    rows += [(f"{trial.cause}: {trial.tried}", [number(trial.fvu)]) for trial in made.trials]
+    return f"{aligned(rows)}\n\n{visible(_verdict(made, outcome.target.path))}\n"
+
+
+def _verdict(made: Diagnosis, path: str) -> str:
+    best, command = made.best, made.command(path)
+    if best is None:
+        return f"{made.name} fits" if made.fvu < 1 else "none of these alone is the cause; is it another model's?"
+    cause = f"probable cause: {best.cause}; {best.tried}, FVU is {number(best.fvu)} instead of {number(made.fvu)}"
+    if not command:
+        return f"{cause}; correct the hook points that the dictionary's files name"
+    also = {"BOS token": "--set subject.prepend_bos=true or false", "layer": best.options}.get(best.cause)
+    return f"{cause}; use: {command}" + (f" (in a run: {also})" if also else "")
 
 
 def texts(outcomes: Sequence[Outcome]) -> Iterator[str]:

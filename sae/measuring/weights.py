@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.common.files import sha256_of
-from sae.dictionary import Dictionary
+from sae.dictionary import Dictionary, MatchingPursuit
 
 ROWS = 2048
 """Rows checked together: a mask of a large matrix is itself large."""
@@ -38,5 +38,6 @@ def weights_hash(dictionary: Dictionary) -> str:
         activation.name, getattr(activation, "k", None), dictionary.subtract_b_dec, dictionary.normalisation,
         [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors_of(dictionary)],
     ]  # fmt: skip
+    about += [activation.options] if isinstance(activation, MatchingPursuit) else []
     contents = (tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in tensors_of(dictionary))
     return sha256_of(chain([json.dumps(about).encode()], contents))

@@ -33,6 +33,19 @@ def test_a_threshold_that_is_not_finite_is_refused(planted: Path, tmp_path: Path
         autointerp.run("dictionary", settings(planted, tmp_path / "broken", tmp_path / "run"))
 
 
+def test_one_that_does_not_fit_is_named_in_one_line(
+    planted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = formats.load(planted / "dictionary")
+    far = replace(words, name="far", b_dec_D=torch.full((16,), 50.0), subtract_b_dec=False)
+    formats.save(far, tmp_path / "far")
+    few = {"dictionaries.baselines": [], "sampling.features": 2}
+    autointerp.run("dictionary", settings(planted, tmp_path / "far", tmp_path / "run") | few)
+    (line,) = (record.getMessage() for record in caplog.records if "does not fit" in record.getMessage())
+    assert line.startswith("far does not fit these activations: FVU ")
+    assert line.endswith(f"to try each: sae eval {tmp_path / 'far'} --diagnose")
+
+
 @pytest.mark.slow
 def test_random_directions_are_matched_anew_when_only_thresholds_differ(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

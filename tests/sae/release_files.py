@@ -55,7 +55,7 @@ def _save(path: Path, tensors: Tensors) -> None:
     elif path.suffix == ".npz":
         np.savez(path, **tensors)
     else:
-        torch.save({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}, path)
+        torch.save({name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()}, path)
 
 
 def drawn(seed: int, **shapes: tuple[int, ...]) -> Tensors:
@@ -279,6 +279,40 @@ def lens_case(architecture: str) -> Case:
     )
 
 
+def pursuit(subtracts: bool, options: Mapping[str, Any]) -> Forward:
+    """Each vector by itself: add the row that fits best to what is left, until there is a reason to stop."""
+
+    def forward(x: Array, files: Mapping[str, Tensors]) -> tuple[Array, Array]:
+        t = only(files)
+        features = np.stack([alone(each, t["W_dec"]) for each in (x - t["b_dec"] if subtracts else x)])
+        return features, features @ t["W_dec"] + (t["b_dec"] if subtracts else 0)
+
+    def alone(left: Array, rows: Array) -> Array:
+        weights = np.zeros(len(rows), np.float32)
+        for _ in range(options.get("max_iterations") or d):
+            best = int(np.argmax(relu(rows @ left)))
+            before, weight = weights.copy(), relu(rows[best] @ left)
+            weights[best] += weight
+            left = left - weight * rows[best]
+            same = np.array_equal(weights > 0, before > 0)
+            if (same and options.get("stop_on_duplicate_support", True)) or (
+                np.linalg.norm(left) < options.get("residual_threshold", 0.01)
+            ):
+                break
+        return weights
+
+    return forward
+
+
+def pursuit_case(subtracts: bool = True, **options: Any) -> Case:
+    files = {"p/sae_weights.safetensors": drawn(14, W_dec=(m, d), b_dec=(d,))}
+    only(files)["W_dec"] /= np.linalg.norm(only(files)["W_dec"], axis=1, keepdims=True)
+    about = {"architecture": "matching_pursuit", "d_in": d, "d_sae": m, "apply_b_dec_to_input": subtracts,
+             "metadata": {"hook_name": "blocks.2.hook_resid_post", "model_name": "gpt2"}, **options}  # fmt: skip
+    forward = pursuit(subtracts, options)
+    return Case("p", files, forward, residual(2), residual(2), {"p/cfg.json": json.dumps(about)}, "gpt2")
+
+
 def qwen(x: Array, files: Mapping[str, Tensors]) -> tuple[Array, Array]:
     t = only(files)
     features = top_k(x @ t["W_enc"].T + t["b_enc"], 5)
@@ -304,18 +338,52 @@ def llama(x: Array, files: Mapping[str, Tensors]) -> tuple[Array, Array]:
     return features, (features @ t["decoder.weight"].T + t["decoder.bias"]) * 5.0 / np.sqrt(d)
 
 
+CROSS_NORMS: dict[int, Callable[[Array], Array]] = {
+    1: lambda W: np.linalg.norm(W, axis=2).sum(0),
+    2: lambda W: np.sqrt((W**2).sum((0, 2))),
+    3: lambda W: 0.7 * np.sqrt((W**2).sum((0, 2))) + 0.3 * np.linalg.norm(W, axis=2).sum(0),
+    4: lambda W: np.ones(W.shape[1]),
+    5: lambda W: np.linalg.norm(W, axis=2),
+}
+"""A feature's norm, by `code_normalization_id`; of the last, one for each layer, [L, m]."""
+
+
 def crosscoder(x: Array, files: Mapping[str, Tensors]) -> tuple[Array, Array]:
-    t = only(files)
-    features = relu(np.einsum("bld,ldm->bm", x.reshape(len(x), L, d), t["encoder.weight"]) + t["encoder.bias"])
-    out = np.einsum("bm,lmd->bld", features, t["decoder.weight"]) + t["decoder.bias"]
-    return features, out.reshape(len(x), -1)
+    t, x_BLd = only(files), x.reshape(len(x), L, d)
+    normalised = "activation_mean" in t and not np.isnan(t["activation_mean"]).any()
+    scale = np.broadcast_to(t["activation_global_scale"].reshape(-1, 1), (L, 1)) if normalised else 1.0
+    z = (x_BLd - t["activation_mean"]) * scale if normalised else x_BLd
+    if normalised and "threshold" in t and t["threshold"].ndim:  # the library's decoupled encoder does it twice
+        z = (z - t["activation_mean"]) * scale
+    features = relu(np.einsum("bld,ldm->bm", z, t["encoder.weight"]) + t["encoder.bias"])
+    if "threshold" in t:
+        norms = CROSS_NORMS[int(t.get("code_normalization_id", np.array(1)))](t["decoder.weight"])
+        features = features[:, None] * (features[:, None] * norms.reshape(-1, m) > t["threshold"].reshape(-1, 1))
+    by_layer = np.broadcast_to(features if features.ndim == 3 else features[:, None], (len(x), L, m))
+    out = np.einsum("blm,lmd->bld", by_layer, t["decoder.weight"]) + t["decoder.bias"]
+    out = out / (scale + 1e-8) + t["activation_mean"] if normalised else out
+    return features.reshape(len(x), -1), out.reshape(len(x), -1)
 
 
-def case_of_crosscoder() -> Case:
-    trainer = {"dict_class": "CrossCoder", "activation_dim": d, "dict_size": m, "lm_name": "gpt2"}
+def crosscoder_case(norm: int | None = None, name: str = "CrossCoder", **more: Array) -> Case:
+    trainer = {"dict_class": name, "activation_dim": d, "dict_size": m, "lm_name": "gpt2",
+               "code_normalization_alpha_sae": 0.7, "code_normalization_alpha_cc": 0.3}  # fmt: skip
     shapes = {"encoder.weight": (L, d, m), "encoder.bias": (m,), "decoder.weight": (L, m, d), "decoder.bias": (L, d)}
-    files = {"c/ae.pt": drawn(7, **shapes)}
-    return Case("c", files, crosscoder, (), (), {"c/config.json": json.dumps({"trainer": trainer})}, "gpt2")
+    tensors = drawn(7, **shapes) | more
+    tensors |= {} if norm is None else {"code_normalization_id": np.array(norm)}
+    if name != "CrossCoder":
+        tensors["threshold"] = np.array([1.6, 2.0, 2.4] if norm == 5 else 2.0, np.float32)
+    files, optional = {"c/ae.pt": tensors}, ("code_normalization_id",)
+    return Case("c", files, crosscoder, (), (), {"c/config.json": json.dumps({"trainer": trainer})}, "gpt2", optional)
+
+
+def normaliser(*scale: float) -> Tensors:
+    """What a crosscoder normalises its input with; without a scale, nothing: the library then writes NaN."""
+    if not scale:
+        unset = {name: np.full((L, d), np.nan, np.float32) for name in ("activation_mean", "activation_std")}
+        return unset | {"activation_global_scale": np.ones(L, np.float32)}
+    statistics = drawn(12, activation_mean=(L, d), activation_std=(L, d))
+    return statistics | {"activation_global_scale": np.array(scale if len(scale) > 1 else scale[0], np.float32)}
 
 
 def residual(block: int) -> tuple[str]:
@@ -360,6 +428,11 @@ CASES: dict[str, Case] = {
     "sparsify skip, older": sparsify_case({}, skip=True),
     **{f"saelens {name}": lens_case(name) for name in
        ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")},
+    "saelens matching_pursuit": pursuit_case(),
+    "saelens matching_pursuit, few steps": pursuit_case(max_iterations=2),
+    "saelens matching_pursuit, all options": pursuit_case(
+        False, max_iterations=9, residual_threshold=0.4, stop_on_duplicate_support=False
+    ),
     "qwen_scope": Case(QWEN, {QWEN: drawn(5, W_enc=(m, d), W_dec=(d, m), b_enc=(m,), b_dec=(d,))}, qwen, residual(5),
                        residual(5), {}, "Qwen/Qwen3-1.7B-Base"),
     "goodfire": Case(
@@ -375,5 +448,16 @@ CASES: dict[str, Case] = {
         llama, ("blocks.15.hook_mlp_out",), ("blocks.15.hook_mlp_out",),
         {f"{LLAMA}/hyperparams.json": json.dumps(LLAMA_ABOUT)}, "meta-llama/Llama-3.1-8B",
     ),
-    "dictionary_learning crosscoder": case_of_crosscoder(),
+    "dictionary_learning crosscoder": crosscoder_case(),
+    "dictionary_learning crosscoder of now, nothing normalised": crosscoder_case(1, **normaliser()),
+    "dictionary_learning crosscoder, normalised": crosscoder_case(2, **normaliser(0.5, 1.5, 2.0)),
+    "dictionary_learning crosscoder, one scale": crosscoder_case(1, **normaliser(0.6)),
+    "dictionary_learning batch top-k, older": crosscoder_case(None, "BatchTopKCrossCoder"),
+    "dictionary_learning batch top-k, normalised": crosscoder_case(
+        1, "BatchTopKCrossCoder", **normaliser(0.5, 1.5, 2.0)
+    ),
+    "dictionary_learning batch top-k, decoupled, normalised": crosscoder_case(
+        5, "BatchTopKCrossCoder", **normaliser(0.5, 1.5, 2.0)
+    ),
+    **{f"dictionary_learning batch top-k, norm {i}": crosscoder_case(i, "BatchTopKCrossCoder") for i in (2, 3, 4, 5)},
 }  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, NonNegative, ReLU, TopK
+from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, MatchingPursuit, NonNegative, ReLU, TopK
 
 D, M, B = 6, 20, 50
 
@@ -41,6 +41,7 @@ ACTIVATIONS = [
     GroupMax(5),
     NonNegative(gram_of(2 * M)),
     NonNegative(gram_of(2 * M), 3),
+    MatchingPursuit(random_dictionary().W_dec_FD / 3, 4, 0.5, stop_on_repeat=True),
 ]
 
 

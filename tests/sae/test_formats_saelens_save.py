@@ -10,12 +10,14 @@ from safetensors.torch import load_file
 
 from sae import formats
 from sae.common.errors import UserError
-from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, ReLU, TopK
+from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, MatchingPursuit, ReLU, TopK
 from tests.sae.test_dictionary import D, M, random_dictionary
 from tests.sae.test_formats import X_BD, library
 
 NORMS_F = random_dictionary().W_dec_FD.norm(dim=1)
 GATED = Gated(torch.linspace(-2, 2, M), torch.linspace(-1, 1, M), torch.linspace(2, -2, M))
+UNIT_FD = random_dictionary().W_dec_FD / NORMS_F[:, None]
+PURSUIT = MatchingPursuit(UNIT_FD, 4, 0.5, stop_on_repeat=False)
 NO_BIAS = {"b_enc_F": torch.zeros(M)}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("standard", {"activation": ReLU()}),
@@ -26,6 +28,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("topk", {"activation": TopK(5, NORMS_F)}),
     ("jumprelu", {"activation": JumpReLU(torch.linspace(-1, 3, M))}),
     ("gated", {"activation": GATED} | NO_BIAS),
+    ("matching_pursuit", {"activation": PURSUIT, "W_dec_FD": UNIT_FD, "W_enc_DF": UNIT_FD.T.contiguous()} | NO_BIAS),
 ]
 SHAPES = {"W_enc": (D, M), "W_dec": (M, D), "b_dec": (D,)}
 VECTORS = {
@@ -33,6 +36,7 @@ VECTORS = {
     "topk": {"b_enc"},
     "jumprelu": {"b_enc", "threshold"},
     "gated": {"b_gate", "r_mag", "b_mag"},
+    "matching_pursuit": set[str](),
 }
 """Of version 6, by architecture: the tensors beside the matrices, each [m]."""
 
@@ -59,7 +63,8 @@ def test_it_round_trips_exactly(architecture: str, changes: dict[str, Any], tmp_
 def test_the_layout_is_version_6s(architecture: str, changes: dict[str, Any], tmp_path: Path) -> None:
     formats.save(made(**changes), tmp_path / "d", format="saelens")
     tensors = load_file(tmp_path / "d" / "sae_weights.safetensors")
-    expected = SHAPES | dict.fromkeys(VECTORS[architecture], (M,))
+    expected = {name: shape for name, shape in SHAPES.items() if name != "W_enc" or VECTORS[architecture]}
+    expected |= dict.fromkeys(VECTORS[architecture], (M,))
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == expected
     config = json.loads((tmp_path / "d" / "cfg.json").read_text())
     assert (config["architecture"], config["d_in"], config["d_sae"]) == (architecture, D, M)
@@ -92,6 +97,8 @@ def test_what_it_was_read_with_is_kept(tmp_path: Path) -> None:
     [
         ({"activation": GroupMax(5)}, "SAELens has no activation like groupmax"),
         ({"activation": GATED}, r"a gated autoencoder of SAELens has no b_enc"),
+        ({"activation": PURSUIT}, "picks decoder rows and subtracts b_dec"),
+        (CASES[-1][1] | {"subtract_b_dec": False}, "picks decoder rows and subtracts b_dec"),
         ({"activation": TopK(5, 2 * NORMS_F)}, "scales pre-activations by the decoder's norms only"),
     ],
 )

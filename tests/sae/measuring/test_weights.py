@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae.common.errors import UserError
-from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, NonNegative, ReLU, TopK
+from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, MatchingPursuit, NonNegative, ReLU, TopK
 from sae.measuring.weights import refuse_non_finite, weights_hash
 
 F = 4
@@ -50,6 +50,8 @@ def test_the_hash_tells_all_that_is_computed_with() -> None:
         made(b_dec_D=ones), made(subtract_b_dec=False), made(normalisation="layer_norm"),
         made(TopK(2)), made(TopK(3)), made(GroupMax(2)),
         made(TopK(2, ones)), made(TopK(2, 2 * ones)), made(JumpReLU(ones)), made(JumpReLU(2 * ones)),
+        made(MatchingPursuit(torch.eye(F), 2, 0.5, stop_on_repeat=True)),
+        made(MatchingPursuit(torch.eye(F), 2, 0.5, stop_on_repeat=False)),
         made(Gated(ones, ones, ones)), made(Gated(0 * ones, ones, ones)), made(Gated(ones, 0 * ones, ones)),
     ]  # fmt: skip
     assert len({weights_hash(each) for each in different}) == len(different)
