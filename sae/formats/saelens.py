@@ -74,7 +74,7 @@ def load(folder: Path) -> Dictionary:
     from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
-    tensors = without_scaling(read_tensors(path), path)
+    tensors = without_scaling(read_tensors(path, ("W_enc", "W_dec")), path)
     d, m = header.d_in, header.n_features
     transcodes, skips = config["architecture"] in TRANSCODERS, "skip" in config["architecture"]
     e = positive_int(config, "d_out", folder / ABOUT) if transcodes else d
@@ -87,7 +87,7 @@ def load(folder: Path) -> Dictionary:
         name=header.name,
         kind=kind,
         W_enc_DF=require_tensor(tensors, "W_enc", (d, m), path),
-        b_enc_F=W_dec_FD.new_zeros(m) if gated else require_tensor(tensors, "b_enc", (m,), path),
+        b_enc_F=tensors["b_dec"].new_zeros(m) if gated else require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
         b_dec_D=require_tensor(tensors, "b_dec", (e,), path),
         activation=_activation(config, tensors, W_dec_FD, path),
@@ -165,9 +165,11 @@ def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> b
     """Return whether top-k scales pre-activations by the decoder's norms. Raises UserError if by other factors."""
     import torch
 
+    from sae.products import row_norms
+
     if scale_F is None:
         return False
-    if torch.allclose(scale_F, dictionary.W_dec_FD.norm(dim=1), rtol=1e-5, atol=0):
+    if torch.allclose(scale_F, row_norms(dictionary.W_dec_FD), rtol=1e-5, atol=0):
         return True
     raise UserError(f"cannot save {folder}: SAELens scales pre-activations by the decoder's norms only; {INSTEAD}")
 
@@ -298,6 +300,7 @@ def _normalisation(config: dict[str, Any], path: Path) -> Any:
 
 def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Tensor, path: Path) -> Activation:
     from sae.dictionary import Gated, JumpReLU, ReLU, TopK
+    from sae.products import row_norms
 
     m = len(W_dec_FD)
     match config["architecture"]:
@@ -306,7 +309,7 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
         case "topk":
             rescale = optional_typed(config, "rescale_acts_by_decoder_norm", bool, path.parent / ABOUT)
             k = require_k(require(config, "k", path.parent / ABOUT), m, path.parent / ABOUT)
-            return TopK(k, W_dec_FD.norm(dim=1) if rescale else None)
+            return TopK(k, row_norms(W_dec_FD) if rescale else None)
         case "jumprelu" | "jumprelu_transcoder" | "jumprelu_skip_transcoder":
             return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
         case "gated":

@@ -46,4 +46,4 @@ def weights_hash(dictionary: Dictionary) -> str:
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     """Return a tensor's bytes, those in memory themselves where they lie in the tensor's order on the CPU."""
-    return memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

@@ -1,6 +1,6 @@
 """Measures memory and time of large dictionaries on disk: `sae info`, loading, some features, all features.
 
-    python tests/benchmarks/big_files.py [FEATURES [WIDTH]]
+    python tests/benchmarks/big_files.py [FEATURES [WIDTH [F32|BF16]]]
 
 The file is sparse: zeros that take no room on the disk, but as much memory as any others when they are read. Each step
 runs in a process of its own; its memory is the peak of the process (ru_maxrss) less that of importing alone.
@@ -31,7 +31,7 @@ STEPS = {
 PEAK = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
 
-def write_sparse(folder: Path, n_features: int, width: int) -> int:
+def write_sparse(folder: Path, n_features: int, width: int, dtype: str = "F32") -> int:
     """Write a JumpReLU autoencoder of zeros in our format, as holes in a file. Returns the file's size in bytes."""
     shapes = {
         "W_enc": [width, n_features], "W_dec": [n_features, width], "b_enc": [n_features], "b_dec": [width],
@@ -39,8 +39,8 @@ def write_sparse(folder: Path, n_features: int, width: int) -> int:
     }  # fmt: skip
     header, end = {}, 0
     for name, shape in shapes.items():
-        size = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        size = {"F32": 4, "BF16": 2}[dtype] * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
         end += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -56,11 +56,12 @@ def write_sparse(folder: Path, n_features: int, width: int) -> int:
 
 def main() -> None:
     """Print a line for each step."""
-    n_features, width = (int(word) for word in (*sys.argv[1:], "65536", "2048")[:2])
+    words = sys.argv[1:]
+    n_features, width, dtype = (*words, *("65536", "2048", "F32")[len(words) :])
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "big"
-        size = write_sparse(folder, n_features, width)
-        print(f"{n_features:,} features of width {width:,}: {size / 1e9:.2f} GB")
+        size = write_sparse(folder, int(n_features), int(width), dtype)
+        print(f"{int(n_features):,} features of width {int(width):,} in {dtype}: {size / 1e9:.2f} GB")
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "sae", "info", str(folder)], check=True, stdout=subprocess.DEVNULL)
         print(f"sae info: {time.perf_counter() - started:.2f} s")
