@@ -48,9 +48,9 @@ class Subject(Section):
     model: Annotated[Text | None, C] = None
     """`toy` (trained here on the corpus), a hub name, or a Hugging Face directory; null: what the dictionary names."""
     hook_points: Annotated[tuple[Text, ...], C, Different] = ()
-    """TransformerLens names, such as blocks.0.mlp.hook_post, of the hook points at which baselines are fitted and
-    dictionaries trained; empty: those that the dictionaries read. A dictionary reads its own; with exactly one name
-    here, it reads that one."""
+    """Hook points at which baselines are fitted and dictionaries trained: TransformerLens' names
+    (blocks.0.mlp.hook_post) or transformers' modules (hf:model.layers.0.mlp, their input hf:model.layers.0.mlp:in);
+    empty: those that the dictionaries read. A dictionary reads its own; with exactly one name here, that one."""
     prepend_bos: Annotated[bool | None, I] = None
     """Whether every text begins with a BOS token; null: as the dictionary says, else the model's default."""
     reset_weights: Annotated[bool, I] = False

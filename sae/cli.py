@@ -70,6 +70,7 @@ class Train(Resumable):
                 formatter.write_text(", ".join(names))
 
 
+HOOKS = "blocks.0.mlp.hook_post, or a module of transformers, hf:model.layers.0.mlp (its input: :in)"
 CORPUS = "stdlib, a text file, a folder, FILE.jsonl|json|parquet[#COLUMN], also .gz, .zst, or hf:NAME; several: 'A + B'"
 
 
@@ -80,7 +81,7 @@ CORPUS = "stdlib, a text file, a folder, FILE.jsonl|json|parquet[#COLUMN], also 
     metavar="NAME|DIR",
     help="Language model: a name on the Hugging Face hub, a local directory, or `toy`, which is trained here.",
 )
-@click.option("--hook", metavar="NAME", help="Hook point to read activations from, such as blocks.0.mlp.hook_post.")
+@click.option("--hook", metavar="NAME", help=f"Hook point to read activations from: {HOOKS}.")
 @click.option("--writes", metavar="NAME", help="Hook point to write: trains transcoders from --hook to it.")
 @click.option("--corpus", metavar="SPEC", help=f"Text to train on: {CORPUS}.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Number of training steps; overrides the config.")
@@ -166,7 +167,7 @@ allow_pickle = click.option(
     "--hook",
     "hook_point",
     metavar="NAME",
-    help="Hook point, such as blocks.0.mlp.hook_post.  [default: from the metadata]",
+    help=f"Hook point: {HOOKS}.  [default: from the metadata]",
 )
 @click.option(
     "--corpus",
@@ -319,8 +320,13 @@ def _next_comparison(paths: tuple[str, ...], settings: dict[str, Any]) -> str | 
     is_flag=True,
     help="Also compare every decoder direction with every other; slow with 100,000 features or more.",
 )
+@click.option(
+    "--weights/--no-weights",
+    default=None,
+    help="Read the weights: activation, norms, cosines, recipe.  [default: if the files have less than 1 GiB]",
+)
 @allow_pickle
-def info(path: str, cosines: bool, allow_pickle: bool) -> None:
+def info(path: str, cosines: bool, weights: bool | None, allow_pickle: bool) -> None:
     """Show a dictionary's format, size, model, recipe and norms. No language model is loaded."""
     from sae.measuring import info as library
     from sae.measuring import info_text
@@ -328,7 +334,12 @@ def info(path: str, cosines: bool, allow_pickle: bool) -> None:
     account = library.account(path, allow_pickle)
     path = account.address or path
     click.echo(info_text.account(account))  # before torch is loaded
-    click.echo(info_text.weights(library.weights(path, cosines, allow_pickle)))
+    if cosines or (account.size < library.LARGE if weights is None else weights):
+        click.echo(info_text.weights(library.weights(path, cosines, allow_pickle)))
+    elif weights is None:
+        click.echo(
+            f"its weights are not read, as they are large; norms and recipe: sae info {shlex.quote(path)} --weights"
+        )
     click.echo(f"next: {_next_convert((path,)) or shlex.join(['sae', 'eval', path])}")
 
 

@@ -13,9 +13,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
-from sae import nnls
+from sae import nnls, products
 from sae.pursuit import MatchingPursuit as MatchingPursuit
 
 Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
@@ -160,6 +159,7 @@ class Dictionary:
     kind: str
     """"sae" if it was trained, else the name of the baseline (`sae.baselines.registry.kinds`)."""
     W_enc_DF: Tensor
+    """Like W_dec_FD it may be stored in bf16 or fp16; it is computed with in the numbers of the input."""
     b_enc_F: Tensor
     W_dec_FD: Tensor
     b_dec_D: Tensor
@@ -224,7 +224,7 @@ class Dictionary:
         """Return what the activation function takes: pre-activations [B, F], or the centred vectors [B, D]."""
         if isinstance(self.activation, MatchingPursuit):
             return self._centred(x_BD)
-        return torch.addmm(self.b_enc_F, self._centred(x_BD), self.W_enc_DF)
+        return products.encoded(self.b_enc_F, self._centred(x_BD), self.W_enc_DF)
 
     @property
     def encodes_jointly(self) -> bool:
@@ -239,7 +239,7 @@ class Dictionary:
         activation = self.activation
         if isinstance(activation, TopK | GroupMax | NonNegative | MatchingPursuit):
             return lambda x_BD: activation.selected(self._pre(x_BD), features_S)
-        W_DS, b_S = self.W_enc_DF[:, features_S].contiguous(), self.b_enc_F[features_S]
+        W_DS, b_S = self.W_enc_DF[:, features_S].to(self.b_enc_F.dtype).contiguous(), self.b_enc_F[features_S]
         selected = activation.select(features_S)
         return lambda x_BD: selected(torch.addmm(b_S, self._centred(x_BD), W_DS))
 
@@ -250,7 +250,7 @@ class Dictionary:
         without.
         """
         unscaled_BF = features_BF if self._scale_F is None else features_BF / self._scale_F
-        return self._completed(torch.addmm(self.b_dec_D, unscaled_BF, self.W_dec_FD), x_BD)
+        return self._completed(products.decoded(self.b_dec_D, unscaled_BF, self.W_dec_FD), x_BD)
 
     def decode_active(self, values_N: Tensor, features_N: Tensor, offsets_B: Tensor, x_BD: Tensor) -> Tensor:
         """Reconstruct what is written, [B, E], from a list of the features that are not zero, as `decode` does.
@@ -259,7 +259,7 @@ class Dictionary:
             values_N, features_N: the activations and their features, row by row; row b's begin at offsets_B[b].
         """
         unscaled_N = values_N if self._scale_F is None else values_N / self._scale_F[features_N]
-        product_BD = embedding_bag(features_N, self.W_dec_FD, offsets_B, mode="sum", per_sample_weights=unscaled_N)
+        product_BD = products.decoded_active(unscaled_N, features_N, offsets_B, self.W_dec_FD)
         return self._completed(product_BD + self.b_dec_D, x_BD)
 
     @property

@@ -14,10 +14,13 @@ LIGHT = {
     "sae.common.click_group", "sae.common.registry", "sae.common.seeds", "sae.common.tables", "sae.data.corpus",
     "sae.data.split", "sae.baselines.registry", "sae.formats", "sae.formats.header", "sae.training.recipes",
     "sae.models.toy_recipe", "sae.common.field_types", "sae.common.memory", "sae.common.yaml_files",
-    "sae.hub.address", "sae.hub.saelens",
+    "sae.hub.address", "sae.hub.saelens", "sae.models.hook_names",
 }  # fmt: skip
 """Parts of sae without torch; of autointerp, only the sampling room may import others."""
-INPUTS = {"sae.data.corpus", "sae.data.split", "sae.formats", "sae.formats.header", "sae.hub.address"}
+INPUTS = {
+    "sae.data.corpus", "sae.data.split", "sae.formats", "sae.formats.header", "sae.hub.address",
+    "sae.models.hook_names",
+}  # fmt: skip
 """Of these, what only sampling and the plan read."""
 SAMPLING, LLM = "autointerp/sampling/", "autointerp/llm/"
 IN_PROCESS = (f"{LLM}providers/hf", f"{LLM}providers/vllm", f"{LLM}providers/embedding.py")
@@ -30,7 +33,7 @@ CALLS = {"anthropic", "openai", "httpx2", "aiohttp", "diskcache", "tenacity", "d
 OUTSIDE = {"os", "pathlib", "socket", "subprocess", "requests", "httpx", "httpx2", "aiohttp", "openai", "anthropic"}
 """What reaches disk, network or environment."""
 FLOORS = (
-    {"common"}, {"data", "hub"}, {"models"}, {"nnls", "pursuit"}, {"dictionary"}, {"baselines"}, {"formats"},
+    {"common"}, {"data", "hub"}, {"models"}, {"nnls", "products", "pursuit"}, {"dictionary"}, {"baselines"}, {"formats"},
     {"measuring"}, {"interventions"}, {"training"}, {"api"}, {"cli", "__init__"}, {"__main__"},
 )  # fmt: skip
 """The rooms of sae: each imports those before it only."""

@@ -39,7 +39,8 @@ class Experiment(AsksModels, Resumable):
     "hooks",
     multiple=True,
     metavar="NAME",
-    help="Hook point, such as blocks.0.mlp.hook_post; may be given several times. Default: those of the dictionaries.",
+    help="Hook point: blocks.0.mlp.hook_post, or a module of transformers, hf:model.layers.0.mlp (its input: :in). Can "
+    "be given several times. Default: those of the dictionaries.",
 )
 @click.option(
     "--corpus",

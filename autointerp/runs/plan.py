@@ -24,6 +24,7 @@ from sae.data.split import TrainingText, recorded, same_corpus
 from sae.formats import peek, pin, recognise
 from sae.formats.header import Header
 from sae.hub.address import is_address
+from sae.models.hook_names import names_modules
 
 READ_AS_TEXT = "log_probabilities_refused_by"
 """Where run.json lists the models whose answers were read as text because they refuse log-probabilities."""
@@ -82,6 +83,13 @@ class Plan:
     """The hash of all that changes the run's results."""
     read_as_text: tuple[str, ...] = ()
     """Models that refuse the log-probabilities that the run was to read: config and method read text instead."""
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """All hook points that the run reads or writes."""
+        written = [name for one in self.dictionaries if not one.header.is_autoencoder for name in one.header.writes]
+        read = [name for one in self.dictionaries for name in one.reads]
+        return tuple(dict.fromkeys((*self.config.subject.hook_points, *read, *written)))
 
     @property
     def records_identity(self) -> str:
@@ -147,7 +155,9 @@ def make_plan(config: Config) -> Plan:
         "requests": requests.described(config),
     }
     contents |= identity.contents_of_models(method) | identity.contents_of_embedder(config)
-    return Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
+    plan = Plan(config, method, dictionaries, text, contents, processing, identity.identify(config, method, contents))
+    names_modules(plan.hook_points)  # refuses a mixture before the model is loaded
+    return plan
 
 
 def _pinned(config: Config) -> Config:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from autointerp.config import Config
 from autointerp.records import DictionarySummary, FeatureId, FeatureRecord, RecordArrays
@@ -21,6 +23,7 @@ from autointerp.sampling.tally import Picks
 from autointerp.sampling.weighted import with_weighted
 from sae.common.progress import Report, Silent
 from sae.dictionary import Dictionary
+from sae.products import row_norms, slices
 
 ELEMENTS = 2**24
 """Cosines of decoder rows that are held at once."""
@@ -79,16 +82,24 @@ def _feature_records(
 
 def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[list[float], list[float]]:
     """Return the norm of each feature's decoder row and its largest cosine with another row of the dictionary."""
-    norm_F = dictionary.W_dec_FD.norm(dim=1)
-    unit_FD = dictionary.W_dec_FD / norm_F.clamp_min(1e-12)[:, None]
+    W_FD, norm_F = dictionary.W_dec_FD, row_norms(dictionary.W_dec_FD)
     cosines: list[float] = []
     at_once = max(1, ELEMENTS // dictionary.n_features)
     for start in range(0, len(features), at_once):
-        part = features[start : start + at_once]
-        cosine_SF = unit_FD[part] @ unit_FD.T
-        cosine_SF[range(len(part)), part] = -1.0
-        cosines += cosine_SF.amax(1).tolist()
+        index_S = torch.tensor(features[start : start + at_once], device=W_FD.device)
+        nearest_S = torch.full((len(index_S),), -1.0, device=W_FD.device)
+        for part in slices(*W_FD.shape):  # the unit vectors of all features would be as large as the decoder
+            cosine_SF = _unit(W_FD, norm_F, index_S) @ _unit(W_FD, norm_F, part).T
+            own_S = (index_S >= part.start) & (index_S < part.stop)
+            cosine_SF[own_S.nonzero()[:, 0], index_S[own_S] - part.start] = -1.0
+            nearest_S = torch.maximum(nearest_S, cosine_SF.amax(1))
+        cosines += nearest_S.tolist()
     return norm_F[features].tolist(), cosines
+
+
+def _unit(W_FD: Tensor, norm_F: Tensor, at: slice | Tensor) -> Tensor:
+    """Return some rows, divided by their norms."""
+    return W_FD[at].to(norm_F.dtype) / norm_F[at].clamp_min(1e-12)[:, None]
 
 
 def _summary(selected: SelectedDictionary) -> DictionarySummary:

@@ -62,7 +62,8 @@ class Vocabulary:
         extremes: list[Extremes] = []
         at_once = max(1, ELEMENTS // len(self.tokens))
         for start in range(0, len(features), at_once):
-            logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features[start : start + at_once]])
+            rows_SD = dictionary.W_dec_FD[features[start : start + at_once]].float()
+            logits_SV = subject.logits_of(dictionary.writes[0], rows_SD)
             if logits_SV is None:
                 return nothing
             sides = zip(self.largest(logits_SV, PROMOTED), self.largest(-logits_SV, PROMOTED), strict=True)

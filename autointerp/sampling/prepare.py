@@ -18,7 +18,8 @@ from sae.data.corpus import Text
 from sae.data.split import VERSION as SPLIT_VERSION
 from sae.data.split import Split, choose_groups, held_out_of_trainings, split_blocks
 from sae.models.cache import ArtifactCache, digest
-from sae.models.subject import Subject, boot, choose_device, refuse_longer_context
+from sae.models.device import choose_device
+from sae.models.subject import Subject, boot, refuse_longer_context
 from sae.models.toy_recipe import Toy
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def boot_subject(plan: Plan, artifacts: ArtifactCache, trained: str) -> Subject:
     """
     config, is_toy = plan.config.subject, plan.config.subject.model == TOY
     model = str(artifacts.reset(trained, plan.config.seed)) if config.reset_weights else trained
-    return boot(model, artifacts.device, False if is_toy else config.prepend_bos, plan.processing)
+    prepend_bos = False if is_toy else config.prepend_bos
+    return boot(model, artifacts.device, prepend_bos, plan.processing, plan.hook_points)
 
 
 def _toy(plan: Plan, artifacts: ArtifactCache) -> Path:

@@ -16,7 +16,7 @@ from autointerp.sampling.priorities import fragment_hash
 from autointerp.sampling.projection import Rates
 from autointerp.sampling.tally import Tallied, Tally
 from sae.common.seeds import torch_generator
-from sae.models.subject import choose_device
+from sae.models.device import choose_device
 
 SECONDS = 0.5
 """Time for each measurement."""

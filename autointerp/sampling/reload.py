@@ -16,7 +16,8 @@ from sae.data.activation_stream import ActivationStream
 from sae.dictionary import Dictionary
 from sae.measuring.metrics import Ablations
 from sae.models.cache import ArtifactCache
-from sae.models.subject import Subject, choose_device
+from sae.models.device import choose_device
+from sae.models.subject import Subject
 
 if TYPE_CHECKING:
     from autointerp.runs.plan import Plan

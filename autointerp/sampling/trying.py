@@ -19,6 +19,7 @@ from sae.common.errors import UserError
 from sae.dictionary import Dictionary
 from sae.interventions.hold import written
 from sae.models.subject import batches
+from sae.products import row_norms
 
 PROMOTED = 5
 """Promoted tokens of each feature."""
@@ -67,7 +68,7 @@ class _Reading:
         at = self.reloaded.subject.activations_at(ids_C[None], hook_points)
         inputs = [torch.cat([at[name][0] for name in one.reads], dim=1) for one in dictionaries]
         features = [one.encode(x_CD) for one, x_CD in zip(dictionaries, inputs, strict=True)]
-        norms = [one.W_dec_FD.norm(dim=1) for one in dictionaries]
+        norms = [row_norms(one.W_dec_FD) for one in dictionaries]
         for position, index in enumerate(ids_C.tolist()):
             active: list[tuple[float, ActiveFeature]] = []
             for one, norm_F, x_CD, acts_CF in zip(dictionaries, norms, inputs, features, strict=True):

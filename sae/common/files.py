@@ -185,7 +185,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sha256_of(parts: Iterable[bytes]) -> str:
+def sha256_of(parts: Iterable[bytes | memoryview]) -> str:
     """Return the hex sha256 of a sequence of byte strings, each framed by its length so that boundaries count."""
     digest = hashlib.sha256()
     for part in parts:
@@ -193,7 +193,7 @@ def sha256_of(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def add_part(digest: "hashlib._Hash", part: bytes) -> None:
+def add_part(digest: "hashlib._Hash", part: bytes | memoryview) -> None:
     """Add one more byte string to a hash, as `sha256_of`."""
     digest.update(len(part).to_bytes(8, "little"))
     digest.update(part)

@@ -47,7 +47,11 @@ def peek(path: str | Path, allow_pickle: bool = False) -> Header:
 
 
 def load(path: str | Path, allow_pickle: bool = False) -> Dictionary:
-    """Read a dictionary in any known format; its tensors are fp32 on the CPU.
+    """Read a dictionary in any known format; its tensors are on the CPU, those of safetensors files left on the disk
+    until they are used.
+
+    All are fp32, except that encoder and decoder stay bf16 or fp16 if they are so in a file of ours, SAELens' or Gemma
+    Scope 2's. They are converted piece by piece when they are computed with.
 
     >>> dictionary = sae.load("dictionary")
     >>> dictionary.name, dictionary.n_features, dictionary.hook_point

@@ -75,8 +75,8 @@ def scaled(dictionary: Dictionary, read: float, written: float) -> Dictionary:
     skip = dictionary.W_skip_DE
     return replace(
         dictionary,
-        W_enc_DF=dictionary.W_enc_DF * read,
-        W_dec_FD=dictionary.W_dec_FD / written,
+        W_enc_DF=dictionary.W_enc_DF.float() * read,
+        W_dec_FD=dictionary.W_dec_FD.float() / written,
         b_dec_D=dictionary.b_dec_D / written,
         W_skip_DE=None if skip is None else skip * (read / written),
     )

@@ -59,7 +59,7 @@ def load(folder: Path) -> Dictionary:
     from sae.dictionary import Dictionary, Normalisation
 
     about, header, path = _about(folder), peek(folder), folder / WEIGHTS
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, ("W_enc", "W_dec"))
     d, m, e = header.d_in, header.n_features, _d_out(about, header, folder / ABOUT)
     return Dictionary(
         name=header.name,

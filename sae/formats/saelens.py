@@ -79,12 +79,13 @@ def load(folder: Path) -> Dictionary:
     from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
-    tensors = without_scaling(read_tensors(path), path)
+    tensors = without_scaling(read_tensors(path, ("W_enc", "W_dec")), path)
     d, m = header.d_in, header.n_features
     transcodes, skips = config["architecture"] in TRANSCODERS, "skip" in config["architecture"]
     e = positive_int(config, "d_out", folder / ABOUT) if transcodes else d
     W_dec_FD = require_tensor(tensors, "W_dec", (m, e), path)
     gated, pursuit = config["architecture"] == "gated", config["architecture"] == PURSUIT
+    W_dec_FD = W_dec_FD.float() if pursuit else W_dec_FD  # each step reads all rows: converted once
     b_dec_D = require_tensor(tensors, "b_dec", (e,), path)
     subtracts = _subtracts(config, folder / ABOUT)
     ours = {"kind": "sae"} | (_ours(config["metadata"], folder / ABOUT) or {})
@@ -94,7 +95,7 @@ def load(folder: Path) -> Dictionary:
         name=header.name,
         kind=kind,
         W_enc_DF=W_dec_FD.T.contiguous() if pursuit else require_tensor(tensors, "W_enc", (d, m), path),
-        b_enc_F=W_dec_FD.new_zeros(m) if gated or pursuit else require_tensor(tensors, "b_enc", (m,), path),
+        b_enc_F=b_dec_D.new_zeros(m) if gated or pursuit else require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
         b_dec_D=b_dec_D.new_zeros(e) if pursuit and not subtracts else b_dec_D,  # there it adds it back or nothing
         activation=_activation(config, tensors, W_dec_FD, path),
@@ -213,6 +214,7 @@ def _normalisation(config: dict[str, Any], path: Path) -> Any:
 
 def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Tensor, path: Path) -> Activation:
     from sae.dictionary import Gated, JumpReLU, MatchingPursuit, ReLU, TopK
+    from sae.products import row_norms
 
     m = len(W_dec_FD)
     match config["architecture"]:
@@ -221,7 +223,7 @@ def _activation(config: dict[str, Any], tensors: dict[str, Tensor], W_dec_FD: Te
         case "topk":
             rescale = optional_typed(config, "rescale_acts_by_decoder_norm", bool, path.parent / ABOUT)
             k = require_k(require(config, "k", path.parent / ABOUT), m, path.parent / ABOUT)
-            return TopK(k, W_dec_FD.norm(dim=1) if rescale else None)
+            return TopK(k, row_norms(W_dec_FD) if rescale else None)
         case "jumprelu" | "jumprelu_transcoder" | "jumprelu_skip_transcoder":
             return JumpReLU(require_tensor(tensors, "threshold", (m,), path))
         case "gated":

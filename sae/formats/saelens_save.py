@@ -105,9 +105,11 @@ def _by_norms(dictionary: Dictionary, scale_F: Tensor | None, folder: Path) -> b
     """Return whether top-k scales pre-activations by the decoder's norms. Raises UserError if by other factors."""
     import torch
 
+    from sae.products import row_norms
+
     if scale_F is None:
         return False
-    if torch.allclose(scale_F, dictionary.W_dec_FD.norm(dim=1), rtol=1e-5, atol=0):
+    if torch.allclose(scale_F, row_norms(dictionary.W_dec_FD), rtol=1e-5, atol=0):
         return True
     raise UserError(f"cannot save {folder}: SAELens scales pre-activations by the decoder's norms only; {INSTEAD}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,15 @@ MALFORMED = (
 """What PyTorch's unpickler and zip reader raise, beside their own errors, on bytes that no `torch.save` wrote."""
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file's tensors, as `in_fp32` does. Raises UserError if the file is missing or damaged."""
+def read_tensors(path: Path, kept: Collection[str] = ()) -> dict[str, Tensor]:
+    """Read a safetensors file's tensors, as `in_fp32` does; those that are fp32 in it stay on the disk, mapped.
+
+    Args:
+        kept: tensors that also stay there, as they are, if they are bf16 or fp16.
+
+    Raises UserError if the file is missing or damaged.
+    """
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -29,7 +36,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
-    return in_fp32(tensors, path)
+    halves = (torch.bfloat16, torch.float16)
+    own = {name: tensors.pop(name) for name in kept if name in tensors and tensors[name].dtype in halves}
+    return in_fp32(tensors, path) | require_dense(own, path)
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

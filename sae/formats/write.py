@@ -31,9 +31,16 @@ def write_folder(folder: Path, about: tuple[str, Mapping[str, Any]], weights: tu
     refuse_existing(folder)
 
     def fill(temporary: Path) -> None:
-        # safetensors refuses tensors that share memory
-        own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights[1].items()}
+        own = {name: _own(tensor) for name, tensor in weights[1].items()}  # safetensors refuses shared memory
         save_file(own, temporary / weights[0])
         (temporary / about[0]).write_text(json.dumps(about[1], indent=1, sort_keys=True), "utf-8")
 
     make_folder_atomic(folder, fill)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """Return a copy, in fp32 if the tensor has fewer bits."""
+    import torch
+
+    kept = tensor.dtype.itemsize >= torch.float32.itemsize
+    return tensor.detach().cpu().to(tensor.dtype if kept else torch.float32, copy=True).contiguous()

@@ -27,8 +27,10 @@ from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.measuring.misfit import misfit
 from sae.measuring.weights import refuse_non_finite
 from sae.models.cache import ArtifactCache
+from sae.models.device import device_with_doubles
+from sae.models.hook_names import names_modules
 from sae.models.loading import tokenizer_of
-from sae.models.subject import Subject, boot, device_with_doubles, hub_name, one_name, refuse_longer_context
+from sae.models.subject import Subject, boot, hub_name, one_name, refuse_longer_context
 
 FORMAT_VERSION = 1
 """Version of the JSON file; it changes when a key changes its meaning."""
@@ -83,6 +85,11 @@ class Target:
         return () if self.header.is_autoencoder else self.header.writes
 
     @property
+    def hook_points(self) -> tuple[str, ...]:
+        """All hook points that it reads or writes."""
+        return (*self.hook_point.split("+"), *self.written)
+
+    @property
     def processing(self) -> dict[str, Any]:
         """The processing of the model's weights; none where the metadata names none."""
         return dict(self.header.processing or {})
@@ -90,7 +97,8 @@ class Target:
     @property
     def subject_key(self) -> str:
         """A text that is equal for targets whose model is loaded in the same way."""
-        return json.dumps([one_name(self.model), self.prepend_bos, self.processing], sort_keys=True)
+        parts = [one_name(self.model), self.prepend_bos, self.processing, names_modules(self.hook_points)]
+        return json.dumps(parts, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,9 @@ class _EvaluationSession:
         """Return the dictionary with its model; whether they fit each other is checked before anything slow."""
         key = target.subject_key
         if key not in self._subjects:
-            self._subjects[key] = boot(target.model, self._device, target.prepend_bos, target.processing)
+            self._subjects[key] = boot(
+                target.model, self._device, target.prepend_bos, target.processing, target.hook_points
+            )
         return Studied(dictionary, self._subjects[key], target.hook_point).on_device()
 
     def _read(self, key: str, source: Source) -> Blocks:

@@ -25,6 +25,7 @@ from sae.measuring.metrics import CrossEntropy, Fidelity, Spread
 from sae.measuring.similarity import Nearest
 from sae.measuring.weights import refuse_non_finite
 from sae.models.subject import Subject
+from sae.products import row_norms
 
 LOSS_BLOCKS = 256
 """Blocks on which cross-entropy is measured: three forward passes of each, and one more for every dictionary."""
@@ -217,7 +218,7 @@ def batches_of(blocks: Blocks, device: str) -> Iterator[Batch]:
 def directions(dictionary: Dictionary, cosines: bool = True, report: Report = Silent) -> Directions:
     """Return norms and cosines of the weights; `cosines` compares every decoder direction with every other."""
     return Directions(
-        norm_F=dictionary.W_dec_FD.norm(dim=1),
+        norm_F=row_norms(dictionary.W_dec_FD),
         nearest=similarity.max_cosine_within(dictionary.W_dec_FD, report=report) if cosines else None,
         paired=similarity.paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD)
         if dictionary.reads == dictionary.writes

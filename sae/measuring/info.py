@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from sae.measuring.evaluate import Directions
 
 
+LARGE = 2**30
+"""Bytes of files from which on the weights are read only if that is asked for: it may take minutes."""
+
+
 @dataclass(frozen=True)
 class Account:
     """Says where a dictionary is on disk, its format and its metadata."""
 
     path: Path
+    size: int
+    """Bytes of the files that it is read from, of a folder all."""
     address: str | None
     """Its address on the hub with the commit; None for a path of this machine."""
     format: str
@@ -47,7 +53,14 @@ def account(path: str, allow_pickle: bool = False) -> Account:
     pinned = formats.pin(path)
     location = formats.recognise(pinned)
     address = pinned if is_address(pinned) else None
-    return Account(location.path, address, location.format.name, formats.peek(pinned, allow_pickle))
+    return Account(
+        location.path, _size(location.path), address, location.format.name, formats.peek(pinned, allow_pickle)
+    )
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    return sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else (path,)) if each.is_file())
 
 
 def weights(path: str, cosines: bool = False, allow_pickle: bool = False) -> Weights:

@@ -27,6 +27,7 @@ def account(account: Account) -> str:
         "processing of the model": _processing(header.processing),
         "width": f"{header.d_in:,}",
         "features": f"{header.n_features:,}",
+        "files": f"{account.size / 1e9:,.1f} GB" if account.size >= 1e9 else f"{account.size / 1e6:,.1f} MB",
     }
     rows |= {f"note {number}": note for number, note in enumerate(getattr(header, "notes", ()), start=1)}
     return tables.listed(rows)

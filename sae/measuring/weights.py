@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterator
 from itertools import chain
 
+import torch
 from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.common.files import sha256_of
 from sae.dictionary import Dictionary, MatchingPursuit
 
-ROWS = 2048
-"""Rows checked together: a mask of a large matrix is itself large."""
+ELEMENTS = 2**22
+"""Numbers checked together: the check makes copies, and a matrix may fill the memory by itself."""
 
 
 def tensors_of(dictionary: Dictionary) -> Iterator[tuple[str, Tensor]]:
@@ -25,7 +26,8 @@ def tensors_of(dictionary: Dictionary) -> Iterator[tuple[str, Tensor]]:
 def refuse_non_finite(dictionary: Dictionary) -> None:
     """Raise UserError for a weight, bias or threshold that is NaN or infinite."""
     for name, tensor in tensors_of(dictionary):
-        if not all(bool(part.isfinite().all()) for part in tensor.split(ROWS)):
+        rows = max(1, ELEMENTS // max(1, tensor[:1].numel()))
+        if not all(bool(part.isfinite().all()) for part in tensor.split(rows)):
             raise UserError(
                 f"dictionary {dictionary.name} holds weights that are not finite ({name}); its training diverged"
             )
@@ -39,5 +41,10 @@ def weights_hash(dictionary: Dictionary) -> str:
         [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors_of(dictionary)],
     ]  # fmt: skip
     about += [activation.options] if isinstance(activation, MatchingPursuit) else []
-    contents = (tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in tensors_of(dictionary))
+    contents = (_bytes_of(tensor) for _, tensor in tensors_of(dictionary))
     return sha256_of(chain([json.dumps(about).encode()], contents))
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """Return a tensor's bytes, those in memory themselves where they lie in the tensor's order on the CPU."""
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

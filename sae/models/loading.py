@@ -104,19 +104,35 @@ def load_bridge(model: str, location: str, device: str, tokenizer: Any) -> Any:
     config = config_of(model, location)
     try:
         architecture = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
-        loader = _CheckedLoader(model, architecture)
+        loader = CheckedLoader(model, architecture)
         bridge = TransformerBridge.boot_transformers(location, device=device, tokenizer=tokenizer, model_class=loader)
     except malformed() as error:
         raise cannot_load(model, error) from error
-    if len(tokenizer) > bridge.cfg.d_vocab:
-        raise UserError(
-            f"model {model} knows {bridge.cfg.d_vocab:,} tokens, but its tokenizer {len(tokenizer):,}; give those of "
-            "one model"
-        )
+    refuse_larger_tokenizer(model, tokenizer, bridge.cfg.d_vocab)
     return bridge
 
 
-class _CheckedLoader:
+def knows(model: str, location: str) -> bool:
+    """Tell whether TransformerLens boots models of this architecture. Raises UserError if there is no config."""
+    from transformer_lens.model_bridge.sources.transformers import determine_architecture_from_hf_config
+
+    config = config_of(model, location)
+    try:
+        determine_architecture_from_hf_config(config)
+    except ValueError:
+        return False
+    return True
+
+
+def refuse_larger_tokenizer(model: str, tokenizer: Any, n_logits: int) -> None:
+    """Raise UserError if a tokenizer has tokens that the model has no logits for."""
+    if len(tokenizer) > n_logits:
+        raise UserError(
+            f"model {model} knows {n_logits:,} tokens, but its tokenizer {len(tokenizer):,}; give those of one model"
+        )
+
+
+class CheckedLoader:
     """Stands in for a class of transformers: loads as it does, then checks what it reports of the checkpoint."""
 
     def __init__(self, model: str, model_class: Any) -> None:

@@ -1,5 +1,6 @@
-"""Loads the language model under study through TransformerLens: hook points, activations, losses.
+"""Loads the language model under study: hook points, activations, losses.
 
+TransformerLens names the hook points, or transformers' modules do (`hf:...`, `sae.models.modules`).
 A block's forward pass stops right after the hook point that is read.
 
 Shape suffixes: N blocks, C tokens of context, D the hook point's width, V vocabulary.
@@ -15,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from sae.common.errors import UserError, near, shortened
+from sae.common.errors import UserError, near
 from sae.common.resources import path_of
-from sae.models.loading import context_of, load_bridge, tokenizer_of
+from sae.models.hook_names import names_modules
+from sae.models.loading import context_of, knows, load_bridge, tokenizer_of
+from sae.models.modules import PROBE_TOKENS, load_modules
 from sae.models.quiet import quiet_libraries
 
-PROBE_TOKENS = 7
-"""A length unlike any number of heads, so that what is not one vector per token shows by its shape."""
 RESIDUAL = {"hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out"}
 """Hook points in the residual stream, or of what is added to it."""
 Replace = Callable[[Tensor], Tensor]
@@ -43,7 +44,8 @@ class Subject:
 
     @property
     def hook_points(self) -> list[str]:
-        return sorted(self.bridge.hook_dict)
+        """The names of those that can be read. Of a module that cannot, a string says why in place of the hook."""
+        return sorted(name for name, hook in self.bridge.hook_dict.items() if not isinstance(hook, str))
 
     @property
     def max_context(self) -> int:
@@ -203,65 +205,52 @@ def share_basis(one: str, other: str) -> bool:
     return one == other or (_kind_and_layer(one)[0] in RESIDUAL and _kind_and_layer(other)[0] in RESIDUAL)
 
 
-def choose_device(device: str = "auto") -> tuple[str, str]:
-    """Return the device to use, and the reason in words."""
-    if device != "auto":
-        _refuse_absent(device)
-        return device, "as asked"
-    if torch.cuda.is_available():
-        return "cuda", f"found {torch.cuda.get_device_name()}"
-    return "cpu", "no CUDA device found"
-
-
-def _refuse_absent(device: str) -> None:
-    """Raise UserError if a tensor cannot be made and read on a device."""
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
-        raise UserError(f"there is no device {device!r} here ({shortened(reason)}); give auto or cpu") from error
-
-
-def device_with_doubles(device: str, work: str, remedy: str) -> tuple[str, str]:
-    """Choose a device as `choose_device` does. Raises UserError if it is missing or lacks double precision (mps).
-
-    Args:
-        work: what is to be done there, for the message.
-        remedy: the end of the message: what to do instead.
-    """
-    device, reason = choose_device(device)
-    try:
-        torch.zeros(1, dtype=torch.float64, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        raise UserError(f"cannot {work} on device {device}: {why}; {remedy}") from error
-    return device, reason
-
-
 def boot(
-    model: str, device: str = "cpu", prepend_bos: bool | None = None, processing: Mapping[str, Any] | None = None
+    model: str,
+    device: str = "cpu",
+    prepend_bos: bool | None = None,
+    processing: Mapping[str, Any] | None = None,
+    hook_points: Sequence[str] = (),
 ) -> Subject:
     """Boot a model from a hub name or a local Hugging Face directory.
+
+    TransformerLens boots it, unless it does not know the architecture or hook points are names of modules.
 
     Args:
         prepend_bos: by default, if the tokenizer has a BOS token that its model was trained to see first.
         processing: the weight processing (`fold_ln`, `center_writing_weights`, ...) a dictionary was trained under;
             none by default: activations are then those of the Hugging Face model.
+        hook_points: those that will be read or written.
 
     Raises:
-        UserError: nothing loadable has that name, or its files are damaged or not of one model.
+        UserError: nothing loadable has that name, or its files are damaged or not of one model; hook points that
+            need it loaded in two ways; processing without TransformerLens.
     """
-    location = hub_name(model)
+    location, by_modules = hub_name(model), names_modules(hook_points)
     with quiet_libraries():
         tokenizer = tokenizer_of(model, location)
         has_bos = tokenizer.bos_token_id is not None  # asked now: TransformerLens gives a tokenizer one
-        bridge = load_bridge(model, location, device, tokenizer)
-        bridge.enable_compatibility_mode(disable_warnings=True, no_processing=not processing, **(processing or {}))
-    bridge.eval()
+        if by_modules or not knows(model, location):
+            _refuse_processing(model, processing)
+            bridge = load_modules(model, location, device, tokenizer)
+        else:
+            bridge = load_bridge(model, location, device, tokenizer)
+            bridge.enable_compatibility_mode(disable_warnings=True, no_processing=not processing, **(processing or {}))
+            bridge.eval()
     if prepend_bos and not has_bos:
         raise UserError(f"{model}'s tokenizer has no BOS token, but it was asked for one; ask for none")
     wants_bos = has_bos and bool(bridge.cfg.default_prepend_bos) if prepend_bos is None else prepend_bos
     return Subject(model, bridge, tokenizer, wants_bos, device)
+
+
+def _refuse_processing(model: str, processing: Mapping[str, Any] | None) -> None:
+    """Raise UserError if weights are to be processed, which TransformerLens does."""
+    asked = [name for name, value in (processing or {}).items() if value]
+    if asked:
+        raise UserError(
+            f"the dictionary's model was processed by TransformerLens ({', '.join(asked)}), but transformers reads "
+            f"{model} as it is; give hook points of TransformerLens"
+        )
 
 
 def hub_name(model: str) -> str:

@@ -58,7 +58,8 @@ class Subject(Section):
     model: Text = "toy"
     """`toy` (trained here), a name on the Hugging Face hub, or a local directory."""
     hook_point: Text
-    """TransformerLens' name of the hook point; attention heads are flattened. Default for the toy: its MLP."""
+    """TransformerLens' name of the hook point, or `hf:` and a module of transformers (its input: `:in` behind it);
+    attention heads are flattened. Default for the toy: its MLP."""
     writes: Text | None = None
     """Train transcoders: the hook point that they make from what they read at `hook_point`; null: autoencoders."""
     prepend_bos: bool | None = None

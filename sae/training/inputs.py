@@ -97,10 +97,11 @@ class _Pairs:
 def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks: Ranks) -> Subject:
     subject, is_toy = config.subject, config.subject.model == "toy"
     prepend_bos = False if is_toy else subject.prepend_bos
+    hook_points = (subject.hook_point, *([subject.writes] if subject.writes else []))
     if not is_toy and not subject.reset_weights:
         given = path_of(subject.model)
         model = str(given.resolve()) if given.is_dir() else subject.model  # the dictionaries say where it lies
-        return boot(model, artifacts.device, prepend_bos)
+        return boot(model, artifacts.device, prepend_bos, hook_points=hook_points)
     subject_folder = folder / "subject"
     if ranks.first and not subject_folder.is_dir():
         model = str(_toy(config, artifacts)) if is_toy else subject.model
@@ -109,7 +110,7 @@ def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks:
         else:
             make_folder_atomic(subject_folder, lambda new: shutil.copytree(model, new, dirs_exist_ok=True))
     ranks.barrier()
-    return boot(str(subject_folder.resolve()), artifacts.device, prepend_bos)
+    return boot(str(subject_folder.resolve()), artifacts.device, prepend_bos, hook_points=hook_points)
 
 
 def _toy(config: TrainConfig, artifacts: ArtifactCache) -> Path:

@@ -28,7 +28,7 @@ from sae.data.split import VERSION as SPLIT_VERSION
 from sae.dictionary import Dictionary
 from sae.measuring.evaluate import Evaluation, evaluate_all
 from sae.models.cache import digest
-from sae.models.subject import choose_device, device_with_doubles
+from sae.models.device import choose_device, device_with_doubles
 from sae.training.architectures.base import Workspace
 from sae.training.checkpoint import LATEST, Checkpoints
 from sae.training.config import TrainConfig

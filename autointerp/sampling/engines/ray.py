@@ -118,7 +118,8 @@ class _Workers:
             raise UserError(f"the Ray cluster has no {kind}; {remedy}")
         dictionaries = [measured.dictionary.to("cpu") for measured in text.prepared.dictionaries]
         device = "cuda" if on_gpu else subject.device  # Ray shows each worker its own GPU only
-        model = (one_name(subject.name), device, subject.prepend_bos, dict(processing))
+        hook_points = tuple(name for dictionary in dictionaries for name in dictionary.reads)
+        model = (one_name(subject.name), device, subject.prepend_bos, dict(processing), hook_points)
         return cls(ray, sum(counts), options, ray.put(_Setup(model, threads, dictionaries, config)))
 
     def start(self) -> Any:
@@ -130,7 +131,7 @@ class _Workers:
 class _Setup:
     """Holds what a worker needs before it reads its first shard."""
 
-    model: tuple[str, str, bool, dict[str, Any]]
+    model: tuple[str, str, bool, dict[str, Any], tuple[str, ...]]
     """The arguments of `sae.models.subject.boot`."""
     threads: int
     """Cores that this process computes with: another number could give other last digits."""

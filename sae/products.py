@@ -1,0 +1,62 @@
+"""Multiplies by weights that may be stored in fewer bits than they are computed with (bf16, fp16), piece by piece.
+
+Such weights are large and lie in a memory-mapped file: converted at once, they would take twice the file's size.
+
+Shape suffixes: B vectors, D their width, F features, E the width of what is written, N values that are not zero.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+PIECE = 2**24
+"""Numbers of a matrix that are converted, and worked on, together."""
+
+
+def slices(length: int, width: int) -> Iterator[slice]:
+    """Yield slices of so many rows, `width` numbers each; a piece has as many as PIECE holds, at least one."""
+    step = max(1, PIECE // width)
+    for start in range(0, length, step):
+        yield slice(start, start + step)
+
+
+def encoded(b_F: Tensor, x_BD: Tensor, W_DF: Tensor) -> Tensor:
+    """Return x W + b, [B, F], computed with the numbers of x."""
+    if W_DF.dtype == x_BD.dtype:
+        return torch.addmm(b_F, x_BD, W_DF)
+    at = slices(W_DF.shape[1], W_DF.shape[0])
+    return torch.cat([torch.addmm(b_F[part], x_BD, W_DF[:, part].to(x_BD.dtype)) for part in at], dim=1)
+
+
+def decoded(b_E: Tensor, features_BF: Tensor, W_FE: Tensor) -> Tensor:
+    """Return features W + b, [B, E], computed with the numbers of the features."""
+    if W_FE.dtype == features_BF.dtype:
+        return torch.addmm(b_E, features_BF, W_FE)
+    y_BE = b_E
+    for part in slices(*W_FE.shape):
+        y_BE = torch.addmm(y_BE, features_BF[:, part], W_FE[part].to(features_BF.dtype))
+    return y_BE
+
+
+def decoded_active(values_N: Tensor, features_N: Tensor, offsets_B: Tensor, W_FE: Tensor) -> Tensor:
+    """Return the sums [B, E] of the rows of W by which values are multiplied; row b's begin at offsets_B[b]."""
+    if W_FE.numel() <= PIECE or W_FE.dtype == values_N.dtype:
+        W_FE = W_FE.to(values_N.dtype)
+        return embedding_bag(features_N, W_FE, offsets_B, mode="sum", per_sample_weights=values_N)
+    counts_B = torch.diff(offsets_B, append=offsets_B.new_tensor([len(features_N)]))
+    row_N = torch.arange(len(offsets_B), device=offsets_B.device).repeat_interleave(counts_B)
+    y_BE = values_N.new_zeros((len(offsets_B), W_FE.shape[1]))
+    for part in slices(len(features_N), W_FE.shape[1]):
+        rows_NE = W_FE[features_N[part]].to(values_N.dtype) * values_N[part, None]
+        y_BE.index_add_(0, row_N[part], rows_NE)
+    return y_BE
+
+
+def row_norms(W_FE: Tensor) -> Tensor:
+    """Return the norm of each row, [F], in fp32 where the weights have fewer bits."""
+    if W_FE.dtype.itemsize >= torch.float32.itemsize:
+        norm_F: Tensor = W_FE.norm(dim=1)
+        return norm_F
+    return torch.cat([W_FE[part].float().norm(dim=1) for part in slices(*W_FE.shape)])
