@@ -3,13 +3,15 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from autointerp import ratings
 from autointerp.config import ControlKind
+from autointerp.ratings import Rating
 from autointerp.records import FeatureResult
+from autointerp.reporting import human
 from autointerp.reporting.dependence import INDEPENDENT, Dependence
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
@@ -32,10 +34,8 @@ COLUMNS = (
 ci_low and ci_high are over features and documents; over features only where se_documents is null, since the score has
 no parts by document, or is of one document. se_features and se_documents are the standard errors that the draw of
 either adds to the mean. lead_low and lead_high are over features only. group, of the main score of the main explainer:
-the data separate two dictionaries if they share no letter.
+the data separate two dictionaries if they share no letter. Rows of a run that people have rated hold human.COLUMNS too.
 """
-MERGED_COLUMNS = (*COLUMNS[:3], "model", "corpus", *COLUMNS[3:])
-"""Columns of the rows of several runs in one table."""
 COMPARISONS = "comparisons.json"
 """A row per pair of dictionaries; see `statistics.comparisons.Difference`."""
 MISMATCHED = "mismatched"
@@ -52,7 +52,7 @@ def write(
     formats: Sequence[str],
 ) -> None:
     """Write leaderboard.json, .csv, .md, .tex, comparisons.json and the pictures of a run, in these formats."""
-    rows = make_rows(folder.about, folder.densities(), results, chances, dependence)
+    rows = _rows_of(folder, results, chances, dependence)
     for name, text in _texts(rows, make_comparisons(results, next(iter(chances)), dependence)).items():
         folder.write_text(name, text)
     if formats:
@@ -65,8 +65,15 @@ def texts(
     folder: RunFolder, results: Sequence[FeatureResult], chances: Chances, dependence: Dependence
 ) -> dict[str, str]:
     """Return the tables of a run as they are written, by file name."""
-    rows = make_rows(folder.about, folder.densities(), results, chances, dependence)
+    rows = _rows_of(folder, results, chances, dependence)
     return _texts(rows, make_comparisons(results, next(iter(chances)), dependence))
+
+
+def _rows_of(
+    folder: RunFolder, results: Sequence[FeatureResult], chances: Chances, dependence: Dependence
+) -> list[Row]:
+    rated = ratings.read(folder.path)
+    return make_rows(folder.about, folder.densities(), results, chances, dependence, rated)
 
 
 def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
@@ -80,40 +87,15 @@ def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
     }
 
 
-def merge(paths: Sequence[Path]) -> list[Row]:
-    """Read the rows of one run, or of several, main explainers first.
-
-    Rows of several runs name their dictionary RUN:DICTIONARY and hold the run's model and corpus. RUN is the folder's
-    name, or its path where two folders share a name. Raises UserError if a run is not finished.
-    """
-    folders = list(dict.fromkeys(path.resolve() for path in paths))
-    if len(folders) == 1:
-        return RunFolder(paths[0]).read_leaderboard()
-    names = [folder.name for folder in folders]
-    labels = [str(folder) if names.count(folder.name) > 1 else folder.name for folder in folders]
-    merged = [row for folder, label in zip(folders, labels, strict=True) for row in _labelled(RunFolder(folder), label)]
-    order = list(dict.fromkeys(row["explainer"] for row in merged))
-    return sorted(merged, key=lambda row: order.index(row["explainer"]))
-
-
-def _labelled(folder: RunFolder, label: str) -> list[Row]:
-    """Read a run's rows with MERGED_COLUMNS; null where an earlier version wrote none."""
-    rows, config = folder.read_leaderboard(), folder.about["config"]
-    subject = config["subject"]
-    model = subject["model"] + (" (weights reset)" if subject.get("reset_weights") else "")
-    origin = {"model": model, "corpus": config["corpus"]["source"]}
-    named = [row | origin | {"dictionary": f"{label}:{row['dictionary']}"} for row in rows]
-    return [{name: row.get(name) for name in MERGED_COLUMNS} for row in named]
-
-
 def make_rows(
     about: Row,
     densities: Mapping[str, list[float]],
     results: Sequence[FeatureResult],
     chances: Chances,
     dependence: Dependence = INDEPENDENT,
+    rated: Sequence[Rating] = (),
 ) -> list[Row]:
-    """Make a run's rows: explainers as configured (the main one first), dictionaries as sampled, scores.
+    """Make a run's rows: explainers as configured (the main one first), dictionaries as sampled, scores; human ones.
 
     Args:
         about: run.json.
@@ -121,13 +103,29 @@ def make_rows(
         results: all finished results.
         chances: the run's scores.
         dependence: what their scores have in common.
+        rated: what people said of the features.
     """
+    ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence))
+    rows = _rows(about, densities, results, chances, dependence, ranks)
+    if not rated:
+        return rows
+    rows += _rows(about, densities, human.alone(results, rated), human.CHANCES, dependence, {})
+    return human.with_correlations(rows, human.joined(results, rated), dependence.clusters)
+
+
+def _rows(
+    about: Row,
+    densities: Mapping[str, list[float]],
+    results: Sequence[FeatureResult],
+    chances: Chances,
+    dependence: Dependence,
+    ranks: Mapping[str, str],
+) -> list[Row]:
     groups: dict[tuple[str, str], list[FeatureResult]] = {}
     for result in results:
         groups.setdefault((result.explainer, result.feature.dictionary), []).append(result)
     facts = {summary["name"]: summary for summary in about["dictionaries"]}
     order = list(dict.fromkeys(result.explainer for result in results))
-    ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence))
     return [
         _row(facts[name], {"explainer": explainer} | _models(about["config"], scorer), chance, group, densities[name])
         | _interval_columns(group, scorer, dependence)
@@ -157,13 +155,13 @@ def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: D
 
 def range_of(score: str) -> intervals.Bounds | None:
     """Return the lowest and the highest value that a score can have; None if that is not known."""
-    return SCORERS.get(score.split("/")[0]).bounds
+    return human.BOUNDS if score in human.CHANCES else SCORERS.get(score.split("/")[0]).bounds
 
 
 def _models(config: Row, scorer: str) -> Row:
-    """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the
-    simulator.
-    """
+    """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the simulator."""
+    if scorer in human.CHANCES:
+        return {"simulator": None, "judge": None, "scorer": scorer}
     needs = SCORERS.get(scorer.split("/")[0]).needs
     judge = config.get("judge") or config["simulator"]
     return {

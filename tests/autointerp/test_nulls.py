@@ -7,7 +7,7 @@ import pytest
 
 import autointerp
 from autointerp import config
-from autointerp.reporting import leaderboard
+from autointerp.reporting import merging
 from sae import formats
 from sae.common.progress import Silent
 
@@ -57,7 +57,7 @@ def test_runs_on_a_reset_subject_share_nothing_with_ordinary_ones(
     monkeypatch.setenv("AUTOINTERP_CACHE", str(tmp_path / "two"))
     again = run(planted, tmp_path / "again", **reset)
     assert again.features == first.features
-    models = {row["model"] for row in leaderboard.merge([tmp_path / "plain", tmp_path / "first"])}
+    models = {row["model"] for row in merging.merge([tmp_path / "plain", tmp_path / "first"])}
     assert models == {str(planted / "model"), f"{planted / 'model'} (weights reset)"}
 
 

@@ -10,8 +10,9 @@ from scipy import stats
 
 from autointerp.llm.types import LLMTask
 from autointerp.records import Control, Explanation, FeatureId, FeatureRecord, FeatureResult
-from autointerp.reporting import leaderboard, tables
-from autointerp.reporting.leaderboard import COLUMNS, MERGED_COLUMNS
+from autointerp.reporting import leaderboard, merging, tables
+from autointerp.reporting.leaderboard import COLUMNS
+from autointerp.reporting.merging import MERGED_COLUMNS
 from autointerp.scorers import SCORERS, Scored, Scorer
 from autointerp.store import SCHEMA_VERSION, RunFolder
 from sae.common.errors import UserError
@@ -115,7 +116,7 @@ def run_folder(path: Path, rows: list[dict[str, Any]], model: str = "toy", statu
 
 def test_one_run_is_merged_into_its_own_rows(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "a", simulated("sae"))
-    assert leaderboard.merge([run, tmp_path / "." / "a"]) == simulated("sae")
+    assert merging.merge([run, tmp_path / "." / "a"]) == simulated("sae")
 
 
 def test_rows_of_several_runs_name_run_model_and_corpus(tmp_path: Path) -> None:
@@ -135,13 +136,13 @@ def test_rows_of_several_runs_name_run_model_and_corpus(tmp_path: Path) -> None:
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
     runs = [run_folder(tmp_path / folder / "run", simulated("pca")) for folder in "ab"]
-    assert {row["dictionary"] for row in leaderboard.merge(runs)} == {f"{run}:pca" for run in runs}
+    assert {row["dictionary"] for row in merging.merge(runs)} == {f"{run}:pca" for run in runs}
 
 
 def test_the_main_explainers_come_first_and_a_missing_score_is_a_dash(tmp_path: Path) -> None:
     both = [*simulated("sae"), *simulated("sae", explainer="token-table")]
     runs = [run_folder(tmp_path / "a", both), run_folder(tmp_path / "b", simulated("sae"))]
-    merged = leaderboard.merge(runs)
+    merged = merging.merge(runs)
     assert [row["explainer"] for row in merged] == ["rules-5"] * 8 + ["token-table"] * 4
     by_explainer = tables.all_tables(merged, [])[-1]
     assert [list(line) for line in by_explainer.rows][1] == ["b:sae", "0.50 [0.40, 0.60]", "-"]
@@ -149,7 +150,7 @@ def test_the_main_explainers_come_first_and_a_missing_score_is_a_dash(tmp_path: 
 
 def test_an_unfinished_run_and_an_old_one_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not finished"):
-        leaderboard.merge([run_folder(tmp_path / "a", [], status="scoring")])
+        merging.merge([run_folder(tmp_path / "a", [], status="scoring")])
     old = run_folder(tmp_path / "b", simulated("sae"))
     (old / "run.json").write_text(json.dumps(json.loads((old / "run.json").read_text()) | {"schema_version": 3}))
     done = autointerp("leaderboard", old, cwd=tmp_path)
