@@ -50,6 +50,7 @@ def human_tables(rows: Sequence[Row]) -> list[Table]:
 
 def _agreement_table(rows: Sequence[Row]) -> Table:
     by_score = {(row["scorer"], name): row for row in rows for name in human.CHANCES if row.get(column_of(name, "n"))}
+    by_score = {pair: row for pair, row in by_score.items() if pair[::-1] not in by_score or pair[0] < pair[1]}
     lines = []
     for (score, name), row in by_score.items():
         *rank, n = (row[column_of(name, column)] for column in human.COLUMNS)

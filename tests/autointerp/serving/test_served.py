@@ -42,6 +42,7 @@ def test_a_served_page_names_the_cost_then_asks_the_runs_models(
 ) -> None:
     (n, result, _), url, edited = scored(run), served(run, serve), "the token 'nowhere'"
     page = browser.new_context().new_page()
+    page.set_default_timeout(120_000)  # the SDKs are imported meanwhile
     faults: list[str] = []
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
