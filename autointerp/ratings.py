@@ -19,6 +19,8 @@ from sae.common.errors import UserError
 from sae.common.files import write_atomic
 
 Task = Literal["rubric", "intruder"]
+TEXTS = 5
+"""Texts of which one is the intruder."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIV
 PICTURES = "pictures"
 """The folder for pictures; tables and data lie beside it."""
 RATINGS = "ratings.json"
-"""What people say of features: written after the run is finished, and so in no list of its files."""
+"""What people say of features: written after the run is finished, so that most runs have none."""
 SITE = "site"
 """The folder for pages."""
 LOG = "run.log"
@@ -107,15 +107,16 @@ class RunFolder:
         about = {name: value for name, value in self.about.items() if name not in SEAL} | changes
         files = sorted(path for path in [*self.path.iterdir(), *(self.path / PICTURES).glob("*")] if path.is_file())
         names = [path.relative_to(self.path).as_posix() for path in files]
-        about["files"] = {
-            name: facts_of(self.path / name) for name in names if name not in (LOCK, LOG, RATINGS, "run.json")
-        }
+        about["files"] = {name: facts_of(self.path / name) for name in names if name not in (LOCK, LOG, "run.json")}
         self.write_json("run.json", about | {"checksum": checksum_of(about)})
 
     def damaged(self) -> list[str]:
-        """Return the names of a finished run's files that are missing or not what they were. Version 4: none."""
+        """Return the names of a finished run's files that are missing or not what they were, as far as that is known.
+
+        Ratings that were given since are among them: the tables do not hold them yet.
+        """
         files: dict[str, Any] = self.about.get("files", {})
-        return [name for name, facts in files.items() if facts_of(self.path / name) != facts]
+        return [name for name in dict.fromkeys([*files, RATINGS]) if facts_of(self.path / name) != files.get(name)]
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace the file `name` by a value as JSON."""

@@ -12,8 +12,9 @@ from autointerp.calibration.attacks import Attacked, orderings
 from autointerp.calibration.cells import closed_form
 from autointerp.calibration.concepts import EXACT, SINGLE
 from autointerp.calibration.measure import ALL_TOKENS, Row
-from autointerp.calibration.purity import FeaturePurity, spearman
+from autointerp.calibration.purity import FeaturePurity
 from autointerp.statistics.intervals import mean_interval
+from autointerp.statistics.ranks import spearman
 
 EXPLAINER = "explainer"
 """Stands for a score's name where a mark is of the explanations themselves."""

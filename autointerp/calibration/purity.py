@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,20 +40,3 @@ def matthews(fires_TF: NDArray[np.bool_], holds_TC: NDArray[np.bool_]) -> NDArra
         both_FC - product_FC, spread_FC, out=np.zeros_like(product_FC), where=spread_FC > 0
     )
     return correlation_FC
-
-
-def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Return Spearman's rank correlation of pairs, ties sharing their mean rank; None for fewer than three pairs."""
-    if len(pairs) < 3:
-        return None
-    a, b = (_ranks(np.array(column)) for column in zip(*pairs, strict=True))
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm else 0.0
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (ends - (counts - 1) / 2)[inverse]
-    return ranks

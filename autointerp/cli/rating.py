@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sae.common.click_group import Command
+
+if TYPE_CHECKING:
+    from autointerp.store import RunFolder
 
 
 @click.command(cls=Command)
@@ -25,8 +28,8 @@ def rate(folder: str, rater: str, **task: Any) -> None:
     """Rate a run's features yourself, in the browser, without knowing which dictionary they are of.
 
     RUN is a run folder. The page is served on loopback only, at an address with a random token, until Ctrl-C. Ratings
-    are kept in RUN/ratings.json, and the same command goes on where it stopped. `autointerp leaderboard` and
-    `autointerp browse` then show the human scores and their rank correlation with every other score.
+    are kept in RUN/ratings.json, and the same command goes on where it stopped. At its end it makes a finished run's
+    leaderboard and pages again, which then show the human scores and their rank correlation with every other score.
 
     \b
     autointerp rate RUN
@@ -35,9 +38,28 @@ def rate(folder: str, rater: str, **task: Any) -> None:
     from autointerp.runs import opening
     from autointerp.serving.rating import RatingApp
 
-    app = RatingApp(opening.open_folder(folder), task["task"], rater)
+    opened = opening.open_folder(folder)
+    app = RatingApp(opened, task["task"], rater)
     serve(app, f"{len(app.left)} features are left to rate")
-    click.echo(f"\n{len(app.left)} are left\nnext: {shlex.join(['autointerp', 'leaderboard', folder])}")
+    click.echo(f"\n{len(app.left)} are left")
+    if opened.about["status"] == "complete":
+        _show(opened)
+    click.echo(f"next: {shlex.join(['autointerp', 'leaderboard', folder])}")
+
+
+def _show(folder: RunFolder) -> None:
+    """Make a finished run's tables again if the ratings have changed, and its pages if it has any."""
+    from autointerp.reporting.site import write
+    from autointerp.runs import opening
+    from autointerp.store import RATINGS, SITE
+
+    if RATINGS not in folder.damaged():
+        return
+    click.echo("making the leaderboard again")
+    opening.repair(folder)
+    if write.is_site(folder.path / SITE):
+        click.echo(f"making the pages in {folder.path / SITE} again")
+        write.write([folder], folder.path / SITE)
 
 
 def serve(app: Any, about: str) -> None:

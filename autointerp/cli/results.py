@@ -111,7 +111,7 @@ def leaderboard(
     only in their seed (`autointerp run --seeds N`), a last table gives the mean over seeds, and what seed, text and
     features add to its error.
     """
-    from autointerp.reporting import human, leaderboard, merging, seeds, tables
+    from autointerp.reporting import leaderboard, merging, seeds, tables
     from autointerp.runs import opening
     from sae.common.files import refuse_unwritable, write_atomic
     from sae.common.tables import print_tables, to_latex, to_markdown
@@ -125,8 +125,7 @@ def leaderboard(
     rows = merging.merge([folder.path for folder in opened])
     unique = list({folder.path.resolve(): folder for folder in opened}.values())
     pairs = leaderboard.read_comparisons(opened[0]) if len(unique) == 1 else []
-    rated = [table for folder in opened for table in human.tables_of(folder)]
-    merged = [*tables.all_tables(rows, pairs), *seeds.tables(unique), *rated]
+    merged = [*tables.all_tables(rows, pairs), *seeds.tables(unique)]
     print_tables(merged)
     if csv:
         write_atomic(csv, leaderboard.to_csv(rows))

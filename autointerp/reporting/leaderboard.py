@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from autointerp import stability_files
-from autointerp.records import FeatureResult, Stability
+from autointerp import ratings, stability_files
+from autointerp.ratings import Rating
+from autointerp.records import FeatureResult
+from autointerp.reporting import human
 from autointerp.reporting.controls import control_columns, mean
 from autointerp.reporting.dependence import INDEPENDENT, Dependence
 from autointerp.reporting.resolution import Resolved, comparison_rows
+from autointerp.reporting.stability import with_stability
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
@@ -34,7 +37,7 @@ ci_low and ci_high are over features and documents; over features only where se_
 no parts by document, or is of one document. se_features and se_documents are the standard errors that the draw of
 either adds to the mean. lead_low and lead_high are over features only. In a run in rounds (--until-resolved) each of
 these intervals holds in whichever round scoring stopped. group, of the main score of the main explainer:
-the data separate two dictionaries if they share no letter.
+the data separate two dictionaries if they share no letter. Rows of a run that people have rated hold human.COLUMNS too.
 """
 COMPARISONS = "comparisons.json"
 """A row per pair of dictionaries; see `statistics.comparisons.Difference`. With --until-resolved also one per lead over
@@ -52,15 +55,14 @@ def write(
     resolved: Resolved | None = None,
 ) -> None:
     """Write leaderboard.json, .csv, .md, .tex, comparisons.json and the pictures of a run, in these formats."""
-    stability = stability_files.read(folder.path)
-    rows = make_rows(folder.about, folder.densities(), results, chances, dependence, resolved)
-    rows = with_stability(rows, results, stability)
+    rows = _rows_of(folder, results, chances, dependence, resolved)
     for name, text in _texts(rows, make_comparisons(results, next(iter(chances)), dependence, resolved)).items():
         folder.write_text(name, text)
     if formats:
         from autointerp.reporting import plots, stability_plot
 
         plots.write(folder.path, rows, results, formats)
+        stability = stability_files.read(folder.path)
         stability_plot.write(folder.path, rows, results, dependence, stability, formats)
 
 
@@ -72,9 +74,20 @@ def texts(
     resolved: Resolved | None = None,
 ) -> dict[str, str]:
     """Return the tables of a run as they are written, by file name."""
-    rows = make_rows(folder.about, folder.densities(), results, chances, dependence, resolved)
-    rows = with_stability(rows, results, stability_files.read(folder.path))
+    rows = _rows_of(folder, results, chances, dependence, resolved)
     return _texts(rows, make_comparisons(results, next(iter(chances)), dependence, resolved))
+
+
+def _rows_of(
+    folder: RunFolder,
+    results: Sequence[FeatureResult],
+    chances: Chances,
+    dependence: Dependence,
+    resolved: Resolved | None,
+) -> list[Row]:
+    rated = ratings.read(folder.path)
+    rows = make_rows(folder.about, folder.densities(), results, chances, dependence, resolved, rated)
+    return with_stability(rows, results, stability_files.read(folder.path))
 
 
 def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
@@ -95,8 +108,9 @@ def make_rows(
     chances: Chances,
     dependence: Dependence = INDEPENDENT,
     resolved: Resolved | None = None,
+    rated: Sequence[Rating] = (),
 ) -> list[Row]:
-    """Make a run's rows: explainers as configured (the main one first), dictionaries as sampled, scores.
+    """Make a run's rows: explainers as configured (the main one first), dictionaries as sampled, scores; human ones.
 
     Args:
         about: run.json.
@@ -105,13 +119,30 @@ def make_rows(
         chances: the run's scores.
         dependence: what their scores have in common.
         resolved: of a run in rounds, whose intervals hold in whichever round it stopped.
+        rated: what people said of the features.
     """
+    ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence, resolved))
+    rows = _rows(about, densities, results, chances, dependence, ranks, resolved)
+    if not rated:
+        return rows
+    rows += _rows(about, densities, human.alone(results, rated), human.CHANCES, dependence, {}, None)
+    return human.with_correlations(rows, human.joined(results, rated), dependence.clusters)
+
+
+def _rows(
+    about: Row,
+    densities: Mapping[str, list[float]],
+    results: Sequence[FeatureResult],
+    chances: Chances,
+    dependence: Dependence,
+    ranks: Mapping[str, str],
+    resolved: Resolved | None,
+) -> list[Row]:
     groups: dict[tuple[str, str], list[FeatureResult]] = {}
     for result in results:
         groups.setdefault((result.explainer, result.feature.dictionary), []).append(result)
     facts = {summary["name"]: summary for summary in about["dictionaries"]}
     order = list(dict.fromkeys(result.explainer for result in results))
-    ranks = ranks_of(make_comparisons(results, next(iter(chances)), dependence, resolved))
     scored = {dictionary for _, dictionary in groups}
     confidence = {name: resolved.confidence(name) if resolved else intervals.CONFIDENCE for name in scored}
     return [
@@ -133,31 +164,6 @@ def make_rows(
     ]
 
 
-STABILITY_COLUMNS = ("stability", "pw_mcc", "n_seeds")
-"""Columns of a run that has dictionaries of several seeds, at the end: the mean share of the other seeds in which a
-scored feature reappears, PW-MCC, and how many seeds there are; null for its other dictionaries."""
-
-
-def with_stability(rows: list[Row], results: Sequence[FeatureResult], stability: Mapping[str, Stability]) -> list[Row]:
-    """Add STABILITY_COLUMNS to the rows of a run where the stability of a dictionary is known; else none."""
-    if not stability:
-        return rows
-    return [row | _stability_columns(row, results, stability.get(row["dictionary"])) for row in rows]
-
-
-def _stability_columns(row: Row, results: Sequence[FeatureResult], known: Stability | None) -> Row:
-    if known is None:
-        return dict.fromkeys(STABILITY_COLUMNS)
-    group = [
-        result.feature.index
-        for result in results
-        if (result.feature.dictionary, result.explainer) == (row["dictionary"], row["explainer"])
-        and result.scores.get(row["scorer"]) is not None
-    ]
-    reappearing = mean([known.features[index] for index in group])
-    return dict(zip(STABILITY_COLUMNS, (reappearing, known.pw_mcc, len(known.others) + 1), strict=True))
-
-
 def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: Dependence, confidence: float) -> Row:
     """Give the mean's interval over features and documents, and what either adds to its error."""
     scores = dependence.scores(group, scorer)
@@ -175,13 +181,13 @@ def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: D
 
 def range_of(score: str) -> intervals.Bounds | None:
     """Return the lowest and the highest value that a score can have; None if that is not known."""
-    return SCORERS.get(score.split("/")[0]).bounds
+    return human.BOUNDS if score in human.CHANCES else SCORERS.get(score.split("/")[0]).bounds
 
 
 def _models(config: Row, scorer: str) -> Row:
-    """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the
-    simulator.
-    """
+    """Name a score, and the models its scorer asks: null for those it does not ask. The judge may be the simulator."""
+    if scorer in human.CHANCES:
+        return {"simulator": None, "judge": None, "scorer": scorer}
     needs = SCORERS.get(scorer.split("/")[0]).needs
     judge = config.get("judge") or config["simulator"]
     return {

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autointerp.reporting.leaderboard import COLUMNS, STABILITY_COLUMNS, to_csv
+from autointerp.reporting.leaderboard import COLUMNS, to_csv
+from autointerp.reporting.stability import STABILITY_COLUMNS
 from autointerp.reporting.tables import Row, all_tables
 from autointerp.store import RunFolder, as_json
 from sae.common.tables import to_latex, to_markdown

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from autointerp.reporting import human
+from autointerp.reporting.human import column_of
 from autointerp.scorers import simulation
 from autointerp.statistics.comparisons import LEVEL, MARGIN
 from sae.common.tables import Table, number
@@ -18,19 +20,56 @@ Row = dict[str, Any]
 
 
 def all_tables(rows: Sequence[Row], comparisons: Sequence[Row]) -> list[Table]:
-    """Make every table: scores, differences between dictionaries, and scores by explainer."""
+    """Make every table: scores, differences between dictionaries, scores by explainer, and what people said."""
     explainers = list(dict.fromkeys(row["explainer"] for row in rows))
     tables = scores_tables(rows)
     if comparisons:
         tables.append(resolution_table(comparisons) if in_rounds(comparisons) else comparisons_table(comparisons))
     if len(explainers) > 1:
         tables.append(_explainers_table(rows, explainers))
-    return tables
+    return [*tables, *human_tables(rows)]
+
+
+def human_tables(rows: Sequence[Row]) -> list[Table]:
+    """Make the table of the human scores, and that of their rank correlation with every other score, if there are any.
+
+    Rows of several runs make the first one only: they hold no correlations.
+    """
+    rated = [row for row in rows if row["scorer"] in human.CHANCES]
+    if not rated:
+        return []
+    lines = [
+        [row["dictionary"], row["scorer"], with_interval(row), number(row["chance"]), str(row["n_ok"])] for row in rated
+    ]
+    title = (
+        "Human scores from 0 to 1, given without knowing the dictionary: mean over the features that were rated, with "
+        f"95% interval{over(rated)}."
+    )
+    scores = Table(["dictionary", "score", "mean", "chance level", "features"], lines, title)
+    agreement = _agreement_table(rows)
+    return [scores, agreement] if agreement.rows else [scores]
+
+
+def _agreement_table(rows: Sequence[Row]) -> Table:
+    by_score = {(row["scorer"], name): row for row in rows for name in human.CHANCES if row.get(column_of(name, "n"))}
+    by_score = {pair: row for pair, row in by_score.items() if pair[::-1] not in by_score or pair[0] < pair[1]}
+    lines = []
+    for (score, name), row in by_score.items():
+        *rank, n = (row[column_of(name, column)] for column in human.COLUMNS)
+        lines.append([score, name, _interval(*rank), str(n)])
+    title = (
+        "Spearman's rank correlation of every score with the human ones, over the features of all dictionaries that "
+        "have both, with 95% interval; features of one direction count as one there."
+    )
+    return Table(["score", "with", "rank correlation", "features"], lines, title)
 
 
 def scores_tables(rows: Sequence[Row]) -> list[Table]:
-    """Make the main explainer's tables: the main score with its controls, simulation's other scores, then the rest."""
-    main = main_rows(rows)
+    """Make the main explainer's tables: the main score with its controls, simulation's other scores, then the rest.
+
+    What people said has tables of its own.
+    """
+    main = main_rows([row for row in rows if row["scorer"] not in human.CHANCES])
     if not main:
         return []
     first = [row for row in main if row["scorer"] == main[0]["scorer"]]

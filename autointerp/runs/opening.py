@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp import config as configs
+from autointerp import ratings
 from autointerp.config import Config, Runtime
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
@@ -15,7 +16,7 @@ from autointerp.runs.dependence import dependence_of
 from autointerp.runs.plan import READ_AS_TEXT
 from autointerp.runs.requests import without_logprobs
 from autointerp.runs.rounds import resolution_of
-from autointerp.store import PICTURES, SOURCES, RunFolder
+from autointerp.store import PICTURES, RATINGS, SOURCES, RunFolder
 from sae.common.errors import UserError
 from sae.common.resources import path_of
 
@@ -31,7 +32,7 @@ def open_folder(path: str | Path) -> RunFolder:
 
 
 def repair(folder: RunFolder) -> None:
-    """Check a finished run's files; make tables and pictures again that are missing or damaged.
+    """Check a finished run's files; make tables and pictures again that are missing, damaged or older than ratings.
 
     Raises UserError naming files that are damaged and cannot be made from the others.
     """
@@ -41,9 +42,12 @@ def repair(folder: RunFolder) -> None:
             f"{folder.path}: missing or damaged, and not to be made from the other files: {', '.join(lost)}; the "
             "command that made the run, with another --out, makes it again"
         )
+    if RATINGS in damaged:
+        ratings.read(folder.path)  # refuses what cannot be read before anything is computed
     if damaged:
         rebuild(folder)
-        log.warning("%s: %s was missing or damaged, and was made again", folder.path, ", ".join(damaged))
+    if made := [name for name in damaged if name != RATINGS]:
+        log.warning("%s: %s was missing or damaged, and was made again", folder.path, ", ".join(made))
 
 
 def rebuild(folder: RunFolder) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import jinja2
 
 from autointerp import ratings
-from autointerp.ratings import RUBRIC, Rating, Scale, Task
+from autointerp.ratings import RUBRIC, TEXTS, Rating, Scale, Task
 from autointerp.records import ActivationRecord, FeatureRecord, FeatureResult
 from autointerp.reporting.site import pages
 from autointerp.reporting.site.chunks import cut, cut_tokens
@@ -26,8 +26,8 @@ from sae.common.errors import UserError
 from sae.common.seeds import numpy_generator
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'"
-SHADES, SHOWN, TEXTS = 9, 8, 5
-"""Steps of shading, texts of each kind that are shown for the rubric, and texts of which one is the intruder."""
+SHADES, SHOWN = 9, 8
+"""Steps of shading, and texts of each kind that are shown for the rubric."""
 TASKS: tuple[Task, ...] = ("rubric", "intruder")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from hmac import compare_digest
@@ -109,8 +110,9 @@ def _handler(app: App, token: str) -> type[BaseHTTPRequestHandler]:
             lines = {"Content-Type": reply.kind, "Content-Length": str(len(reply.content))}
             for name, value in (lines | SEALED | dict(reply.headers)).items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(reply.content)
+            with suppress(ConnectionError):  # the page was closed before its answer came
+                self.end_headers()
+                self.wfile.write(reply.content)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Print nothing: addresses hold the token."""

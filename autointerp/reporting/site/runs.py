@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autointerp import ratings
+from autointerp.ratings import Rating
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult
-from autointerp.reporting import human, leaderboard
+from autointerp.reporting import human, leaderboard, tables
 from autointerp.reporting.site.neighbours import Neighbours, nearest, nearest_by_decoder
 from autointerp.runs.replay import Asked, asked
 from autointerp.store import RunFolder
@@ -84,27 +85,25 @@ def site_run(
     folder: RunFolder, label: str, features: Sequence[FeatureRecord], results: Iterable[FeatureResult]
 ) -> SiteRun:
     """Describe a run whose features and results have been read. Raises UserError if another file cannot be read."""
-    about, by_feature, every = folder.about, dict[FeatureId, list[FeatureResult]](), list(results)
-    for result in every:
+    about, rated, every = folder.about, ratings.read(folder.path), list(results)
+    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, every, rated)
+    by_feature = dict[FeatureId, list[FeatureResult]]()
+    for result in human.joined(every, rated):
         by_feature.setdefault(result.feature, []).append(result)
-    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, by_feature)
     near = (_together(features), nearest_by_decoder(features))
     questions = asked(folder, features, every, cache_folder("autointerp"))
-    return SiteRun(
-        label, about, rows, features, by_feature, *near, questions, human.tables(ratings.read(folder.path), every)
-    )
+    return SiteRun(label, about, rows, features, by_feature, *near, questions, tables.human_tables(rows))
 
 
 def _rows(
-    about: Row, features: Sequence[FeatureRecord], results: Mapping[FeatureId, Sequence[FeatureResult]]
+    about: Row, features: Sequence[FeatureRecord], results: Sequence[FeatureResult], rated: Sequence[Rating]
 ) -> list[Row]:
     """Make the leaderboard of what an unfinished run has; its chance levels are not known."""
     densities: dict[str, list[float]] = {}
     for feature in features:
         densities.setdefault(feature.id.dictionary, []).append(feature.density)
-    every = [result for own in results.values() for result in own]
-    scores = dict.fromkeys((name for result in every for name in [*result.scores, *result.errors]), None)
-    return leaderboard.make_rows(about, densities, every, scores) if every else []
+    scores = dict.fromkeys((name for result in results for name in [*result.scores, *result.errors]), None)
+    return leaderboard.make_rows(about, densities, results, scores, rated=rated) if results else []
 
 
 def _together(features: Sequence[FeatureRecord]) -> Neighbours:

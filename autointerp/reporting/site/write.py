@@ -42,9 +42,14 @@ def write(folders: Sequence[RunFolder], out: Path) -> None:
     write_runs(runs, out)
 
 
+def is_site(folder: Path) -> bool:
+    """Tell whether a folder is one of pages."""
+    return (folder / MARKER).is_file()
+
+
 def refuse_foreign(out: Path) -> None:
     """Raise UserError if a folder is not one of pages, and not empty."""
-    if out.is_file() or (out.is_dir() and not (out / MARKER).is_file() and any(out.iterdir())):
+    if out.is_file() or (out.is_dir() and not is_site(out) and any(out.iterdir())):
         raise UserError(f"{out} holds other files than a site; choose another --out")
 
 

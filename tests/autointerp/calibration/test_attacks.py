@@ -10,7 +10,7 @@ from autointerp.calibration.cells import correlation
 from autointerp.calibration.concepts import Concept, single, unrelated
 from autointerp.calibration.generation import generated
 from autointerp.calibration.language import category_ids, generate, vocabulary
-from autointerp.calibration.purity import matthews, spearman
+from autointerp.calibration.purity import matthews
 from autointerp.prompting import rules
 from autointerp.prompting.predict_text import predict_text
 from autointerp.prompting.rules import Rule
@@ -97,15 +97,6 @@ def test_purity_is_the_correlation_of_two_indicators() -> None:
     expected = np.corrcoef(np.concatenate([fires, holds[:, :3]], axis=1).T)[:3, 3:]
     assert matthews(fires, holds)[:, :3] == pytest.approx(expected, abs=1e-6)
     assert (matthews(fires, holds)[:, 3] == 0).all()
-
-
-def test_spearman_shares_ranks_among_ties() -> None:
-    from scipy import stats
-
-    pairs = [(1.0, 2.0), (1.0, 5.0), (3.0, 5.0), (4.0, 1.0), (9.0, 8.0)]
-    assert spearman(pairs) == pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
-    assert spearman(pairs[:2]) is None
-    assert spearman([(1.0, 2.0)] * 4) == 0
 
 
 def test_an_unrelated_concept_shares_no_word() -> None:

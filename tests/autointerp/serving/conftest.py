@@ -52,7 +52,7 @@ def say(url: str, data: bytes | None = None, **headers: str) -> Said:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, data, named)
     try:
-        with urllib.request.build_opener(Stay).open(request, timeout=20) as reply:
+        with urllib.request.build_opener(Stay).open(request, timeout=120) as reply:
             return Said(reply.status, dict(reply.headers), reply.read().decode())
     except urllib.error.HTTPError as error:
         with error:

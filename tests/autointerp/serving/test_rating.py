@@ -2,18 +2,27 @@
 
 import json
 import re
+import shutil
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from scipy import stats
 
 from autointerp import ratings
 from autointerp.ratings import Rating
-from autointerp.reporting import human
+from autointerp.records import FeatureId
+from autointerp.reporting import leaderboard, tables
+from autointerp.reporting.leaderboard import COLUMNS
+from autointerp.runs.verify import verify
 from autointerp.serving.rating import RatingApp, key_of
-from autointerp.serving.server import App
+from autointerp.serving.server import App, LoopbackServer
 from autointerp.store import RATINGS, RunFolder
 from sae.common.errors import UserError
+from sae.common.progress import Silent
+from tests.autointerp.reporting.site import made
 from tests.autointerp.serving.conftest import Said, say
 from tests.conftest import autointerp
 
@@ -46,9 +55,9 @@ def test_answers_are_kept_one_by_one_and_resume(folder: RunFolder, serve: Serve)
     assert len(again.left) == 11
     assert key_of(again.left[0]) == item(say(url)) != first
     assert len(RatingApp(folder, "rubric", "anna").left) == 12
+    assert folder.damaged() == [RATINGS]  # the tables do not hold it yet
     send(url, "undo")
     assert ratings.read(folder.path) == ()
-    assert folder.damaged() == []
 
 
 def test_the_page_does_not_say_which_dictionary(folder: RunFolder, serve: Serve) -> None:
@@ -72,24 +81,82 @@ def test_an_intruder_is_right_or_wrong(folder: RunFolder, serve: Serve) -> None:
         RatingApp(folder, "intruder", "")  # two active texts each: too few
 
 
-def rating(dictionary: str, feature: int, score: float, task: str = "rubric", rater: str = "") -> Rating:
-    values = {"task": task, "rater": rater, "dictionary": dictionary, "feature": feature, "explainer": "rules-5"}
+def rating(feature: FeatureId, score: float, rater: str = "") -> Rating:
+    values = {
+        "task": "rubric",
+        "rater": rater,
+        "dictionary": feature.dictionary,
+        "feature": feature.index,
+        "explainer": "rules-5",
+    }
     return Rating.model_validate(values | {"answers": {}, "score": score})
 
 
-def test_human_scores_stand_on_the_leaderboard(folder: RunFolder) -> None:
-    said = [rating("topk", number, number / 10) for number in range(4)]
-    said += [rating("topk", 3, 0.5, rater="anna"), rating("neurons", 0, 1.0)]
-    ratings.write(folder.path, said)
-    scores, agreement = human.tables_of(folder)
-    assert scores.rows == [["topk", "rubric", "0.18", "0.00 to 0.56", "4"], ["neurons", "rubric", "1.00", "-", "1"]]
-    by_name = {row[0]: row[1:] for row in agreement.rows}
-    assert by_name["simulation/top"] == ["rubric", "0.21", "5"]  # ranks 1.5 3 4 5 1.5 of the scores, 1 to 5 of people
-    shown = autointerp("leaderboard", folder.path, cwd=folder.path)
-    assert "rank correlation" in shown.stdout
-    assert autointerp("browse", folder.path, cwd=folder.path).returncode == 0
+def test_human_scores_are_rows_of_the_leaderboard_with_their_rank_correlations(folder: RunFolder) -> None:
+    said = [rating(FeatureId("topk", number), number / 10) for number in range(4)]
+    said += [rating(FeatureId("topk", 3), 0.5, "anna"), rating(FeatureId("neurons", 0), 1.0)]
+    plain, rated = (
+        leaderboard.make_rows(folder.about, folder.densities(), [*folder.results()], made.SCORES, rated=given)
+        for given in ((), said)
+    )
+    assert [{name: row[name] for name in COLUMNS} for row in rated[: len(plain)]] == plain
+    human = {row["dictionary"]: row for row in rated if row["scorer"] == "human/rubric"}
+    assert [human[name]["n_ok"] for name in ("topk", "neurons")] == [4, 1]
+    assert human["topk"]["mean"] == pytest.approx((0 + 0.1 + 0.2 + 0.4) / 4)
+    assert 0 <= human["topk"]["ci_low"] < human["topk"]["mean"] < human["topk"]["ci_high"] < 1
+    top = [row for row in rated if row["scorer"] == "simulation/top"]  # 0, 1/6, 2/6, 3/6 and, of neurons/0, 0
+    expected = stats.spearmanr([0, 1, 2, 3, 0], [0, 0.1, 0.2, 0.4, 1.0]).statistic
+    for row in top:
+        assert row["human_rubric_n"] == 5
+        assert row["human_rubric_correlation"] == pytest.approx(expected)
+        assert row["human_rubric_correlation_low"] < expected < row["human_rubric_correlation_high"]
+    scores, agreement = tables.human_tables(rated)
+    assert [row[-1] for row in scores.rows] == ["4", "1"]
+    assert ["simulation/top", "human/rubric"] in [row[:2] for row in agreement.rows]
+    assert tables.human_tables(plain) == []
+
+
+def six_pages(server: LoopbackServer) -> None:
+    """Stand for a person who answers six of the pages that the command serves, then presses Ctrl-C."""
+    serving = threading.Thread(target=lambda: server._http.serve_forever(poll_interval=0.01))
+    serving.start()
+    for number in range(6):
+        send(server.url, "rate", item=item(say(server.url)), **(GOOD | {"confidence": str(number % 4)}))
+    server.close()
+    serving.join()
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_run_that_was_rated_is_verified_and_one_whose_ratings_are_gone_is_as_before(
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(smoke, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert autointerp("browse", folder.path, cwd=tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(LoopbackServer, "serve", six_pages)
+    done = autointerp("rate", folder.path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(ratings.read(folder.path)) == 6
+    assert sum(row["n_ok"] for row in folder.read_leaderboard() if row["scorer"] == "human/rubric") == 6
+    assert "| human/rubric " in (folder.path / "leaderboard.md").read_text("utf-8")
     assert "Human ratings" in (folder.path / "site" / "index.html").read_text("utf-8")
+    assert '"human/rubric"' in (folder.path / "site" / "data" / "index.js").read_text("ascii")
+    assert "rank correlation" in autointerp("leaderboard", folder.path, cwd=tmp_path).stdout
     assert folder.damaged() == []
+    assert not [text for check in verify(folder, Silent) for text in check.differences]
+    path = folder.path / "leaderboard.json"
+    figure = re.search(r'"human_rubric_correlation": -?0\.(\d)', path.read_text("utf-8"))
+    assert figure
+    text = path.read_text("utf-8")
+    path.write_text(f"{text[: figure.start(1)]}{(int(figure[1]) + 1) % 10}{text[figure.end(1) :]}", "utf-8")
+    folder.seal()
+    assert next(text for check in verify(folder, Silent) for text in check.differences).startswith("leaderboard.json, ")
+    (folder.path / RATINGS).unlink()
+    assert RATINGS in folder.damaged()
+    assert autointerp("browse", folder.path, cwd=tmp_path).returncode == 0
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"version": 2}', json.dumps({"ratings": [{"task": "rubric"}]})])

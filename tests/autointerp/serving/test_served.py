@@ -11,9 +11,12 @@ from autointerp.serving.pages import PagesApp
 from autointerp.serving.rating import RatingApp
 from autointerp.serving.server import App
 from autointerp.store import RunFolder
+from tests.autointerp.llm.conftest import finished, judged, sampled, server
 from tests.autointerp.reporting.site.test_browser import browser
+from tests.autointerp.serving.test_rescoring import ask, run, scored, served
+from tests.fakes import FakeApis
 
-__all__ = ["browser"]
+__all__ = ["browser", "finished", "judged", "run", "sampled", "server"]
 pytestmark = pytest.mark.slow
 Serve = Callable[[App], str]
 
@@ -30,6 +33,31 @@ def test_a_served_page_scores_by_the_run(browser: Any, folder: RunFolder, serve:
     page.get_by_label("Explanation, to be edited").fill('Active on the token " cat" (10.0).')
     page.get_by_role("button", name="Score the edited explanation").click()
     page.get_by_text("top 1.000").last.wait_for()
+    assert faults == []
+    page.context.close()
+
+
+def test_a_served_page_names_the_cost_then_asks_the_runs_models(
+    browser: Any, run: RunFolder, judged: FakeApis, serve: Serve
+) -> None:
+    (n, result, _), url, edited = scored(run), served(run, serve), "the token 'nowhere'"
+    page = browser.new_context().new_page()
+    page.set_default_timeout(120_000)  # the SDKs are imported meanwhile
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(f"{url}features.html#{n}")
+    page.locator(".explanation summary").first.click()
+    page.get_by_label("Explanation, to be edited").fill(edited)
+    page.get_by_role("button", name="Score the edited explanation").click()
+    page.get_by_text("calls, about $").wait_for()
+    assert judged.calls() == []
+    page.get_by_role("button", name="Score at this cost").click()
+    page.locator(".explanation .caption", has_text="detection").wait_for()
+    assert judged.calls()
+    scores = ask(url, n, result.explainer, edited, agreed=False)["scores"]  # from the cache
+    shown = page.locator(".explanation .caption", has_text="detection").inner_text()
+    assert f"detection {scores['detection']:.3f}" in shown
     assert faults == []
     page.context.close()
 

@@ -65,9 +65,7 @@ load("index").then((index) => {
     if (state.sort !== null) shown.sort(compare((row) => row[state.sort], state.down));
     const body = shown.map((row) => el("tr", {}, columns.map(([, key, format, digits]) => key === "label" ?
       el("th", { scope: "row" }, dot(row), row.label) : cell(FORMATS[format](row[key], digits ?? row), format === "text" ? null : "n"))));
-    by("board").replaceChildren();
     table(by("board"), columns.map(([title, key, format]) => sortHeader(key, title, format !== "text", state, board)), body);
-    paint(by("board"));
   }
 
   function against() {
@@ -91,5 +89,5 @@ load("index").then((index) => {
   choice(by("scores-mode"), ["means", "points"], state.mode, (mode) => { state.mode = mode; picture(); });
   filters();
   axes();
-  loadPoints().then(() => { responsive(by("scores"), picture); responsive(by("against"), against); });
+  loadPoints().then(() => { responsive(by("scores"), picture); responsive(by("against"), against); ready(); });
 }).catch(fail);

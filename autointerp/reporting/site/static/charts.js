@@ -12,7 +12,7 @@ function ticks(low, high, count = 5) {
 
 function linear(low, high, from, to) {
   const scale = (value) => from + (value - low) / (high - low || 1) * (to - from);
-  return Object.assign(scale, { ticks: () => ticks(low, high, Math.max(2, Math.abs(to - from) / 100)), text: short });
+  return Object.assign(scale, { ticks: () => ticks(low, high, Math.max(3, Math.abs(to - from) / 100)), text: short });
 }
 
 /* Pads a range of values by a twentieth; includes the values of `always`. */
@@ -88,7 +88,7 @@ function scatter(container, points, xTitle, yTitle, isLog, open) {
   const left = xTitle ? 52 : 8, top = xTitle ? 26 : 8, right = container.clientWidth - 14, bottom = 330;
   const shown = points.filter((point) => !isLog || point.x > 0), at = (point) => isLog ? Math.log10(point.x) : point.x;
   const x = linear(...extent(shown.map(at)), left, right), y = linear(...extent(shown.map((point) => point.y)), bottom, top);
-  if (isLog) x.text = (power) => short(10 ** power);
+  if (isLog) x.text = (power) => short(+(10 ** power).toPrecision(2));
   const dots = [...shown].sort((a, b) => (b.faded ?? 0) - (a.faded ?? 0) || a.x - b.x).map((point) => Object.assign(svg("circle", {
     cx: x(at(point)), cy: y(point.y), r: exists(point.n) ? 3.4 : 6, fill: point.colour, class: point.faded ? "point faded" : "point",
   }), { point }));

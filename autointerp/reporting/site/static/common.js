@@ -41,7 +41,11 @@ const by = (id) => document.getElementById(id);
 const span = (name, ...children) => el("span", { class: name }, ...children);
 const para = (name, ...children) => el("p", { class: name }, ...children);
 const cell = (text, name = "n") => el("td", { class: name }, text);
-const table = (node, head, rows) => fill(node, {}, [el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)]);
+const table = (node, head, rows) => {
+  node.replaceChildren();
+  paint(fill(node, {}, [el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)]));
+  return node;
+};
 
 const NONE = "–";
 const exists = (value) => value !== null && value !== undefined;
@@ -157,7 +161,11 @@ function sortHeader(key, text, isNumber, state, redraw) {
     el("button", { type: "button", "data-sort": key, onclick: press }, text, el("span", { class: "arrow", "aria-hidden": "true" }, active ? (state.down ? "↓" : "↑") : "")));
 }
 
+/* Shows what the data have filled. */
+const ready = () => { delete root.dataset.busy; };
+
 function fail(error) {
+  ready();
   by("main").prepend(el("p", { class: "note", role: "alert" }, error.message));
 }
 

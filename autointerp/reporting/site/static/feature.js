@@ -180,7 +180,7 @@ function near(all) {
   if (!all) return para("empty", "Not computed: the run does not hold it, or has too many features.");
   const listed = (title, items) => items.length ? [el("h3", {}, title), el("ol", { class: "near" }, items.map(([n, value]) => {
     const link = el("a", { href: `#${n}` }), text = span("caption"), item = el("li", {}, link, span("score", round(value)), text);
-    list.row(n).then((row) => { link.textContent = list.name(row); text.textContent = visible((row[6] ?? "").slice(0, 120)); }).catch(fail);
+    list.row(n).then((row) => { link.textContent = list.name(row); text.textContent = visible((row[6] ?? "").slice(0, 300)); }).catch(fail);
     return item;
   }))] : [];
   return [...listed("In this dictionary", all.own), ...listed("In the others", all.others), all.own.length + all.others.length ? null : para("empty", "None.")];

@@ -59,14 +59,12 @@ async function drawList() {
     scores.map((name, score) => cell(round(row[FIRST_SCORE + score]), score ? "n extra" : "n")),
     cell(short(row[3]), "n extra"),
     el("td", { class: "text" }, status(row[5]), visible(row[6] ?? NONE))));
-  by("list").replaceChildren();
   table(by("list"), head, body);
   by("list").removeAttribute("aria-busy");
-  paint(by("list"));
   const total = whole(site.n), length = list.length();
   by("count").textContent = length === site.n ? `${total} features` : `${whole(length)} of ${total} features`;
   pager(length);
-  drawMap().catch(fail);
+  await drawMap();
 }
 
 /* The features by their decoder directions; those that are not listed are faded. */
@@ -101,12 +99,12 @@ function listFilters() {
     clearTimeout(waiting);
     waiting = setTimeout(() => set("search")(search.value.trim()), 150);
   } });
-  by("filters").replaceChildren(...[
+  fill(by("filters"), {}, [
     el("label", { class: "wide" }, el("span", {}, "search"), search),
     select("dictionary", [["", "all"], ...site.dictionaries.map((one, number) => [String(number), one.label])], state.dictionary, set("dictionary")),
     select("explainer", site.explainers.map((name, number) => [String(number), visible(name)]), "0", (value) => { state.explainer = +value; relist().catch(fail); }),
     select("status", [["", "all"], ...site.statuses.map((name, number) => [String(number), name])], state.status, set("status")),
-  ].filter(Boolean));
+  ]);
   by("filters").addEventListener("submit", (event) => event.preventDefault());
   by("map-colour").addEventListener("change", () => drawMap().catch(fail));
   by("map-view").addEventListener("toggle", () => drawMap().catch(fail));
@@ -148,5 +146,5 @@ load("index").then((index) => {
   site = index;
   listFilters();
   addEventListener("hashchange", route);
-  return route();
+  return route().then(ready);
 }).catch(fail);

@@ -22,7 +22,7 @@ from autointerp.scorers.simulation import correlation
 from tests.autointerp.reporting.site import made
 from tests.conftest import make_once
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if not CHROMIUM:
@@ -88,6 +88,14 @@ def until(page: Any, expression: str) -> None:
         page.wait_for_timeout(30)
 
 
+def drawn(page: Any, name: str) -> None:
+    """Wait until a page shows its data, and has been painted with them."""
+    until(page, f"document.title.startsWith({TITLES[name]!r}) && document.documentElement.dataset.busy === undefined")
+    page.evaluate(
+        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 100))))"
+    )
+
+
 def names(page: Any) -> list[str]:
     page.wait_for_selector("#list tbody tr")
     page.wait_for_selector("#list:not([aria-busy])")
@@ -123,6 +131,7 @@ def test_the_leaderboard_sorts_filters_and_draws(visit: Visit) -> None:
     assert page.locator("#against .point").count() == 120
 
 
+@slow
 def test_a_point_opens_its_feature_by_click_and_by_keys(visit: Visit) -> None:
     page = visit.open("index.html")
     page.wait_for_selector("#against .point")
@@ -139,6 +148,7 @@ def test_a_point_opens_its_feature_by_click_and_by_keys(visit: Visit) -> None:
     assert re.fullmatch(r"#\d+", page.evaluate("location.hash"))
 
 
+@slow
 def test_the_list_sorts_filters_and_searches(visit: Visit) -> None:
     page = visit.open("features.html")
     assert names(page)[:2] == ["topk/0", "topk/1"]
@@ -149,7 +159,7 @@ def test_the_list_sorts_filters_and_searches(visit: Visit) -> None:
     page.get_by_role("button", name="population").click()
     page.wait_for_selector("#list th[aria-sort=descending]")
     assert names(page)[:2] == ["topk/59", "neurons/59"]
-    page.get_by_label("dictionary").select_option(label="neurons")
+    page.get_by_label("dictionary", exact=True).select_option(label="neurons")
     until(page, "document.querySelector('#count').textContent === '60 of 120 features'")
     assert names(page)[:2] == ["neurons/59", "neurons/58"]
     page.keyboard.press("/")
@@ -183,6 +193,7 @@ def test_keys_alone_find_read_and_leave_a_feature(visit: Visit) -> None:
     assert len(names(page)) == 11
 
 
+@slow
 def test_shading_order_and_neighbours_of_a_feature(visit: Visit) -> None:
     page = visit.open("features.html#1")
     page.wait_for_selector("#scored .token")
@@ -207,6 +218,7 @@ def test_shading_order_and_neighbours_of_a_feature(visit: Visit) -> None:
     until(page, "document.querySelector('#feature-view h1').textContent !== 'topk/1'")
 
 
+@slow
 def test_an_edited_rule_is_scored_as_python_scores_it(visit: Visit) -> None:
     page = visit.open("features.html#1")
     page.locator(".explanation summary").first.click()
@@ -227,6 +239,7 @@ def test_an_edited_rule_is_scored_as_python_scores_it(visit: Visit) -> None:
     assert page.get_by_text("Not worded as token rules").first.is_visible()
 
 
+@slow
 def test_questions_and_answers_are_loaded_when_they_are_opened(visit: Visit) -> None:
     page = visit.open("features.html#1")
     page.locator(".explanation summary").first.click()
@@ -236,6 +249,7 @@ def test_questions_and_answers_are_loaded_when_they_are_opened(visit: Visit) -> 
     assert page.locator(".explanation pre").all_inner_texts() == ["Which?\nnumber 1 of topk", '{"answers": [1]}']
 
 
+@slow
 def test_the_map_follows_the_search_and_opens_a_feature(visit: Visit) -> None:
     page = visit.open("features.html")
     page.wait_for_selector("#map .point")
@@ -250,6 +264,7 @@ def test_the_map_follows_the_search_and_opens_a_feature(visit: Visit) -> None:
     until(page, "/[/]7$/.test(document.querySelector('#feature-view h1')?.textContent)")
 
 
+@slow
 def test_a_touch_shows_both_numbers(browser: Any, site: Path) -> None:
     opened = Visit(browser, site, has_touch=True, viewport={"width": 390, "height": 800})
     page = opened.open("features.html#1")
@@ -260,6 +275,7 @@ def test_a_touch_shows_both_numbers(browser: Any, site: Path) -> None:
     opened.close()
 
 
+@slow
 def test_the_theme_follows_the_system_and_the_switch(browser: Any, site: Path) -> None:
     opened = Visit(browser, site, color_scheme="dark")
     page = opened.open("index.html")
@@ -273,18 +289,20 @@ def test_the_theme_follows_the_system_and_the_switch(browser: Any, site: Path) -
     opened.close()
 
 
+@slow
 @pytest.mark.parametrize("width", [390, 1920])
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_fits_its_window_and_stays_where_it_is(browser: Any, site: Path, name: str, width: int) -> None:
+    """Nothing moves although the page has been painted when its data come, each of them late."""
     opened = Visit(browser, site, viewport={"width": width, "height": 900})
     page = opened.page
+    page.route("**/data/**", lambda route: (time.sleep(0.2), route.continue_()))
     page.add_init_script(
         "window.shift = 0; new PerformanceObserver((list) => { for (const one of list.getEntries()) window.shift += "
         "one.value; }).observe({ type: 'layout-shift', buffered: true });"
     )
     opened.open(name)
-    until(page, f"document.title.startsWith({TITLES[name]!r})")
-    page.wait_for_timeout(400)
+    drawn(page, name)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("window.shift") < 0.1
     opened.close()
@@ -311,6 +329,7 @@ def test_hostile_text_runs_nothing_and_is_shown(browser: Any, tmp_path: Path) ->
     opened.close()
 
 
+@slow
 def test_an_error_is_shown_with_its_reason(browser: Any, tmp_path: Path) -> None:
     write_runs([made.run(2, status="error")], tmp_path / "pages")
     opened = Visit(browser, tmp_path / "pages")
@@ -325,6 +344,7 @@ def test_an_error_is_shown_with_its_reason(browser: Any, tmp_path: Path) -> None
     opened.close()
 
 
+@slow
 @pytest.mark.parametrize("state", ["unfinished", "empty"])
 def test_runs_without_results_are_true_pages(browser: Any, tmp_path: Path, state: str) -> None:
     write_runs([getattr(made, state)()], tmp_path / "pages")
@@ -342,6 +362,7 @@ def test_runs_without_results_are_true_pages(browser: Any, tmp_path: Path, state
     opened.close()
 
 
+@slow
 def test_a_hundred_thousand_features(browser: Any, tmp_path: Path) -> None:
     write_runs([made.run(50_000, explainers=("rules-5",), with_population=False)], tmp_path / "pages")
     opened = Visit(browser, tmp_path / "pages")
@@ -360,14 +381,14 @@ def test_a_hundred_thousand_features(browser: Any, tmp_path: Path) -> None:
     opened.close()
 
 
+@slow
 @pytest.mark.skipif(not AXE, reason="AXE_CORE does not name axe.min.js")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_no_violation(browser: Any, site: Path, name: str, scheme: str) -> None:
     opened = Visit(browser, site, color_scheme=scheme)
     page = opened.open(name)
-    until(page, f"document.title.startsWith({TITLES[name]!r})")
-    page.wait_for_timeout(400)
+    drawn(page, name)
     page.evaluate(Path(AXE).read_text("utf-8"))
     violations = page.evaluate("axe.run(document, { preload: false }).then((found) => found.violations)")
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in violations] == []

@@ -308,6 +308,25 @@ def test_the_map_without_umap_is_sklearns_pca(monkeypatch: pytest.MonkeyPatch) -
     assert maps.feature_map(features[: maps.FEWEST - 1]) is None
 
 
+@pytest.mark.slow
+def test_the_map_is_umaps_where_it_is_installed(tmp_path: Path) -> None:
+    """Every neuron's direction stands beside those of the learned features that are like it, and again in the same
+    place.
+    """
+    pytest.importorskip("umap", reason="umap-learn is not installed: pip install autointerp[umap]")
+    run = made.run(160, explainers=("rules-5",), with_population=False)
+    first, second = (maps.feature_map([(0, one) for one in run.features]) for _ in range(2))
+    assert first == second
+    assert first
+    assert first.method == "UMAP"
+    point_F2 = np.array(first.points, np.float64)
+    distance_FF = np.linalg.norm(point_F2[:, None] - point_F2, axis=2) + np.diag([np.inf] * len(point_F2))
+    group_F = np.array([one.id.index % 16 for one in run.features])
+    assert (group_F[distance_FF.argmin(1)] == group_F).mean() > 0.99
+    write_runs([run], tmp_path / "pages")
+    assert '"map":{"method":"UMAP"' in (tmp_path / "pages" / "data" / "index.js").read_text("ascii")
+
+
 def test_a_feature_page_holds_logits_alignment_and_what_was_asked(tmp_path: Path) -> None:
     values = values_in(site(tmp_path, made.run()))
     first, neuron = values["features/0"][0], values["features/0"][6 + 3]
