@@ -27,7 +27,7 @@ from sae.models.entries import make_missing
 from sae.models.subject import Subject, batches, boot, choose_device
 from sae.tasks.accuracy import Prompts, in_tokens, require
 from sae.tasks.grammar import Prompt
-from sae.tasks.subject import blocks, grammar_subject, recipe
+from sae.tasks.subject import CONTEXT, blocks, grammar_subject, recipe
 from sae.training.architectures.recipe import Recipe
 from sae.training.architectures.tied import Tied
 from sae.training.architectures.topk import TopK
@@ -35,8 +35,8 @@ from sae.training.loop import finished, learn
 
 VERSION = 1
 """Changes whenever the grammar's dictionaries are made in another way, so that the cache does not serve the old."""
-HOOK_POINT = "blocks.1.hook_resid_post"
-"""Where the grammar's subject is studied: before its last layer."""
+HOOK_POINT, LAST = "blocks.1.hook_resid_post", "blocks.2.hook_resid_post"
+"""Where the grammar's subject is studied: before its last layer, and for automata behind it."""
 STEPS, BATCH = 800, 512
 """Training of the grammar's dictionaries."""
 FIT_VECTORS = 8_192
@@ -50,8 +50,10 @@ SPARSITIES = (
     Tied(name="alpha_0", expansion=4, l1=0.0, lr=LR, decay=0.4),
 )
 """Two sparsities and none, as in Figure 3 of Cunningham et al. (2023)."""
-SIZES = tuple(TopK(name=f"topk_{n}x", expansion=n, k=8, lr=LR, decay=0.4) for n in (1, 2, 4))
-"""Three sizes of one recipe, for splitting."""
+SIZES = tuple(TopK(name=f"topk_{n}x", expansion=n, k=8, lr=LR, decay=0.4, seed=n) for n in (1, 2, 4))
+"""Three sizes of one recipe, for splitting; of different seeds, as their initial weights would begin alike."""
+AUTOMATA = TopK(name="topk_4x_last", expansion=4, k=8, lr=LR, decay=0.4)
+"""Whose features are followed from token to token."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def task_subject(session: Session) -> Tasks:
     if not is_toy(session):
         return _own(session)
     subject, seed = grammar(session), session.plan.config.seed
-    made = _trained(session, subject, (*SPARSITIES, *SIZES))
+    made = _trained(session, subject, (*SPARSITIES, *SIZES), HOOK_POINT)
     text = blocks(seed + 1, 2_000, kinds=("indirect", "fixed", "script"))
     return Tasks(subject, seed, HOOK_POINT, made, text, True)
 
@@ -119,6 +121,12 @@ def grammar(session: Session) -> Subject:
     config = session.plan.config
     device, _ = choose_device(config.runtime.device)
     return boot(str(grammar_subject(session.cache, recipe(config.seed), session.report, device)), device, False)
+
+
+def last_dictionary(session: Session) -> Dictionary:
+    """Return the dictionary of the grammar's subject behind its last layer."""
+    (dictionary,) = _trained(session, grammar(session), (AUTOMATA,), LAST).values()
+    return dictionary
 
 
 def own_subject(session: Session) -> Subject:
@@ -135,29 +143,29 @@ def _own(session: Session) -> Tasks:
     return Tasks(prepared.subject, seed, hook_point, {dictionary.name: dictionary}, prepared.text, False)
 
 
-def _trained(session: Session, subject: Subject, recipes: Sequence[Recipe]) -> dict[str, Dictionary]:
+def _trained(session: Session, subject: Subject, recipes: Sequence[Recipe], hook_point: str) -> dict[str, Dictionary]:
     """Return dictionaries of the grammar's subject; those that the cache does not have are trained together."""
     seed = session.plan.config.seed
-    seeded = [one.model_copy(update={"seed": seed}) for one in recipes]
-    about = [VERSION, Path(subject.name).name, HOOK_POINT, STEPS, BATCH]
+    seeded = [one.model_copy(update={"seed": seed + one.seed}) for one in recipes]
+    about = [VERSION, Path(subject.name).name, hook_point, STEPS, BATCH]
     folders = [session.cache / "dictionaries" / digest([*about, one.model_dump(mode="json")]) for one in seeded]
 
     def make(missing: Sequence[Path]) -> None:
         wanted = [one for one, folder in zip(seeded, folders, strict=True) if folder in missing]
-        learners = learn(wanted, STEPS, _activations(subject, seed), subject.device, session.report)
+        learners = learn(wanted, STEPS, _activations(subject, hook_point, seed), subject.device, session.report)
         for learner, folder in zip(learners, missing, strict=True):
-            formats.save(finished(learner).dictionary(HOOK_POINT, subject.name, {}), folder)
+            formats.save(finished(learner).dictionary(hook_point, subject.name, {}), folder)
 
     make_missing(folders, make)
     loaded = [formats.load(folder).to(subject.device) for folder in folders]
     return {one.name: one for one in loaded}
 
 
-def _activations(subject: Subject, seed: int) -> Iterator[Tensor]:
+def _activations(subject: Subject, hook_point: str, seed: int) -> Iterator[Tensor]:
     """Yield shuffled batches of activation vectors [B, D] of the grammar's text, again from the start if it ends."""
-    text = blocks(seed, -(-STEPS * BATCH // (2 * 26)))
+    text = blocks(seed, -(-STEPS * BATCH // (2 * CONTEXT)))
     ids_NC = torch.from_numpy(text.ids_NC).long().to(subject.device)
-    parts = [subject.activations(part, HOOK_POINT).flatten(0, 1) for part in batches(ids_NC, FORWARD)]
+    parts = [subject.activations(part, hook_point).flatten(0, 1) for part in batches(ids_NC, FORWARD)]
     x_BD, generator = torch.cat(parts), torch_generator(seed, "order of the grammar's activations")
     while True:
         for rows in torch.randperm(len(x_BD), generator=generator).split(BATCH):

@@ -135,6 +135,17 @@ class Study(ABC):
 STUDIES: Registry[type[Study]] = Registry(
     "study",
     "autointerp.studies",
-    order=("ablation", "logits", "steering", "explained", "universality", "tasks", "patching", "erasure"),
+    order=(
+        "ablation",
+        "logits",
+        "steering",
+        "explained",
+        "universality",
+        "tasks",
+        "patching",
+        "erasure",
+        "splitting",
+        "automata",
+    ),
     shared=("judged", "medians"),
 )

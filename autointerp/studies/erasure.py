@@ -24,9 +24,9 @@ class Erasure(Study):
 
     name = "erasure"
     title = (
-        "The gender of a coming pronoun is erased from the activations. Left: accuracy of a fresh linear probe and of "
-        "the model's choice between the two pronouns, on names and actions not seen before. Cost: length of the edit "
-        "over that of the activations, and KL divergence on other text, where every token is erased."
+        "The gender of a coming pronoun is erased from the activations. What is left: accuracy of a fresh linear probe "
+        "and of the model's choice between the two pronouns, on names and actions not seen before. Cost: length of the "
+        "edit over that of the activations, and KL divergence on other text, where every token is erased."
     )
 
     def measure(self, session: Session) -> dict[str, Any]:

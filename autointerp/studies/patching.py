@@ -12,10 +12,10 @@ from autointerp.statistics.intervals import mean_interval
 from autointerp.studies import CUNNINGHAM, STUDIES, Figure, Session, Study, figure
 from sae.common.tables import Table, number
 
-COUNTS = (0, 1, 2, 4, 8, 16, 32, 64)
+COUNTS = (0, 1, 2, 4, 8, 16, 32)
 """Numbers of patched features."""
-SEARCHED, PROMPTS = 12, 64
-"""Prompts on which the order is searched, and on which it is measured."""
+PAIRS, SEARCHED, PROMPTS = 3, 8, 20
+"""Pairs of names, and of each the prompts on which the order is searched and those on which it is measured."""
 GRID = 33
 """Edit magnitudes at which two curves are compared."""
 NOTE = "a direction, read off curves without numbers, at layer 11 of Pythia-410M"
@@ -29,14 +29,15 @@ class Patching(Study):
     title = (
         "Features are set to what they are on a counterfactual prompt, in a greedily searched order. KL divergence, in "
         "nats, from the prediction there, by the number of patched features and by the length of the edit; areas are "
-        "means over the numbers above 0 (1, 2, 4 ... 64) or over lengths, and intervals over prompts."
+        "means over the numbers above 0 (1, 2, 4 ... 32) or over lengths, and intervals over prompts. Each of three "
+        "pairs of names has its own order."
     )
 
     def measure(self, session: Session) -> dict[str, Any]:
         """Search the order on some prompts and patch others. Raises NotApplicable if the model does not do the task."""
         from autointerp.sampling.experiments import patched
 
-        return patched(session, COUNTS, SEARCHED, PROMPTS)
+        return patched(session, COUNTS, PAIRS, SEARCHED, PROMPTS)
 
     def figures(self, measured: Mapping[str, Any]) -> Sequence[Figure]:
         """Return areas between the sparse dictionaries' curves and the others', and interchange accuracy."""
@@ -69,9 +70,8 @@ class Patching(Study):
         for name, curve in measured["curves"].items():
             for row, count in enumerate(measured["counts"]):
                 means = [np.mean(curve[key][row]) for key in ("kl_KP", "edit_KP", "followed_KP")]
-                shown = count if count <= curve["searched"] else f"all {curve['searched']} that differ"
-                rows.append([name, number(curve["l0"], 1), str(shown), *(number(float(one), 3) for one in means)])
-        return [Table(header, list({tuple(row): row for row in rows}.values()), "Means over prompts.")]
+                rows.append([name, number(curve["l0"], 1), str(count), *(number(float(one), 3) for one in means)])
+        return [Table(header, rows, "Means over prompts.")]
 
 
 CLAIMED = {"alpha_0", "pca"}

@@ -49,14 +49,15 @@ def leace(x_BD: Tensor, z_BZ: Tensor) -> Affine:
 
 
 def _covariance(a_BD: Tensor, b_BE: Tensor) -> Tensor:
-    product_DE: Tensor = (a_BD - a_BD.mean(0)).T @ (b_BE - b_BE.mean(0))
-    return product_DE / len(a_BD)
+    covariance_DE: Tensor = (a_BD - a_BD.mean(0)).T @ (b_BE - b_BE.mean(0)) / len(a_BD)
+    return covariance_DE
 
 
 def _orthonormal(columns_DZ: Tensor) -> Tensor:
     """Return an orthonormal basis [D, K] of the columns' span; nothing if all are 0."""
     left_DZ, values_Z, _ = torch.linalg.svd(columns_DZ, full_matrices=False)
-    return left_DZ[:, values_Z > TOLERANCE * values_Z.max().clamp(min=1e-12)]
+    basis_DK: Tensor = left_DZ[:, values_Z > TOLERANCE * values_Z.max().clamp(min=1e-12)]
+    return basis_DK
 
 
 def mean_difference(x_BD: Tensor, is_one_B: Tensor) -> Affine:
@@ -101,5 +102,5 @@ def correlation(values_BF: Tensor, is_one_B: Tensor) -> Tensor:
     """Return Pearson's correlation of each column with a class, [F]; 0 where a column is constant."""
     v_BF, z_B = values_BF.double(), is_one_B.double()
     v_BF, z_B = v_BF - v_BF.mean(0), z_B - z_B.mean()
-    product_F: Tensor = (v_BF * z_B[:, None]).sum(0)
-    return (product_F / (v_BF.norm(dim=0) * z_B.norm())).nan_to_num(0)
+    correlation_F: Tensor = (v_BF * z_B[:, None]).sum(0) / (v_BF.norm(dim=0) * z_B.norm())
+    return correlation_F.nan_to_num(0)

@@ -19,7 +19,7 @@ from sae.interventions.hold import hook_point_of, written
 from sae.models.subject import Subject
 from sae.tasks.accuracy import Prompts, last_logits
 
-CANDIDATES = 64
+CANDIDATES = 48
 """Features that the search may patch: those that differ most between a prompt and its counterfactual."""
 
 
