@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from autointerp.sampling.tasks import Tasks, last_dictionary, task_subject
+from autointerp.sampling.tasks import WITH_SEQUENCES, grammar, last_dictionary
 from autointerp.studies import Session
 from sae.common.seeds import torch_generator
 from sae.interventions.automata import Edge, chains, find_edges
-from sae.tasks.subject import CONTEXT
+from sae.models.subject import Subject
+from sae.tasks.subject import CONTEXT, blocks
 from sae.tasks.words import SEQUENCES
 
 BLOCKS = 1_500
@@ -22,18 +23,20 @@ Pair = tuple[int, int]
 
 def measure(session: Session, least: float) -> dict[str, Any]:
     """Find edges and chains of a dictionary behind the last layer; lists of 0 and 1 for shares, of nats for falls."""
-    tasks, dictionary = task_subject(session), last_dictionary(session)
-    ids_NC = tasks.ids(BLOCKS)
+    subject = grammar(session)
+    dictionary = last_dictionary(session, subject)
+    text = blocks(session.plan.config.seed + 2, BLOCKS, kinds=WITH_SEQUENCES)
+    ids_NC = torch.from_numpy(text.ids_NC).long().to(subject.device)
     with session.report(f"looking for automata in {dictionary.name}") as progress:
-        edges = find_edges(tasks.subject, dictionary, ids_NC, least, progress)
-    planted, texts = _planted(tasks), tasks.subject.token_strings()
+        edges = find_edges(subject, dictionary, ids_NC, least, progress)
+    planted, texts = _planted(subject), subject.token_strings()
     pairs = [(edge.token, edge.following) for edge in edges]
-    text = {pair for row in ids_NC.tolist() for pair in pairwise(row)}
+    together = {pair for row in ids_NC.tolist() for pair in pairwise(row)}
     known = {token for pair in pairs for token in pair}
     return {
         "planted": _shares(pairs, planted),
         "planted_shuffled": _shares(_shuffled(pairs, session.plan.config.seed), planted),
-        "in_text": [float(pair in text) for pair in pairs],
+        "in_text": [float(pair in together) for pair in pairs],
         "recalled": [float(pair in set(pairs)) for pair in sorted(planted)],
         "possible": [float(pair in set(pairs)) for pair in sorted(planted) if known >= set(pair)],
         "falls": [edge.fall for edge in edges],
@@ -42,9 +45,9 @@ def measure(session: Session, least: float) -> dict[str, Any]:
     }
 
 
-def _planted(tasks: Tasks) -> set[Pair]:
+def _planted(subject: Subject) -> set[Pair]:
     """Return the neighbouring tokens of the fixed sequences, as far as a block shows them."""
-    lists = tasks.subject.token_ids([sequence.replace(" ,", ",") for sequence in SEQUENCES.values()])
+    lists = subject.token_ids([sequence.replace(" ,", ",") for sequence in SEQUENCES.values()])
     return {pair for ids in lists for pair in pairwise(ids[:CONTEXT])}
 
 

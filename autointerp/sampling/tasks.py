@@ -52,8 +52,11 @@ SPARSITIES = (
 """Two sparsities and none, as in Figure 3 of Cunningham et al. (2023)."""
 SIZES = tuple(TopK(name=f"topk_{n}x", expansion=n, k=8, lr=LR, decay=0.4, seed=n) for n in (1, 2, 4))
 """Three sizes of one recipe, for splitting; of different seeds, as their initial weights would begin alike."""
-AUTOMATA = TopK(name="topk_4x_last", expansion=4, k=8, lr=LR, decay=0.4)
+AUTOMATA = TopK(name="topk_4x_last", expansion=4, k=4, lr=LR, decay=0.4)
 """Whose features are followed from token to token."""
+ALL = ("indirect", "pronoun", "fixed", "script")
+WITH_SEQUENCES = ("pronoun", "fixed", "script")
+"""Kinds of sentences of the text of automata, a third of which are fixed sequences; one in ten is among ALL."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,9 @@ def grammar(session: Session) -> Subject:
     return boot(str(grammar_subject(session.cache, recipe(config.seed), session.report, device)), device, False)
 
 
-def last_dictionary(session: Session) -> Dictionary:
+def last_dictionary(session: Session, subject: Subject) -> Dictionary:
     """Return the dictionary of the grammar's subject behind its last layer."""
-    (dictionary,) = _trained(session, grammar(session), (AUTOMATA,), LAST).values()
+    (dictionary,) = _trained(session, subject, (AUTOMATA,), LAST, WITH_SEQUENCES).values()
     return dictionary
 
 
@@ -143,16 +146,18 @@ def _own(session: Session) -> Tasks:
     return Tasks(prepared.subject, seed, hook_point, {dictionary.name: dictionary}, prepared.text, False)
 
 
-def _trained(session: Session, subject: Subject, recipes: Sequence[Recipe], hook_point: str) -> dict[str, Dictionary]:
+def _trained(
+    session: Session, subject: Subject, recipes: Sequence[Recipe], hook_point: str, kinds: tuple[str, ...] = ALL
+) -> dict[str, Dictionary]:
     """Return dictionaries of the grammar's subject; those that the cache does not have are trained together."""
     seed = session.plan.config.seed
     seeded = [one.model_copy(update={"seed": seed + one.seed}) for one in recipes]
-    about = [VERSION, Path(subject.name).name, hook_point, STEPS, BATCH]
+    about = [VERSION, Path(subject.name).name, hook_point, STEPS, BATCH, *kinds]
     folders = [session.cache / "dictionaries" / digest([*about, one.model_dump(mode="json")]) for one in seeded]
 
     def make(missing: Sequence[Path]) -> None:
         wanted = [one for one, folder in zip(seeded, folders, strict=True) if folder in missing]
-        learners = learn(wanted, STEPS, _activations(subject, hook_point, seed), subject.device, session.report)
+        learners = learn(wanted, STEPS, _activations(subject, hook_point, seed, kinds), subject.device, session.report)
         for learner, folder in zip(learners, missing, strict=True):
             formats.save(finished(learner).dictionary(hook_point, subject.name, {}), folder)
 
@@ -161,9 +166,9 @@ def _trained(session: Session, subject: Subject, recipes: Sequence[Recipe], hook
     return {one.name: one for one in loaded}
 
 
-def _activations(subject: Subject, hook_point: str, seed: int) -> Iterator[Tensor]:
+def _activations(subject: Subject, hook_point: str, seed: int, kinds: tuple[str, ...]) -> Iterator[Tensor]:
     """Yield shuffled batches of activation vectors [B, D] of the grammar's text, again from the start if it ends."""
-    text = blocks(seed, -(-STEPS * BATCH // (2 * CONTEXT)))
+    text = blocks(seed, -(-STEPS * BATCH // (2 * CONTEXT)), kinds=kinds)
     ids_NC = torch.from_numpy(text.ids_NC).long().to(subject.device)
     parts = [subject.activations(part, hook_point).flatten(0, 1) for part in batches(ids_NC, FORWARD)]
     x_BD, generator = torch.cat(parts), torch_generator(seed, "order of the grammar's activations")

@@ -21,10 +21,9 @@ class Automata(Study):
     name = "automata"
     title = (
         "Features of one token (half of their activation or more), of a dictionary of the grammar's subject behind its "
-        "last layer. "
-        "An edge leads from one to another whose token's logit falls when the first is ablated: found on one "
-        f"half of the text, confirmed on the other by {LEAST} nats or more. Planted: neighbouring words of the fixed "
-        "sequences."
+        "last layer, on text a third of whose sentences are fixed sequences. An edge leads from one to another whose "
+        "token is predicted there (10% or more) and whose logit falls when the first is ablated: found on one half of "
+        f"the text, confirmed on the other by {LEAST} nats or more. Planted: neighbouring words of the fixed sequences."
     )
 
     def measure(self, session: Session) -> dict[str, Any]:

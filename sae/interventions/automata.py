@@ -25,6 +25,8 @@ MOSTLY = 0.5
 """Share of a feature's activation on one token from which on it is a feature of that token."""
 PROMOTED = 3
 """Tokens that a feature raises: those whose logits fall most when it is ablated."""
+PREDICTED = 0.1
+"""Mean probability of a token where a feature is active, weighted by its activation, that an edge needs at least."""
 PASSAGES = 6
 """Blocks on which a feature is ablated, for finding and for checking each: those where it is most active."""
 
@@ -55,20 +57,20 @@ def find_edges(
         least: fall of the logit, in nats, beyond that of other features' tokens, from which on an edge holds.
     """
     acts_NCF = _activations(subject, dictionary, ids_NC)
+    half = len(ids_NC) // 2
     shares_FV = token_shares(acts_NCF.flatten(0, 1), ids_NC.flatten(), subject.vocabulary)
     strongest_F, token_F = shares_FV.max(1)
     features_S = (strongest_F >= MOSTLY).nonzero().flatten()
     token_S = token_F[features_S]
     if not len(features_S):
         return []
-    half = len(ids_NC) // 2
     searched, checked = (
         ablate(subject, dictionary, features_S, _passages(ids_NC[part], acts_NCF[part][..., features_S]), progress)
         for part in (slice(half), slice(half, None))
     )
     edges = []
-    checked_SV = _logit_falls(checked)
-    for row, column in _raised(_logit_falls(searched), token_S, least):
+    checked_SV, predicted_SV = _logit_falls(checked), _predicted(subject, ids_NC[:half], acts_NCF[:half, :, features_S])
+    for row, column in _raised(_logit_falls(searched).where(predicted_SV >= PREDICTED, 0), token_S, least):
         falls_S = checked_SV[row, token_S]
         different_S = token_S != token_S[column]
         fall, others = float(falls_S[column]), float(falls_S[different_S].mean())
@@ -85,6 +87,17 @@ def _activations(subject: Subject, dictionary: Dictionary, ids_NC: Tensor) -> Te
         x_BD = subject.activations(part_NC, hook_point).flatten(0, 1)
         parts.append(active(dictionary, x_BD).view(*part_NC.shape, -1))
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def _predicted(subject: Subject, ids_NC: Tensor, acts_NCS: Tensor) -> Tensor:
+    """Return each token's mean probability as the next one, weighted by each feature's activation, [S, V]."""
+    size = loss_blocks_at_once(ids_NC.shape[1], subject.vocabulary)
+    sums_SV = acts_NCS.new_zeros(acts_NCS.shape[2], subject.vocabulary)
+    for part_NC, part_NCS in zip(batches(ids_NC, size), batches(acts_NCS, size), strict=True):
+        probs_BV = subject.logits(part_NC).float().softmax(-1).flatten(0, 1)
+        sums_SV += part_NCS.flatten(0, 1).T @ probs_BV
+    return sums_SV / acts_NCS.sum((0, 1)).clamp(min=1e-12)[:, None]
 
 
 def _logit_falls(effects: Effects) -> Tensor:

@@ -49,13 +49,13 @@ class Prompts:
 
 
 def in_tokens(subject: Subject, prompts: Sequence[Prompt]) -> Prompts:
-    """Return the prompts whose answers are one token each and that are as long as their counterfactuals.
+    """Return the prompts whose answers are one token each, and that are as long as their counterfactuals but differ.
 
     Raises UserError if these are fewer than FEWEST.
     """
     fields = ([getattr(one, name) for one in prompts] for name in ("text", "counterfactual", "answer", "other"))
     rows = zip(*(subject.token_ids(texts) for texts in fields), strict=True)
-    fit = [row for row in rows if len(row[0]) == len(row[1]) and len(row[2]) == len(row[3]) == 1 != len(row[0])]
+    fit = [row for row, one in zip(rows, prompts, strict=True) if _fits(row, one)]
     if len(fit) < FEWEST:
         raise UserError(f"{subject.name} takes {len(fit)} of {len(prompts)} prompts: too few names are one token there")
     lengths = [len(row[0]) for row in fit]
@@ -68,6 +68,17 @@ def in_tokens(subject: Subject, prompts: Sequence[Prompt]) -> Prompts:
         for values in ([n - 1 for n in lengths], [row[2][0] for row in fit], [row[3][0] for row in fit])
     )
     return Prompts(ids_PC, other_PC, last_P, answer_P, other_P)
+
+
+def _fits(ids: tuple[list[int], ...], prompt: Prompt) -> bool:
+    """Tell whether answers are one token, both texts as long, and different words different tokens.
+
+    A tokenizer with one token for all unknown words makes them alike.
+    """
+    text, counterfactual, answer, other = ids
+    alike = (text == counterfactual, answer == other)
+    expected = (prompt.text == prompt.counterfactual, prompt.answer == prompt.other)
+    return len(text) == len(counterfactual) > 0 and len(answer) == len(other) == 1 and alike == expected
 
 
 @torch.no_grad()
