@@ -40,7 +40,8 @@ class Erasure(Study):
         figures = []
         for way in dict.fromkeys(one["way"] for one in measured["results"]):
             one = _chosen(measured, way)
-            label = way if one["k"] < 2 and way != "PCA" else f"{way}, k = {one['k']}"
+            many = sum(other["way"] == way for other in measured["results"]) > 1
+            label = f"{way}, k = {one['k']}" if many else way
             shares = [("a fresh probe is right", "probe_P"), ("the model prefers the right pronoun", "answer_P")]
             figures += [
                 figure(f"{label}: {what}", mean_interval(one[key], (0.0, 1.0)), len(one[key])) for what, key in shares
@@ -53,14 +54,14 @@ class Erasure(Study):
 
     def tables(self, measured: Mapping[str, Any]) -> Sequence[Table]:
         """Return every way and strength; `front`: no other one leaves less of the concept at less cost."""
-        rows, points = [], [(_mean(one, "probe_P"), _mean(one, "kl_N")) for one in measured["results"]]
+        chance = max(measured["majority"], 1 - measured["majority"])
+        rows, points = [], [(max(chance, _mean(one, "probe_P")), _mean(one, "kl_N")) for one in measured["results"]]
         for one, point in zip(measured["results"], points, strict=True):
             values = [_mean(one, key) for key in ("probe_P", "answer_P", "edit_P", "kl_N")]
             is_front = not any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in points)
             shown = [number(value, 3) for value in values]
             rows.append([one["way"], str(one["k"]), *shown, "yes" if is_front else ""])
         header = ["way", "k", "probe", "model's choice", "edit length", "KL on other text", "front"]
-        chance = max(measured["majority"], 1 - measured["majority"])
         return [Table(header, rows, f"Always the more frequent gender: {number(chance, 3)}.")]
 
 
@@ -69,11 +70,11 @@ def _mean(one: Mapping[str, Any], key: str) -> float:
 
 
 def _chosen(measured: Mapping[str, Any], way: str) -> Mapping[str, Any]:
-    """Return the weakest of a way after which the probe is near chance; the one that leaves least if none is."""
+    """Return the weakest of a way after which the probe is near chance; the strongest if it never is."""
     own = [one for one in measured["results"] if one["way"] == way]
     chance = max(measured["majority"], 1 - measured["majority"])
     enough = [one for one in own if _mean(one, "probe_P") <= chance + NEAR]
-    return enough[0] if enough else min(own, key=lambda one: _mean(one, "probe_P"))
+    return (enough or own[-1:])[0]
 
 
 STUDIES.register("erasure", Erasure)
