@@ -34,7 +34,7 @@ OUTSIDE = {"os", "pathlib", "socket", "subprocess", "requests", "httpx", "httpx2
 """What reaches disk, network or environment."""
 FLOORS = (
     {"common"}, {"data", "hub"}, {"models"}, {"nnls", "products", "pursuit"}, {"dictionary"}, {"baselines"},
-    {"formats"}, {"measuring"}, {"interventions"}, {"training"}, {"api"}, {"cli", "__init__"}, {"__main__"},
+    {"formats"}, {"measuring"}, {"tasks"}, {"interventions"}, {"training"}, {"api"}, {"cli", "__init__"}, {"__main__"},
 )  # fmt: skip
 """The rooms of sae: each imports those before it only."""
 PURE = (

@@ -61,8 +61,14 @@ def study(
     steering        text generated with a feature held up: does it become what the explanation says?
     explained       cross-entropy recovered by the best-described features alone
     universality    does a second toy, of another seed, have the same features and neurons?
+    tasks           does the model name indirect objects, pronouns, what fixed sequences go on with?
+    patching        features patched into indirect objects: how few, how small an edit turns the answer?
+    erasure         a pronoun's gender erased by features, LEACE, a mean difference, PCA: what is left?
+    splitting       into how many features of a larger dictionary does one of a smaller one split?
+    automata        chains of features, each raising the tokens of the next: are planted sequences found?
 
     NAME is one of these; default: all. The dictionary is explained and scored first, with the neurons beside it.
+    For a toy, the last five train a transformer of three layers on a grammar, with dictionaries of its own.
     Finished parts are kept: the same command continues.
     """
     from autointerp import api

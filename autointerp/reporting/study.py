@@ -45,7 +45,7 @@ def to_text(report: Mapping[str, Any]) -> str:
         "",
         f"Dictionary {report['dictionary']} of {report['model']} on {report['corpus']}, seed {report['seed']}; "
         f"explainer {report['explainer']}, simulator {report['simulator']}, judge {report['judge']}. Intervals are "
-        "95%. `agrees`: the interval holds the published number.",
+        "95%. `agrees`: the interval holds the published number, or lies above it where that is what is published.",
     ]
     for name, part in report["parts"].items():
         lines += ["", f"## {name}", "", part["title"], ""]
@@ -77,7 +77,7 @@ def figures_table(part: Mapping[str, Any]) -> Table:
 
 def _row(one: Figure) -> list[str]:
     interval = "" if one.low is None else f" [{number(one.low, DIGITS)}, {number(one.high, DIGITS)}]"
-    published = "" if one.published is None else number(one.published)
+    published = "" if one.published is None else ("> " if one.above else "") + number(one.published)
     agrees = {True: "yes", False: "no", None: ""}[one.agrees]
     return [one.what, number(one.value, DIGITS) + interval, f"{one.n:,}", published, agrees]
 

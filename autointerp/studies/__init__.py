@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NEURONS = "neurons"
 """The baseline that a studied dictionary is compared with."""
+CUNNINGHAM = "Cunningham et al. 2023 (arXiv 2309.08600)"
 MONOSEMANTICITY = "Bricken et al. 2023 (Towards Monosemanticity)"
 
 
@@ -80,6 +81,8 @@ class Figure:
     """Features, or blocks of text, behind it."""
     published: float | None = None
     """The published number; None if there is none."""
+    above: bool = False
+    """What is published is a direction: the value is above `published`."""
     source: str = ""
     """Who published it."""
     note: str = ""
@@ -87,9 +90,13 @@ class Figure:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the interval holds the published number; None where there is none or no interval."""
+        """Whether the interval holds the published number, or lies on its published side; None without one of both,
+        and where the interval lies on both sides.
+        """
         if self.low is None or self.high is None or self.published is None:
             return None
+        if self.above:
+            return None if self.low <= self.published < self.high else self.low > self.published
         return self.low <= self.published <= self.high
 
 
@@ -128,6 +135,17 @@ class Study(ABC):
 STUDIES: Registry[type[Study]] = Registry(
     "study",
     "autointerp.studies",
-    order=("ablation", "logits", "steering", "explained", "universality"),
+    order=(
+        "ablation",
+        "logits",
+        "steering",
+        "explained",
+        "universality",
+        "tasks",
+        "patching",
+        "erasure",
+        "splitting",
+        "automata",
+    ),
     shared=("judged", "medians"),
 )

@@ -51,12 +51,18 @@ def figures(report: Any, part: str) -> dict[str, Mapping[str, Any]]:
     return {one["what"]: one for one in report["parts"][part]["figures"]}
 
 
-def test_every_part_is_in_the_report_or_has_a_reason(folder: Path, report: Any) -> None:
+def test_every_part_is_in_the_report_or_has_a_reason(planted: Path, folder: Path, report: Any) -> None:
     assert tuple(report["parts"]) == STUDIES.names
+    few = f"{planted / 'model'} takes 0 of {{}} prompts: too few names are one token there"
     missing = {name: part["not_done"] for name, part in report["parts"].items() if "not_done" in part}
     assert missing == {
         "explained": "setting hook_embed to zero adds no loss, of which a share could be recovered",
         "universality": "needs a second model: only a toy subject with dictionaries of its own has one",
+        "tasks": few.format(300),
+        "patching": few.format(28),
+        "erasure": few.format(200),
+        "splitting": "needs three sizes of one dictionary: only a toy has them trained here",
+        "automata": "needs sequences that are known to be in the text: only the grammar's are",
     }
     text = (folder / "study.md").read_text()
     assert "Not measured: needs a second model: only a toy subject" in text
@@ -197,3 +203,9 @@ def test_two_toys_have_features_in_common(tmp_path: Path) -> None:
     medians = [one["value"] for one in done.report["parts"]["universality"]["figures"][:2]]
     assert min(medians) > 0.2
     assert max(medians) < 0.9
+
+
+def test_a_published_direction_agrees_if_the_interval_lies_on_its_side() -> None:
+    assert Figure("f", 0.5, 0.4, 0.6, published=0.0, above=True).agrees is True
+    assert Figure("f", -0.5, -0.6, -0.4, published=0.0, above=True).agrees is False
+    assert Figure("f", 0.0, -0.1, 0.1, published=0.0, above=True).agrees is None

@@ -1,0 +1,73 @@
+"""Matches the features of three sizes of one dictionary on the grammar's text. Imports torch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autointerp.sampling.tasks import SIZES, Tasks, task_subject
+from autointerp.studies import Session
+from autointerp.studies.splitting import MOSTLY
+from sae.dictionary import Dictionary
+from sae.measuring.metrics import reconstruction
+from sae.measuring.splitting import Splits, active, splits, token_shares
+
+BLOCKS = 512
+"""Blocks of text on which features are matched."""
+WORDS = 3
+"""Preceding tokens that are shown of a feature."""
+
+
+def measure(session: Session, token: str, near: float) -> dict[str, Any]:
+    """Match each size with the next, and describe the features of one token."""
+    tasks = task_subject(session)
+    ids_NC = tasks.ids(BLOCKS)
+    x_BD = tasks.vectors(ids_NC.numel())
+    sizes = [tasks.sparse[one.label] for one in SIZES]
+    number = {text: index for index, text in enumerate(tasks.subject.token_strings())}[token]
+    of_token = [_of_token(one, x_BD, ids_NC.flatten(), tasks.subject.vocabulary, number) for one in sizes]
+    steps, graph = [], []
+    for (smaller, larger), (_, features) in zip(pairwise(sizes), of_token[1:], strict=True):
+        found = splits(smaller, larger, x_BD)
+        has_G = found.by_cosine_G >= 0
+        step = {
+            "children": found.children(near)[found.live_F].tolist(),
+            "has_parent": (found.cosine_G[has_G] >= near).double().tolist(),
+            "agree": (found.by_cosine_G[has_G] == found.by_firing_G[has_G]).double().tolist(),
+        }
+        names = {"smaller": smaller.name, "larger": larger.name}
+        steps.append(names | step)
+        graph += [names | _edge(tasks, found, larger, x_BD, ids_NC, one) for one in features]
+    described = [
+        {"name": one.name, "n_features": one.n_features, "fvu": reconstruction(one, x_BD).fvu} | counts
+        for one, (counts, _) in zip(sizes, of_token, strict=True)
+    ]
+    return {"steps": steps, "graph": graph, "sizes": described}
+
+
+def _of_token(
+    dictionary: Dictionary, x_BD: Tensor, tokens_B: Tensor, vocabulary: int, token: int
+) -> tuple[dict[str, int], list[int]]:
+    """Count the features that are active, of one token, and of this token; and return the last."""
+    shares_FV = token_shares(active(dictionary, x_BD), tokens_B, vocabulary)
+    of_token_F = shares_FV[:, token] >= MOSTLY
+    single_F = shares_FV.amax(1) >= MOSTLY
+    counts = {"live": shares_FV.amax(1) > 0, "single": single_F, "token": of_token_F}
+    return {name: int(mask_F.sum()) for name, mask_F in counts.items()}, of_token_F.nonzero().flatten().tolist()
+
+
+def _edge(
+    tasks: Tasks, found: Splits, larger: Dictionary, x_BD: Tensor, ids_NC: Tensor, feature: int
+) -> dict[str, Any]:
+    """Describe a feature's nearest in the smaller dictionary, and what stands before the tokens it is active on."""
+    acts_NC = larger.encoder(torch.tensor([feature], device=x_BD.device))(x_BD).view_as(ids_NC)
+    weight_V = acts_NC.new_zeros(tasks.subject.vocabulary).index_add_(
+        0, ids_NC[:, :-1].flatten(), acts_NC[:, 1:].flatten()
+    )
+    texts, parent = tasks.subject.token_strings(), int(found.by_cosine_G[feature])
+    before = [texts[index] for index in weight_V.argsort(descending=True)[:WORDS].tolist() if weight_V[index] > 0]
+    values = {"cosine": float(found.cosine_G[feature]), "correlation": float(found.correlation_G[feature])}
+    return {"child": feature, "parent": parent, "before": before} | values

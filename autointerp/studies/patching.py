@@ -1,0 +1,99 @@
+"""Studies activation patching on indirect objects, as Cunningham et al. (2023), Figure 3: few features, small edits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.statistics.intervals import mean_interval
+from autointerp.studies import CUNNINGHAM, STUDIES, Figure, Session, Study, figure
+from sae.common.tables import Table, number
+
+COUNTS = (0, 1, 2, 4, 8, 16, 32)
+"""Numbers of patched features."""
+PAIRS, SEARCHED, PROMPTS = 3, 8, 20
+"""Pairs of names, and of each the prompts on which the order is searched and those on which it is measured."""
+GRID = 33
+"""Edit magnitudes at which two curves are compared."""
+NOTE = "a direction, read off curves without numbers, at layer 11 of Pythia-410M"
+Curve = Mapping[str, Any]
+
+
+class Patching(Study):
+    """Compares dictionaries by how much must be edited until the model predicts the counterfactual's answer."""
+
+    name = "patching"
+    title = (
+        "Features are set to what they are on a counterfactual prompt, in a greedily searched order. KL divergence, in "
+        "nats, from the prediction there, by the number of patched features and by the length of the edit; areas are "
+        "means over the numbers above 0 (1, 2, 4 ... 32) or over lengths, and intervals over prompts. Each of three "
+        "pairs of names has its own order."
+    )
+
+    def measure(self, session: Session) -> dict[str, Any]:
+        """Search the order on some prompts and patch others. Raises NotApplicable if the model does not do the task."""
+        from autointerp.sampling.experiments import patched
+
+        return patched(session, COUNTS, PAIRS, SEARCHED, PROMPTS)
+
+    def figures(self, measured: Mapping[str, Any]) -> Sequence[Figure]:
+        """Return areas between the sparse dictionaries' curves and the others', and interchange accuracy."""
+        curves, n = measured["curves"], measured["prompts"]
+        rivals = [name for name in (measured["dense"], "pca", "neurons", "random") if name]
+        figures = []
+        for sparse in measured["sparse"]:
+            for rival in rivals:
+                claim = (
+                    {"published": 0.0, "above": True, "source": CUNNINGHAM, "note": NOTE} if rival in CLAIMED else {}
+                )
+                by_count = _by_count(curves[rival]) - _by_count(curves[sparse])
+                by_length = _by_length(curves[rival], curves[sparse])
+                name = f"area between {rival} and {sparse}"
+                figures += [
+                    figure(f"{name}, KL by number of features", mean_interval(by_count.tolist()), n, **claim),
+                    figure(f"{name}, KL by edit length", mean_interval(by_length.tolist()), n, **claim),
+                ]
+        last = measured["counts"][-1]
+        for name in (*measured["sparse"], *rivals):
+            followed = curves[name]["followed_KP"][-1]
+            what = f"interchange accuracy of {name}, {last} features"
+            figures.append(figure(what, mean_interval(followed, (0.0, 1.0)), n))
+        return figures
+
+    def tables(self, measured: Mapping[str, Any]) -> Sequence[Table]:
+        """Return the curves."""
+        header = ["dictionary", "L0", "patched", "KL, nats", "edit length", "interchange accuracy"]
+        rows = []
+        for name, curve in measured["curves"].items():
+            for row, count in enumerate(measured["counts"]):
+                means = [np.mean(curve[key][row]) for key in ("kl_KP", "edit_KP", "followed_KP")]
+                rows.append([name, number(curve["l0"], 1), str(count), *(number(float(one), 3) for one in means)])
+        return [Table(header, rows, "Means over prompts.")]
+
+
+CLAIMED = {"alpha_0", "pca"}
+"""Those that Figure 3 shows beside the sparse dictionaries."""
+
+
+def _by_count(curve: Curve) -> NDArray[np.float64]:
+    """Return each prompt's KL, in the mean over the numbers of patched features above 0."""
+    values: NDArray[np.float64] = np.asarray(curve["kl_KP"])[1:].mean(0)
+    return values
+
+
+def _by_length(rival: Curve, sparse: Curve) -> NDArray[np.float64]:
+    """Return each prompt's difference of KL, in the mean over edit lengths that both curves reach."""
+    lengths = [np.maximum.accumulate(np.asarray(curve["edit_KP"]).mean(1)) for curve in (rival, sparse)]
+    grid = np.linspace(0, min(each[-1] for each in lengths), GRID)
+    each = [
+        np.array([np.interp(grid, length, kl).mean() for kl in np.asarray(curve["kl_KP"]).T])
+        for curve, length in zip((rival, sparse), lengths, strict=True)
+    ]
+    difference: NDArray[np.float64] = each[0] - each[1]
+    return difference
+
+
+STUDIES.register("patching", Patching)

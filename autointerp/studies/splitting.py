@@ -1,0 +1,79 @@
+"""Studies feature splitting over dictionaries of three sizes, trained at once on the grammar's subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autointerp.statistics.intervals import mean_interval
+from autointerp.studies import MONOSEMANTICITY, STUDIES, Figure, NotApplicable, Session, Study, figure
+from sae.common.tables import Table, number
+
+NEAR = 0.7
+"""Cosine from which on a feature of a larger dictionary counts as a child of its nearest in the smaller one."""
+TOKEN = " the"
+"""The common token whose features are followed."""
+MOSTLY = 0.5
+"""Share of a feature's activation on one token from which on it is a feature of that token."""
+NOTE = "a direction: features split as dictionaries grow, without one number"
+
+
+class Splitting(Study):
+    """Follows features from each dictionary to the next larger one."""
+
+    name = "splitting"
+    title = (
+        "Three sizes of one dictionary are trained at once on the grammar's subject. Each feature's nearest in the "
+        f"next smaller one, by cosine of the decoder directions (a child: {NEAR} or more) and by correlation of the "
+        "activations."
+    )
+
+    def measure(self, session: Session) -> dict[str, Any]:
+        """Match the features of each size with those of the next. Raises NotApplicable but for a toy."""
+        from autointerp.sampling import splitting
+        from autointerp.sampling.tasks import is_toy
+
+        if not is_toy(session):
+            raise NotApplicable("needs three sizes of one dictionary: only a toy has them trained here")
+        return splitting.measure(session, TOKEN, NEAR)
+
+    def figures(self, measured: Mapping[str, Any]) -> Sequence[Figure]:
+        """Return how many children features have, and whether both ways of matching agree."""
+        figures = []
+        for step in measured["steps"]:
+            name, children = f"{step['smaller']} to {step['larger']}", [float(one) for one in step["children"]]
+            split = [float(one > 1) for one in children]
+            figures += [
+                figure(f"{name}: children of a feature", mean_interval(children), len(children)),
+                figure(
+                    f"{name}: share of features with two children or more", mean_interval(split, (0, 1)), len(split),
+                    published=0.0, above=True, source=MONOSEMANTICITY, note=NOTE,
+                ),
+                *(
+                    figure(f"{name}: {what}", mean_interval(step[key], (0, 1)), len(step[key]))
+                    for what, key in (("share with a parent", "has_parent"), ("same parent by co-firing", "agree"))
+                ),
+            ]  # fmt: skip
+        return figures
+
+    def tables(self, measured: Mapping[str, Any]) -> Sequence[Table]:
+        """Return the features of one common token at each size, and the graph around those of the smallest."""
+        sizes = [
+            [one["name"], *(str(one[key]) for key in ("n_features", "live", "single", "token")), number(one["fvu"])]
+            for one in measured["sizes"]
+        ]
+        header = ["dictionary", "features", "active", "of one token", f"of {TOKEN!r}", "FVU"]
+        title = f"Features that have {MOSTLY:.0%} of their activation on one token, and on {TOKEN!r}."
+        graph = [
+            [f"{edge['larger']}/{edge['child']}", f"{edge['smaller']}/{edge['parent']}", number(edge["cosine"]),
+             number(edge["correlation"]), " ".join(map(repr, edge["before"]))]
+            for edge in measured["graph"]
+        ]  # fmt: skip
+        columns = ["feature", "nearest in the smaller one", "cosine", "correlation", "words before it, most often"]
+        about = (
+            f"Features of {TOKEN!r}: which of the smaller dictionary they come from, and in which context they stand."
+        )
+        return [Table(header, sizes, title), Table(columns, graph, about)]
+
+
+STUDIES.register("splitting", Splitting)
