@@ -125,7 +125,7 @@ class Experiment(AsksModels, Resumable):
     is_flag=True,
     default=None,
     help="Score features in rounds, and stop with those dictionaries of which every pair, and the lead over the best "
-    "control, is separated or proven equal; at most 5% of such runs decide a comparison wrongly.",
+    "control, is separated or proven equal, by intervals of 95% for all rounds and comparisons together.",
 )
 @click.option(
     "--difference",
