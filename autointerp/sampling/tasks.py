@@ -23,8 +23,9 @@ from sae.common.seeds import torch_generator
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
 from sae.models.cache import digest
+from sae.models.device import choose_device
 from sae.models.entries import make_missing
-from sae.models.subject import Subject, batches, boot, choose_device
+from sae.models.subject import Subject, batches, boot
 from sae.tasks.accuracy import Prompts, in_tokens, require
 from sae.tasks.grammar import Prompt
 from sae.tasks.subject import CONTEXT, blocks, grammar_subject, recipe
