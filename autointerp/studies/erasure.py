@@ -39,7 +39,7 @@ class Erasure(Study):
         """Return, of each way, the weakest that erases (else the strongest): what is left and what it costs."""
         figures = []
         for way in dict.fromkeys(one["way"] for one in measured["results"]):
-            one = _chosen(measured, way)
+            one = _weakest_enough(measured, way)
             many = sum(other["way"] == way for other in measured["results"]) > 1
             label = f"{way}, k = {one['k']}" if many else way
             shares = [("a fresh probe is right", "probe_P"), ("the model prefers the right pronoun", "answer_P")]
@@ -69,9 +69,9 @@ def _mean(one: Mapping[str, Any], key: str) -> float:
     return float(np.mean(one[key]))
 
 
-def _chosen(measured: Mapping[str, Any], way: str) -> Mapping[str, Any]:
+def _weakest_enough(measured: Mapping[str, Any], way: str) -> Mapping[str, Any]:
     """Return the weakest of a way after which the probe is near chance; the strongest if it never is."""
-    own = [one for one in measured["results"] if one["way"] == way]
+    own: list[Mapping[str, Any]] = [one for one in measured["results"] if one["way"] == way]
     chance = max(measured["majority"], 1 - measured["majority"])
     enough = [one for one in own if _mean(one, "probe_P") <= chance + NEAR]
     return (enough or own[-1:])[0]
