@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autointerp.config import Runtime
 from autointerp.llm import keys, specs, tokens
 from autointerp.llm.ask import answered_by
 from autointerp.llm.cache import AnswerCache, canonical, key_of
@@ -18,6 +17,7 @@ from autointerp.llm.pricing import Prices, load_prices
 from autointerp.llm.reading import without_thinking
 from autointerp.llm.types import Answer, EmbeddingRequest, LLMTask, Question, Request, Usage, Vectors
 from autointerp.llm.uses import Use
+from autointerp.sections import Runtime
 
 T = TypeVar("T")
 

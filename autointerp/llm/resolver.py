@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autointerp.config import Runtime
 from autointerp.llm import specs
 from autointerp.llm.ask import Ended, step
 from autointerp.llm.budget import Budget
@@ -22,6 +21,7 @@ from autointerp.llm.providers import PROVIDERS, Provider
 from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Answer, LLMTask, Question
 from autointerp.llm.uses import Use
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 
 T = TypeVar("T")

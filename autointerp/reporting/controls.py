@@ -7,9 +7,9 @@ from typing import get_args
 
 import numpy as np
 
-from autointerp.config import ControlKind
 from autointerp.records import FeatureResult
 from autointerp.reporting.tables import Row
+from autointerp.sections import ControlKind
 from autointerp.statistics import intervals
 
 MISMATCHED = "mismatched"

@@ -9,8 +9,8 @@ import json
 import re
 from typing import Any
 
-from autointerp.config import Subject
 from autointerp.runs.plan import TOY, Plan
+from autointerp.sections import Subject
 from sae.common.errors import UserError
 from sae.common.resources import path_of
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from autointerp import config as configs
 from autointerp import ratings
-from autointerp.config import Config, Runtime
+from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
 from autointerp.runs.dependence import dependence_of
 from autointerp.runs.plan import READ_AS_TEXT
 from autointerp.runs.requests import without_logprobs
 from autointerp.runs.rounds import resolution_of
+from autointerp.sections import Runtime
 from autointerp.store import PICTURES, RATINGS, SOURCES, RunFolder
 from sae.common.errors import UserError
 from sae.common.resources import path_of

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autointerp.config import ScoreRecords
 from autointerp.population import Population, PopulationText
 from autointerp.prompting import render
 from autointerp.records import ActivationRecord, FeatureRecord
 from autointerp.sampling import Embed
+from autointerp.sections import ScoreRecords
 
 NEIGHBOURS = 5
 """Near features that the hard records of a feature come from, in turns."""

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autointerp.config import Config, Records
+from autointerp.config import Config
 from autointerp.records import ACTIVE_SOURCES, HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
 from autointerp.sampling.fragments import SIDES, Fragments
 from autointerp.sampling.priorities import KEYS, Kept, Largest, Read, StreamingTop, key_active, uniform
+from autointerp.sections import Records
 
 RESERVOIR = 8
 """Active fragments kept per quantile record."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from autointerp.config import Config, ScoreRecords, build
+from autointerp.config import Config, build
 from autointerp.llm.providers.embedding import Embedder
 from autointerp.llm.types import EmbeddingRequest
 from autointerp.population import Population, PopulationText
@@ -22,6 +22,7 @@ from autointerp.runs import records
 from autointerp.runs.plan import make_plan
 from autointerp.sampling.hard import EXAMPLES, EmbeddedText, with_hard
 from autointerp.scorers.embedding import unit
+from autointerp.sections import ScoreRecords
 from autointerp.store import RunFolder
 from sae.common.errors import UserError
 from sae.common.progress import Silent

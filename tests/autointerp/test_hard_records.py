@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from autointerp import scorers
-from autointerp.config import Config, Records, Sampling, ScoreRecords, build
+from autointerp.config import Config, build
 from autointerp.evaluate import Method
 from autointerp.llm.ask import answered_by
 from autointerp.population import Population, PopulationText
@@ -19,6 +19,7 @@ from autointerp.records import FeatureId, FeatureRecord
 from autointerp.runs.plan import make_plan
 from autointerp.sampling import sample
 from autointerp.sampling.hard import NEIGHBOURS, with_hard
+from autointerp.sections import Records, Sampling, ScoreRecords
 from sae.common.errors import UserError
 from sae.common.progress import Silent
 from tests.autointerp.test_judged_scorers import EXPLAINED, feature, judge, record

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autointerp.config import ScoreRecords
 from autointerp.judges import Verdict
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult, Judgement, Simulation
 from autointerp.reporting.dependence import clusters_of
@@ -15,6 +14,7 @@ from autointerp.scorers.agreement import confusion_scores
 from autointerp.scorers.influences import confusion_influences, correlation_influence, mean_influence
 from autointerp.scorers.population import estimate, estimated_influence, exact_influence, sample_of
 from autointerp.scorers.simulation import SLICES, _influence
+from autointerp.sections import ScoreRecords
 from tests.autointerp.test_judged_scorers import EXPLAINED, feature, make, record
 from tests.autointerp.test_population import feature_on
 

@@ -15,13 +15,13 @@ from scipy import stats
 from sklearn import metrics
 
 from autointerp import config, scorers
-from autointerp.config import Records, Sampling, ScoreRecords
 from autointerp.evaluate import Method
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, Completion, EmbeddingRequest, Question, Request, TokenLogprobs, Vectors
 from autointerp.prompting import parse
 from autointerp.records import ActivationRecord, AnswerError, Effect, Explanation, FeatureId, FeatureRecord, Source
 from autointerp.scorers import SCORERS, Scored, Scorer
+from autointerp.sections import Records, Sampling, ScoreRecords
 from sae.common.errors import UserError
 
 EXPLAINED = Explanation("the names of rivers", "p", "m")

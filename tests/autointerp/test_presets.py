@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from autointerp import config, presets, scorers
-from autointerp.config import Config, Records, ScoreRecords
+from autointerp.config import Config
 from autointerp.records import FeatureId
+from autointerp.sections import Records, ScoreRecords
 from sae.common.errors import UserError
 from sae.common.resources import shipped_folder
 from tests.conftest import autointerp

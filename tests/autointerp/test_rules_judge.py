@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from autointerp import scorers
-from autointerp.config import Config, Sampling, ScoreRecords
+from autointerp.config import Config
 from autointerp.judges import JUDGES, Judge, OddOneOut, Question, Verdict, YesNo, part_of
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import LLMTask
@@ -18,6 +18,7 @@ from autointerp.prompting.rules import Rule
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureId, FeatureRecord
 from autointerp.scorers import Scored, Scorer
 from autointerp.scorers.fragments import MarkedText
+from autointerp.sections import Sampling, ScoreRecords
 from sae.common.errors import UserError
 
 T = TypeVar("T")

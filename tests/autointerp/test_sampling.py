@@ -13,11 +13,12 @@ import pytest
 import torch
 from scipy import stats
 
-from autointerp.config import Config, Records, build
+from autointerp.config import Config, build
 from autointerp.records import HISTOGRAM_FLOOR, ActivationRecord, FeatureId, Source
 from autointerp.sampling import fragments, priorities, select, tally
 from autointerp.sampling.engines.local import LocalEngine
 from autointerp.sampling.output_tokens import Vocabulary
+from autointerp.sections import Records
 from autointerp.store import RunFolder
 from sae.dictionary import Dictionary
 

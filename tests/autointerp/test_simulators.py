@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from autointerp import explainers, scorers
 from autointerp import simulators as simulation_by
-from autointerp.config import Config, Records, Sampling, ScoreRecords
+from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, evaluate
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import (
@@ -42,6 +42,7 @@ from autointerp.records import (
 )
 from autointerp.scorers import SCORERS
 from autointerp.scorers.simulation import correlation
+from autointerp.sections import Records, Sampling, ScoreRecords
 from autointerp.simulators import Predicted, Simulator
 from sae.common.errors import UserError
 

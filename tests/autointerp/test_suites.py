@@ -15,7 +15,6 @@ import yaml
 import autointerp as package
 from autointerp import config, suites
 from autointerp.cli.suites import _sum, _summed
-from autointerp.config import Runtime
 from autointerp.llm.budget import Budget, BudgetReached
 from autointerp.llm.estimate import Stage
 from autointerp.llm.pricing import load_prices
@@ -26,6 +25,7 @@ from autointerp.reporting.merging import merge_named, subjects_of
 from autointerp.runs import suite as runner
 from autointerp.runs.savings import Estimate
 from autointerp.runs.stability import measure_over_seeds
+from autointerp.sections import Runtime
 from autointerp.store import RunFolder
 from autointerp.suite_folder import SuiteFolder, runs_in
 from sae.common.errors import UserError

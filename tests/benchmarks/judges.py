@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from autointerp.config import Runtime
 from autointerp.llm.ask import ask_once
 from autointerp.llm.resolver import LiveResolver, drive_live
 from autointerp.llm.types import Completion, Message, Request
+from autointerp.sections import Runtime
 from tests.fakes import FakeApis
 
 CALLS, CONCURRENCY, LATENCY = 6000, 100, 0.2

@@ -25,10 +25,10 @@ from sae.common.errors import UserError
 from sae.common.registry import Registry
 
 if TYPE_CHECKING:
-    from autointerp.config import Runtime
     from autointerp.llm.limits import Limits
     from autointerp.llm.providers.batches import Batches
     from autointerp.llm.specs import ModelSpec
+    from autointerp.sections import Runtime
 
 Support = Literal["always", "depends", "never"]
 """Whether a provider has something: with every model, with some models or servers, or with none."""

@@ -9,9 +9,9 @@ from autointerp.llm.providers import PROVIDERS, Capabilities, Provider, Provider
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
-    from autointerp.config import Runtime
     from autointerp.llm.limits import Limits
     from autointerp.llm.specs import ModelSpec
+    from autointerp.sections import Runtime
 
 FORM = "http://host:port/v1#MODEL"
 

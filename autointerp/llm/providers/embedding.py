@@ -16,9 +16,9 @@ from autointerp.llm.types import EmbeddingRequest, Usage, Vectors
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
-    from autointerp.config import Runtime
     from autointerp.llm.limits import Limits
     from autointerp.llm.specs import ModelSpec
+    from autointerp.sections import Runtime
 
 
 class Embedder(Provider):

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from autointerp.config import Runtime
 from autointerp.llm import client as clients
 from autointerp.llm import limits, retries
 from autointerp.llm.budget import Budget, BudgetReached
@@ -21,6 +20,7 @@ from autointerp.llm.pricing import load_prices
 from autointerp.llm.resolver import LiveResolver, make_provider
 from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Completion, Failure, Message, Question, Request
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 from tests.fakes import FakeApis, script, usage
 from tests.fakes.anthropic_api import conversation

@@ -9,13 +9,13 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from autointerp.config import Runtime
 from autointerp.llm import faults, specs
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Message, Request
+from autointerp.sections import Runtime
 from tests.fakes import FakeApis
 
 KEY = "sk-0123456789abcdefghijklmnop"

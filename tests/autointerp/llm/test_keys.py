@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from autointerp.config import Runtime
 from autointerp.llm import keys, specs
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers import PROVIDERS
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 from tests.fakes import FakeApis
 

@@ -10,7 +10,6 @@ import pytest
 
 import autointerp as package
 from autointerp.api import check
-from autointerp.config import Runtime
 from autointerp.llm.budget import BudgetReached
 from autointerp.llm.efforts import RequestSettings
 from autointerp.llm.faults import CallError, chain_of
@@ -18,6 +17,7 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.resolver import LiveResolver, make_provider
 from autointerp.llm.types import Message, Request
 from autointerp.llm.uses import Use
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 from tests.autointerp.llm.conftest import EXPLAINER, KEY, SIMULATOR, RunSession
 from tests.autointerp.llm.rubbish import answering, http

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import pytest
 
-from autointerp.config import Runtime
 from autointerp.llm import pricing, specs
 from autointerp.llm.faults import CallError, NoLogprobs
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers.openai import chat
 from autointerp.llm.resolver import make_provider
 from autointerp.llm.types import Completion, Message, Request, Usage
+from autointerp.sections import Runtime
 from tests.fakes import FakeApis, script
 from tests.fakes.settings import Fault
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.config import Runtime
 from autointerp.llm import keys, specs
 from autointerp.llm.ask import ask_once
 from autointerp.llm.limits import Limits
@@ -17,6 +16,7 @@ from autointerp.llm.providers import PROVIDERS, Capabilities, Provider, Provider
 from autointerp.llm.resolver import LiveResolver, make_provider
 from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, EmbeddingRequest, Message, Request, Usage
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 
 BUILT_IN = ("anthropic", "openai", "google", "compatible", "hf", "vllm", "embedding")

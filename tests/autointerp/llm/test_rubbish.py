@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from autointerp.config import Runtime
 from autointerp.llm.budget import Budget
 from autointerp.llm.cache import AnswerCache, canonical, is_clean
 from autointerp.llm.client import Client
@@ -22,6 +21,7 @@ from autointerp.llm.retries import RetryPolicy
 from autointerp.llm.types import Answer, Completion, Failure, Message, Request
 from autointerp.prompting import parse
 from autointerp.records import AnswerError
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 from tests.autointerp.llm.rubbish import answering, bent, http, mutated, random_json
 

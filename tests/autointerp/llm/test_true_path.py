@@ -15,7 +15,7 @@ import pytest
 
 import autointerp as package
 from autointerp import scorers
-from autointerp.config import Config, Records, Runtime, Sampling, ScoreRecords
+from autointerp.config import Config
 from autointerp.llm.ask import answered_by
 from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import LLMTask
@@ -23,6 +23,7 @@ from autointerp.prompting import rules
 from autointerp.prompting.rules import Rule
 from autointerp.records import ActivationRecord, Explanation, FeatureId, FeatureRecord, Simulation
 from autointerp.scorers import Scored, Scorer
+from autointerp.sections import Records, Runtime, Sampling, ScoreRecords
 from autointerp.simulators import Predicted, Simulator
 from autointerp.simulators.rules import RulesSimulator
 from autointerp.store import RunFolder

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.config import Runtime
 from autointerp.llm.ask import ask_once
 from autointerp.llm.limits import Limits
 from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import Completion, Message, Request
 from autointerp.llm.waits import BatchState, Waits, duration
+from autointerp.sections import Runtime
 from tests.fakes import FakeApis
 
 MODEL = "openai/gpt-4o-mini"

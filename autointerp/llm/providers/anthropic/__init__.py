@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from autointerp.llm.providers import PROVIDERS, Capabilities, Provider, ProviderType
 
 if TYPE_CHECKING:
-    from autointerp.config import Runtime
     from autointerp.llm.limits import Limits
     from autointerp.llm.specs import ModelSpec
+    from autointerp.sections import Runtime
 
 NEWER_TOKENIZER = 1.3
 """Claude's tokenizer from Opus 4.7 on makes about 30% more tokens (Anthropic's migration guides)."""

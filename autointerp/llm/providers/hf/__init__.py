@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from autointerp.llm.providers import PROVIDERS, Capabilities, Provider, ProviderType
 
 if TYPE_CHECKING:
-    from autointerp.config import Runtime
     from autointerp.llm.limits import Limits
     from autointerp.llm.specs import ModelSpec
+    from autointerp.sections import Runtime
 
 
 def open_model(spec: ModelSpec, runtime: Runtime, limits: Limits) -> Provider:

@@ -10,7 +10,7 @@ from autointerp.llm.providers.hf.loading import location_of
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
-    from autointerp.config import Runtime
+    from autointerp.sections import Runtime
 
 MISSING = "vllm/... needs the vllm package, 0.33 or newer; run: pip install 'autointerp[vllm]'"
 

@@ -8,9 +8,9 @@ from autointerp.llm.providers import PROVIDERS, Provider, ProviderType
 from autointerp.llm.types import Completion, Request, Usage
 
 if TYPE_CHECKING:
-    from autointerp.config import Runtime
     from autointerp.llm.limits import Limits
     from autointerp.llm.specs import ModelSpec
+    from autointerp.sections import Runtime
 
 
 class EveryOther(Provider):

@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from autointerp import config, scorers
-from autointerp.config import Records, Sampling, ScoreRecords
 from autointerp.llm.ask import answered_by
 from autointerp.llm.cache import canonical, key_of
 from autointerp.llm.faults import CallError
@@ -18,6 +17,7 @@ from autointerp.llm.providers.hf.provider import LocalProvider
 from autointerp.llm.types import Answer, Completion, Message, Question, Request, TokenLogprobs
 from autointerp.records import AnswerError, Explanation
 from autointerp.scorers import Scorer
+from autointerp.sections import Records, Sampling, ScoreRecords
 from sae.common.errors import UserError
 from tests.autointerp.llm.hf.tiny import ask, chat, slotted
 from tests.autointerp.test_judged_scorers import feature

@@ -12,10 +12,10 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from autointerp.config import Runtime
 from autointerp.llm.providers.hf.provider import LocalProvider
 from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import Completion
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 from tests.autointerp.llm.hf.tiny import (
     ask,

@@ -13,7 +13,6 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from autointerp import config, simulators
-from autointerp.config import Runtime
 from autointerp.llm import specs
 from autointerp.llm.ask import answered_by
 from autointerp.llm.faults import CallError
@@ -22,6 +21,7 @@ from autointerp.llm.providers.vllm.provider import EngineProvider
 from autointerp.llm.resolver import LiveResolver
 from autointerp.llm.types import Answer, Completion, Message, Question, Request
 from autointerp.records import Explanation
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 from tests.autointerp.llm.hf.conftest import folders
 from tests.autointerp.llm.hf.tiny import ask, byte_level, chat, gpt2, save, slotted
