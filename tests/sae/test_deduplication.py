@@ -39,7 +39,7 @@ def groups(texts: Texts, context: int = 8) -> list[int]:
     return [by_document.get(document, document) for document in range(len(texts))]
 
 
-def random_texts(seed: int, n: int = 30) -> Texts:
+def random_texts(seed: int, n: int = 20) -> Texts:
     """Documents of random tokens, half of them with pieces copied from others."""
     rng = np.random.default_rng(seed)
     texts: Texts = []

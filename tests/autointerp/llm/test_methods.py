@@ -41,7 +41,7 @@ def run(changes: dict[str, Any], out: Path) -> package.Run:
     return package.run("smoke", SMALL | {"explainers": [EXPLAINER]} | changes, out=out, report=Silent)
 
 
-QUICK = ("all at once, from an echoing server", "numbered, all of a feature at once", "judges with log-probabilities")
+QUICK = ("numbered, all of a feature at once", "judges with log-probabilities")
 """The others differ in how they ask and read, which test_true_path.py tries without a run around it."""
 
 
