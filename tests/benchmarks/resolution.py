@@ -119,7 +119,7 @@ def main(folder: Path, parts: list[str]) -> None:
     if "null" in parts:
         for source in (names[0], "pca"):
             six = {str(index): moments[source] for index in range(6)}
-            measure(f"six from {source}", demo_run(six, {}), dict.fromkeys(six, 0.0), 100, 150, fixed=False)
+            measure(f"six from {source}", demo_run(six, {}), dict.fromkeys(six, 0.0), 100, 500, fixed=False)
     if "margin" in parts:
         two = {str(index): moments["pca"] for index in range(2)}
         run = demo_run(two, {"0": MARGIN})
