@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autointerp import config, explainers, scorers, simulators
+from autointerp import config, explainers, scorers, sections, simulators
 from autointerp.llm.ask import answered_by
 from autointerp.llm.types import Answer, EmbeddingRequest, LLMTask, Question, Request, Vectors
 from autointerp.prompting import numbered, parse, render, templates
@@ -107,7 +107,7 @@ JUDGED = (
 @pytest.mark.parametrize(("judge", "name", "method"), JUDGED)
 def test_no_judge_is_shown_activations_of_score_records(judge: str, name: str, method: str) -> None:
     """Two features with the same texts and other activations, active on other tokens, are asked about alike."""
-    sampling = config.Sampling(score=config.ScoreRecords(top=6, inactive=6))
+    sampling = sections.Sampling(score=sections.ScoreRecords(top=6, inactive=6))
     settings = config.Config(simulator=judge, simulation={"method": method}, sampling=sampling)
     scorer = scorers.make(name, settings)
     one = feature()
@@ -122,7 +122,9 @@ def test_no_judge_is_shown_activations_of_score_records(judge: str, name: str, m
 
 @pytest.mark.parametrize("name", ["fuzzing", "intruder", "example_embedding"])
 def test_marks_say_where_and_not_how_strongly(name: str) -> None:
-    sampling = config.Sampling(explain=config.Records(top=1, inactive=1), score=config.ScoreRecords(top=6, inactive=6))
+    sampling = sections.Sampling(
+        explain=sections.Records(top=1, inactive=1), score=sections.ScoreRecords(top=6, inactive=6)
+    )
     scorer = scorers.make(name, config.Config(simulator="openai/m", sampling=sampling))
     one = feature()
     louder = [replace(r, activations=tuple(3 * value for value in r.activations)) for r in one.score]
@@ -227,7 +229,7 @@ def test_the_few_shots_of_numbered_answers_are_readable_too() -> None:
 @pytest.mark.parametrize(("name", "read"), [("detection", parse.choices), ("fuzzing", parse.choices)])
 def test_examples_of_judgements_are_written_as_texts_are(name: str, read: Callable[[str, int], Any]) -> None:
     """Their texts have the few-shot features' words, and the answers are readable and of both kinds."""
-    sampling = config.Sampling(score=config.ScoreRecords(top=6, inactive=6))
+    sampling = sections.Sampling(score=sections.ScoreRecords(top=6, inactive=6))
     scorer = scorers.make(name, config.Config(judge="openai/m", sampling=sampling))
     shown = shots_of(asked(scorer.score(feature(), EXPLAINED))[0])
     for text, answer in shown:
@@ -239,7 +241,7 @@ def test_examples_of_judgements_are_written_as_texts_are(name: str, read: Callab
 
 
 def test_examples_of_intruders_are_readable() -> None:
-    sampling = config.Sampling(score=config.ScoreRecords(top=6, inactive=6))
+    sampling = sections.Sampling(score=sections.ScoreRecords(top=6, inactive=6))
     scorer = scorers.make("intruder", config.Config(judge="openai/m", sampling=sampling))
     shown = shots_of(asked(scorer.score(feature(), EXPLAINED))[0])
     assert len(shown) == 2

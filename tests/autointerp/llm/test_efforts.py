@@ -22,6 +22,7 @@ from autointerp.llm.providers.hosted import with_extra
 from autointerp.llm.providers.openai.chat import parameters as to_openai
 from autointerp.llm.types import EmbeddingRequest, Message, Request
 from autointerp.runs.requests import described, models_by_purpose, request_settings
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 
 LOCAL = "http://localhost:1/v1#m"
@@ -185,7 +186,7 @@ def test_a_config_says_who_is_asked_how_and_the_identity_holds_it() -> None:
 def test_a_dry_run_counts_thinking_up_to_the_limit(tmp_path: Path) -> None:
     def counted(effort: Effort | None) -> tuple[int, bool]:
         settings = RequestSettings({"simulating": effort})
-        estimator = Estimator(configs.Runtime(), tmp_path, settings)
+        estimator = Estimator(Runtime(), tmp_path, settings)
         estimator._answer(dataclasses.replace(asked("openai/gpt-5.4")))
         (stage,) = estimator.stages
         return stage.usage.tokens_out, stage.thinks
