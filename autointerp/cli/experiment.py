@@ -15,6 +15,7 @@ from sae.common.click_group import ARGUMENTS, Command, Resumable
 if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.runs.savings import Estimate
+    from sae.common.progress import Report
 
 
 class Experiment(AsksModels, Resumable):
@@ -175,11 +176,9 @@ def run(
     (`judged` if the simulator or the judge is a language model). A file with a section `suite` is several runs,
     merged into one table (shipped: suites/toys); --max-cost is then for all of them.
     """
-    from autointerp import api, presets, suites
+    from autointerp import presets, suites
     from autointerp.config import load
-    from autointerp.reporting import terminal
-    from autointerp.store import RunFolder
-    from sae.common.errors import UserError, visible
+    from sae.common.errors import UserError
     from sae.common.progress import Progress, Quiet
     from sae.common.settings import parse_settings
 
@@ -189,39 +188,46 @@ def run(
         raise UserError(f"--dry-run is of one run; leave --seeds out, and multiply the cost by {seeds}")
     if flags["difference"] is not None and not flags["until_resolved"]:
         raise UserError("--difference is for --until-resolved; add that, or leave it out")
-    report = Quiet if quiet else Progress
     name = config if config is not None else _default_config(bool(dictionaries), flags["simulator"], flags["judge"])
-    changes = changes_of(flags) | parse_settings(settings, "sampling.features=50")
-    if hooks:
-        changes["subject.hook_points"] = list(hooks)
-    if corpora:
-        changes["corpus.source"] = " + ".join(corpora)
-    if dictionaries:
-        changes["dictionaries.load"] = list(dictionaries)
-    changes = presets.under(preset, changes)
-    if suites.is_suite(name):
+    listed = {
+        "subject.hook_points": list(hooks),
+        "corpus.source": " + ".join(corpora),
+        "dictionaries.load": list(dictionaries),
+    }
+    given = {field: value for field, value in listed.items() if value}
+    changes = presets.under(preset, changes_of(flags) | parse_settings(settings, "sampling.features=50") | given)
+    report = Quiet if quiet else Progress
+    with messages() if verbose else nullcontext():
+        if not suites.is_suite(name):
+            _run(load(name, changes), seeds, dry_run, quiet, report)
+            return
         if seeds:
             raise UserError("--seeds is of one run; in a suite make the seed an axis: seeds: {s0: {seed: 0}, s1: ...}")
-        with messages() if verbose else nullcontext():
-            run_suite(name, changes, dry_run, quiet, report)
-        return
-    experiment = load(name, changes)
+        run_suite(name, changes, dry_run, quiet, report)
+
+
+def _run(experiment: Config, seeds: int | None, dry_run: bool, quiet: bool, report: Report) -> None:
+    """Run an experiment, once or from several seeds, or say what it would cost, and print the outcome."""
+    from autointerp import api
+    from autointerp.reporting import terminal
+    from autointerp.store import RunFolder
+    from sae.common.errors import visible
+
     if dry_run:
         _print_estimate(api.estimate(experiment, report=report))
         return
     experiments = _with_seeds(experiment, seeds) if seeds else [experiment]
-    with messages() if verbose else nullcontext():
-        done = [api.run(one, report=report).path for one in experiments]
-        if seeds:
-            from autointerp.runs.stability import measure_over_seeds
+    done = [RunFolder(api.run(one, report=report).path) for one in experiments]
+    if seeds:
+        from autointerp.runs.stability import measure_over_seeds
 
-            measure_over_seeds([RunFolder(path) for path in done], report)
+        measure_over_seeds(done, report)
     if quiet:
-        click.echo("\n".join(visible(str(path)) for path in done))
+        click.echo("\n".join(visible(str(folder.path)) for folder in done))
     elif seeds:
-        terminal.print_seeds([RunFolder(path) for path in done])
+        terminal.print_seeds(done)
     else:
-        terminal.print_outcome(RunFolder(done[0]))
+        terminal.print_outcome(done[0])
 
 
 def _with_seeds(experiment: Config, seeds: int) -> list[Config]:

@@ -19,8 +19,10 @@ def find(folder: Folder, name: str, suffix: str, subfolder: str = "") -> Path:
         if name.strip() and candidate.is_file():
             return candidate
     inside = shipped / subfolder
-    # Prompts are named with their folder; configs in a folder of `eval_configs` are another command's.
-    paths = inside.rglob(f"*{suffix}") if folder == "prompts" else inside.glob(f"*{suffix}")
+    # Prompts are named with their folder; configs in a folder of `eval_configs` are another command's, unless it is
+    # written before the name.
+    nested = folder == "prompts" or name.partition("/")[0] in {each.name for each in inside.iterdir() if each.is_dir()}
+    paths = inside.rglob(f"*{suffix}") if nested else inside.glob(f"*{suffix}")
     known = [path.relative_to(inside).with_suffix("").as_posix() for path in sorted(paths)]
     shown = shortened(name) if name.strip() else repr(name)
     raise UserError(f"{shown}: no such file, nor one of that name in {folder}{near(name, known)}")

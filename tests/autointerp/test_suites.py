@@ -317,3 +317,8 @@ def test_a_dry_run_adds_up_stages_and_knows_no_sum_without_every_price() -> None
     assert _summed(Estimate(stages, load_prices(), 4, [])) == [5, 1, 11, 22, 0.75, 3.0]
     assert _summed(Estimate([], load_prices(), 4, [])) == [0, 0, 0, 0, 0, 0]
     assert _sum([1.0, None]) is None
+
+
+def test_a_misspelt_name_leads_to_the_shipped_suite() -> None:
+    with pytest.raises(UserError, match=r"suites/toy: no such file.* did you mean suites/toys\?"):
+        suites.is_suite("suites/toy")
