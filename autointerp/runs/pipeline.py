@@ -58,8 +58,9 @@ def run(config: Config, report: Report, budget: Budget | None = None) -> RunFold
                 features = records_of(folder, plan, report)
                 if plan.read_as_text:
                     folder.update(**plan.about)
-                results = score(folder, features, plan, resolver, report)
-            dependence = dependence_of(plan.method, features, results)
+                work = score(folder, features, plan, resolver, report)
+            results = work.results()
+            dependence = dependence_of(plan.method, features, results, work.influences)
             resolved = resolution_of(plan.config, plan.method, features, results, dependence)
             leaderboard.write(folder, results, plan.method.chances, dependence, config.runtime.pictures, resolved)
             folder.seal(status="complete", totals=totals(results))
@@ -135,8 +136,8 @@ def score(
     plan: Plan,
     resolver: Resolver,
     report: Report,
-) -> list[FeatureResult]:
-    """Evaluate what is not finished yet, each result on disk as it ends; return all, in their order on disk.
+) -> Work:
+    """Evaluate what is not finished yet, each result on disk as it ends, and all in their order at the end.
 
     Results that hold an error are computed again, which is what a user who resumes after an outage expects.
     """
@@ -152,7 +153,7 @@ def score(
             work.evaluate(resolver, progress, folder.append)
     if not work.is_ordered:
         folder.write_results(work.results())
-    return work.results()
+    return work
 
 
 def without_errors(folder: RunFolder) -> list[FeatureResult]:

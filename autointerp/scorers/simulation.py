@@ -10,9 +10,12 @@ A record whose prediction cannot be read is missing (`error`) in the scores that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +54,9 @@ SLICES = {
 NAMES = (POPULATION, *SLICES)
 """Every score; a run's main one is the first that its records allow."""
 
+FEATURES_KEPT = 16
+"""Features whose records are kept as they are pooled."""
+
 
 class SimulationScorer(Scorer):
     """Shows the simulator the explanation and the tokens of the score records, and nothing else."""
@@ -78,8 +84,8 @@ class SimulationScorer(Scorer):
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature on the population, and by every slice of its score records."""
         sources = frozenset[str]().union(*self._simulated.values())
-        used = [index for index, record in enumerate(feature.score) if record.source in sources]
-        predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
+        used = {i: record.tokens for i, record in enumerate(_known(feature.score)[0]) if record.source in sources}
+        predictions = yield from self._simulator.simulate(explanation, list(used.values()))
         return self._scored(feature, explanation, dict(zip(used, predictions, strict=True)))
 
     def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
@@ -135,7 +141,7 @@ class SimulationScorer(Scorer):
         """Return how much each document moves the population score and the slices'."""
         if result.explanation is None:
             return {}
-        parts = {name: _influence(feature.score, result.simulations, used) for name, used in self._slices.items()}
+        parts = slice_influences(feature.score, result.simulations, self._slices)
         if POPULATION in result.scores and feature.population:
             parts[POPULATION] = self._influence(feature, feature.population, result.explanation, result.simulations)
         return {name: part for name, part in parts.items() if part is not None and result.scores.get(name) is not None}
@@ -181,36 +187,72 @@ def _sample(feature: FeatureRecord, population: Population, simulations: Sequenc
     return _Sample(predictions, predict_text(rules, population.text), tuple(record.document for record in records))
 
 
+@lru_cache(maxsize=FEATURES_KEPT)
+def _known(records: Sequence[ActivationRecord]) -> tuple[tuple[ActivationRecord, ...], tuple[Floats, ...]]:
+    """Spell out a feature's records and their activations: its explanations are scored in turn."""
+    listed = tuple(records)
+    return listed, tuple(np.array(record.activations, np.float64) for record in listed)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Holds the tokens of simulated records, one record after the other."""
+
+    records: Sequence[ActivationRecord]
+    true_T: Floats
+    predicted_T: Floats
+    """NaN where a prediction is missing."""
+    index_T: NDArray[np.int64]
+    """Each token's record, as an index among these."""
+
+    @staticmethod
+    def of(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> _Pooled:
+        """Pool the records that were simulated."""
+        listed, true = _known(records)
+        used = [one.record for one in simulations]
+        predicted_T = np.array(list(chain.from_iterable(one.predicted for one in simulations)), np.float64)
+        length_K = np.array([len(true[index]) for index in used], np.int64)
+        index_T = np.repeat(np.arange(len(used)), length_K)
+        true_T = np.concatenate([np.zeros(0), *(true[index] for index in used)])
+        return _Pooled([listed[index] for index in used], true_T, predicted_T, index_T)
+
+    def are_of(self, sources: frozenset[str]) -> NDArray[np.bool_]:
+        """Tell which records are of some sources, [K]."""
+        return np.array([record.source in sources for record in self.records], np.bool_)
+
+
 def slices(
     records: Sequence[ActivationRecord],
     simulations: Sequence[Simulation],
     named: Mapping[str, frozenset[str]] = SLICES,
 ) -> dict[str, Outcome]:
     """Return the correlation of one feature over each slice of its records."""
-    scored = [(records[one.record], one.predicted) for one in simulations]
-    length_K = [len(record.tokens) for record, _ in scored]
-    true_T = np.array([value for record, _ in scored for value in record.activations], np.float64)
-    predicted_T = np.array([value for _, predicted in scored for value in predicted], np.float64)
-    return {
-        name: correlation(true_T[kept_T], predicted_T[kept_T])
-        for name, sources in named.items()
-        for kept_T in [np.repeat(np.array([record.source in sources for record, _ in scored], np.bool_), length_K)]
-    }
+    pooled = _Pooled.of(records, simulations)
+    masks = {name: pooled.are_of(sources)[pooled.index_T] for name, sources in named.items()}
+    return {name: correlation(pooled.true_T[kept_T], pooled.predicted_T[kept_T]) for name, kept_T in masks.items()}
 
 
-def _influence(
-    records: Sequence[ActivationRecord], simulations: Sequence[Simulation], sources: frozenset[str]
-) -> Influence | None:
-    """Return how much each document moves the correlation over a slice; None without a record or a whole prediction."""
-    used = [simulation for simulation in simulations if records[simulation.record].source in sources]
-    if not used or any(None in simulation.predicted for simulation in used):
-        return None
-    document_D, index_R = np.unique([records[one.record].document for one in used], return_inverse=True)
-    index_T = np.repeat(index_R, [len(one.predicted) for one in used])
-    x_T = np.array([value for one in used for value in records[one.record].activations], np.float64)
-    y_T = np.array([value for one in used for value in one.predicted], np.float64)
+def slice_influences(
+    records: Sequence[ActivationRecord],
+    simulations: Sequence[Simulation],
+    named: Mapping[str, frozenset[str]] = SLICES,
+) -> dict[str, Influence | None]:
+    """Return how much each document moves the correlation over each slice; None without a whole prediction."""
+    pooled = _Pooled.of(records, simulations)
+    x_T, y_T, n = pooled.true_T, pooled.predicted_T, len(pooled.records)
     terms = (np.ones(len(x_T)), x_T, y_T, x_T**2, y_T**2, x_T * y_T)
-    return correlation_influence(document_D, np.stack([np.bincount(index_T, term_T) for term_T in terms]))
+    moments_6K = np.stack([np.bincount(pooled.index_T, term_T, n) for term_T in terms])
+    document_K = np.array([record.document for record in pooled.records], np.int64)
+    masks = {name: pooled.are_of(sources) for name, sources in named.items()}
+    return {name: _influence(document_K[kept_K], moments_6K[:, kept_K]) for name, kept_K in masks.items()}
+
+
+def _influence(document_K: NDArray[np.int64], moments_6K: NDArray[Any]) -> Influence | None:
+    if not len(document_K) or np.isnan(moments_6K).any():
+        return None
+    document_D, index_K = np.unique(document_K, return_inverse=True)
+    is_of_DK = index_K == np.arange(len(document_D))[:, None]
+    return correlation_influence(document_D, moments_6K @ is_of_DK.T.astype(np.float64))
 
 
 def _number(outcome: Outcome) -> float | None:
@@ -227,12 +269,12 @@ def correlation(true: Sequence[float] | Floats, predicted: Sequence[float | None
     if len(true) != len(predicted):
         raise ValueError(f"{len(true)} activations but {len(predicted)} predictions")
     x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)  # a missing prediction is NaN there
-    if not len(x) or np.isnan(y).any() or np.ptp(x) == 0:
+    if not len(x) or np.isnan(lowest := y.min()) or x.max() == x.min():
         return "undefined"
-    if np.ptp(y) == 0:
+    if y.max() == lowest:
         return "failed"
-    x, y = x - x.mean(), y - y.mean()
-    return max(-1.0, min(1.0, float((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)))))
+    x, y = x - x.sum() / len(x), y - y.sum() / len(y)
+    return max(-1.0, min(1.0, float((x / math.sqrt(x @ x)) @ (y / math.sqrt(y @ y)))))
 
 
 SCORERS.register("simulation", SimulationScorer)

@@ -17,9 +17,9 @@ from sae.common.errors import UserError
 RNG = np.random.default_rng(0)
 
 
-def random_records() -> tuple[list[ActivationRecord], list[Simulation]]:
+def random_records() -> tuple[tuple[ActivationRecord, ...], list[Simulation]]:
     sources: list[Source] = ["top"] * 5 + ["random"] * 5 + ["inactive"] * 2
-    records = [ActivationRecord(("t",) * 7, tuple(RNG.random(7).tolist()), 0, source) for source in sources]
+    records = tuple(ActivationRecord(("t",) * 7, tuple(RNG.random(7).tolist()), 0, source) for source in sources)
     return records, [Simulation(i, tuple(RNG.random(7).tolist())) for i in range(len(records))]
 
 
@@ -34,7 +34,7 @@ def test_pooling_equals_scipy_over_the_concatenation() -> None:
 
 def test_pooled_is_not_the_mean_of_records() -> None:
     """Two records, each perfectly predicted within itself but at the wrong level, do not score 1."""
-    records = [ActivationRecord(("a", "b"), pair, 0, "top") for pair in ((0.0, 1.0), (9.0, 10.0))]
+    records = tuple(ActivationRecord(("a", "b"), pair, 0, "top") for pair in ((0.0, 1.0), (9.0, 10.0)))
     simulations = [Simulation(0, (9.0, 10.0)), Simulation(1, (0.0, 1.0))]
     assert simulation.slices(records, simulations)["simulation/top"] < 0  # type: ignore[operator]
 
