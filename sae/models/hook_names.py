@@ -9,7 +9,7 @@ PREFIX, INPUT = "hf:", ":in"
 
 
 def names_modules(hook_points: Sequence[str]) -> bool:
-    """Tell whether hook points are names of modules. Raises UserError if only some of them are, or for an empty name."""
+    """Tell whether hook points are names of modules. Raises UserError if only some are, or if one is empty."""
     by_module = [name for name in hook_points if name.startswith(PREFIX)]
     for name in by_module:
         if not name.removeprefix(PREFIX).removesuffix(INPUT):
