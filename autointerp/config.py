@@ -89,16 +89,18 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
     """Read a config by path or by name, with some fields changed.
 
     Args:
-        name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one.
+        name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one. `preset: NAME` in it is a preset.
         changes: dotted names to new values, such as {"sampling.features": 50}.
 
     Raises:
         UserError: no such config, not YAML, an unknown key (with the near one), or a value of the wrong kind.
     """
+    from autointerp import presets  # which are checked as configs
+
     path, values = read(name_or_path)
     if "suite" in values:
         raise UserError(f"{path} is a suite of several runs, which only the command `autointerp run` takes")
-    return build({"name": path.stem} | values, changes or {}, str(path))
+    return build({"name": path.stem} | presets.written_out(values, str(path)), changes or {}, str(path))
 
 
 def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Config:

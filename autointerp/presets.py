@@ -2,6 +2,9 @@
 
 A preset is data (eval_configs/presets/NAME.yaml): a title and aspects of the protocol. An aspect holds its settings, so
 that the table of what is matched and what differs cannot say anything else than what a run does.
+
+A config file that begins with `preset: NAME` is that preset with the file's own settings over it; in a variant of a
+suite the preset goes over the suite's settings, and the variant's own over the preset.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ import yaml
 from pydantic import Field, model_validator
 
 from autointerp import config
+from sae.common.errors import UserError
 from sae.common.field_types import Text
 from sae.common.settings import Section, build, read
 from sae.common.tables import Table
 
 FOLDER = "presets/"
 """The folder of the presets in `eval_configs`."""
+PRESET = "preset"
+"""The key of a config file, or of a suite's variant, that names one."""
 
 
 class Aspect(Section):
@@ -84,6 +90,44 @@ def under(preset: str | None, changes: Mapping[str, Any] | None) -> dict[str, An
     if preset is None:
         return mine
     return {name: value for name, value in load(preset).settings.items() if name not in mine} | mine
+
+
+def written_out(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a config file's values, with the preset that it names under them. Raises UserError as `load` does."""
+    own = dict(values)
+    name = own.pop(PRESET, None)
+    return _over(_nested(load(_named(name, where)).settings), own) if name is not None else own
+
+
+def in_variant(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Do the same for the settings of a suite's variant, which have dotted names."""
+    own = dict(settings)
+    name = own.pop(PRESET, None)
+    return under(_named(name, where), own) if name is not None else own
+
+
+def _named(name: object, where: str) -> str:
+    if not isinstance(name, str):
+        raise UserError(f"{where}: {PRESET} is the name of a preset, such as bills")
+    return name
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with dotted names as sections."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        *sections, field = name.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[field] = value
+    return nested
+
+
+def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Put values over others, section by section."""
+    both = {name for name, value in above.items() if isinstance(value, dict) and isinstance(below.get(name), dict)}
+    return below | {name: _over(below[name], value) if name in both else value for name, value in above.items()}
 
 
 def table(preset: Preset) -> Table:
