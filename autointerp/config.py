@@ -15,6 +15,7 @@ from autointerp import judges
 from autointerp.explainers import EXPLAINERS
 from autointerp.judges import JUDGES
 from autointerp.parts import I, Part, R, Role
+from autointerp.peer_faults import require as require_fault
 from autointerp.scorers import SCORERS
 from autointerp.sections import ControlKind, Corpus, Dictionaries, Effort, Runtime, Sampling, Stopping, Subject
 from autointerp.simulators import SIMULATORS
@@ -73,6 +74,11 @@ class Config(Section):
     """What the controls are. `mismatched`: the explanation of a feature of like density; `permuted`: one learnt from
     the feature's own fragments with the activations in another order; `exchanged`: the feature's own explanation with
     its words exchanged for others as frequent. The last two are made for the main explainer only."""
+    peer_faults: Annotated[tuple[Annotated[str, AfterValidator(require_fault)], ...], I, Different] = ()
+    """Faults of the published protocols' own code that are switched on, to measure what they do; every table and page
+    of the run names them. delphi-split-leak, delphi-fuzz-cue, delphi-literal-failure, saebench-unchecked-negatives,
+    saebench-plain-accuracy, saebench-pca-transposed, drop-failures, failures-as-zeros, missing-numbers-as-zeros,
+    undefined-as-zero."""
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:

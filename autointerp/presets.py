@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from autointerp import config
+from autointerp import config, peer_faults
 from sae.common.errors import UserError
 from sae.common.field_types import Text
 from sae.common.settings import Section, build, read
@@ -43,6 +43,8 @@ class Aspect(Section):
     """What is done here that no setting says; null: nothing else than the settings."""
     differs: Text | None = None
     """What differs from what was published; null: nothing."""
+    faults: tuple[Annotated[str, AfterValidator(peer_faults.require)], ...] = ()
+    """Faults of the original here, which `peer_faults` switches on."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -133,8 +135,7 @@ def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def table(preset: Preset) -> Table:
     """List every aspect with what was published, what is done here, what differs ("-": nothing), and the source."""
     rows = [
-        [aspect.aspect, aspect.published, _here(aspect), aspect.differs or "-", aspect.source]
-        for aspect in preset.aspects
+        [aspect.aspect, aspect.published, _here(aspect), _differs(aspect), aspect.source] for aspect in preset.aspects
     ]
     return Table(["aspect", "published", "here", "differs", "source"], rows, preset.title)
 
@@ -143,6 +144,12 @@ def _here(aspect: Aspect) -> str:
     """Write an aspect's settings as `--set` takes them, and what else is done."""
     settings = [f"{name}={_inline(value)}" for name, value in aspect.settings.items()]
     return "; ".join([*settings, *([aspect.here] if aspect.here else [])]) or "-"
+
+
+def _differs(aspect: Aspect) -> str:
+    """Say what differs, and which faults of the original are left out."""
+    faults = [f"without its fault {name}: {peer_faults.FAULTS[name].does}" for name in aspect.faults]
+    return "; ".join([*([aspect.differs] if aspect.differs else []), *faults]) or "-"
 
 
 def _inline(value: Any) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from autointerp import simulators
 from autointerp.explainers.rules import control_rules
 from autointerp.llm.types import LLMTask
+from autointerp.peer_faults import ZERO_FAILURES, ZERO_NUMBERS
 from autointerp.prompting.predict_text import predict_fragments, predict_text
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
@@ -38,7 +39,7 @@ from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from autointerp.config import Config
-    from autointerp.population import Population
+    from autointerp.population import Population, PopulationText
     from autointerp.statistics.clusters import Influence
 
 POPULATION = "simulation/population"
@@ -79,8 +80,27 @@ class SimulationScorer(Scorer):
         """Score one feature on the population, and by every slice of its score records."""
         sources = frozenset[str]().union(*self._simulated.values())
         used = [index for index, record in enumerate(feature.score) if record.source in sources]
-        predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
-        return self._scored(feature, explanation, dict(zip(used, predictions, strict=True)))
+        fragments = [feature.score[index].tokens for index in used]
+        try:
+            predictions = yield from self._simulator.simulate(explanation, fragments)
+        except AnswerError as error:
+            if ZERO_FAILURES not in self.config.peer_faults:
+                raise
+            predictions = [error] * len(fragments)
+        by_record = {
+            index: _with_zeros(prediction, len(feature.score[index].tokens), self.config.peer_faults)
+            for index, prediction in zip(used, predictions, strict=True)
+        }
+        return self._scored(feature, explanation, by_record)
+
+    def _predict_all(self, explanation: Explanation, text: PopulationText) -> Floats | None:
+        """Predict a whole text where that costs nothing, else None. Raises AnswerError unless zeros stand for that."""
+        try:
+            return self._simulator.simulate_all(explanation, text)
+        except AnswerError:
+            if ZERO_FAILURES not in self.config.peer_faults:
+                raise
+            return np.zeros(text.ids_ML.shape)
 
     def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
         """Correlate the predictions once more; a whole text is predicted anew. None without an explanation."""
@@ -122,7 +142,7 @@ class SimulationScorer(Scorer):
             return {}, {}
         if feature.population is None:
             return {POPULATION: "undefined"}, {}
-        predicted_ML = self._simulator.simulate_all(explanation, feature.population.text)
+        predicted_ML = self._predict_all(explanation, feature.population.text)
         if predicted_ML is not None:
             return {POPULATION: exact(feature.population, predicted_ML)}, {}
         sample = _sample(feature, feature.population, simulations)
@@ -147,7 +167,7 @@ class SimulationScorer(Scorer):
         explanation: Explanation,
         simulations: Sequence[Simulation],
     ) -> Influence | None:
-        predicted_ML = self._simulator.simulate_all(explanation, population.text)
+        predicted_ML = self._predict_all(explanation, population.text)
         if predicted_ML is not None:
             return exact_influence(population, predicted_ML)
         sample = _sample(feature, population, simulations)
@@ -211,6 +231,15 @@ def _influence(
     y_T = np.array([value for one in used for value in one.predicted], np.float64)
     terms = (np.ones(len(x_T)), x_T, y_T, x_T**2, y_T**2, x_T * y_T)
     return correlation_influence(document_D, np.stack([np.bincount(index_T, term_T) for term_T in terms]))
+
+
+def _with_zeros(
+    prediction: simulators.Predicted | AnswerError, length: int, faults: Sequence[str]
+) -> simulators.Predicted | AnswerError:
+    """Return a prediction with zeros for what is missing, where a fault of the originals is switched on."""
+    if isinstance(prediction, AnswerError):
+        return (0.0,) * length if ZERO_FAILURES in faults else prediction
+    return tuple(value or 0.0 for value in prediction) if ZERO_NUMBERS in faults else prediction
 
 
 def _number(outcome: Outcome) -> float | None:
