@@ -93,14 +93,14 @@ class SimulationScorer(Scorer):
         }
         return self._scored(feature, explanation, by_record)
 
-    def _predict_all(self, explanation: Explanation, text: PopulationText) -> Floats | None:
+    def _predict_all(self, explanation: Explanation, text: PopulationText) -> NDArray[np.float32] | None:
         """Predict a whole text where that costs nothing, else None. Raises AnswerError unless zeros stand for that."""
         try:
             return self._simulator.simulate_all(explanation, text)
         except AnswerError:
             if ZERO_FAILURES not in self.config.peer_faults:
                 raise
-            return np.zeros(text.ids_ML.shape)
+            return np.zeros(text.ids_ML.shape, np.float32)
 
     def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
         """Correlate the predictions once more; a whole text is predicted anew. None without an explanation."""
