@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from autointerp import peer_faults
 from autointerp.reporting import human
 from autointerp.reporting.human import column_of
 from autointerp.scorers import simulation
@@ -210,6 +211,7 @@ def _judged_table(rows: Sequence[Row]) -> Table:
 def _labels(rows: Sequence[Row]) -> list[str]:
     """Choose the columns that say which rows these are: what differs among them, and the origin of several runs."""
     differing = [name for name in ("hook_point", *METHOD) if len(values_of(rows, name)) > 1]
+    differing += [peer_faults.COLUMN] if len(_faults_of(rows)) > 1 else []
     return ["dictionary", *(name for name in ORIGIN if name in rows[0]), *differing]
 
 
@@ -220,9 +222,15 @@ def _title(rows: Sequence[Row], text: str) -> str:
 
 
 def method_of(rows: Sequence[Row]) -> str:
-    """Name what all rows have in common: `explainer rules-5, simulator rules`."""
+    """Name what all rows have in common: `explainer rules-5, simulator rules`; and first, loudly, faults of some."""
     common = [f"{name} {values[0]}" for name in METHOD if len(values := values_of(rows, name)) == 1]
-    return ", ".join(common)
+    faults = [name for name in _faults_of(rows) if name]
+    return ", ".join([*([peer_faults.loudly(faults)] if faults else []), *common])
+
+
+def _faults_of(rows: Sequence[Row]) -> list[str]:
+    """List the different faults of the rows' runs; empty for a run without."""
+    return list(dict.fromkeys(row.get(peer_faults.COLUMN) or "" for row in rows))
 
 
 def values_of(rows: Sequence[Row], name: str) -> list[str]:

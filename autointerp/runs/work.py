@@ -115,9 +115,11 @@ class Work:
         others = [(other, name) for i, name in self._pending if (other := self._mismatched_of(i)) is not None]
         own = [key for key in dict.fromkeys([*self._pending, *others]) if key not in self._explained]
         shuffled = [key for key in self._pending if self._has("permuted", key)]
-        seed = self._config.seed
-        tasks = [evaluate.explain(self._features[index], by_name[name]) for index, name in own]
-        tasks += [evaluate.explain(permuted(self._features[index], seed), by_name[name]) for index, name in shuffled]
+        seed, faults = self._config.seed, self._config.peer_faults
+        tasks = [evaluate.explain(self._features[index], by_name[name], faults) for index, name in own]
+        tasks += [
+            evaluate.explain(permuted(self._features[index], seed), by_name[name], faults) for index, name in shuffled
+        ]
         ended = 0
 
         def done(index: int, explained: Explained) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autointerp.config import Config
 from autointerp.sampling.census import CensusPart
-from autointerp.sampling.fragments import SIDES
+from autointerp.sampling.fragments import SIDES, is_on
 from autointerp.sampling.shards import Shard
 from autointerp.sampling.tally import Tallied, Tally
 from sae.dictionary import Dictionary
@@ -156,4 +156,4 @@ class Follower:
 def count_active(acts_MLF: Tensor, side_M: Tensor) -> Tensor:
     """Count the fragments of each side on which each feature is active, [F, 2]."""
     is_active_MF = acts_MLF.amax(1) > 0
-    return torch.stack([is_active_MF[side_M == side].sum(0) for side in range(len(SIDES))], 1)
+    return torch.stack([is_active_MF[is_on(side_M, side)].sum(0) for side in range(len(SIDES))], 1)

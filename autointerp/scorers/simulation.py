@@ -10,12 +10,9 @@ A record whose prediction cannot be read is missing (`error`) in the scores that
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +20,11 @@ from numpy.typing import NDArray
 from autointerp import simulators
 from autointerp.explainers.rules import control_rules
 from autointerp.llm.types import LLMTask
+from autointerp.peer_faults import ZERO_FAILURES, ZERO_NUMBERS
 from autointerp.prompting.predict_text import predict_fragments, predict_text
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
+from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
-from autointerp.scorers.influences import correlation_influence
 from autointerp.scorers.population import (
-    Floats,
     Outcome,
     WeightedPredictions,
     estimate,
@@ -37,25 +33,17 @@ from autointerp.scorers.population import (
     exact_influence,
     sample_of,
 )
+from autointerp.scorers.slices import SLICES, listed, slice_influences, slices
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from autointerp.config import Config
-    from autointerp.population import Population
+    from autointerp.population import Population, PopulationText
     from autointerp.statistics.clusters import Influence
 
 POPULATION = "simulation/population"
-SLICES = {
-    "simulation/top_and_random": frozenset({"top", "random"}),
-    "simulation/top": frozenset({"top"}),
-    "simulation/random": frozenset({"random"}),
-}
-"""Which records each published score pools, by their source."""
 NAMES = (POPULATION, *SLICES)
 """Every score; a run's main one is the first that its records allow."""
-
-FEATURES_KEPT = 16
-"""Features whose records are kept as they are pooled."""
 
 
 class SimulationScorer(Scorer):
@@ -84,9 +72,27 @@ class SimulationScorer(Scorer):
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature on the population, and by every slice of its score records."""
         sources = frozenset[str]().union(*self._simulated.values())
-        used = {i: record.tokens for i, record in enumerate(_known(feature.score)[0]) if record.source in sources}
-        predictions = yield from self._simulator.simulate(explanation, list(used.values()))
-        return self._scored(feature, explanation, dict(zip(used, predictions, strict=True)))
+        used = {i: record.tokens for i, record in enumerate(listed(feature.score)) if record.source in sources}
+        try:
+            predictions = yield from self._simulator.simulate(explanation, list(used.values()))
+        except AnswerError as error:
+            if ZERO_FAILURES not in self.config.peer_faults:
+                raise
+            predictions = [error] * len(used)
+        by_record = {
+            index: _with_zeros(prediction, len(tokens), self.config.peer_faults)
+            for (index, tokens), prediction in zip(used.items(), predictions, strict=True)
+        }
+        return self._scored(feature, explanation, by_record)
+
+    def _predict_all(self, explanation: Explanation, text: PopulationText) -> NDArray[np.float32] | None:
+        """Predict a whole text where that costs nothing, else None. Raises AnswerError unless zeros stand for that."""
+        try:
+            return self._simulator.simulate_all(explanation, text)
+        except AnswerError:
+            if ZERO_FAILURES not in self.config.peer_faults:
+                raise
+            return np.zeros(text.ids_ML.shape, np.float32)
 
     def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
         """Correlate the predictions once more; a whole text is predicted anew. None without an explanation."""
@@ -128,7 +134,7 @@ class SimulationScorer(Scorer):
             return {}, {}
         if feature.population is None:
             return {POPULATION: "undefined"}, {}
-        predicted_ML = self._simulator.simulate_all(explanation, feature.population.text)
+        predicted_ML = self._predict_all(explanation, feature.population.text)
         if predicted_ML is not None:
             return {POPULATION: exact(feature.population, predicted_ML)}, {}
         sample = _sample(feature, feature.population, simulations)
@@ -153,7 +159,7 @@ class SimulationScorer(Scorer):
         explanation: Explanation,
         simulations: Sequence[Simulation],
     ) -> Influence | None:
-        predicted_ML = self._simulator.simulate_all(explanation, population.text)
+        predicted_ML = self._predict_all(explanation, population.text)
         if predicted_ML is not None:
             return exact_influence(population, predicted_ML)
         sample = _sample(feature, population, simulations)
@@ -187,94 +193,19 @@ def _sample(feature: FeatureRecord, population: Population, simulations: Sequenc
     return _Sample(predictions, predict_text(rules, population.text), tuple(record.document for record in records))
 
 
-@lru_cache(maxsize=FEATURES_KEPT)
-def _known(records: Sequence[ActivationRecord]) -> tuple[tuple[ActivationRecord, ...], tuple[Floats, ...]]:
-    """Spell out a feature's records and their activations: its explanations are scored in turn."""
-    listed = tuple(records)
-    return listed, tuple(np.array(record.activations, np.float64) for record in listed)
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    """Holds the tokens of simulated records, one record after the other."""
-
-    records: Sequence[ActivationRecord]
-    true_T: Floats
-    predicted_T: Floats
-    """NaN where a prediction is missing."""
-    index_T: NDArray[np.int64]
-    """Each token's record, as an index among these."""
-
-    @staticmethod
-    def of(records: Sequence[ActivationRecord], simulations: Sequence[Simulation]) -> _Pooled:
-        """Pool the records that were simulated."""
-        listed, true = _known(records)
-        used = [one.record for one in simulations]
-        predicted_T = np.array(list(chain.from_iterable(one.predicted for one in simulations)), np.float64)
-        length_K = np.array([len(true[index]) for index in used], np.int64)
-        index_T = np.repeat(np.arange(len(used)), length_K)
-        true_T = np.concatenate([np.zeros(0), *(true[index] for index in used)])
-        return _Pooled([listed[index] for index in used], true_T, predicted_T, index_T)
-
-    def are_of(self, sources: frozenset[str]) -> NDArray[np.bool_]:
-        """Tell which records are of some sources, [K]."""
-        return np.array([record.source in sources for record in self.records], np.bool_)
-
-
-def slices(
-    records: Sequence[ActivationRecord],
-    simulations: Sequence[Simulation],
-    named: Mapping[str, frozenset[str]] = SLICES,
-) -> dict[str, Outcome]:
-    """Return the correlation of one feature over each slice of its records."""
-    pooled = _Pooled.of(records, simulations)
-    masks = {name: pooled.are_of(sources)[pooled.index_T] for name, sources in named.items()}
-    return {name: correlation(pooled.true_T[kept_T], pooled.predicted_T[kept_T]) for name, kept_T in masks.items()}
-
-
-def slice_influences(
-    records: Sequence[ActivationRecord],
-    simulations: Sequence[Simulation],
-    named: Mapping[str, frozenset[str]] = SLICES,
-) -> dict[str, Influence | None]:
-    """Return how much each document moves the correlation over each slice; None without a whole prediction."""
-    pooled = _Pooled.of(records, simulations)
-    x_T, y_T, n = pooled.true_T, pooled.predicted_T, len(pooled.records)
-    terms = (np.ones(len(x_T)), x_T, y_T, x_T**2, y_T**2, x_T * y_T)
-    moments_6K = np.stack([np.bincount(pooled.index_T, term_T, n) for term_T in terms])
-    document_K = np.array([record.document for record in pooled.records], np.int64)
-    masks = {name: pooled.are_of(sources) for name, sources in named.items()}
-    return {name: _influence(document_K[kept_K], moments_6K[:, kept_K]) for name, kept_K in masks.items()}
-
-
-def _influence(document_K: NDArray[np.int64], moments_6K: NDArray[Any]) -> Influence | None:
-    if not len(document_K) or np.isnan(moments_6K).any():
-        return None
-    document_D, index_K = np.unique(document_K, return_inverse=True)
-    is_of_DK = index_K == np.arange(len(document_D))[:, None]
-    return correlation_influence(document_D, moments_6K @ is_of_DK.T.astype(np.float64))
+def _with_zeros(
+    prediction: simulators.Predicted | AnswerError, length: int, faults: Sequence[str]
+) -> simulators.Predicted | AnswerError:
+    """Return a prediction with zeros for what is missing, where a fault of the originals is switched on."""
+    if isinstance(prediction, AnswerError):
+        return (0.0,) * length if ZERO_FAILURES in faults else prediction
+    return tuple(value or 0.0 for value in prediction) if ZERO_NUMBERS in faults else prediction
 
 
 def _number(outcome: Outcome) -> float | None:
     if isinstance(outcome, float):
         return outcome
     return 0.0 if outcome == "failed" else None
-
-
-def correlation(true: Sequence[float] | Floats, predicted: Sequence[float | None] | Floats) -> Outcome:
-    """Return Pearson's r; "undefined" without a varying truth or a whole prediction, "failed" for a constant one.
-
-    Raises ValueError if the lengths differ.
-    """
-    if len(true) != len(predicted):
-        raise ValueError(f"{len(true)} activations but {len(predicted)} predictions")
-    x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)  # a missing prediction is NaN there
-    if not len(x) or np.isnan(lowest := y.min()) or x.max() == x.min():
-        return "undefined"
-    if y.max() == lowest:
-        return "failed"
-    x, y = x - x.sum() / len(x), y - y.sum() / len(y)
-    return max(-1.0, min(1.0, float((x / math.sqrt(x @ x)) @ (y / math.sqrt(y @ y)))))
 
 
 SCORERS.register("simulation", SimulationScorer)

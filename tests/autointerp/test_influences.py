@@ -13,7 +13,7 @@ from autointerp.reporting.dependence import clusters_of
 from autointerp.scorers.agreement import confusion_scores
 from autointerp.scorers.influences import confusion_influences, correlation_influence, mean_influence
 from autointerp.scorers.population import estimate, estimated_influence, exact_influence, sample_of
-from autointerp.scorers.simulation import slice_influences
+from autointerp.scorers.slices import slice_influences
 from autointerp.sections import ScoreRecords
 from tests.autointerp.test_judged_scorers import EXPLAINED, feature, make, record
 from tests.autointerp.test_population import feature_on

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import jinja2
 import yaml
 
+from autointerp.peer_faults import FAULTS, switched_on
 from autointerp.records import Status
 from autointerp.reporting.site.runs import SiteRun
 from sae.common.errors import visible
@@ -70,6 +71,7 @@ def _run(run: SiteRun, config_file: str, folder: str) -> Row:
     return {
         "label": run.label,
         "about": about,
+        "faults": [(name, FAULTS[name].does) for name in switched_on(about)],
         "state": "" if run.is_complete else f"not finished: {run.n_results:,} of {run.n_expected:,} results",
         "n_features": len(run.features),
         "counts": _counts(run),

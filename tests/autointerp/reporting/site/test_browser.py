@@ -18,7 +18,7 @@ from autointerp.prompting import rules
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
 from autointerp.reporting.site.write import write_runs
-from autointerp.scorers.simulation import correlation
+from autointerp.scorers.slices import correlation
 from tests.autointerp.reporting.site import made
 from tests.conftest import make_once
 
