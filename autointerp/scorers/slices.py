@@ -35,8 +35,13 @@ def listed(records: Sequence[ActivationRecord]) -> tuple[ActivationRecord, ...]:
     return _known(records)[0]
 
 
-@lru_cache(maxsize=FEATURES_KEPT)
 def _known(records: Sequence[ActivationRecord]) -> tuple[tuple[ActivationRecord, ...], tuple[Floats, ...]]:
+    return _kept(tuple(records) if isinstance(records, list) else records)
+
+
+@lru_cache(maxsize=FEATURES_KEPT)
+def _kept(records: Sequence[ActivationRecord]) -> tuple[tuple[ActivationRecord, ...], tuple[Floats, ...]]:
+    """Spell out records and their activations."""
     each = tuple(records)
     return each, tuple(np.array(record.activations, np.float64) for record in each)
 
