@@ -249,7 +249,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "says nothing": ({"aspects": [ASPECT]}, "'text' says nothing of what is done here"),
     "no source": ({"aspects": [{"aspect": "a", "published": "b", "differs": "c"}]}, r"aspects\.0\.source is required"),
-    "no aspects": ({"aspects": []}, "at least 1 item"),
+    "no aspects": ({"aspects": []}, "aspects: at least 1 is needed"),
 }  # fmt: skip
 
 
