@@ -219,7 +219,8 @@ class Runtime(Section):
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
     engine: Annotated[Literal["local", "ray"], R] = "local"
-    """Where sampling reads the text: `local`, in this process; `ray`, in the processes of Ray."""
+    """Where sampling reads the text and rules score: `local`, on this machine; `ray`, in the processes of Ray. Calls of
+    language models are made by this process, which keeps their limits and the budget."""
     ray_address: Annotated[Text | None, R] = None
     """The Ray cluster to join: `auto`, `HOST:6379`, `ray://HOST:10001`; null: the one that RAY_ADDRESS names, else one
     of this machine alone, which is started and stopped."""

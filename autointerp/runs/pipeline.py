@@ -16,6 +16,7 @@ from autointerp.reporting import leaderboard
 from autointerp.runs.dependence import dependence_of
 from autointerp.runs.log import logged
 from autointerp.runs.offline import Offline
+from autointerp.runs.on_ray import OnRay
 from autointerp.runs.opening import repair
 from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
@@ -118,7 +119,8 @@ def abilities(config: Config) -> list[Abilities]:
 def open_models(plan: Plan, budget: Budget | None = None) -> AbstractContextManager[Resolver]:
     """Open the language models of a run; missing keys and unknown prices are refused here, before anything slow."""
     if not plan.method.models:
-        return nullcontext(Offline())
+        runtime = plan.config.runtime
+        return OnRay(runtime.ray_address) if runtime.engine == "ray" else nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
 
     settings = request_settings(plan.config)

@@ -11,6 +11,7 @@ from autointerp import evaluate
 from autointerp.calibration.controls import WordExchange, mismatched_features, permuted, with_controls
 from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method
+from autointerp.llm.later import Later
 from autointerp.llm.types import LLMTask, Usage
 from autointerp.llm.uses import Use
 from autointerp.records import AnswerError, Explanation, FeatureId, FeatureRecord, FeatureResult
@@ -116,10 +117,9 @@ class Work:
         own = [key for key in dict.fromkeys([*self._pending, *others]) if key not in self._explained]
         shuffled = [key for key in self._pending if self._has("permuted", key)]
         seed, faults = self._config.seed, self._config.peer_faults
-        tasks = [evaluate.explain(self._features[index], by_name[name], faults) for index, name in own]
-        tasks += [
-            evaluate.explain(permuted(self._features[index], seed), by_name[name], faults) for index, name in shuffled
-        ]
+        tasks = [Later(evaluate.explain, self._features[index], by_name[name], faults) for index, name in own]
+        shuffles = ((permuted(self._features[index], seed), by_name[name]) for index, name in shuffled)
+        tasks += [Later(evaluate.explain, *shuffle, faults) for shuffle in shuffles]
         ended = 0
 
         def done(index: int, explained: Explained) -> None:
@@ -134,7 +134,7 @@ class Work:
 
     def evaluate(self, resolver: Resolver, progress: Progress, append: Callable[[list[FeatureResult]], None]) -> None:
         """Score every unfinished feature. Raises TooManyErrors as soon as too many errors are certain."""
-        tasks = [scored_with_influences(self._method, self._case(key)) for key in self._pending]
+        tasks = [Later(scored_with_influences, self._method, self._case(key)) for key in self._pending]
         allowed = math.floor(self._config.runtime.fail_on_error * len(self._all()))
         held = ByFeature(self._pending)
         ended = 0

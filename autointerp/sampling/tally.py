@@ -123,7 +123,7 @@ class Tally:
                     )
 
     def tallied(self) -> Tallied:
-        """Return what the fragments seen so far say; nothing more may be added."""
+        """Return what the fragments seen so far say; more of them change its arrays."""
         return Tallied(
             features_S=self.features_S.cpu().numpy(),
             length=self._length,

@@ -43,6 +43,14 @@ class Active:
         offsets_B = np.searchsorted(index_N, np.arange(n_rows) * n_features)
         return cls(values_N, index_N % n_features, offsets_B, n_features)
 
+    @classmethod
+    def of_largest(cls, values_BK: Tensor, features_BK: Tensor, n_features: int) -> "Active":
+        """List what is not zero among the features that can be active, which ascend in each row; on the CPU."""
+        is_active_BK = values_BK != 0
+        counts_B = is_active_BK.sum(1).numpy()
+        values_N = values_BK[is_active_BK].numpy().astype(np.float64)
+        return cls(values_N, features_BK[is_active_BK].numpy(), np.cumsum(counts_B) - counts_B, n_features)
+
     def sums(self, weights_N: NDArray[np.float64] | None = None) -> NDArray[Any]:
         """Return the sum of each feature's weights, [F]; without weights, how many entries it has."""
         return np.bincount(self.features_N, weights_N, self.n_features)
