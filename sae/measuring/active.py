@@ -18,6 +18,13 @@ MOST_ACTIVE = 1 / 8
 """Share of all activations above which they are multiplied as dense matrices, which is then faster."""
 ROWS = 512
 """Rows of products that are added at once."""
+CACHED, FEWEST = 2**21, 256
+"""Tokens times features that a CPU computes at once, as many as its caches hold; but not fewer tokens than these."""
+
+
+def rows_in_cache(n_features: int) -> int:
+    """Return how many tokens' features a CPU should compute at once: what its caches do not hold takes longer."""
+    return max(FEWEST, CACHED // n_features)
 
 
 @dataclass(frozen=True)

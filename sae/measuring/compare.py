@@ -16,6 +16,7 @@ from sae.common.progress import Progress, Report
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, Encoder
 from sae.measuring import similarity
+from sae.measuring.active import rows_in_cache
 from sae.measuring.evaluate import batches_of, move_to_subject
 from sae.measuring.metrics import rows_at_once
 from sae.measuring.similarity import Correlation, Similarity
@@ -170,4 +171,6 @@ def _add(sums: Correlation, pair: Pair, encode_a: Encoder, encode_b: Encoder, ro
 
 
 def _rows(a: Studied, b: Studied) -> int:
-    return rows_at_once(max(a.dictionary.n_features, b.dictionary.n_features))
+    n_features = max(a.dictionary.n_features, b.dictionary.n_features)
+    at_once = rows_at_once(n_features)
+    return min(at_once, rows_in_cache(n_features)) if a.subject.device == "cpu" else at_once

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
-from sae.measuring.active import MOST_ACTIVE, Active
+from sae.measuring.active import MOST_ACTIVE, Active, rows_in_cache
 
 WIDE = 2048
 """Features from which on a list of the active ones is worth its making."""
-CACHED, FEWEST = 2**21, 256
-"""Tokens times features that a CPU computes at once, as many as its caches hold; but not fewer tokens than these."""
 
 
 class Reconstructed(NamedTuple):
@@ -28,7 +26,7 @@ def reconstructed(dictionary: Dictionary, x_BD: Tensor) -> Reconstructed:
     """Encode and decode vectors [B, D]."""
     if x_BD.device.type != "cpu" or dictionary.n_features < WIDE or not len(x_BD):
         return _from_all(dictionary, dictionary.encode(x_BD), x_BD)
-    n_parts = -(-len(x_BD) // max(FEWEST, CACHED // dictionary.n_features))
+    n_parts = -(-len(x_BD) // rows_in_cache(dictionary.n_features))
     counts, made = zip(*(_part(dictionary, part_BD) for part_BD in x_BD.tensor_split(n_parts)), strict=True)
     return Reconstructed(torch.stack(counts).sum(0), torch.cat(made))
 

@@ -9,7 +9,7 @@ import torch
 
 from sae.baselines import neurons, pca
 from sae.dictionary import Dictionary, Normalisation, ReLU, TopK
-from sae.measuring import firing, metrics, reconstructed
+from sae.measuring import active, firing, metrics, reconstructed
 from sae.models.subject import Subject, boot
 
 
@@ -206,8 +206,8 @@ def test_wide_dictionaries_are_measured_from_their_active_features(
     )
     dense = metrics.reconstruction(dictionary, x_BD, rows=64)
     monkeypatch.setattr(reconstructed, "WIDE", 128)
-    monkeypatch.setattr(reconstructed, "FEWEST", 20)
-    monkeypatch.setattr(reconstructed, "CACHED", 1)
+    monkeypatch.setattr(active, "FEWEST", 20)
+    monkeypatch.setattr(active, "CACHED", 1)
     for name in ("encode", "decode"):
         monkeypatch.setattr(Dictionary, name, None)  # not called
     sparse = metrics.reconstruction(dictionary, x_BD, rows=64)
