@@ -47,10 +47,10 @@ def visible_token(text: str) -> str:
 
 
 def scripts() -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of every script, without comments on lines of their own and indentation."""
+    """Yield the name and the text of every script without comments of whole lines, indentation and empty lines."""
     for path in sorted(STATIC.glob("*.js")):
         text = re.sub(r"^ */\*.*?\*/\n", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-        yield path.name, re.sub(r"^ +", "", text, flags=re.MULTILINE)
+        yield path.name, re.sub(r"^\s+", "", text, flags=re.MULTILINE)
 
 
 def named(runs: Sequence[SiteRun]) -> list[tuple[tuple[str, str], SiteRun]]:

@@ -258,7 +258,7 @@ def test_neighbours_are_those_of_numpys_correlation() -> None:
     assert near.size == own.ids_ML.size
     for index in range(8):
         for same, ranked in ((True, near.own[index]), (False, near.others[index])):
-            others = [i for i in range(8) if i != index and (names[i] == names[index]) == same and r[index, i] > 0]
+            others = [i for i in range(8) if i != index and (names[i] == names[index]) == same and r[index, i] >= 0.005]
             others.sort(key=lambda i: -r[index, i])
             assert [i for i, _ in ranked] == others[: neighbours.NEAREST]
             assert [value for _, value in ranked] == pytest.approx([r[index, i] for i in others[:5]], abs=6e-4)
@@ -284,7 +284,7 @@ def test_decoder_neighbours_are_those_of_numpys_cosine() -> None:
     for index in range(8):
         cosines = unit[:8] @ unit[index]
         for same, ranked in ((True, near.own[index]), (False, near.others[index])):
-            others = [i for i in range(8) if i != index and (i % 2 == index % 2) == same and cosines[i] > 0]
+            others = [i for i in range(8) if i != index and (i % 2 == index % 2) == same and cosines[i] >= 0.005]
             others.sort(key=lambda i: -cosines[i])
             assert [i for i, _ in ranked] == others[: neighbours.NEAREST]
             assert [value for _, value in ranked] == pytest.approx([cosines[i] for i in others], abs=6e-4)
