@@ -36,8 +36,8 @@ from sae.training.loop import finished, learn
 
 VERSION = 1
 """Changes whenever the grammar's dictionaries are made in another way, so that the cache does not serve the old."""
-HOOK_POINT, LAST = "blocks.1.hook_resid_post", "blocks.2.hook_resid_post"
-"""Where the grammar's subject is studied: before its last layer, and for automata behind it."""
+FIRST, HOOK_POINT, LAST = (f"blocks.{layer}.hook_resid_post" for layer in range(3))
+"""Where the grammar's subject is studied: before its last layer, for automata behind it, for circuits behind each."""
 STEPS, BATCH = 800, 512
 """Training of the grammar's dictionaries."""
 FIT_VECTORS = 8_192
@@ -115,7 +115,7 @@ def task_subject(session: Session) -> Tasks:
     if not is_toy(session):
         return _own(session)
     subject, seed = grammar(session), session.plan.config.seed
-    made = _trained(session, subject, (*SPARSITIES, *SIZES), HOOK_POINT)
+    made = trained(session, subject, (*SPARSITIES, *SIZES), HOOK_POINT)
     text = blocks(seed + 1, 2_000, kinds=("indirect", "fixed", "script"))
     return Tasks(subject, seed, HOOK_POINT, made, text, True)
 
@@ -129,7 +129,7 @@ def grammar(session: Session) -> Subject:
 
 def last_dictionary(session: Session, subject: Subject) -> Dictionary:
     """Return the dictionary of the grammar's subject behind its last layer."""
-    (dictionary,) = _trained(session, subject, (AUTOMATA,), LAST, WITH_SEQUENCES).values()
+    (dictionary,) = trained(session, subject, (AUTOMATA,), LAST, WITH_SEQUENCES).values()
     return dictionary
 
 
@@ -147,31 +147,45 @@ def _own(session: Session) -> Tasks:
     return Tasks(prepared.subject, seed, hook_point, {dictionary.name: dictionary}, prepared.text, False)
 
 
-def _trained(
-    session: Session, subject: Subject, recipes: Sequence[Recipe], hook_point: str, kinds: tuple[str, ...] = ALL
+def trained(
+    session: Session,
+    subject: Subject,
+    recipes: Sequence[Recipe],
+    hook_point: str,
+    kinds: tuple[str, ...] = ALL,
+    writes: str | None = None,
 ) -> dict[str, Dictionary]:
-    """Return dictionaries of the grammar's subject; those that the cache does not have are trained together."""
+    """Return dictionaries of the grammar's subject; those that the cache does not have are trained together.
+
+    Args:
+        writes: the hook point that transcoders write; None: autoencoders.
+    """
     seed = session.plan.config.seed
     seeded = [one.model_copy(update={"seed": seed + one.seed}) for one in recipes]
-    about = [VERSION, Path(subject.name).name, hook_point, STEPS, BATCH, *kinds]
+    about = [VERSION, Path(subject.name).name, hook_point, STEPS, BATCH, *kinds, *([writes] if writes else [])]
     folders = [session.cache / "dictionaries" / digest([*about, one.model_dump(mode="json")]) for one in seeded]
 
     def make(missing: Sequence[Path]) -> None:
         wanted = [one for one, folder in zip(seeded, folders, strict=True) if folder in missing]
-        learners = learn(wanted, STEPS, _activations(subject, hook_point, seed, kinds), subject.device, session.report)
+        rows = _activations(subject, (hook_point, *([writes] if writes else [])), seed, kinds)
+        d_out = subject.width(writes) if writes else None
+        learners = learn(wanted, STEPS, rows, subject.device, session.report, d_out)
         for learner, folder in zip(learners, missing, strict=True):
-            formats.save(finished(learner).dictionary(hook_point, subject.name, {}), folder)
+            formats.save(finished(learner).dictionary(hook_point, subject.name, {}, writes), folder)
 
     make_missing(folders, make)
     loaded = [formats.load(folder).to(subject.device) for folder in folders]
     return {one.name: one for one in loaded}
 
 
-def _activations(subject: Subject, hook_point: str, seed: int, kinds: tuple[str, ...]) -> Iterator[Tensor]:
-    """Yield shuffled batches of activation vectors [B, D] of the grammar's text, again from the start if it ends."""
+def _activations(subject: Subject, hook_points: tuple[str, ...], seed: int, kinds: tuple[str, ...]) -> Iterator[Tensor]:
+    """Yield shuffled batches of activation vectors [B, D] of the grammar's text, again from the start if it ends.
+
+    Those of several hook points stand side by side.
+    """
     text = blocks(seed, -(-STEPS * BATCH // (2 * CONTEXT)), kinds=kinds)
     ids_NC = torch.from_numpy(text.ids_NC).long().to(subject.device)
-    parts = [subject.activations(part, hook_point).flatten(0, 1) for part in batches(ids_NC, FORWARD)]
+    parts = [subject.side_by_side(part, hook_points).flatten(0, 1) for part in batches(ids_NC, FORWARD)]
     x_BD, generator = torch.cat(parts), torch_generator(seed, "order of the grammar's activations")
     while True:
         for rows in torch.randperm(len(x_BD), generator=generator).split(BATCH):

@@ -146,6 +146,7 @@ STUDIES: Registry[type[Study]] = Registry(
         "erasure",
         "splitting",
         "automata",
+        "circuits",
     ),
     shared=("judged", "medians"),
 )
