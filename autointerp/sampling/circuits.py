@@ -20,6 +20,7 @@ from autointerp.sampling.tasks import (
     HOOK_POINT,
     SIZES,
     WITH_SEQUENCES,
+    Job,
     grammar,
     is_toy,
     last_dictionary,
@@ -39,6 +40,8 @@ BLOCKS = 512
 """Blocks of text from which excerpts are drawn."""
 RECIPE = TopK(name="topk_4x_first", expansion=4, k=4, lr=2e-3, decay=0.4)
 """The grammar's dictionary behind the first layer; those behind the others are splitting's and automata's."""
+STEPS = 400
+"""Of its training, and the transcoders'."""
 LAYERS = (1, 2)
 """The grammar's layers whose MLPs get a transcoder."""
 
@@ -173,14 +176,15 @@ def _chains(session: Session) -> tuple[Subject, Tensor, list[list[Dictionary]]]:
 
 
 def _of_grammar(session: Session, subject: Subject) -> list[list[Dictionary]]:
-    (first,) = trained(session, subject, (RECIPE,), FIRST, WITH_SEQUENCES).values()
-    (middle,) = trained(session, subject, SIZES[-1:], HOOK_POINT).values()
-    transcoders = []
-    for layer in LAYERS:
-        recipe = RECIPE.model_copy(update={"name": f"transcoder_{layer}"})
-        reads, writes = f"blocks.{layer}.mlp.hook_in", f"blocks.{layer}.hook_mlp_out"
-        transcoders += trained(session, subject, (recipe,), reads, WITH_SEQUENCES, writes).values()
-    return [[first, middle, last_dictionary(session, subject)], transcoders]
+    transcoders = [
+        Job(
+            RECIPE.model_copy(update={"name": f"transcoder_{n}"}), f"blocks.{n}.mlp.hook_in", f"blocks.{n}.hook_mlp_out"
+        )
+        for n in LAYERS
+    ]
+    first, *made = trained(session, subject, [Job(RECIPE, FIRST), *transcoders], WITH_SEQUENCES, STEPS).values()
+    (middle,) = trained(session, subject, [Job(SIZES[-1], HOOK_POINT)]).values()
+    return [[first, middle, last_dictionary(session, subject)], made]
 
 
 def _of_step(session: Session, step: Step, n_targets: int, n_strongest: int) -> dict[str, Any]:

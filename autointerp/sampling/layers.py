@@ -21,8 +21,8 @@ from sae.models.subject import Subject, batches
 
 REACHED = 0.5
 """Share of a feature's largest activation that it reaches in a block from which an excerpt may be drawn."""
-EXCERPTS = 6
-"""Excerpts of a feature."""
+EXCERPTS = 4
+"""Excerpts of a feature: every other one is searched, the others confirm."""
 RULES, EXPLAINED = 2, 10
 """Rules of an explanation, and blocks of each kind from which they are learnt."""
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from autointerp.statistics.intervals import mean_interval
-from autointerp.studies import STUDIES, Figure, Session, Study, figure
+from autointerp.studies import STUDIES, Draw, Figure, Session, Study, figure
+from sae.common.errors import shortened, visible
 from sae.common.tables import Table, number
 
-TARGETS, TREES, STRONGEST = 20, 2, 3
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TARGETS, TREES, STRONGEST = 16, 2, 3
 """Features of each upper dictionary that are measured, trees from each topmost one, and branches of a node."""
 SHARE = (-1.0, 1.0)
 """The range of correlations."""
@@ -24,6 +30,8 @@ class Circuits(Study):
         "attribute its activation to them too. Of the grammar's subject: dictionaries behind each layer, and "
         "transcoders of two. Between brackets the features of both ends; means over upper features drawn at random."
     )
+
+    panel_size = (7.4, 3.4)
 
     def measure(self, session: Session) -> dict[str, Any]:
         """Ablate and attribute. Raises NotApplicable without two dictionaries, one above the other."""
@@ -45,6 +53,10 @@ class Circuits(Study):
         )
         return [Table(header, [row for tree in measured["trees"] for row in _rows(tree, 0)], title)]
 
+    def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
+        """Draw each tree."""
+        return [partial(_draw, tree) for tree in measured["trees"]]
+
 
 def _of_link(link: Mapping[str, Any]) -> Iterator[Figure]:
     """Return the figures between two dictionaries."""
@@ -59,10 +71,12 @@ def _of_link(link: Mapping[str, Any]) -> Iterator[Figure]:
         if values:
             yield figure(f"{name}: {what}", mean_interval(values, SHARE), len(values))
     shares = {
-        f"share of the {STRONGEST} strongest by ablation that are so by attribution": [one["overlap"] for one in targets],
-        "the same by chance": [one["chance"] for one in targets],
-    }  # fmt: skip
-    for what, values in shares.items():
+        "overlap": f"share of the {STRONGEST} strongest by ablation that are so by attribution",
+        "chance": "the same by chance",
+        "earlier": "share of attribution to earlier tokens",
+    }
+    for key, what in shares.items():
+        values = [one[key] for one in targets]
         yield figure(f"{name}: {what}", mean_interval(values, (0.0, 1.0)), len(values))
     labels = {
         "ablation": f"the {STRONGEST} strongest by ablation",
@@ -81,6 +95,35 @@ def _rows(node: Mapping[str, Any], depth: int) -> Iterator[list[str]]:
     yield [f"{mark}{node['dictionary']}/{node['feature']}", *shares, node["explanation"]]
     for below in node["below"]:
         yield from _rows(below, depth + 1)
+
+
+def _draw(tree: Mapping[str, Any], panel: Axes) -> None:
+    """Draw a tree with its root on the left, and lines as wide as what is lost."""
+    panel.set_axis_off()
+    n_leaves = _place(tree, 0, 0, panel)[1]
+    panel.set_xlim(-0.05, 3)
+    panel.set_ylim(n_leaves - 0.4, -0.6)
+
+
+def _place(node: Mapping[str, Any], depth: int, leaves: int, panel: Axes) -> tuple[float, int]:
+    """Draw a node beside the leaves that are drawn already; returns its height, and how many leaves there are then."""
+    heights, first = list[float](), leaves
+    for below in node["below"]:
+        height, leaves = _place(below, depth + 1, leaves, panel)
+        heights.append(height)
+    y = sum(heights) / len(heights) if heights else first
+    for below, height in zip(node["below"], heights, strict=True):
+        panel.plot([depth, depth + 1], [y, height], color="#bbbbbb", linewidth=0.6 + 6 * below["lost"], zorder=1)
+        panel.text(depth + 0.9, height - 0.1, f"{below['lost']:.2f}", fontsize=6, ha="right", va="bottom")
+    text = shortened(visible(node["explanation"].removeprefix("Active on ")), WIDEST).replace("$", r"\$")
+    label = "\n".join([f"{node['dictionary']}/{node['feature']}", *textwrap.wrap(text, WIDEST // 2)])
+    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "#D55E00", "linewidth": 0.6}
+    panel.text(depth, y, label, fontsize=5.5, va="center", bbox=box, zorder=3)
+    return y, leaves if heights else leaves + 1
+
+
+WIDEST = 76
+"""Characters of an explanation in a picture, in two lines."""
 
 
 STUDIES.register("circuits", Circuits)
