@@ -88,7 +88,7 @@ class Splitting(Study):
 
 def _draw(drawn: Mapping[str, Any], panel: Axes) -> None:
     """Draw features as points, larger for smaller dictionaries, those of the common token with a ring."""
-    for number_of, (size, colour) in enumerate(zip(drawn["sizes"], COLOURS, strict=True)):
+    for number_of, (size, colour) in enumerate(zip(drawn["sizes"], COLOURS, strict=False)):
         for child, parent in enumerate(size["parents"]):
             if parent is not None:
                 ends = (size["points"][child], drawn["sizes"][number_of - 1]["points"][parent])

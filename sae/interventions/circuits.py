@@ -145,6 +145,7 @@ def depend(link: Link, feature: int, ids_C: Tensor) -> Dependence:
     )
 
 
+@torch.no_grad()
 def direct_weights(link: Link, features_S: Tensor) -> Tensor | None:
     """Return what a unit of each lower feature adds to upper features by the residual stream alone, [S, F].
 
