@@ -55,7 +55,7 @@ def _pictures(outcomes: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, 
         part = STUDIES.get(name)()
         panels = part.panels(outcome["measured"]) if "measured" in outcome else ()
         if panels:
-            yield name, [(draw, part.panel_size) for draw in panels]
+            yield name, [(draw, part.panel_size(outcome["measured"])) for draw in panels]
             main[name] = (panels[0], (PAGE / 2, 3.0))
     if main.keys() >= set(PARTS):
         yield OVERVIEW, [main[name] for name in PARTS]

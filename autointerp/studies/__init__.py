@@ -119,8 +119,6 @@ class Study(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     """One sentence: what is done, and what the figures are."""
-    panel_size: ClassVar[tuple[float, float]] = (3.6, 3.0)
-    """Inches of a panel of its picture. One of 7.2 or more has a row to itself."""
     version: ClassVar[int] = 1
     """Changes whenever the same run would give other figures, so that kept ones are measured again."""
 
@@ -142,6 +140,10 @@ class Study(ABC):
     def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
         """Return the panels of its picture, the main one first; none: it has no picture."""
         return ()
+
+    def panel_size(self, measured: Mapping[str, Any]) -> tuple[float, float]:
+        """Return the width and height of a panel of its picture, in inches; as many stand in a row as fit in 7.2."""
+        return 3.6, 3.0
 
 
 STUDIES: Registry[type[Study]] = Registry(

@@ -31,8 +31,6 @@ class Circuits(Study):
         "transcoders of two. Between brackets the features of both ends; means over upper features drawn at random."
     )
 
-    panel_size = (7.4, 3.4)
-
     def measure(self, session: Session) -> dict[str, Any]:
         """Ablate and attribute. Raises NotApplicable without two dictionaries, one above the other."""
         from autointerp.sampling import circuits
@@ -54,8 +52,12 @@ class Circuits(Study):
         return [Table(header, [row for tree in measured["trees"] for row in _rows(tree, 0)], title)]
 
     def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
-        """Draw each tree."""
-        return [partial(_draw, tree) for tree in measured["trees"]]
+        """Draw the trees, one below the other."""
+        return [partial(_draw, measured["trees"])] if measured["trees"] else []
+
+    def panel_size(self, measured: Mapping[str, Any]) -> tuple[float, float]:
+        """Return the size that the trees need."""
+        return 7.4, 0.3 + HEIGHT * sum(_leaves(tree) + 0.5 for tree in measured["trees"])
 
 
 def _of_link(link: Mapping[str, Any]) -> Iterator[Figure]:
@@ -97,16 +99,22 @@ def _rows(node: Mapping[str, Any], depth: int) -> Iterator[list[str]]:
         yield from _rows(below, depth + 1)
 
 
-def _draw(tree: Mapping[str, Any], panel: Axes) -> None:
-    """Draw a tree with its root on the left, and lines as wide as what is lost."""
+def _draw(trees: Sequence[Mapping[str, Any]], panel: Axes) -> None:
+    """Draw trees with their roots on the left, and lines as wide as what is lost."""
     panel.set_axis_off()
-    n_leaves = _place(tree, 0, 0, panel)[1]
+    height = 0.0
+    for tree in trees:
+        height = _place(tree, 0, height, panel)[1] + 0.5
     panel.set_xlim(-0.05, 3)
-    panel.set_ylim(n_leaves - 0.4, -0.6)
+    panel.set_ylim(height - 0.5, -1)
 
 
-def _place(node: Mapping[str, Any], depth: int, leaves: int, panel: Axes) -> tuple[float, int]:
-    """Draw a node beside the leaves that are drawn already; returns its height, and how many leaves there are then."""
+def _leaves(node: Mapping[str, Any]) -> int:
+    return sum(map(_leaves, node["below"])) or 1
+
+
+def _place(node: Mapping[str, Any], depth: int, leaves: float, panel: Axes) -> tuple[float, float]:
+    """Draw a node below the leaves that are drawn already; returns its height, and how many leaves there are then."""
     heights, first = list[float](), leaves
     for below in node["below"]:
         height, leaves = _place(below, depth + 1, leaves, panel)
@@ -115,15 +123,25 @@ def _place(node: Mapping[str, Any], depth: int, leaves: int, panel: Axes) -> tup
     for below, height in zip(node["below"], heights, strict=True):
         panel.plot([depth, depth + 1], [y, height], color="#bbbbbb", linewidth=0.6 + 6 * below["lost"], zorder=1)
         panel.text(depth + 0.9, height - 0.1, f"{below['lost']:.2f}", fontsize=6, ha="right", va="bottom")
-    text = shortened(visible(node["explanation"].removeprefix("Active on ")), WIDEST).replace("$", r"\$")
+    text = shortened(_drawable(node["explanation"].removeprefix("Active on ")), WIDEST).replace("$", r"\$")
     label = "\n".join([f"{node['dictionary']}/{node['feature']}", *textwrap.wrap(text, WIDEST // 2)])
     box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "#D55E00", "linewidth": 0.6}
     panel.text(depth, y, label, fontsize=5.5, va="center", bbox=box, zorder=3)
     return y, leaves if heights else leaves + 1
 
 
+def _drawable(text: str) -> str:
+    """Write characters that the picture's font lacks by their number."""
+    from matplotlib import font_manager, ft2font
+
+    font = ft2font.FT2Font(font_manager.findfont(font_manager.FontProperties()))
+    return "".join(one if font.get_char_index(ord(one)) else f"U+{ord(one):04X}" for one in visible(text))
+
+
 WIDEST = 76
 """Characters of an explanation in a picture, in two lines."""
+HEIGHT = 0.4
+"""Inches that a leaf of a tree takes."""
 
 
 STUDIES.register("circuits", Circuits)

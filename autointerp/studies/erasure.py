@@ -98,7 +98,7 @@ def _draw(measured: Mapping[str, Any], cost: str, label: str, panel: Axes) -> No
 FEATURES = "features of "
 MARKS = {
     "nothing": ("#000000", "x"),
-    "LEACE": ("#009E73", "*"),
+    "LEACE": ("#0072B2", "*"),
     "mean difference": ("#CC79A7", "P"),
     "PCA": (colour_of("pca"), "o"),
 }

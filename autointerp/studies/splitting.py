@@ -31,7 +31,6 @@ class Splitting(Study):
         f"next smaller one, by cosine of the decoder directions (a child: {NEAR} or more) and by correlation of the "
         "activations."
     )
-    panel_size = (7.2, 5.0)
     version = 2
 
     def measure(self, session: Session) -> dict[str, Any]:
@@ -84,6 +83,10 @@ class Splitting(Study):
     def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
         """Draw the decoder directions of all sizes, joined with their parents."""
         return [partial(_draw, measured["map"])]
+
+    def panel_size(self, measured: Mapping[str, Any]) -> tuple[float, float]:
+        """Return a row's width."""
+        return 7.2, 5.0
 
 
 def _draw(drawn: Mapping[str, Any], panel: Axes) -> None:
