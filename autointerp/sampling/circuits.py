@@ -160,8 +160,8 @@ def _chains(session: Session) -> tuple[Subject, Tensor, list[list[Dictionary]]]:
         text = blocks(session.plan.config.seed + 3, BLOCKS, kinds=WITH_SEQUENCES).ids_NC
         return subject, torch.from_numpy(text).long().to(subject.device), _of_grammar(session, subject)
     prepared = prepare(session.plan, session.cache, session.report)
-    learnt = {one.dictionary.reads: one.dictionary for one in prepared.dictionaries if one.dictionary.kind == "sae"}
-    single = {reads[0]: one for reads, one in learnt.items() if len(reads) == 1}
+    learnt = [one.dictionary for one in reversed(prepared.dictionaries) if one.dictionary.kind == "sae"]
+    single = {one.reads[0]: one for one in learnt if len(one.reads) == 1}  # of several at one hook point the first
     ids_NC = torch.from_numpy(prepared.text.full().ids_NC[:BLOCKS]).long().to(prepared.subject.device)
     if len(single) < 2 or not len(ids_NC):
         raise NotApplicable("needs dictionaries at two hook points: give --dictionary twice")
@@ -192,11 +192,12 @@ def _of_step(session: Session, step: Step, n_targets: int, n_strongest: int) -> 
     lower, upper = step.link.lower.name, step.link.upper.name
     drawn = step.upper.drawn(n_targets, step.seed)
     with session.report(f"circuits from {upper} to {lower}") as progress:
-        targets, values = [one for one in drawn if step.means(one).active_F.any()], list[dict[str, Any]]()
-        for number, feature in enumerate(targets):
-            other = step.means(targets[number - 1])
-            values.append(_compared(step, feature, other, n_strongest))
-            progress.update(len(values), len(targets))
+        for number, feature in enumerate(drawn):
+            step.means(feature)
+            progress.update(number + 1, len(drawn))
+    targets = [feature for feature in drawn if step.means(feature).active_F.any()]
+    others = [step.means(targets[number - 1]) for number in range(len(targets))]
+    values = [_compared(step, *both, n_strongest) for both in zip(targets, others, strict=True)]
     return {"upper": upper, "lower": lower, "targets": values}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Layer:
         encode = self.dictionary.encoder(torch.tensor([feature], device=self.ids_NC.device))
         return [self.ids_NC[row, : int(encode(self.x_NCD[row])[:, 0].argmax()) + 1] for row in rows_N.tolist()]
 
-    @property
+    @cached_property
     def _reached_NF(self) -> Tensor:
         return (self.highest_NF > 0) & (self.highest_NF >= REACHED * self.highest_NF.amax(0))
 
