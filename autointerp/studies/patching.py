@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.statistics.intervals import mean_interval
-from autointerp.studies import CUNNINGHAM, STUDIES, Figure, Session, Study, figure
+from autointerp.studies import CUNNINGHAM, STUDIES, Draw, Figure, Session, Study, figure
+from sae.baselines.registry import BASELINES, TRAINED_COLOUR, colour_of, in_words
 from sae.common.tables import Table, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COUNTS = (0, 1, 2, 4, 8, 16, 32)
 """Numbers of patched features."""
@@ -73,6 +78,10 @@ class Patching(Study):
                 rows.append([name, number(curve["l0"], 1), str(count), *(number(float(one), 3) for one in means)])
         return [Table(header, rows, "Means over prompts.")]
 
+    def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
+        """Draw KL against the number of patched features, and against the length of the edit."""
+        return [partial(_draw, measured, by_length) for by_length in (False, True)]
+
 
 CLAIMED = {"alpha_0", "pca"}
 """Those that Figure 3 shows beside the sparse dictionaries."""
@@ -94,6 +103,30 @@ def _by_length(rival: Curve, sparse: Curve) -> NDArray[np.float64]:
     ]
     difference: NDArray[np.float64] = each[0] - each[1]
     return difference
+
+
+def _draw(measured: Mapping[str, Any], by_length: bool, panel: Axes) -> None:
+    """Draw each dictionary's mean KL with its 95% interval."""
+    learnt = [name for name in measured["curves"] if name not in BASELINES]
+    for name, curve in measured["curves"].items():
+        intervals = [mean_interval(row) for row in curve["kl_KP"]]
+        means, lows, highs = zip(*((one.mean, one.low, one.high) for one in intervals if one), strict=True)
+        x = np.mean(curve["edit_KP"], 1) if by_length else np.arange(len(means))
+        colour = colour_of(name) if name in BASELINES else TRAINED_COLOUR
+        style = LINES[learnt.index(name) % len(LINES)] if name in learnt else LINES[0]
+        panel.plot(x, means, style, marker="o", markersize=2.5, linewidth=1.2, color=colour, label=in_words(name, name))
+        if lows[0] is not None:
+            panel.fill_between(x, lows, highs, color=colour, alpha=0.12, linewidth=0)
+    if not by_length:
+        panel.set_xticks(range(len(measured["counts"])), [str(count) for count in measured["counts"]])
+    panel.set_xlabel("length of the edit" if by_length else "patched features")
+    panel.set_ylabel("KL from the other answer, nats")
+    panel.set_title("Patching indirect objects")
+    panel.legend(fontsize=6)
+
+
+LINES = ("-", "--", ":", "-.")
+"""Line styles of the trained dictionaries, which have one colour."""
 
 
 STUDIES.register("patching", Patching)

@@ -20,7 +20,8 @@ from sae.measuring.active import rows_in_cache
 from sae.measuring.evaluate import batches_of, move_to_subject
 from sae.measuring.metrics import rows_at_once
 from sae.measuring.similarity import Correlation, Similarity
-from sae.models.subject import Subject, one_name, share_basis
+from sae.models.residual import share_basis
+from sae.models.subject import Subject, one_name
 
 PAIRS = 2**28
 """Pairs of features whose correlations are summed in one pass of the text; the sums take 2 GiB."""
