@@ -131,7 +131,7 @@ DENSE: list[tuple[recipes.Recipe, Callable[..., tuple[Tensor, Tensor, Tensor]]]]
     (recipes.Gated(l1=0.2, expansion=4, gate_teaches_decoder=False), gated),
     (recipes.JumpReLU(l0=0.01, bandwidth=0.5, threshold=0.3, expansion=4, encoder_start=1.0), jumprelu),
     (recipes.JumpReLU(l0=0.1, bandwidth=0.2, threshold=0.5, expansion=4, encoder_start=1.0, l0_warmup=0.5), jumprelu),
-    (recipes.JumpReLU(l0=0.1, bandwidth=2.0, threshold=0.9, encoder_start=1, expansion=4, squared_error="mean"), jumprelu),
+    (recipes.JumpReLU(l0=0.1, bandwidth=2.0, threshold=0.3, expansion=4, squared_error="mean"), jumprelu),
 ]
 SPARSE: list[recipes.Recipe] = [
     recipes.TopK(k=5, expansion=4, aux=0.5, k_aux=3),
@@ -152,6 +152,8 @@ def setting(recipe: recipes.Recipe, d_out: int | None = None) -> tuple[Autoencod
     autoencoder.initialise(x_BD, 0.1 * torch.randn(d_out or D, generator=generator, dtype=torch.float64))
     for part in autoencoder.params.parts.values():
         part.add_(0.1 * torch.randn(part.shape, generator=generator, dtype=torch.float64))
+    if "threshold" in autoencoder.params.parts:
+        autoencoder.params["threshold"].abs_()
     return autoencoder, x_BD
 
 
