@@ -127,7 +127,7 @@ def our_step(expected: Sequence[recipes.Recipe], first_BD: Tensor, d_out: int | 
 
 
 def auxiliary_cost(shape: Shape, count: int, one_in: int) -> float:
-    """How many times as long a TopK step takes when AuxK teaches one feature in so many as when none is dead: median."""
+    """How many times as long a TopK step takes when AuxK teaches one feature in so many as when none is dead."""
     batches = activations(shape)
     recipe = recipes.TopK(expansion=shape.features / shape.d, clip=CLIP, k=shape.k)
     workspace = Workspace(shape.d, "cpu", torch.float32, Scratch("cpu"), Ranks())
