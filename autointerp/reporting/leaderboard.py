@@ -159,7 +159,7 @@ def _rows(
             densities[name],
             confidence[name],
         )
-        | _interval_columns(group, scorer, dependence, confidence[name])
+        | _interval_columns(group, scorer, chance, dependence, confidence[name])
         | {"group": ranks.get(name) if (explainer, scorer) == (order[0], next(iter(chances))) else None}
         for explainer in order
         for name in facts
@@ -169,11 +169,15 @@ def _rows(
     ]
 
 
-def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: Dependence, confidence: float) -> Row:
+def _interval_columns(
+    group: Sequence[FeatureResult], scorer: str, chance: float | None, dependence: Dependence, confidence: float
+) -> Row:
     """Give the mean's interval over features and documents, and what either adds to its error."""
-    scores = dependence.scores(group, scorer)
+    scores, bounds = dependence.scores(group, scorer), range_of(scorer)
     estimated = estimate((1.0, scores))
-    low, high = intervals.ends(estimated, range_of(scorer), confidence) if estimated else (None, None)
+    if estimated and bounds:
+        estimated = intervals.skewed_by_range(estimated, scores, bounds, chance)
+    low, high = intervals.ends(estimated, bounds, confidence) if estimated else (None, None)
     features, documents = (estimated.from_features, estimated.from_documents) if estimated else (None, None)
     return {
         "ci_low": low,

@@ -50,7 +50,8 @@ class Rounds:
         """What is fixed before the first round."""
         stopping = self._config.stopping
         available = {name: len(own) for name, own in self._order.items()}
-        return Design(available, self._controls(), stopping.first, stopping.difference, range_of(self._score))
+        bounds = range_of(self._score)
+        return Design(available, self._controls(), stopping.first, stopping.difference, bounds, stopping.futility)
 
     def _controls(self) -> list[str]:
         """Name the kinds of controls that the main score has."""
