@@ -145,7 +145,9 @@ STUDIES: Registry[type[Study]] = Registry(
         "patching",
         "erasure",
         "splitting",
+        "absorption",
         "automata",
+        "specificity",
     ),
-    shared=("judged", "medians"),
+    shared=("judged", "medians", "proxies", "text_rules"),
 )
