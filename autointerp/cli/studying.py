@@ -70,11 +70,13 @@ def study(
     patching        features patched into indirect objects: how few, how small an edit turns the answer?
     erasure         a pronoun's gender erased by features, LEACE, a mean difference, PCA: what is left?
     splitting       into how many features of a larger dictionary does one of a smaller one split?
+    absorption      do features of single words hold what the feature of their property should?
     automata        chains of features, each raising the tokens of the next: are planted sequences found?
     circuits        on which features of the layer below do features depend? trees, with explanations
+    specificity     does the best feature of a concept with a rule tell it, and nothing else?
 
     NAME is one of these; default: all. The dictionary is explained and scored first, with the neurons beside it.
-    For a toy, the last six train a transformer of three layers on a grammar, with dictionaries of its own.
+    For a toy, the parts from tasks on train a transformer of three layers on a grammar, with dictionaries of its own.
     Finished parts are kept: the same command continues.
     """
     from autointerp import api

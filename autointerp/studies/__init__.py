@@ -159,8 +159,10 @@ STUDIES: Registry[type[Study]] = Registry(
         "patching",
         "erasure",
         "splitting",
+        "absorption",
         "automata",
         "circuits",
+        "specificity",
     ),
-    shared=("judged", "medians"),
+    shared=("judged", "medians", "proxies", "text_rules"),
 )

@@ -23,7 +23,10 @@ PAIRS, SEARCHED, PROMPTS = 3, 8, 20
 """Pairs of names, and of each the prompts on which the order is searched and those on which it is measured."""
 GRID = 33
 """Edit magnitudes at which two curves are compared."""
-NOTE = "a direction, read off curves without numbers, at layer 11 of Pythia-410M"
+NOTE = (
+    "a direction, read off curves without numbers, at layer 11 of Pythia-410M; there a third name replaces the "
+    "indirect object, and one set of features is searched for all prompts"
+)
 Curve = Mapping[str, Any]
 
 
@@ -31,11 +34,12 @@ class Patching(Study):
     """Compares dictionaries by how much must be edited until the model predicts the counterfactual's answer."""
 
     name = "patching"
+    version = 2
     title = (
         "Features are set to what they are on a counterfactual prompt, in a greedily searched order. KL divergence, in "
         "nats, from the prediction there, by the number of patched features and by the length of the edit; areas are "
         "means over the numbers above 0 (1, 2, 4 ... 32) or over lengths, and intervals over prompts. Each of three "
-        "pairs of names has its own order."
+        "pairs of names has its own order. Patching all features leaves what the dictionary does not reconstruct."
     )
 
     def measure(self, session: Session) -> dict[str, Any]:
@@ -66,6 +70,8 @@ class Patching(Study):
             followed = curves[name]["followed_KP"][-1]
             what = f"interchange accuracy of {name}, {last} features"
             figures.append(figure(what, mean_interval(followed, (0.0, 1.0)), n))
+            (whole,) = curves[name]["whole_1P"]
+            figures.append(figure(f"KL with all features of {name} patched, nats", mean_interval(whole), n))
         return figures
 
     def tables(self, measured: Mapping[str, Any]) -> Sequence[Table]:

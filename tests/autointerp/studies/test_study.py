@@ -63,8 +63,10 @@ def test_every_part_is_in_the_report_or_has_a_reason(planted: Path, folder: Path
         "patching": few.format(28),
         "erasure": few.format(200),
         "splitting": "needs three sizes of one dictionary: only a toy has them trained here",
+        "absorption": "needs words whose properties are known: only the grammar's are",
         "circuits": "needs dictionaries at two hook points: give --dictionary twice",
         "automata": "needs sequences that are known to be in the text: only the grammar's are",
+        "specificity": "no concept with a rule has 50 tokens in each half of the text that was sampled",
     }
     text = (folder / "study.md").read_text()
     assert "Not measured: needs a second model: only a toy subject" in text
