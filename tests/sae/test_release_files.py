@@ -242,7 +242,8 @@ def test_saelens_matching_pursuit_itself(options: dict[str, Any], tmp_path: Path
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"tied_weights": False, "n_attn_layers": 2}, {"sae_diff_type": "relu"}, {"normalize_activations": "layer_norm"},
+    [{}, {"tied_weights": False, "n_attn_layers": 2}, {"sae_diff_type": "relu"},
+     {"normalize_activations": "layer_norm"},
      {"normalize_activations": "constant_scalar_rescale", "activation_normalization_factor": 0.2},
      {"apply_b_dec_to_input": False}, {"apply_b_dec_to_input": False, "tied_weights": False}],
     ids=str,
