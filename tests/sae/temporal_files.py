@@ -24,7 +24,7 @@ def forward(options: Mapping[str, Any], scale: float, adds: bool, subtracts: boo
         t = {name: array.astype(np.float64) for name, array in only(files).items()}
         W_dec, b = t[names[0]], t[names[2]]
         W_enc = W_dec.T if options["tied_weights"] else t[names[1]]
-        left, small = scale * x - subtracts * b, 1 / (4 * d)
+        left, small = scale * x - subtracts * b, 1 / (4 * x.shape[1])
         predicted = np.zeros_like(left)
         for number in range(options["n_attn_layers"]):
             acts = relu(small * left @ W_enc)
@@ -60,9 +60,9 @@ def attended(t: Tensors, prefix: str, acts: Array) -> Array:
     return np.stack(rows)
 
 
-def tensors(names: tuple[str, str, str], options: Mapping[str, Any]) -> Tensors:
-    shapes: dict[str, tuple[int, ...]] = {names[0]: (m, d), names[2]: (d,)}
-    shapes |= {} if options["tied_weights"] else {names[1]: (d, m)}
+def tensors(names: tuple[str, str, str], options: Mapping[str, Any], width: int = d) -> Tensors:
+    shapes: dict[str, tuple[int, ...]] = {names[0]: (m, width), names[2]: (width,)}
+    shapes |= {} if options["tied_weights"] else {names[1]: (width, m)}
     for number in range(options["n_attn_layers"]):
         widths = {"k_ctx": m // BOTTLENECK, "q_target": m // BOTTLENECK, "v_ctx": m, "c_proj": m}
         for name, width in widths.items():
@@ -81,15 +81,15 @@ def release_case(**changes: Any) -> Case:
     )  # fmt: skip
 
 
-def saelens_case(factor: float | None = None, subtracts: bool = True, **changes: Any) -> Case:
+def saelens_case(factor: float | None = None, subtracts: bool = True, width: int = d, **changes: Any) -> Case:
     options, names = OPTIONS | changes, ("W_dec", "W_enc", "b_dec")
     normalise = {} if factor is None else {"activation_normalization_factor": factor}
-    about = {"architecture": "temporal", "d_in": d, "d_sae": m, "apply_b_dec_to_input": subtracts,
+    about = {"architecture": "temporal", "d_in": width, "d_sae": m, "apply_b_dec_to_input": subtracts,
              "normalize_activations": "constant_scalar_rescale" if factor else "none", **options, **normalise,
              "metadata": {"hook_name": "blocks.2.hook_resid_post", "model_name": "gpt2"}}  # fmt: skip
     adds = subtracts or not options["tied_weights"]
     return Case(
-        "t", {"t/sae_weights.safetensors": tensors(names, options)},
+        "t", {"t/sae_weights.safetensors": tensors(names, options, width)},
         forward(options, factor or 1.0, adds, subtracts, names), residual(2), residual(2),
         {"t/cfg.json": json.dumps(about)}, "gpt2",
     )  # fmt: skip
