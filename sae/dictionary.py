@@ -4,110 +4,33 @@ Sparse autoencoders, transcoders, crosscoders and baselines (neurons, PCA, ICA, 
 thing here: an affine encoder, an activation function, an affine decoder.
 
 Shape suffixes: B activation vectors, D their width (d_in), E the width of what is written (d_out; W_dec_FD and b_dec_D
-have it too, and are named after the autoencoder, which has E = D), F features, S selected features.
+have it too, and are named after the autoencoder, which has E = D), F features, S selected features, N blocks, C
+tokens of context.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from sae import nnls, products
-from sae.largest import TopK as TopK
+from sae import products
+from sae.activation_functions import Activation as Activation
+from sae.activation_functions import Gated as Gated
+from sae.activation_functions import GroupMax as GroupMax
+from sae.activation_functions import JumpReLU as JumpReLU
+from sae.activation_functions import NonNegative as NonNegative
+from sae.activation_functions import ReLU as ReLU
+from sae.activation_functions import TopK as TopK
+from sae.context import ContextAttention as ContextAttention
+from sae.context import ContextPrediction as ContextPrediction
 from sae.pursuit import MatchingPursuit as MatchingPursuit
 
 Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
 Encoder = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class ReLU:
-    """Computes max(0, pre)."""
-
-    name: ClassVar[str] = "relu"
-
-    def __call__(self, pre_BF: Tensor) -> Tensor:
-        return pre_BF.relu()
-
-    def select(self, features_S: Tensor) -> "ReLU":
-        """Return the activation function of the selected features alone."""
-        return self
-
-
-@dataclass(frozen=True)
-class GroupMax:
-    """Keeps the largest pre-activation of each of k contiguous groups, rectified (sparsify's `groupmax`)."""
-
-    k: int
-    name: ClassVar[str] = "groupmax"
-
-    def __call__(self, pre_BF: Tensor) -> Tensor:
-        grouped_BKG = pre_BF.unflatten(-1, (self.k, -1))
-        values_BK1, index_BK1 = grouped_BKG.max(-1, keepdim=True)
-        return torch.zeros_like(grouped_BKG).scatter_(-1, index_BK1, values_BK1.relu()).flatten(-2)
-
-    def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
-        """Return the selected columns [B, S] of `self(pre_BF)`."""
-        return self(pre_BF)[:, features_S]
-
-
-@dataclass(frozen=True)
-class JumpReLU:
-    """Computes pre where pre > max(0, threshold), else 0 (Rajamanoharan et al. 2024); also BatchTopK at inference."""
-
-    threshold_F: Tensor
-    name: ClassVar[str] = "jumprelu"
-
-    def __call__(self, pre_BF: Tensor) -> Tensor:
-        return pre_BF.relu() * (pre_BF > self.threshold_F)
-
-    def select(self, features_S: Tensor) -> "JumpReLU":
-        """Return the activation function of the selected features alone."""
-        return JumpReLU(self.threshold_F[features_S])
-
-
-@dataclass(frozen=True)
-class Gated:
-    """Computes a gate and a magnitude of the same direction: 1[u + b_gate > 0] * relu(exp(r_mag) u + b_mag)."""
-
-    b_gate_F: Tensor
-    r_mag_F: Tensor
-    b_mag_F: Tensor
-    name: ClassVar[str] = "gated"
-
-    def __call__(self, pre_BF: Tensor) -> Tensor:
-        magnitude_BF = (pre_BF * self.r_mag_F.exp() + self.b_mag_F).relu()
-        return magnitude_BF * (pre_BF + self.b_gate_F > 0)
-
-    def select(self, features_S: Tensor) -> "Gated":
-        """Return the activation function of the selected features alone."""
-        return Gated(self.b_gate_F[features_S], self.r_mag_F[features_S], self.b_mag_F[features_S])
-
-
-@dataclass(frozen=True)
-class NonNegative:
-    """Computes the weights h >= 0 that minimise |x - h W|^2, where pre = x W' and gram = W W' (NMF's parts W)."""
-
-    gram_FF: Tensor
-    k: int | None = None
-    """Only the k largest weights are kept, and not fitted again without the others; None: all."""
-    name: ClassVar[str] = "non_negative"
-
-    def __call__(self, pre_BF: Tensor) -> Tensor:
-        weights_BF = nnls.solve(pre_BF, self.gram_FF)
-        return weights_BF if self.k is None else TopK(self.k)(weights_BF)
-
-    def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
-        """Return the selected columns [B, S] of `self(pre_BF)`; all weights are solved for together."""
-        return self(pre_BF)[:, features_S]
-
-
 EPSILON = {"constant_norm_rescale": 0.0, "layer_norm": 1e-5}
 """Added to a vector's scale when it is normalised, not when that is undone, as SAELens and OpenAI do."""
-Activation = ReLU | TopK | GroupMax | JumpReLU | Gated | NonNegative | MatchingPursuit
-"""Maps pre-activations [B, F] to features [B, F] >= 0; those with `select` compute every feature by itself."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +38,9 @@ class Dictionary:
     """Computes features = activation((norm(x) - b_dec) W_enc + b_enc) and x_hat = unnorm(features W_dec + b_dec).
 
     A transcoder reads other hook points than it writes: it subtracts no b_dec, normalises nothing, and may add x W_skip
-    to what it writes. One that reads or writes several hook points has their vectors side by side.
+    to what it writes. One that reads or writes several hook points has their vectors side by side. A temporal
+    autoencoder encodes what is left of a vector when its prediction from the vectors before it is taken away, and adds
+    the prediction to what it decodes: it encodes what `in_context` makes of whole blocks.
 
     Features leave it one way, non-negative. A signed basis is given as two halves, +v and -v, whose features are the
     two rectified parts of one coordinate.
@@ -131,7 +56,8 @@ class Dictionary:
     kind: str
     """"sae" if it was trained, else the name of the baseline (`sae.baselines.registry.kinds`)."""
     W_enc_DF: Tensor
-    """Like W_dec_FD it may be stored in bf16 or fp16; it is computed with in the numbers of the input."""
+    """Like all matrices it may be stored in bf16 or fp16, and as another one's transpose, without a copy of the file's;
+    it is computed with in the numbers of the input."""
     b_enc_F: Tensor
     W_dec_FD: Tensor
     b_dec_D: Tensor
@@ -149,6 +75,13 @@ class Dictionary:
     is_part: bool = False
     """It is one layer of a cross-layer transcoder: what it decodes is one summand of what is written, so that only all
     layers together have a reconstruction."""
+    read_scale_D: Tensor | None = None
+    """Multiplies what is encoded, after b_dec is subtracted: a factor that is not folded into the weights, as these may
+    lie in a file. None: nothing does."""
+    write_scale_E: Tensor | None = None
+    """Divides what the features add up to, before b_dec is added; None: nothing does."""
+    context: ContextPrediction | None = None
+    """Predicts vectors from those before them; None: each vector is encoded by itself."""
     model: str | None = None
     """A name on the Hugging Face hub or a folder; None: not named."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -157,7 +90,8 @@ class Dictionary:
     def to(self, device: str) -> "Dictionary":
         """Return the same dictionary on another device."""
         moved: Dictionary = _moved(self, device)
-        return replace(moved, activation=_moved(self.activation, device))
+        context = self.context and self.context.to(device)
+        return replace(moved, activation=_moved(self.activation, device), context=context)
 
     def at(self, *hook_points: str) -> "Dictionary":
         """Return the same autoencoder with these hook points as what it reads and writes."""
@@ -188,8 +122,20 @@ class Dictionary:
         """Return the number of features."""
         return self.W_enc_DF.shape[1]
 
+    def in_context(self, x_NCD: Tensor) -> Tensor:
+        """Return what `encode` takes of whole blocks of activation vectors [N, C, D], in the order of their text.
+
+        These are the vectors themselves, or, where there is a context prediction, each vector and its prediction side
+        by side, [N, C, 2 D]: then any of them can be encoded without the others.
+        """
+        if self.context is None:
+            return x_NCD
+        at_once = max(1, products.PIECE // (x_NCD.shape[1] * self.n_features))
+        parts = [self.context(self._less_bias(part_NCD), self._latents, self._sum) for part_NCD in x_NCD.split(at_once)]
+        return torch.cat([x_NCD, torch.cat(parts)], -1)
+
     def encode(self, x_BD: Tensor) -> Tensor:
-        """Compute features [B, F] >= 0 of activation vectors [B, D]."""
+        """Compute features [B, F] >= 0 of activation vectors [B, D]; with a context prediction, of `in_context`'s."""
         return self.activation(self._pre(x_BD))
 
     def encode_largest(self, x_BD: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
@@ -202,6 +148,15 @@ class Dictionary:
         values_BK, features_BK = self.activation.largest(self._pre(x_BD))
         features_BK, order_BK = features_BK.sort(1)
         return values_BK.gather(1, order_BK), features_BK
+
+    def _latents(self, left_BD: Tensor) -> Tensor:
+        """Return rectified pre-activations, [B, F], of what is left of vectors."""
+        return products.encoded(self.b_enc_F, self._read_scaled(left_BD), self.W_enc_DF).relu()
+
+    def _sum(self, features_BF: Tensor) -> Tensor:
+        """Return what features add up to, [B, E], without b_dec."""
+        zero_E = torch.zeros_like(self.b_dec_D)
+        return self._write_scaled(products.decoded(zero_E, features_BF, self.W_dec_FD))
 
     def _pre(self, x_BD: Tensor) -> Tensor:
         """Return what the activation function takes: pre-activations [B, F], or the centred vectors [B, D]."""
@@ -233,7 +188,7 @@ class Dictionary:
         without.
         """
         unscaled_BF = features_BF if self._scale_F is None else features_BF / self._scale_F
-        return self._completed(products.decoded(self.b_dec_D, unscaled_BF, self.W_dec_FD), x_BD)
+        return self._completed(products.decoded(self._bias_E, unscaled_BF, self.W_dec_FD), x_BD)
 
     def decode_active(self, values_N: Tensor, features_N: Tensor, offsets_B: Tensor, x_BD: Tensor) -> Tensor:
         """Reconstruct what is written, [B, E], from a list of the features that are not zero, as `decode` does.
@@ -243,21 +198,32 @@ class Dictionary:
         """
         unscaled_N = values_N if self._scale_F is None else values_N / self._scale_F[features_N]
         product_BD = products.decoded_active(unscaled_N, features_N, offsets_B, self.W_dec_FD)
-        return self._completed(product_BD + self.b_dec_D, x_BD)
+        return self._completed(product_BD + self._bias_E, x_BD)
 
     @property
     def _scale_F(self) -> Tensor | None:
         return self.activation.scale_F if isinstance(self.activation, TopK) else None
 
+    @property
+    def _bias_E(self) -> Tensor:
+        """Return b_dec, as it is added before the output's scale is taken away."""
+        return self.b_dec_D if self.write_scale_E is None else self.b_dec_D * self.write_scale_E
+
     def _completed(self, y_BE: Tensor, x_BD: Tensor | None) -> Tensor:
-        """Add the skip to what the features give, or undo the normalisation."""
-        if self.normalisation == "none" and self.W_skip_DE is None:
+        """Take the output's scale away, and add the skip or the prediction, or undo the normalisation."""
+        y_BE = self._write_scaled(y_BE)
+        if self.normalisation == "none" and self.W_skip_DE is None and self.context is None:
             return y_BE
         if x_BD is None:
-            why = "with a skip" if self.normalisation == "none" else f"under {self.normalisation}"
+            why = "with a skip" if self.W_skip_DE is not None else f"under {self.normalisation}"
+            why = why if self.context is None else "with a context prediction"
             raise ValueError(f"decoding {why} needs the activations that were encoded")
+        x_BD, predicted_BD = self._split(x_BD)
         if self.W_skip_DE is not None:
-            return torch.addmm(y_BE, x_BD, self.W_skip_DE)
+            return y_BE + products.encoded(torch.zeros_like(self.b_dec_D), x_BD, self.W_skip_DE)
+        y_BE = y_BE if predicted_BD is None else y_BE + predicted_BD
+        if self.normalisation == "none":
+            return y_BE
         centre_B1, scale_B1 = self._statistics(x_BD)
         return y_BE * scale_B1 + centre_B1
 
@@ -266,10 +232,30 @@ class Dictionary:
         return self.decode(self.encode(x_BD), x_BD)
 
     def _centred(self, x_BD: Tensor) -> Tensor:
+        x_BD, predicted_BD = self._split(x_BD)
+        left_BD = self._less_bias(x_BD)
+        return self._read_scaled(left_BD if predicted_BD is None else left_BD - predicted_BD)
+
+    def _split(self, x_BD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the vectors and their predictions, [B, D] each; None if there is no context prediction."""
+        if self.context is None:
+            return x_BD, None
+        if x_BD.shape[-1] != 2 * self.d_in:
+            raise ValueError("a dictionary with a context prediction encodes what in_context makes of whole blocks")
+        return x_BD[..., : self.d_in], x_BD[..., self.d_in :]
+
+    def _less_bias(self, x_BD: Tensor) -> Tensor:
+        """Return the vectors normalised and without b_dec, if that is subtracted."""
         if self.normalisation != "none":
             centre_B1, scale_B1 = self._statistics(x_BD)
             x_BD = (x_BD - centre_B1) / (scale_B1 + EPSILON[self.normalisation])
         return x_BD - self.b_dec_D if self.subtract_b_dec else x_BD
+
+    def _read_scaled(self, x_BD: Tensor) -> Tensor:
+        return x_BD if self.read_scale_D is None else x_BD * self.read_scale_D
+
+    def _write_scaled(self, y_BE: Tensor) -> Tensor:
+        return y_BE if self.write_scale_E is None else y_BE / self.write_scale_E
 
     def _statistics(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each vector, [B, 1] each."""

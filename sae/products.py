@@ -41,16 +41,22 @@ def decoded(b_E: Tensor, features_BF: Tensor, W_FE: Tensor) -> Tensor:
 
 
 def decoded_active(values_N: Tensor, features_N: Tensor, offsets_B: Tensor, W_FE: Tensor) -> Tensor:
-    """Return the sums [B, E] of the rows of W by which values are multiplied; row b's begin at offsets_B[b]."""
-    if W_FE.numel() <= PIECE or W_FE.dtype == values_N.dtype:
-        W_FE = W_FE.to(values_N.dtype)
+    """Return the sums [B, E] of the rows of W by which values are multiplied; row b's begin at offsets_B[b].
+
+    Rows of other numbers, or that lie apart in memory (a file's matrix, transposed), are copied piece by piece, only
+    those that are needed.
+    """
+    if W_FE.dtype == values_N.dtype and W_FE.is_contiguous():
         return embedding_bag(features_N, W_FE, offsets_B, mode="sum", per_sample_weights=values_N)
-    counts_B = torch.diff(offsets_B, append=offsets_B.new_tensor([len(features_N)]))
-    row_N = torch.arange(len(offsets_B), device=offsets_B.device).repeat_interleave(counts_B)
+    used_U, index_N = features_N.unique(return_inverse=True)
     y_BE = values_N.new_zeros((len(offsets_B), W_FE.shape[1]))
-    for part in slices(len(features_N), W_FE.shape[1]):
-        rows_NE = W_FE[features_N[part]].to(values_N.dtype) * values_N[part, None]
-        y_BE.index_add_(0, row_N[part], rows_NE)
+    for part in slices(len(used_U), W_FE.shape[1]):
+        rows_UE = W_FE[used_U[part]].to(values_N.dtype).contiguous()
+        at_N = ((index_N >= part.start) & (index_N < part.stop)).nonzero().flatten()
+        starts_B = torch.searchsorted(at_N, offsets_B)
+        y_BE += embedding_bag(
+            index_N[at_N] - part.start, rows_UE, starts_B, mode="sum", per_sample_weights=values_N[at_N]
+        )
     return y_BE
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MEASURED_VECTORS = 32_768
 MEASURED_BLOCKS = 256
+FITTING, MEASURING = "fitting activations", "measuring activations"
+"""What vectors are drawn for: each has a seed of its own."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class DictionaryBuilder:
 
         def make() -> Dictionary:
             fit_BD = self._at.fit_BD(hook_point)
-            density_F = metrics.density(target, fit_BD)
+            density_F = metrics.density(target, self._at.encoded_BD(target, fitting=True))
             return BASELINES.get(baseline).fit(fit_BD, self._config.seed, target, density_F)
 
         fit_vectors = self._config.dictionaries.fit_vectors
@@ -180,8 +182,9 @@ class DictionaryBuilder:
 
         One layer of a cross-layer transcoder has no reconstruction: the last two are None.
         """
-        x_BD = self._at.measured_BD(dictionary.reads)
-        y_BE = x_BD if dictionary.reads == dictionary.writes else self._at.measured_BD(dictionary.writes)
+        x_BD = self._at.encoded_BD(dictionary)
+        same = dictionary.reads == dictionary.writes and dictionary.context is None
+        y_BE = x_BD if same else self._at.measured_BD(dictionary.writes)
         measured = metrics.reconstruction(dictionary, x_BD, y_BE=y_BE)
         losses = None
         if not dictionary.is_part:
@@ -212,8 +215,27 @@ class Activations(Protocol):
     def measured_BD(self, hook_points: tuple[str, ...]) -> Tensor:
         """Return held-out vectors, those of several hook points side by side."""
 
+    def encoded_BD(self, dictionary: Dictionary, fitting: bool = False) -> Tensor:
+        """Return `measured_BD` of what a dictionary reads, or `fit_BD`, as it encodes them: in their context."""
+
     def ablations(self, hook_points: tuple[str, ...]) -> metrics.Ablations:
         """Return losses on held-out blocks with what is at these hook points replaced."""
+
+
+@dataclass(frozen=True)
+class _InContext:
+    """Gives a dictionary's inputs in place of the activations that it reads."""
+
+    subject: Subject
+    dictionary: Dictionary
+
+    @property
+    def device(self) -> str:
+        return self.subject.device
+
+    def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
+        """Return what the dictionary encodes of whole blocks, [N, C, 2 D]."""
+        return self.dictionary.in_context(self.subject.activations(ids_NC, hook_point))
 
 
 class ActivationsOf:
@@ -234,14 +256,21 @@ class ActivationsOf:
     def fit_BD(self, hook_point: str) -> Tensor:
         """Return the vectors that baselines are fitted on."""
         n_vectors = self._config.dictionaries.fit_vectors
-        return self._sample(self._split.train, "fitting activations", hook_point, n_vectors)
+        return self._sample(self._split.train, FITTING, hook_point, n_vectors)
 
     def measured_BD(self, hook_points: tuple[str, ...]) -> Tensor:
         """Return held-out vectors, those of several hook points side by side."""
-        parts = [
-            self._sample(self._split.held_out, "measuring activations", name, MEASURED_VECTORS) for name in hook_points
-        ]
+        parts = [self._sample(self._split.held_out, MEASURING, name, MEASURED_VECTORS) for name in hook_points]
         return torch.cat(parts, dim=1)
+
+    def encoded_BD(self, dictionary: Dictionary, fitting: bool = False) -> Tensor:
+        """Return `measured_BD` of what a dictionary reads, or `fit_BD`, as it encodes them: in their context."""
+        if dictionary.context is None:
+            return self.fit_BD(dictionary.reads[0]) if fitting else self.measured_BD(dictionary.reads)
+        blocks, purpose = (self._split.train, FITTING) if fitting else (self._split.held_out, MEASURING)
+        stream = self._stream(blocks, purpose, dictionary.reads[0])
+        n_vectors = self._config.dictionaries.fit_vectors if fitting else MEASURED_VECTORS
+        return replace(stream, subject=_InContext(self._subject, dictionary)).sample(n_vectors)
 
     def ablations(self, hook_points: tuple[str, ...]) -> metrics.Ablations:
         """Return losses on held-out blocks spread evenly over the documents."""

@@ -139,7 +139,9 @@ class Follower:
         ):
             usable_M = self._fragments.usable_M[part_M]
             if usable_M.any():
-                self._take(part_MLD[usable_M], part_M[usable_M])
+                blocks_NCD = part_MLD.unflatten(0, (-1, per_block)).flatten(1, 2)
+                encoded_MLD = self._dictionary.in_context(blocks_NCD).reshape(len(part_MLD), length, -1)
+                self._take(encoded_MLD[usable_M], part_M[usable_M])
 
     def followed(self) -> Followed:
         """Return what the blocks seen so far say, numbered as in the whole text; more blocks change its arrays."""

@@ -82,6 +82,10 @@ class _NoActivations:
         """Raise UserError."""
         self._refuse()
 
+    def encoded_BD(self, dictionary: Dictionary, fitting: bool = False) -> Tensor:
+        """Raise UserError."""
+        self._refuse()
+
     def ablations(self, hook_points: tuple[str, ...]) -> Ablations:
         """Raise UserError."""
         self._refuse()

@@ -67,7 +67,7 @@ class _Reading:
         hook_points = list(dict.fromkeys(name for one in dictionaries for name in one.reads))
         at = self.reloaded.subject.activations_at(ids_C[None], hook_points)
         inputs = [torch.cat([at[name][0] for name in one.reads], dim=1) for one in dictionaries]
-        features = [one.encode(x_CD) for one, x_CD in zip(dictionaries, inputs, strict=True)]
+        features = [one.encode(one.in_context(x_CD[None])[0]) for one, x_CD in zip(dictionaries, inputs, strict=True)]
         norms = [row_norms(one.W_dec_FD) for one in dictionaries]
         for position, index in enumerate(ids_C.tolist()):
             active: list[tuple[float, ActiveFeature]] = []

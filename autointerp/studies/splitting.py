@@ -103,7 +103,8 @@ def _draw(drawn: Mapping[str, Any], panel: Axes) -> None:
         )
         rings = [size["points"][row] for row in size["token"]]
         if rings:
-            panel.scatter(*zip(*rings, strict=True), s=36, facecolor="none", edgecolor="black", linewidth=0.6, zorder=4)
+            x, y = zip(*rings, strict=True)
+            panel.scatter(x, y, s=36, facecolor="none", edgecolor="black", linewidth=0.6, zorder=4)
     panel.set_xticks([])
     panel.set_yticks([])
     panel.set_xlabel(f"{drawn['method']} of decoder directions; rings: {TOKEN!r}; lines: cosine >= {NEAR}")

@@ -57,7 +57,7 @@ def can_be_scaled(dictionary: Dictionary) -> bool:
     """Tell whether a scale of the activations can be folded into the weights."""
     from sae.dictionary import MatchingPursuit, NonNegative
 
-    joint = isinstance(dictionary.activation, MatchingPursuit | NonNegative)
+    joint = isinstance(dictionary.activation, MatchingPursuit | NonNegative) or dictionary.context is not None
     return dictionary.normalisation == "none" and not joint
 
 
@@ -78,5 +78,5 @@ def scaled(dictionary: Dictionary, read: float, written: float) -> Dictionary:
         W_enc_DF=dictionary.W_enc_DF.float() * read,
         W_dec_FD=dictionary.W_dec_FD.float() / written,
         b_dec_D=dictionary.b_dec_D / written,
-        W_skip_DE=None if skip is None else skip * (read / written),
+        W_skip_DE=None if skip is None else skip.float() * (read / written),
     )

@@ -51,7 +51,7 @@ def load(location: Path) -> Dictionary:
 
     header, tensors, threshold = peek(location), read_tensors(location), "activation_function.threshold"
     d, m = header.d_in, header.n_features
-    skip = require_tensor(tensors, "W_skip", (d, d), location).T.contiguous() if "W_skip" in tensors else None
+    skip = require_tensor(tensors, "W_skip", (d, d), location).T if "W_skip" in tensors else None
     activation = JumpReLU(require_tensor(tensors, threshold, (m,), location)) if threshold in tensors else ReLU()
     return Layout(encoder_rows=True).dictionary(header, tensors, location, activation, skip)
 

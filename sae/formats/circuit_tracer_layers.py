@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sae.common.errors import UserError
 from sae.formats.circuit_tracer import ABOUT, config_of, hook_points_of
-from sae.formats.cross_layer import Layer, joined, refuse_too_large
+from sae.formats.cross_layer import Layer, joined
 from sae.formats.header import Header
 from sae.formats.json_checks import optional_typed
 from sae.formats.registry import FORMATS, Format
@@ -53,8 +53,8 @@ def load(location: Path) -> Dictionary:
     header, (folder, n_layers) = peek(location), _layers(location)
     if not location.is_dir():
         return _layer(folder, _number(location), n_layers).alone(header)
-    refuse_too_large(header, header.d_in, f"give one layer: {_encoder(folder, 0)}")
-    return joined([_layer(folder, i, n_layers) for i in range(n_layers)], header)
+    layers = (_layer(folder, i, n_layers) for i in range(n_layers))
+    return joined(layers, header, f"give one layer: {_encoder(folder, 0)}")
 
 
 def _layer(folder: Path, i: int, n_layers: int) -> Layer:

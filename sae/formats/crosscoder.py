@@ -1,8 +1,8 @@
 """Makes dictionaries of crosscoders that dictionary_learning's fork for model diffing trained.
 
 Read from its `dictionary.py`, commit 173f7fa. A crosscoder reads and writes L activations side by side, which its
-config does not name. Its input may be normalised, (x - mean) * scale, and its output back: both are folded into the
-weights here. Features are those of the library's `encode`, not multiplied by the decoder's norms.
+config does not name. Its input may be normalised, (x - mean) * scale, and its output back. Features are those of the
+library's `encode`, not multiplied by the decoder's norms.
 
 Shape suffixes: L activations, D the width of each, F features, E the width of all that is written.
 """
@@ -64,6 +64,7 @@ def dictionary(tensors: Mapping[str, Any], trainer: Mapping[str, Any], header: H
     """
     import torch
 
+    from sae import products
     from sae.dictionary import Dictionary, JumpReLU, ReLU
 
     W_enc_LDF, W_dec_LFD = _matrices(tensors, trainer, path)
@@ -73,21 +74,22 @@ def dictionary(tensors: Mapping[str, Any], trainer: Mapping[str, Any], header: H
     shift_LD = mean_LD
     if parts > 1:  # the library's encoder normalises the normalised input of a decoupled one again, in training too
         shift_LD, scale_in_L = mean_LD + mean_LD / scale_in_L[:, None], scale_in_L**2
-    W_enc_DF = (W_enc_LDF * scale_in_L[:, None, None]).flatten(0, 1)
-    b_enc_F = require_tensor(tensors, "encoder.bias", (m,), path) - shift_LD.flatten() @ W_enc_DF
+    W_enc_DF, shift_1D = W_enc_LDF.flatten(0, 1), (shift_LD * scale_in_L[:, None]).view(1, -1)
+    b_enc_F = products.encoded(require_tensor(tensors, "encoder.bias", (m,), path), -shift_1D, W_enc_DF)[0]
     b_dec_LD = require_tensor(tensors, "decoder.bias", (layers, d), path) / scale_out_L[:, None] + mean_LD
     threshold_PF = _thresholds(tensors, trainer, W_dec_LFD, path)
-    outputs_LFD = W_dec_LFD / scale_out_L[:, None, None]
-    W_dec_FE = outputs_LFD.transpose(0, 1).flatten(1) if parts == 1 else torch.block_diag(*outputs_LFD)
+    W_dec_FE = W_dec_LFD.transpose(0, 1).flatten(1) if parts == 1 else torch.block_diag(*W_dec_LFD)
     return Dictionary(
         name=header.name,
         kind="sae",
-        W_enc_DF=W_enc_DF.repeat(1, parts),
+        W_enc_DF=W_enc_DF.repeat(1, parts) if parts > 1 else W_enc_DF,
         b_enc_F=b_enc_F.repeat(parts),
         W_dec_FD=W_dec_FE,
         b_dec_D=b_dec_LD.flatten(),
         activation=ReLU() if threshold_PF is None else JumpReLU(threshold_PF.flatten()),
         subtract_b_dec=False,
+        read_scale_D=scale_in_L.repeat_interleave(d),
+        write_scale_E=scale_out_L.repeat_interleave(d),
         model=header.model,
     )
 
@@ -130,9 +132,13 @@ def _thresholds(tensors: Mapping[str, Any], trainer: Mapping[str, Any], W_dec_LF
 
 def _norms(tensors: Mapping[str, Any], trainer: Mapping[str, Any], W_dec_LFD: Tensor, path: Path) -> tuple[Tensor, int]:
     """Return the features' norms, [1, F] or [L, F], and how many thresholds there are."""
+    import torch
+
+    from sae.products import row_norms
+
     number = int(require_tensor(tensors, ID, (), path).item()) if ID in tensors else 1  # older ones know no other
-    by_layer_LF, together_1F = W_dec_LFD.norm(dim=2), W_dec_LFD.norm(dim=(0, 2))[None]
-    summed_1F = by_layer_LF.sum(0, keepdim=True)
+    by_layer_LF = torch.stack([row_norms(W_dec_FD) for W_dec_FD in W_dec_LFD])
+    together_1F, summed_1F = by_layer_LF.norm(dim=0, keepdim=True), by_layer_LF.sum(0, keepdim=True)
     match NORMS.get(number):
         case "crosscoder":
             norm_PF = summed_1F
@@ -142,7 +148,7 @@ def _norms(tensors: Mapping[str, Any], trainer: Mapping[str, Any], W_dec_LFD: Te
             sae, cross = (non_negative(trainer, f"code_normalization_alpha_{of}", path) for of in ("sae", "cc"))
             norm_PF = together_1F * sae + summed_1F * cross
         case "none":
-            norm_PF = W_dec_LFD.new_ones(1, W_dec_LFD.shape[1])
+            norm_PF = torch.ones_like(summed_1F)
         case "decoupled":
             norm_PF = by_layer_LF
         case _:

@@ -18,7 +18,7 @@ from sae.formats.crosscoder import CROSSCODERS
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import optional_typed, positive_int, read_json, require, require_typed
 from sae.formats.registry import FORMATS, Format
-from sae.formats.safe_load import in_fp32, read_torch
+from sae.formats.safe_load import mapped, read_torch
 from sae.formats.tensor_checks import require_k, require_tensor
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _state(path: Path, shapes_only: bool = False) -> dict[str, Any]:
     """
     values = read_torch(path, shapes_only)
     inner = values.get("ae")
-    state = in_fp32(inner, path) if isinstance(inner, dict) else values
+    state = mapped(inner, path) if isinstance(inner, dict) else values
     return {str(name).removeprefix("_orig_mod."): value for name, value in state.items()}
 
 
@@ -154,10 +154,10 @@ def _weights(name: str, tensors: dict[str, Any], d: int, m: int, path: Path) -> 
             require_tensor(tensors, "W_dec", (m, d), path),
         )
         return W_enc_DF, require_tensor(tensors, "b_enc", (m,), path), W_dec_FD
-    W_enc_DF = require_tensor(tensors, "encoder.weight", (m, d), path).T.contiguous()
+    W_enc_DF = require_tensor(tensors, "encoder.weight", (m, d), path).T
     gated = name == "GatedAutoEncoder"  # its biases are the activation's
     b_enc_F = W_enc_DF.new_zeros(m) if gated else require_tensor(tensors, "encoder.bias", (m,), path)
-    return W_enc_DF, b_enc_F, require_tensor(tensors, "decoder.weight", (d, m), path).T.contiguous()
+    return W_enc_DF, b_enc_F, require_tensor(tensors, "decoder.weight", (d, m), path).T
 
 
 def _activation(trainer: dict[str, Any], tensors: dict[str, Any], m: int, path: Path, about: Path) -> Activation:
@@ -193,15 +193,17 @@ def _with_unit_decoder(dictionary: Dictionary) -> Dictionary:
     """Rescale decoder rows to norm 1 and features by the inverse, as the library does when it loads an AutoEncoder."""
     import torch
 
-    norms_F = dictionary.W_dec_FD.norm(dim=1)
+    from sae.products import row_norms
+
+    norms_F = row_norms(dictionary.W_dec_FD)
     norms_F = norms_F.where(norms_F > 0, 1.0)
     if torch.allclose(norms_F, torch.ones_like(norms_F)):
         return dictionary
-    return replace(
+    return replace(  # in place: the pages that are written to are no longer the file's
         dictionary,
-        W_enc_DF=dictionary.W_enc_DF * norms_F,
+        W_enc_DF=dictionary.W_enc_DF.float().mul_(norms_F),
         b_enc_F=dictionary.b_enc_F * norms_F,
-        W_dec_FD=dictionary.W_dec_FD / norms_F[:, None],
+        W_dec_FD=dictionary.W_dec_FD.float().div_(norms_F[:, None]),
     )
 
 

@@ -20,7 +20,7 @@ from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import first_line, require
 from sae.formats.layout import Layout
 from sae.formats.registry import FORMATS, Format
-from sae.formats.safe_load import MALFORMED, in_fp32
+from sae.formats.safe_load import MALFORMED, mapped
 from sae.formats.tensor_checks import require_tensor, without_scaling
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _length(shapes: dict[str, Any], name: str, path: Path) -> int:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """Read the arrays as fp32; some releases write w_enc for W_enc. Raises UserError if the file is damaged."""
+    """Read the arrays; some releases write w_enc for W_enc. Raises UserError if the file is damaged."""
     import numpy as np
     import torch
 
@@ -112,7 +112,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             tensors = {re.sub("^w_", "W_", name): torch.from_numpy(arrays[name]) for name in arrays}
     except DAMAGED as error:
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
-    return in_fp32(tensors, path)
+    return mapped(tensors, path)
 
 
 FORMATS.register("gemma_scope", Format("gemma_scope", f"a folder with {WEIGHTS}", peek, load, marker=WEIGHTS))

@@ -62,7 +62,7 @@ def load(folder: Path) -> Dictionary:
     from sae.dictionary import JumpReLU
 
     header, path = peek(folder), folder / WEIGHTS
-    d, m, tensors = header.d_in, header.n_features, read_tensors(path, ("w_enc", "w_dec"))
+    d, m, tensors = header.d_in, header.n_features, read_tensors(path)
     skip = require_tensor(tensors, "affine_skip_connection", (d, d), path) if _has_skip(folder, tensors) else None
     if skip is not None and header.reads == header.writes:
         raise UserError(f"{path} has a skip, which only transcoders have, but {folder} says that it is none")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.common.errors import UserError
-from sae.formats.cross_layer import Layer, joined, refuse_too_large
+from sae.formats.cross_layer import Layer, joined
 from sae.formats.gemma_scope_2 import ABOUT, config_of, hook_point_of, model_of
 from sae.formats.header import Header
 from sae.formats.json_checks import require_typed
@@ -51,8 +51,8 @@ def load(location: Path) -> Dictionary:
     header, (folder, files) = peek(location), _files(location)
     if not location.is_dir():
         return _layer(location, len(files), folder).alone(header)
-    refuse_too_large(header, header.d_in, f"give one layer: {files[0]}")
-    return joined([_layer(path, len(files), folder) for path in files], header)
+    layers = (_layer(path, len(files), folder) for path in files)
+    return joined(layers, header, f"give one layer: {files[0]}")
 
 
 def _layer(path: Path, n_layers: int, folder: Path) -> Layer:

@@ -45,7 +45,7 @@ class Layout:
         def matrix(name: str, rows: int, columns: int, turned: bool) -> Tensor:
             if not turned:
                 return require_tensor(tensors, name, (rows, columns), path)
-            return require_tensor(tensors, name, (columns, rows), path).T.contiguous()
+            return require_tensor(tensors, name, (columns, rows), path).T
 
         return Dictionary(
             name=header.name,

@@ -1,8 +1,8 @@
 """Reads Llama Scope (He et al. 2024): `hyperparams.json` and `checkpoints/final.safetensors` of OpenMOSS' library.
 
 Read from that library (Language-Model-SAEs). The input is scaled such that the dataset's average norm becomes sqrt(d),
-the output back; a feature is active where its pre-activation times its decoder's norm is above one threshold. Both
-scales are folded into the weights here. SAELens multiplies the threshold by the scale, too; that library does not.
+the output back; a feature is active where its pre-activation times its decoder's norm is above one threshold. SAELens
+multiplies the threshold by the scale, too; that library does not.
 """
 
 from __future__ import annotations
@@ -54,22 +54,25 @@ def peek(folder: Path) -> Header:
 def load(folder: Path) -> Dictionary:
     """Read both files. Raises UserError if one is damaged or a tensor does not fit."""
     from sae.dictionary import Dictionary, JumpReLU
+    from sae.products import row_norms
 
     header, path, about = peek(folder), folder / WEIGHTS, read_json(folder / ABOUT)
     d, m, tensors = header.d_in, header.n_features, read_tensors(path)
     scale_in, scale_out = (d**0.5 / _number(_norms(about, folder), end, folder / ABOUT) for end in ("in", "out"))
-    W_dec_FD = require_tensor(tensors, "decoder.weight", (d, m), path).T.contiguous()
-    norm_F = W_dec_FD.norm(dim=1).clamp_min(1e-30) if about.get("sparsity_include_decoder_norm", True) else 1.0
+    W_dec_FD = require_tensor(tensors, "decoder.weight", (d, m), path).T
+    norm_F = row_norms(W_dec_FD).clamp_min(1e-30) if about.get("sparsity_include_decoder_norm", True) else 1.0
     b_enc_F = require_tensor(tensors, "encoder.bias", (m,), path)
     return Dictionary(
         name=header.name,
         kind="sae",
-        W_enc_DF=require_tensor(tensors, "encoder.weight", (m, d), path).T.contiguous() * scale_in,
+        W_enc_DF=require_tensor(tensors, "encoder.weight", (m, d), path).T,
         b_enc_F=b_enc_F,
-        W_dec_FD=W_dec_FD / scale_out,
+        W_dec_FD=W_dec_FD,
         b_dec_D=require_tensor(tensors, "decoder.bias", (d,), path) / scale_out,
         activation=JumpReLU(b_enc_F.new_ones(m) * _number(about, "jump_relu_threshold", folder / ABOUT) / norm_F),
         subtract_b_dec=False,
+        read_scale_D=b_enc_F.new_full((d,), scale_in),
+        write_scale_E=b_enc_F.new_full((d,), scale_out),
         reads=header.reads,
         writes=header.writes,
         model=header.model,

@@ -46,9 +46,9 @@ def load(path: Path) -> Dictionary:
     return Dictionary(
         name=header.name,
         kind="sae",
-        W_enc_DF=require_tensor(values, "encoder.weight", (m, d), path).T.contiguous(),
+        W_enc_DF=require_tensor(values, "encoder.weight", (m, d), path).T,
         b_enc_F=require_tensor(values, "latent_bias", (m,), path),
-        W_dec_FD=require_tensor(values, "decoder.weight", (d, m), path).T.contiguous(),
+        W_dec_FD=require_tensor(values, "decoder.weight", (d, m), path).T,
         b_dec_D=require_tensor(values, "pre_bias", (d,), path),
         activation=activation,
         normalisation="layer_norm" if isinstance(activation, TopK) else "none",  # the library ties it to the activation

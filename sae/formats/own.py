@@ -29,12 +29,14 @@ from sae.formats.write import write_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sae.dictionary import Activation, Dictionary
+    from sae.dictionary import Activation, ContextPrediction, Dictionary
 
-VERSION, READABLE = 3, (1, 2, 3)
+VERSION, WITHOUT_SCALES, READABLE = 4, 3, (1, 2, 3, 4)
 """Version 1 names one `hook_point`, both read and written, and local models by absolute paths only. Before version 3
-what is written is as wide as what is read, and there is no skip."""
+what is written is as wide as what is read, and there is no skip. Before version 4 there are no scales beside the
+weights and no context prediction; what has neither is still written as version 3."""
 ABOUT, WEIGHTS = "dictionary.json", "dictionary.safetensors"
+READ_SCALE, WRITE_SCALE = "read_scale", "write_scale"
 
 
 def peek(folder: Path) -> Header:
@@ -59,7 +61,7 @@ def load(folder: Path) -> Dictionary:
     from sae.dictionary import Dictionary, Normalisation
 
     about, header, path = _about(folder), peek(folder), folder / WEIGHTS
-    tensors = read_tensors(path, ("W_enc", "W_dec"))
+    tensors = read_tensors(path)
     d, m, e = header.d_in, header.n_features, _d_out(about, header, folder / ABOUT)
     return Dictionary(
         name=header.name,
@@ -75,6 +77,9 @@ def load(folder: Path) -> Dictionary:
         writes=header.writes,
         W_skip_DE=require_tensor(tensors, "W_skip", (d, e), path) if _flag(about, "skip", folder) else None,
         is_part=_flag(about, "is_part", folder),
+        read_scale_D=require_tensor(tensors, READ_SCALE, (d,), path) if READ_SCALE in tensors else None,
+        write_scale_E=require_tensor(tensors, WRITE_SCALE, (e,), path) if WRITE_SCALE in tensors else None,
+        context=_context(about, tensors, m, path),
         model=header.model,
         metadata=_metadata(about, folder / ABOUT),
     )
@@ -134,9 +139,37 @@ def _model(about: dict[str, Any], folder: Path) -> str | None:
     return stored if about["format_version"] == 1 else from_stored(stored, folder)
 
 
+def _context(about: dict[str, Any], tensors: dict[str, Tensor], m: int, path: Path) -> ContextPrediction | None:
+    """Return the context prediction; None if there is none."""
+    from sae.dictionary import ContextAttention, ContextPrediction
+
+    context, at = optional_typed(about, "context", dict, path.parent / ABOUT), path.parent / ABOUT
+    if context is None:
+        return None
+    heads = require(context, "heads", at)
+    if not isinstance(heads, list) or not all(isinstance(n, int) and n > 0 and m % n == 0 for n in heads):
+        raise UserError(f"{at}: heads is {short_repr(heads)}, expected a list of divisors of {m}")
+
+    def layer(number: int) -> ContextAttention:
+        queries = require(tensors, f"context.{number}.b_q_A", path)
+        width = len(queries) if queries.ndim == 1 and len(queries) % heads[number] == 0 else heads[number]
+        sizes = {"A": width, "F": m}
+        names = [each.name for each in fields(ContextAttention) if each.name != "n_heads"]
+        shapes = {name: tuple(sizes[letter] for letter in name.rpartition("_")[2]) for name in names}
+        prefix = f"context.{number}."
+        weights = {name: require_tensor(tensors, prefix + name, shape, path) for name, shape in shapes.items()}
+        return ContextAttention(n_heads=heads[number], **weights)
+
+    return ContextPrediction(tuple(map(layer, range(len(heads)))), non_negative(context, "epsilon", at))
+
+
 def _describe(dictionary: Dictionary, activation: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "format_version": VERSION,
+    context = dictionary.context
+    scales = (dictionary.read_scale_D, dictionary.write_scale_E)
+    is_newer = context is not None or any(scale is not None for scale in scales)
+    described = {"heads": [layer.n_heads for layer in context.layers], "epsilon": context.epsilon} if context else None
+    return ({"context": described} if context else {}) | {
+        "format_version": VERSION if is_newer else WITHOUT_SCALES,
         "name": dictionary.name,
         "kind": dictionary.kind,
         "d_in": dictionary.d_in,
@@ -164,6 +197,9 @@ def _tensors(dictionary: Dictionary) -> tuple[dict[str, Tensor], dict[str, Any]]
     }
     if dictionary.W_skip_DE is not None:
         tensors["W_skip"] = dictionary.W_skip_DE
+    scales = {READ_SCALE: dictionary.read_scale_D, WRITE_SCALE: dictionary.write_scale_E}
+    tensors |= {name: scale for name, scale in scales.items() if scale is not None}
+    tensors |= dictionary.context.tensors() if dictionary.context else {}
     activation = dictionary.activation
     about: dict[str, Any] = {"name": activation.name}
     match activation:

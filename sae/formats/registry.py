@@ -70,9 +70,6 @@ class Location(NamedTuple):
         return hashes[0] if len(hashes) == 1 else sha256_of(one.encode() for one in hashes)
 
 
-WHY_NOT_TEMPORAL = "its features of a token depend on all tokens before it; here every token is encoded by itself"
-REFUSED = {"latest_ckpt.safetensors": f"temporal autoencoders are not supported: {WHY_NOT_TEMPORAL}"}
-"""Why dictionaries are not read that are known by a file of this name."""
 FORMATS: Registry[Format] = Registry(
     "format",
     "sae.formats",
@@ -98,9 +95,6 @@ def recognise(path: str | Path) -> Location:
         return location
     if entry is not None:
         raise UserError(f"dictionary {path}: {given.name} has no numbered entries; leave out #{entry}")
-    for name, why in REFUSED.items():
-        if given.name == name or (given / name).is_file():
-            raise UserError(f"dictionary {path}: {why}")
     known = ", ".join(f"{name} ({each.files})" for name, each in FORMATS.all().items())
     raise UserError(f"dictionary {path}: not in a known format; known: {known}")
 

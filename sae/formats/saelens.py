@@ -1,17 +1,19 @@
 """Reads and writes SAELens' folders, version 6 and before: `cfg.json` and `sae_weights.safetensors`.
 
 Read from the library's `saes/*.py` and `loading/pretrained_sae_loaders.py`, version 6.54. BatchTopK and Matryoshka
-autoencoders are saved by it as `jumprelu`. A matching pursuit's encoder is its decoder. Temporal autoencoders are
-refused: their features of a token depend on all tokens before it, and a `Dictionary` encodes every vector by itself.
+autoencoders are saved by it as `jumprelu`. A matching pursuit's encoder is its decoder. Temporal autoencoders are made
+by the reader of their own format.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae.baselines.registry import kinds
 from sae.common.errors import UserError
+from sae.formats import temporal
 from sae.formats.changes import flags_of
 from sae.formats.header import Header, hook_points
 from sae.formats.json_checks import (
@@ -25,7 +27,7 @@ from sae.formats.json_checks import (
     short_repr,
 )
 from sae.formats.model_path import from_stored
-from sae.formats.registry import FORMATS, WHY_NOT_TEMPORAL, Format
+from sae.formats.registry import FORMATS, Format
 from sae.formats.saelens_save import ABOUT, KWARGS, OURS, WEIGHTS, save
 from sae.formats.safe_load import read_tensors
 from sae.formats.tensor_checks import require_k, require_tensor, without_scaling
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 
 TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
 PURSUIT = "matching_pursuit"
-ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", PURSUIT, *TRANSCODERS)
+TEMPORAL, ONE_FACTOR = "temporal", "constant_scalar_rescale"
+"""The architecture that may have one factor for all vectors in its options, under this normalisation."""
+ARCHITECTURES = ("standard", "topk", "jumprelu", "gated", PURSUIT, TEMPORAL, *TRANSCODERS)
 NORMALISATIONS = ("none", "constant_norm_rescale", "layer_norm")
 """The normalisations of every single vector; they have the same names here."""
 AVERAGED = "expected_average_only_in"
@@ -53,8 +57,6 @@ UNKNOWN_PROCESSING = (
 def peek(folder: Path) -> Header:
     """Read cfg.json."""
     config, path = _config(folder), folder / ABOUT
-    if config["architecture"] == "temporal":
-        raise UserError(f"{path}: architecture 'temporal' is not supported: {WHY_NOT_TEMPORAL}")
     if config["architecture"] not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise UserError(f"{path}: architecture {short_repr(config['architecture'])} is not supported ({known} are)")
@@ -70,7 +72,8 @@ def peek(folder: Path) -> Header:
         model=_model(about, path),
         prepend_bos=optional_typed(about, "prepend_bos", bool, path),
         processing=processing,
-        notes=(UNKNOWN_PROCESSING,) if processing is None else (),
+        notes=((UNKNOWN_PROCESSING,) if processing is None else ())
+        + ((temporal.NOTE,) if config["architecture"] == TEMPORAL else ()),
     )
 
 
@@ -79,8 +82,10 @@ def load(folder: Path) -> Dictionary:
     from sae.dictionary import Dictionary
 
     config, header, path = _config(folder), peek(folder), folder / WEIGHTS
-    tensors = without_scaling(read_tensors(path, ("W_enc", "W_dec")), path)
+    tensors = without_scaling(read_tensors(path), path)
     d, m = header.d_in, header.n_features
+    if config["architecture"] == TEMPORAL:
+        return _temporal(config, header, tensors, folder)
     transcodes, skips = config["architecture"] in TRANSCODERS, "skip" in config["architecture"]
     e = positive_int(config, "d_out", folder / ABOUT) if transcodes else d
     W_dec_FD = require_tensor(tensors, "W_dec", (m, e), path)
@@ -94,7 +99,7 @@ def load(folder: Path) -> Dictionary:
     return Dictionary(
         name=header.name,
         kind=kind,
-        W_enc_DF=W_dec_FD.T.contiguous() if pursuit else require_tensor(tensors, "W_enc", (d, m), path),
+        W_enc_DF=W_dec_FD.T if pursuit else require_tensor(tensors, "W_enc", (d, m), path),
         b_enc_F=b_dec_D.new_zeros(m) if gated or pursuit else require_tensor(tensors, "b_enc", (m,), path),
         W_dec_FD=W_dec_FD,
         b_dec_D=b_dec_D.new_zeros(e) if pursuit and not subtracts else b_dec_D,  # there it adds it back or nothing
@@ -103,10 +108,28 @@ def load(folder: Path) -> Dictionary:
         normalisation=_normalisation(config, folder / ABOUT),
         reads=header.reads,
         writes=header.writes,
-        W_skip_DE=require_tensor(tensors, "W_skip", (e, d), path).T.contiguous() if skips else None,
+        W_skip_DE=require_tensor(tensors, "W_skip", (e, d), path).T if skips else None,
         model=header.model,
         metadata={"saelens": config} | {name: value for name, value in ours.items() if name not in ("kind", "model")},
     )
+
+
+def _temporal(config: dict[str, Any], header: Header, tensors: dict[str, Tensor], folder: Path) -> Dictionary:
+    """Return a temporal autoencoder, of which SAELens' options have the names that its own format gives them."""
+    about = folder / ABOUT
+    options = {"tied_weights": True, "apply_b_dec_to_input": True, "sae_diff_type": "topk"} | config
+    options = {"n_heads": 8, "n_attn_layers": 1, "bottleneck_factor": 64} | options  # the library's defaults
+    one_factor = config.get("normalize_activations") == ONE_FACTOR
+    scale = (
+        non_negative({"activation_normalization_factor": 1.0} | options, "activation_normalization_factor", about)
+        if one_factor
+        else 1.0
+    )
+    names = temporal.Names("W_dec", "W_enc", "b_dec")
+    made = temporal.dictionary(
+        header, options, tensors, scale, (about, folder / WEIGHTS), names, _normalisation(config, about)
+    )
+    return replace(made, metadata={"saelens": config})
 
 
 def _ours(about: dict[str, Any], path: Path) -> dict[str, Any] | None:
@@ -204,6 +227,8 @@ def _normalisation(config: dict[str, Any], path: Path) -> Any:
             "by SAE.from_pretrained if that knows the release (it folds the factor), or by SAE.load_from_disk and call "
             "sae.fold_activation_norm_scaling_factor(FACTOR), then sae.save_model(FOLDER)"
         )
+    if name == ONE_FACTOR and config["architecture"] == TEMPORAL:
+        return "none"
     if name not in NORMALISATIONS:
         raise UserError(
             f"{path}: normalize_activations {short_repr(name)} is not supported ({', '.join(NORMALISATIONS)} are); "

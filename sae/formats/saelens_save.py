@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ def save(dictionary: Dictionary, folder: Path) -> None:
     """Write a folder that SAELens reads. Raises UserError where SAELens cannot express the dictionary."""
     if len(dictionary.reads) > 1 or len(dictionary.writes) > 1:
         raise UserError(f"cannot save {folder}: SAELens' dictionaries read and write one hook point; {INSTEAD}")
+    if dictionary.context is not None:
+        raise UserError(f"cannot save {folder}: temporal autoencoders are not written in SAELens' format; {INSTEAD}")
+    dictionary = _without_scales(dictionary)
     options, tensors = _expressed(dictionary, folder)
     if not dictionary.is_autoencoder:
         options, tensors = _transcoder(dictionary, options, tensors, folder)
@@ -43,6 +47,17 @@ def save(dictionary: Dictionary, folder: Path) -> None:
     }
     tensors |= {"W_dec": dictionary.W_dec_FD, "b_dec": dictionary.b_dec_D}
     write_folder(folder, (ABOUT, config | options), (WEIGHTS, tensors))
+
+
+def _without_scales(dictionary: Dictionary) -> Dictionary:
+    """Fold the scales of what is read and written into the weights, for which SAELens has nothing else."""
+    read_D, write_E = dictionary.read_scale_D, dictionary.write_scale_E
+    if read_D is not None:
+        W_enc_DF = dictionary.W_enc_DF.float() * read_D[:, None]
+        dictionary = replace(dictionary, W_enc_DF=W_enc_DF, read_scale_D=None)
+    if write_E is not None:
+        dictionary = replace(dictionary, W_dec_FD=dictionary.W_dec_FD.float() / write_E, write_scale_E=None)
+    return dictionary
 
 
 def _expressed(dictionary: Dictionary, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

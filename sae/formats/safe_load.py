@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +20,15 @@ MALFORMED = (
 """What PyTorch's unpickler and zip reader raise, beside their own errors, on bytes that no `torch.save` wrote."""
 
 
-def read_tensors(path: Path, kept: Collection[str] = ()) -> dict[str, Tensor]:
-    """Read a safetensors file's tensors, as `in_fp32` does; those that are fp32 in it stay on the disk, mapped.
-
-    Args:
-        kept: tensors that also stay there, as they are, if they are bf16 or fp16.
-
-    Raises UserError if the file is missing or damaged.
-    """
-    import torch
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file's tensors, as `mapped` does. Raises UserError if the file is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(path)
+        return mapped(load_file(path), path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
-    halves = (torch.bfloat16, torch.float16)
-    own = {name: tensors.pop(name) for name in kept if name in tensors and tensors[name].dtype in halves}
-    return in_fp32(tensors, path) | require_dense(own, path)
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -66,15 +56,32 @@ def length_of(shapes: Mapping[str, tuple[int, ...]], name: str, path: Path) -> i
 
 
 def read_torch(path: Path, shapes_only: bool = False) -> dict[str, Any]:
-    """Read a state dict that `torch.save` wrote: tensors as fp32, plain values as they are.
+    """Read a state dict that `torch.save` wrote: tensors as `mapped` does, plain values as they are.
 
-    With `shapes_only`, tensors have the file's type and their numbers stay on disk. Raises UserError if the file is
-    missing or damaged, holds anything that would have to be unpickled, or tensors that `require_dense` refuses.
+    With `shapes_only`, all tensors have the file's type. Raises UserError if the file is missing or damaged, holds
+    anything that would have to be unpickled, or tensors that `require_dense` refuses.
     """
-    values = safe_torch_load(path, mmap=shapes_only)
+    values = safe_torch_load(path, mmap=True)
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a state dict")
-    return require_dense(values, path) if shapes_only else in_fp32(values, path)
+    return require_dense(values, path) if shapes_only else mapped(values, path)
+
+
+def mapped(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Convert vectors and numbers as `in_fp32` does, but leave matrices of fp32, bf16 or fp16 where they are.
+
+    Those of a mapped file are then read from the disk when they are used.
+    """
+    import torch
+
+    halves = (torch.bfloat16, torch.float16)
+    left = {
+        name
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor) and value.dtype in halves and value.ndim > 1
+    }
+    others = {name: value for name, value in values.items() if name not in left}
+    return in_fp32(others, path) | require_dense({name: values[name].detach() for name in left}, path)
 
 
 def in_fp32(values: Mapping[str, Any], path: Path) -> dict[str, Any]:

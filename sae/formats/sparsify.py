@@ -60,7 +60,7 @@ def load(folder: Path) -> Dictionary:
     return Dictionary(
         name=header.name,
         kind="sae",
-        W_enc_DF=require_tensor(tensors, "encoder.weight", (m, d), path).T.contiguous(),
+        W_enc_DF=require_tensor(tensors, "encoder.weight", (m, d), path).T,
         b_enc_F=require_tensor(tensors, "encoder.bias", (m,), path),
         W_dec_FD=require_tensor(tensors, "W_dec", (m, d), path),
         b_dec_D=require_tensor(tensors, "b_dec", (d,), path),
@@ -108,7 +108,7 @@ def _transcodes(config: dict[str, Any]) -> bool:
 
 def _skip(config: dict[str, Any], tensors: dict[str, Tensor], d: int, path: Path) -> Tensor | None:
     """Return the linear map past the features, [d, d]; None if it has none."""
-    return require_tensor(tensors, "W_skip", (d, d), path).T.contiguous() if config.get("skip_connection") else None
+    return require_tensor(tensors, "W_skip", (d, d), path).T if config.get("skip_connection") else None
 
 
 def _ends(module: str, transcodes: bool, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -37,7 +37,7 @@ def written(dictionary: Dictionary, acts_B: Tensor, features_B: Tensor, x_BD: Te
     Args:
         acts_B: the feature's activation; decoding is linear, so that a difference of two gives the difference.
         features_B: the feature's index.
-        x_BD: the vectors, by whose scale the dictionary may normalise.
+        x_BD: the vectors, as they are encoded: the dictionary may normalise by their scale.
     """
     each_B = torch.arange(len(acts_B), device=acts_B.device)
     alone_BD = dictionary.decode_active(acts_B, features_B, each_B, x_BD)
@@ -48,16 +48,17 @@ def own_activations(dictionary: Dictionary, features_N: Tensor, x_NCD: Tensor) -
     """Return the activation of block n's own feature, features_N[n], at each of its tokens, [N, C]."""
     features_S, column_N = features_N.unique(return_inverse=True)
     encode = dictionary.encoder(features_S)
-    parts = x_NCD.flatten(0, 1).float().split(rows_at_once(dictionary.n_features))
+    x_BD = dictionary.in_context(x_NCD.float()).flatten(0, 1)
+    parts = x_BD.split(rows_at_once(dictionary.n_features))
     acts_NCS = torch.cat([encode(part_BD) for part_BD in parts]).view(*x_NCD.shape[:2], -1)
     return acts_NCS.gather(2, column_N[:, None, None].expand(-1, x_NCD.shape[1], 1)).squeeze(2)
 
 
 def changed(dictionary: Dictionary, features_N: Tensor, change_NC: Tensor, x_NCD: Tensor) -> Tensor:
     """Return activations [N, C, D] after block n's own feature has changed by change_NC[n]."""
-    x_BD = x_NCD.flatten(0, 1).float()
     features_B = features_N.repeat_interleave(x_NCD.shape[1])
-    return (x_BD + written(dictionary, change_NC.flatten(), features_B, x_BD)).view_as(x_NCD)
+    encoded_BD = dictionary.in_context(x_NCD.float()).flatten(0, 1)
+    return x_NCD.float() + written(dictionary, change_NC.flatten(), features_B, encoded_BD).view_as(x_NCD)
 
 
 def hold(dictionary: Dictionary, features_N: Tensor, value_N: Tensor) -> Replace:
@@ -80,7 +81,7 @@ def keep(dictionary: Dictionary, features_S: Tensor) -> Replace:
     rows = rows_at_once(dictionary.n_features)
 
     def replace(x_NCD: Tensor) -> Tensor:
-        parts = x_NCD.flatten(0, 1).float().split(rows)
+        parts = dictionary.in_context(x_NCD.float()).flatten(0, 1).split(rows)
         return torch.cat([dictionary.decode(dictionary.encode(x_BD) * kept_F, x_BD) for x_BD in parts]).view_as(x_NCD)
 
     return replace

@@ -48,18 +48,18 @@ class Pairs:
             subject.activations(ids_PC, self.hook_point) for ids_PC in (prompts.ids_PC, prompts.other_ids_PC)
         )
         real_PC = torch.arange(self.x_PCD.shape[1], device=self.x_PCD.device) <= prompts.last_P[:, None]
-        encoded, other = (dictionary.encode(x_PCD.flatten(0, 1)) for x_PCD in (self.x_PCD, other_PCD))
+        self.encoded_BD, other_BD = (dictionary.in_context(x_PCD).flatten(0, 1) for x_PCD in (self.x_PCD, other_PCD))
+        encoded, other = dictionary.encode(self.encoded_BD), dictionary.encode(other_BD)
         self.change_PCF = (other - encoded).view(*real_PC.shape, -1) * real_PC[..., None]
         self._encoded_BF = encoded
         self.target_PV = last_logits(subject, prompts, prompts.other_ids_PC).log_softmax(1)
 
     def edited(self, features: Sequence[int]) -> Tensor:
         """Return the change of the activations, [P, C, D], that patching these features makes."""
-        x_BD, change_BF = self.x_PCD.flatten(0, 1), self.change_PCF.flatten(0, 1)
-        edit_BD = torch.zeros_like(x_BD)
+        change_BF, edit_BD = self.change_PCF.flatten(0, 1), torch.zeros_like(self.x_PCD.flatten(0, 1))
         for feature in features:
-            features_B = torch.full((len(x_BD),), feature, device=x_BD.device)
-            edit_BD += written(self.dictionary, change_BF[:, feature].contiguous(), features_B, x_BD)
+            features_B = torch.full((len(edit_BD),), feature, device=edit_BD.device)
+            edit_BD += written(self.dictionary, change_BF[:, feature].contiguous(), features_B, self.encoded_BD)
         return edit_BD.view_as(self.x_PCD)
 
     def edited_whole(self) -> Tensor:

@@ -41,8 +41,8 @@ class Studied:
         return Studied(moved, self.subject, str(moved.hook_point))
 
     def activations(self, ids_NC: Tensor) -> Tensor:
-        """Return what it reads, [N, C, D]; once it is `on_device`."""
-        return self.subject.side_by_side(ids_NC, self.dictionary.reads)
+        """Return what it encodes, [N, C, D]; once it is `on_device`."""
+        return self.dictionary.in_context(self.subject.side_by_side(ids_NC, self.dictionary.reads))
 
     def shares_basis(self, other: "Studied") -> bool:
         """Tell whether what it writes is in the basis of what the other one writes."""
@@ -51,7 +51,9 @@ class Studied:
         return as_many and all(share_basis(one, another) for one, another in pairs)
 
     def shares_activations(self, other: "Studied") -> bool:
-        """Tell whether the other one reads the same activations of the same model."""
+        """Tell whether the other one encodes the same activations of the same model, vector by vector."""
+        if self.dictionary.context or other.dictionary.context:
+            return False
         return self.subject is other.subject and self.hook_point == other.hook_point
 
     def to_json(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sae.common.progress import Report, Silent
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, Normalisation
 from sae.formats.changes import NONE, can_be_scaled, flags_of, scaled
-from sae.measuring.evaluate import batches_of, side_by_side
+from sae.measuring.evaluate import batches_of, inputs, side_by_side
 from sae.measuring.metrics import Fidelity, Spread
 from sae.models.subject import Subject
 
@@ -195,7 +195,7 @@ def _measured(dictionary: Dictionary, subject: Subject, text: Blocks) -> tuple[f
         acts = subject.activations_at(batch.ids_NC, (*dictionary.reads, *dictionary.writes))
         x_BD, y_BE = (side_by_side(acts, names, batch) for names in (dictionary.reads, dictionary.writes))
         spread.add(y_BE)
-        fidelity.add(x_BD, y_BE)
+        fidelity.add(inputs(dictionary, acts, batch), y_BE)
         read, written = read + float(x_BD.norm(dim=1).sum()), written + float(y_BE.norm(dim=1).sum())
     norms = Norms(read / spread.tokens, written / spread.tokens)
     fvu = fidelity.reconstruction(spread).fvu

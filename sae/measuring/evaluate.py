@@ -156,11 +156,10 @@ def evaluate_all(
     with report(f"measuring tokens at {'+'.join(reads)}") as progress:
         for batch in batches_of(blocks, subject.device):
             acts = subject.activations_at(batch.ids_NC, (*reads, *writes))
-            x_BD = side_by_side(acts, reads, batch)
-            y_BE = x_BD if reads == writes else side_by_side(acts, writes, batch)
+            y_BE = side_by_side(acts, writes, batch)
             spread.add(y_BE)
             for fidelity in fidelities:
-                fidelity.add(x_BD, y_BE)
+                fidelity.add(inputs(fidelity.dictionary, acts, batch), y_BE)
             progress.update(spread.tokens, blocks.n_tokens)
     _refuse_overflow(spread, fidelities)
     losses = _losses(here, subject, loss_text, spread.mean_D, report)
@@ -168,6 +167,12 @@ def evaluate_all(
         _evaluation(fidelity, spread, loss, len(loss_text.ids_NC), directions(one, cosines, report))
         for one, fidelity, loss in zip(here, fidelities, losses, strict=True)
     ]
+
+
+def inputs(dictionary: Dictionary, acts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    """Return what a dictionary encodes of real tokens, [B, D]: of their vectors, each in the context of its block."""
+    parts = [acts[hook_point] for hook_point in dictionary.reads]
+    return dictionary.in_context(parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1))[batch.real_NC]
 
 
 def side_by_side(acts: Mapping[str, Tensor], hook_points: Sequence[str], batch: Batch) -> Tensor:

@@ -243,7 +243,7 @@ def cross_entropy(dictionary: Dictionary, against: Ablations) -> CrossEntropy:
     subject, rows = against.subject, rows_at_once(dictionary.n_features)
 
     def reconstruct(x_NCD: Tensor) -> Tensor:
-        parts = x_NCD.flatten(0, 1).float().split(rows)
+        parts = dictionary.in_context(x_NCD.float()).flatten(0, 1).split(rows)
         x_hat_BE = torch.cat([dictionary.reconstruct(part_BD) for part_BD in parts])
         return x_hat_BE.view(*x_NCD.shape[:2], -1)
 

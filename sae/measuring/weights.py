@@ -21,6 +21,8 @@ def tensors_of(dictionary: Dictionary) -> Iterator[tuple[str, Tensor]]:
         for name, value in sorted(vars(owner).items()):
             if isinstance(value, Tensor):
                 yield name, value
+    if dictionary.context:
+        yield from dictionary.context.tensors().items()
 
 
 def refuse_non_finite(dictionary: Dictionary) -> None:
@@ -41,6 +43,8 @@ def weights_hash(dictionary: Dictionary) -> str:
         [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors_of(dictionary)],
     ]  # fmt: skip
     about += [activation.options] if isinstance(activation, MatchingPursuit) else []
+    context = dictionary.context
+    about += [[context.epsilon, *(layer.n_heads for layer in context.layers)]] if context else []
     contents = (_bytes_of(tensor) for _, tensor in tensors_of(dictionary))
     return sha256_of(chain([json.dumps(about).encode()], contents))
 

@@ -74,22 +74,28 @@ def loss(model: Any, ids_BC: Tensor) -> Tensor:
 
 def save_toy(folder: Path, model: Any, tokenizer: Any, recipe: Toy, about: dict[str, Any]) -> None:
     """Write a Hugging Face directory; `about` (corpus, losses) goes into its `toy.json`."""
-    from transformers import PreTrainedTokenizerFast
 
     def fill(temporary: Path) -> None:
         with quiet_libraries():
             model.save_pretrained(temporary)
-            wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
-            wrapped.save_pretrained(temporary)
+            wrapped(tokenizer).save_pretrained(temporary)
         (temporary / "toy.json").write_text(json.dumps({"recipe": recipe.model_dump()} | about, indent=1))
 
     make_folder_atomic(folder, fill)
 
 
-def _build(recipe: Toy, context: int) -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
+def wrapped(tokenizer: Any) -> Any:
+    """Return a tokenizer as transformers has it."""
+    from transformers import PreTrainedTokenizerFast
 
-    config = GPT2Config(
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
+
+
+def config(recipe: Toy, context: int) -> Any:
+    """Return the config of transformers' GPT-2 that a toy is."""
+    from transformers import GPT2Config
+
+    return GPT2Config(
         vocab_size=recipe.vocabulary,
         n_positions=context,
         n_embd=recipe.d_model,
@@ -104,11 +110,16 @@ def _build(recipe: Toy, context: int) -> Any:
         bos_token_id=0,
         eos_token_id=0,
     )
+
+
+def _build(recipe: Toy, context: int) -> Any:
+    from transformers import GPT2LMHeadModel
+
     with torch.random.fork_rng():
         torch.manual_seed(
             derive_seed(recipe.seed, "initial weights of the toy")
         )  # transformers draws initial weights from the global generator
-        model = GPT2LMHeadModel(config)
+        model = GPT2LMHeadModel(config(recipe, context))
     with torch.no_grad():  # branches that begin as the identity learn faster
         for block in model.transformer.h:
             block.attn.c_proj.weight.zero_()

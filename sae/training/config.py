@@ -70,6 +70,11 @@ class Subject(Section):
     toy: Toy = Toy()
     """Size and training of the toy model."""
 
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """What is read and, for transcoders, what is written."""
+        return (self.hook_point, *([self.writes] if self.writes else []))
+
     @model_validator(mode="before")
     @classmethod
     def _toy_hook_point(cls, values: Any) -> Any:

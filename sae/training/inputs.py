@@ -21,6 +21,7 @@ from sae.data.split import VERSION as SPLIT_VERSION
 from sae.data.split import TrainingText
 from sae.data.token_source import Shuffled, Streamed, TextSource
 from sae.models.cache import ArtifactCache
+from sae.models.known_names import refuse_unknown_hook_points, refuse_unknown_of_toy
 from sae.models.reset import write_reset
 from sae.models.subject import Subject, boot, refuse_longer_context
 from sae.training.config import TrainConfig
@@ -53,10 +54,13 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
         UserError: an unknown model or hook point, a context that is too long, too little text.
     """
     artifacts = ArtifactCache(cache_folder("sae"), report, device)
-    if config.subject.model != "toy":
+    if config.subject.model == "toy":
+        refuse_unknown_of_toy(config.subject.toy, config.subject.hook_points)
+    else:
         refuse_longer_context(config.subject.model, config.corpus.context, "corpus.context")
+        refuse_unknown_hook_points(config.subject.model, config.subject.hook_points)
     subject = _subject(config, folder, artifacts, ranks)
-    d_in = subject.width(config.subject.hook_point)  # refuses an unknown hook point before the text is read
+    d_in = subject.width(config.subject.hook_point)
     d_out = subject.width(config.subject.writes) if config.subject.writes else None
     if config.corpus.context > subject.max_context:
         raise UserError(
@@ -98,11 +102,10 @@ class _Pairs:
 def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks: Ranks) -> Subject:
     subject, is_toy = config.subject, config.subject.model == "toy"
     prepend_bos = False if is_toy else subject.prepend_bos
-    hook_points = (subject.hook_point, *([subject.writes] if subject.writes else []))
     if not is_toy and not subject.reset_weights:
         given = path_of(subject.model)
         model = str(given.resolve()) if given.is_dir() else subject.model  # the dictionaries say where it lies
-        return boot(model, artifacts.device, prepend_bos, hook_points=hook_points)
+        return boot(model, artifacts.device, prepend_bos, hook_points=subject.hook_points)
     subject_folder = folder / "subject"
     if ranks.first and not subject_folder.is_dir():
         model = str(_toy(config, artifacts)) if is_toy else subject.model
@@ -111,7 +114,7 @@ def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks:
         else:
             make_folder_atomic(subject_folder, lambda new: shutil.copytree(model, new, dirs_exist_ok=True))
     ranks.barrier()
-    return boot(str(subject_folder.resolve()), artifacts.device, prepend_bos, hook_points=hook_points)
+    return boot(str(subject_folder.resolve()), artifacts.device, prepend_bos, hook_points=subject.hook_points)
 
 
 def _toy(config: TrainConfig, artifacts: ArtifactCache) -> Path:

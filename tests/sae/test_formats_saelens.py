@@ -124,7 +124,7 @@ def test_saelens_says_the_processing_or_is_noted(
             r"W_enc has shape \[7, 20\], expected \[6, 20\]",
         ),
         ({"architecture": "standard"}, {"scaling_factor": torch.full((M,), 2.0)}, "scaling_factor is not all ones"),
-        ({"architecture": "temporal"}, {}, "'temporal' is not supported: .*depend on all tokens before it"),
+        ({"architecture": "temporal", "n_heads": 4, "bottleneck_factor": 5}, {}, r"lacks 'attn_layers\.0\.q_target"),
         ({"architecture": "matching_pursuit", "max_iterations": 0}, {}, "'max_iterations' is 0"),
         ({"architecture": "matching_pursuit", "residual_threshold": "0"}, {}, "residual_threshold is '0'"),
         ({"architecture": "matching_pursuit", "stop_on_duplicate_support": 1}, {}, "'stop_on_duplicate_support' is 1"),

@@ -14,16 +14,20 @@ from click.testing import CliRunner
 from sae import formats
 from sae.cli import main
 from sae.common.errors import UserError
-from tests.sae.release_files import CASES, LLAMA, B, Case, Tensors
+from tests.sae.release_files import CASES as BY_VECTOR
+from tests.sae.release_files import LLAMA, B, Case, Tensors
+from tests.sae.temporal_files import TEMPORAL
 from tests.sae.test_formats import library
+
+CASES = BY_VECTOR | TEMPORAL
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_by_its_formula(name: str, tmp_path: Path) -> None:
-    """Encode and decode to 1e-5; hook points and model; the same again from our own format."""
+    """Encode and decode a block to 1e-5; hook points and model; the same again from our own format."""
     case = CASES[name]
     path = case.write(tmp_path)
-    assert formats.recognise(path).format.name == name.split()[0]
+    assert formats.recognise(path).format.name == name.split()[0].rstrip(",")
     loaded, header = formats.load(path), formats.peek(path)
     assert (loaded.reads, loaded.writes, loaded.model) == (case.reads, case.writes, case.model)
     assert (header.reads, header.writes, header.model) == (case.reads, case.writes, case.model)
@@ -33,9 +37,10 @@ def test_by_its_formula(name: str, tmp_path: Path) -> None:
     assert 0 < (features > 0).mean() < 0.9
     formats.save(loaded, tmp_path / "own")
     for each in (loaded, formats.load(tmp_path / "own")):
-        encoded = each.encode(torch.from_numpy(x))
+        given_BD = each.in_context(torch.from_numpy(x)[None])[0]
+        encoded = each.encode(given_BD)
         np.testing.assert_allclose(encoded.numpy(), features, atol=1e-5, rtol=1e-5)
-        decoded = each.decode(torch.from_numpy(features).float(), torch.from_numpy(x))
+        decoded = each.decode(torch.from_numpy(features).float(), given_BD)
         np.testing.assert_allclose(decoded.numpy(), written, atol=2e-5, rtol=1e-5)
         assert (each.reads, each.writes, each.is_part) == (case.reads, case.writes, case.is_part)
 
@@ -113,7 +118,10 @@ def test_a_crosscoder_of_dictionary_learning_gets_its_hook_points_when_it_is_con
             "metadata.hook_name_out",
         ),
         ("saelens transcoder", "t/cfg.json", {"d_out": None}, "'d_out' is None"),
-        ("saelens transcoder", "t/cfg.json", {"architecture": "temporal"}, "'temporal' is not supported: its"),
+        ("saelens temporal", "t/cfg.json", {"n_heads": 5}, "24 features are not a multiple of n_heads 5 times"),
+        ("saelens temporal", "t/cfg.json", {"kval_topk": 25}, "k is 25, expected 1 to 24"),
+        ("saelens temporal", "t/cfg.json", {"sae_diff_type": "jumprelu"}, "sae_diff_type is 'jumprelu'"),
+        ("temporal", None, {"sae": {}}, "lacks 'scaling_factor'"),
         ("saelens transcoder", "t/cfg.json", {"architecture": ["gated"]}, "architecture a list is not supported"),
         ("llama_scope", f"{LLAMA}/hyperparams.json", {"act_fn": "topk"}, "act_fn is 'topk'"),
         ("llama_scope", f"{LLAMA}/hyperparams.json", {"jump_relu_threshold": "1"}, "jump_relu_threshold is '1'"),
@@ -168,10 +176,9 @@ def test_sets_and_unnamed_modules_say_what_to_do(tmp_path: Path) -> None:
     clt = CASES["circuit_tracer_layers relu"].write(tmp_path / "joint")
     (clt / "config.yaml").rename(clt / "config.json")
     assert "whose layers share one top-k (ByteDance's), is not supported" in refused(clt)
-    (tmp_path / "temporal").mkdir()
-    (tmp_path / "temporal/latest_ckpt.safetensors").touch()
-    for path in (tmp_path / "temporal", tmp_path / "temporal/latest_ckpt.safetensors"):
-        assert "temporal autoencoders are not supported: its features" in refused(path)
+    temporal = CASES["temporal"].write(tmp_path)
+    (temporal / "conf.yaml").unlink()
+    assert "conf.yaml, which a temporal autoencoder has" in refused(temporal)
 
 
 def test_saelens_gets_transcoders_that_it_has(tmp_path: Path) -> None:
@@ -231,6 +238,32 @@ def test_saelens_matching_pursuit_itself(options: dict[str, Any], tmp_path: Path
         for each in (theirs, again):
             torch.testing.assert_close(ours.encode(x_BD), each.encode(x_BD), atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(ours.reconstruct(x_BD), each(x_BD), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tied_weights": False, "n_attn_layers": 2}, {"sae_diff_type": "relu"},
+     {"normalize_activations": "layer_norm"},
+     {"normalize_activations": "constant_scalar_rescale", "activation_normalization_factor": 0.2},
+     {"apply_b_dec_to_input": False}, {"apply_b_dec_to_input": False, "tied_weights": False}],
+    ids=str,
+)  # fmt: skip
+def test_saelens_temporal_itself(options: dict[str, Any], tmp_path: Path) -> None:
+    """Saved by SAELens with random weights, read here: outputs of three blocks agree to 1e-5."""
+    saes = library("sae_lens.saes.temporal_sae", "sae-lens")
+    sizes = {"d_in": 6, "d_sae": 24, "n_heads": 2, "bottleneck_factor": 3, "kval_topk": 5}
+    theirs, generator = saes.TemporalSAE(saes.TemporalSAEConfig(**sizes | options)), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    theirs.save_model(tmp_path / "theirs")
+    ours, x_NCD = formats.load(tmp_path / "theirs"), torch.randn(3, 9, 6, generator=generator)
+    given_BD = ours.in_context(x_NCD).flatten(0, 1)
+    with torch.no_grad():
+        acts_NCF, written_NCD = theirs.encode(x_NCD), theirs(x_NCD)
+    assert 0 < (acts_NCF > 0).float().mean() < 0.9
+    torch.testing.assert_close(ours.encode(given_BD), acts_NCF.flatten(0, 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.reconstruct(given_BD), written_NCD.flatten(0, 1), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"transcode": True}, {"transcode": True, "skip_connection": True}], ids=str)

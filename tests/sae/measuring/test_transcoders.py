@@ -1,4 +1,6 @@
-"""A transcoder, a crosscoder and a cross-layer transcoder on a small model, against Hugging Face's own modules."""
+"""A transcoder, a crosscoder, a cross-layer transcoder and a temporal autoencoder on a small model, against Hugging
+Face's own modules.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from sae.measuring.evaluate import evaluate_all
 from sae.models.subject import Subject, boot
 from tests.sae.release_files import CLT_ABOUT, cross_layer, drawn
 from tests.sae.release_files import Case as Release
+from tests.sae.temporal_files import saelens_case
 
 D, M, CONTEXT = 16, 24, 16
 
@@ -60,6 +63,9 @@ def world(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     for path, dictionary in zip(paths.values(), (transcoder(), crosscoder()), strict=True):
         formats.save(replace(dictionary, model=str(root / "model")), path)
     paths["clt"] = clt(root)
+    temporal = formats.load(saelens_case(0.5, width=D, kval_topk=None).write(root)).at("blocks.0.hook_resid_post")
+    paths["temporal"] = root / "temporal"
+    formats.save(replace(temporal, name="temporal", model=str(root / "model")), paths["temporal"])
     return World(root / "model", subject, direct, blocks, planted / "corpus.jsonl", paths)
 
 
@@ -156,17 +162,18 @@ def loss(world: World, names: tuple[str, ...] = (), value: Tensor | None = None)
     return float(flat[counted].mean())
 
 
-@pytest.mark.parametrize("name", ["transcoder", "crosscoder", "clt"])
+@pytest.mark.parametrize("name", ["transcoder", "crosscoder", "clt", "temporal"])
 def test_fvu_and_cross_entropy_are_of_what_is_written(name: str, world: World) -> None:
     dictionary = formats.load(world.paths[name])
     ids = torch.from_numpy(world.blocks.ids_NC).long()
     real_NC = torch.arange(CONTEXT) < torch.from_numpy(world.blocks.length_N)[:, None]
     x, y = passing(world, ids, dictionary.reads), passing(world, ids, dictionary.writes)
-    made = dictionary.decode(dictionary.encode(x.flatten(0, 1)), x.flatten(0, 1)).view_as(y)
+    given = dictionary.in_context(x)
+    made = dictionary.reconstruct(given.flatten(0, 1)).view_as(y)
     spread = (y - y[real_NC].mean(0))[real_NC].square().sum()
-    result = evaluate_all([dictionary], world.subject, "unused", world.blocks, Silent)[0]
+    result = evaluate_all([dictionary], world.subject, dictionary.reads[0], world.blocks, Silent)[0]
     assert result.fvu == pytest.approx(float((y - made)[real_NC].square().sum() / spread), rel=1e-4)
-    assert result.l0 == pytest.approx(float((dictionary.encode(x[real_NC]) > 0).sum(1).double().mean()), rel=1e-6)
+    assert result.l0 == pytest.approx(float((dictionary.encode(given[real_NC]) > 0).sum(1).double().mean()), rel=1e-6)
     clean, zeroed = loss(world), loss(world, dictionary.writes, torch.zeros_like(y))
     averaged = loss(world, dictionary.writes, y[real_NC].mean(0).expand_as(y))
     reconstructed = loss(world, dictionary.writes, made)
@@ -202,7 +209,10 @@ def test_sae_eval_and_info(world: World, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_a_run_on_all_of_them(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records are Hugging Face's activations; the model is read in one pass; baselines stand at what is read."""
+    """Records are Hugging Face's activations; the model is read in one pass; baselines stand at what is read.
+
+    Fragments are halves of what the model reads at once, so that a temporal autoencoder's context is not theirs.
+    """
     passes: list[set[str]] = []
     original = Subject.activations_at
 
@@ -214,7 +224,7 @@ def test_a_run_on_all_of_them(world: World, tmp_path: Path, monkeypatch: pytest.
     paths = [*world.paths.values(), world.paths["clt"] / "W_enc_1.safetensors"]
     settings = {
         "subject.model": str(world.model), "corpus.source": str(world.corpus), "corpus.context": CONTEXT,
-        "sampling.fragment": CONTEXT, "sampling.features": 3, "dictionaries.load": [str(path) for path in paths],
+        "sampling.fragment": CONTEXT // 2, "sampling.features": 3, "dictionaries.load": [str(path) for path in paths],
         "dictionaries.baselines": ["neurons"], "explainers": ["rules-2"], "corpus.max_tokens": 8000,
         "runtime.out": str(tmp_path / "run"), "runtime.pictures": [], "runtime.site": False,
     }  # fmt: skip
@@ -228,14 +238,23 @@ def test_a_run_on_all_of_them(world: World, tmp_path: Path, monkeypatch: pytest.
         assert rows.loc[name, "fvu"] > 0 or dictionary.is_part
         assert dictionary.is_part == bool(np.isnan(float(rows.loc[name, "fvu"] or np.nan)))
     assert set(rows.index) == {*loaded, *(f"neurons@{name}" for name in reads)}
+    ids = torch.from_numpy(read_blocks(world.subject, str(world.corpus), 8000, CONTEXT).ids_NC).long()
+    acts = {name: _by_fragment(world, ids, dictionary) for name, dictionary in loaded.items()}
+    texts = world.subject.token_strings()
+    tokens = [[texts[index] for index in half] for half in ids.reshape(-1, CONTEXT // 2).tolist()]
     for record in run.features:
         if record.id.dictionary in loaded:
-            _check(world, loaded[record.id.dictionary], record)
+            _check(tokens, acts[record.id.dictionary][..., record.id.index], record)
 
 
-def _check(world: World, dictionary: Dictionary, record: Any) -> None:
+def _by_fragment(world: World, ids: Tensor, dictionary: Dictionary) -> Tensor:
+    """Features of all halves of all blocks, [M, L, F]."""
+    given = dictionary.in_context(passing(world, ids, dictionary.reads))
+    return dictionary.encode(given.flatten(0, 1)).view(-1, CONTEXT // 2, dictionary.n_features)
+
+
+def _check(tokens: list[list[str]], acts_ML: Tensor, record: Any) -> None:
+    """A fragment's activations are those of a half block of the same tokens."""
     for fragment in (*record.explain, *record.score)[:4]:
-        ids = torch.tensor(world.subject.token_ids([" ".join(fragment.tokens)]))
-        x = passing(world, ids, dictionary.reads)[0]
-        expected = dictionary.encode(x)[:, record.id.index].tolist()
-        assert list(fragment.activations) == pytest.approx(expected, abs=1e-4)
+        same = [row for row, each in enumerate(tokens) if each == list(fragment.tokens)]
+        assert any(list(fragment.activations) == pytest.approx(acts_ML[row].tolist(), abs=1e-4) for row in same)
