@@ -64,9 +64,9 @@ class Layer:
         explained = {}
         for column, feature in enumerate(features):
             top = acts_NCS[..., column].amax(1).topk(min(EXPLAINED, len(acts_NCS))).indices.tolist()
-            rows: dict[int, Source] = dict.fromkeys(top, "top")
-            rows |= {row: "random" for row in spread if row not in top}
-            records = tuple(self._record(row, acts_NCS[row, :, column], source, tokens) for row, source in rows.items())
+            rows: list[tuple[int, Source]] = [(row, "top") for row in top]
+            rows += [(row, "random") for row in spread if row not in top]
+            records = tuple(self._record(row, acts_NCS[row, :, column], source, tokens) for row, source in rows)
             explained[feature] = rules.to_text(learn(records, RULES))
         return explained
 
