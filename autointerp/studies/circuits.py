@@ -26,9 +26,9 @@ class Circuits(Study):
 
     name = "circuits"
     title = (
-        "Lower features are ablated one by one on the excerpts of an upper feature, from which integrated gradients "
-        "attribute its activation to them too. Of the grammar's subject: dictionaries behind each layer, and "
-        "transcoders of two. Between brackets the features of both ends; means over upper features drawn at random."
+        "Lower features are ablated one by one on the excerpts of an upper feature, and integrated gradients attribute "
+        "its activation to them; of a toy's run on the grammar's subject, by dictionaries behind each layer and by "
+        "transcoders of two. `A on B`: means over features of A drawn at random, on those of B below."
     )
 
     def measure(self, session: Session) -> dict[str, Any]:

@@ -102,12 +102,11 @@ def _draw(drawn: Mapping[str, Any], panel: Axes) -> None:
             x, y, s=26 / (number_of + 1) ** 1.3, color=colour, linewidth=0, zorder=3 - number_of / 9, label=label
         )
         rings = [size["points"][row] for row in size["token"]]
-        if rings:
-            x, y = zip(*rings, strict=True)
-            panel.scatter(x, y, s=36, facecolor="none", edgecolor="black", linewidth=0.6, zorder=4)
+        x, y = zip(*rings, strict=True) if rings else ((), ())
+        panel.scatter(x, y, s=36, facecolor="none", edgecolor="black", linewidth=0.6, zorder=4)
     panel.set_xticks([])
     panel.set_yticks([])
-    panel.set_xlabel(f"{drawn['method']} of decoder directions; rings: {TOKEN!r}; lines: cosine >= {NEAR}")
+    panel.set_xlabel(f"{drawn['method']} of decoder directions\nlines: cosine >= {NEAR}; rings: {TOKEN!r}")
     panel.set_title("Splitting of features")
     panel.legend(fontsize=6)
 
