@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+import pandas
 import pytest
 from scipy import stats
 
 from autointerp import ratings
+from autointerp.api import Run
 from autointerp.ratings import Rating
 from autointerp.records import FeatureId
 from autointerp.reporting import leaderboard, tables
@@ -142,6 +144,18 @@ def test_human_scores_are_rows_of_the_leaderboard_with_their_rank_correlations(f
     assert [row[-1] for row in scores.rows] == ["4", "1"]
     assert ["simulation/top", "human/rubric"] in [row[:2] for row in agreement.rows]
     assert tables.human_tables(plain) == []
+
+
+def test_human_scores_are_in_the_tables_of_results(folder: RunFolder, tmp_path: Path) -> None:
+    ratings.write(folder.path, [rating(FeatureId("neurons", 2), 0.75), rating(FeatureId("neurons", 2), 0.25, "anna")])
+    run = Run(folder)
+    tables = [run.results]
+    for ending, read in (("csv", pandas.read_csv), ("parquet", pandas.read_parquet)):
+        run.export("features", tmp_path / f"x.{ending}")
+        tables.append(read(tmp_path / f"x.{ending}"))
+    for table in tables:
+        rated = table.dropna(subset="human/rubric")
+        assert rated[["dictionary", "feature", "human/rubric"]].to_numpy().tolist() == [["neurons", 2, 0.5]]
 
 
 def six_pages(server: LoopbackServer) -> None:

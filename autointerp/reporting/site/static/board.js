@@ -78,7 +78,7 @@ load("index").then((index) => {
       });
     if (drawn.length) scatter(by("against"), drawn, index.axes[x] ?? scores[+x][1], scores[y][1], ["density", "l0", "max"].includes(x), open);
     else empty("against", "Nothing has both with these filters.");
-    by("against-note").textContent = ofDictionaries ? "A point is a dictionary." : `A point is a feature: a click opens it; so do the arrow keys and Enter. ${drawnOf}`;
+    by("against-note").textContent = !drawn.length ? "" : ofDictionaries ? "A point is a dictionary." : `A point is a feature: a click opens it; so do the arrow keys and Enter. ${drawnOf}`;
     by("against-key").replaceChildren(...unique(rows.map((row) => row.dictionary)).map((number) => named[number]).filter(isIn).map((of) => span("key", dot(of), of.label)));
     paint(by("against-key"));
   }

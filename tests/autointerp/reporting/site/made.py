@@ -93,10 +93,9 @@ def result(
 
 
 def about(names: Sequence[str], n: int, status: str = "complete", **config: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = {"hook_point": "blocks.0.mlp.hook_post"} | dict.fromkeys(
-        ("n_features", "n_sampled", "n_candidates"), n
-    )
-    facts |= {"d_in": 8, "n_dead": 0, "n_rare": 0, "l0": 3.5, "fvu": 0.25, "ce_recovered": None}
+    facts: dict[str, Any] = dict.fromkeys(("n_features", "n_sampled", "n_candidates"), n)
+    facts |= dict.fromkeys(("dead", "ce_recovered", "converged"))
+    facts |= {"hook_point": "blocks.0.mlp.hook_post", "d_in": 8, "n_dead": 0, "n_rare": 0, "l0": 3.5, "fvu": 0.25}
     return {
         "schema_version": 5, "status": status, "identity": "a" * 64, "name": "made",
         "config": {"name": "made", "seed": 3, "corpus": {"source": "stdlib"}, "subject": {"model": "toy"},

@@ -218,6 +218,7 @@ def test_the_map_follows_the_search_and_opens_a_feature(visit: Visit) -> None:
 def test_a_touch_shows_both_numbers(browser: Any, site: Path) -> None:
     opened = Visit(browser, site, has_touch=True, viewport={"width": 390, "height": 800})
     page = opened.open("features.html#1")
+    drawn(page, "features.html#1")
     page.locator("#scored .token").nth(1).tap()
     assert page.locator("#tip div").all_inner_texts() == [" cat", "activation 2", "predicted 5.0 of 10"]
     page.locator("#scored h3").first.tap()
