@@ -15,6 +15,7 @@ from sae.models.hook_names import INPUT, PREFIX, names_modules
 from sae.models.loading import config_of, knows, malformed, tokenizer_of
 from sae.models.quiet import quiet_libraries
 from sae.models.subject import hub_name
+from sae.models.toy_recipe import Toy
 
 SMALL = {
     "hidden_size": 16, "intermediate_size": 16, "n_inner": 16, "num_attention_heads": 2, "num_key_value_heads": 2,
@@ -34,14 +35,14 @@ def refuse_unknown_hook_points(model: str, hook_points: Sequence[str]) -> None:
     _refuse_others(model, known, hook_points)
 
 
-def refuse_unknown_of_toy(recipe: toy.Toy, hook_points: Sequence[str]) -> None:
+def refuse_unknown_of_toy(recipe: Toy, hook_points: Sequence[str]) -> None:
     """Raise UserError with the near names for a hook point that a toy will not have."""
     _refuse_others("the toy", _names_of_toy(recipe.n_layers, names_modules(hook_points)), hook_points)
 
 
 @cache
 def _names_of_toy(n_layers: int, by_modules: bool) -> list[str]:
-    recipe = toy.Toy(n_layers=n_layers, d_model=16, d_mlp=16, n_heads=2, vocabulary=512)
+    recipe = Toy(n_layers=n_layers, d_model=16, d_mlp=16, n_heads=2, vocabulary=512)
     tokenizer = toy.wrapped(toy.train_tokenizer(["a"], recipe.vocabulary))
     return _names(toy.config(recipe, 8), "the toy", tokenizer, by_modules)
 
