@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.llm.cache import AnswerCache
     from autointerp.llm.preflight import Abilities
-    from autointerp.records import FeatureRecord
+    from autointerp.records import FeatureRecord, FeatureResult
     from autointerp.runs.savings import Estimate
     from autointerp.store import RunFolder
     from autointerp.trials import Trial
@@ -52,14 +52,21 @@ class Run:
         """A row per feature and explainer: status, explanation, scores, controls (NaN: undefined).
 
         In a run with dictionaries of several seeds also `stability`, the share of the other seeds in which the feature
-        reappears.
+        reappears; in a run that people rated also `human/rubric` and `human/intruder`.
         """
         import pandas
 
         from autointerp import stability_files
         from autointerp.exports.results_table import rows
 
-        return pandas.DataFrame(rows(self._folder.results(), stability_files.read(self._folder.path)))
+        return pandas.DataFrame(rows(self._rated(), stability_files.read(self._folder.path)))
+
+    def _rated(self) -> list[FeatureResult]:
+        """Read the results; human scores are among their scores."""
+        from autointerp import ratings
+        from autointerp.reporting import human
+
+        return human.joined(list(self._folder.results()), ratings.read(self._folder.path))
 
     def export(
         self,
@@ -88,7 +95,7 @@ class Run:
 
         export = exports.make(format, options or {})
         exports.check(export, Path(out))
-        return exports.write(export, content.read(self._folder, dictionaries, explainers), Path(out))
+        return exports.write(export, content.read(self._folder, self._rated(), dictionaries, explainers), Path(out))
 
     def try_text(self, text: str, dictionaries: Sequence[str] = (), top: int = 5) -> Trial:
         """Return the features of the run that are active on a text, token by token (torch is imported here).

@@ -15,6 +15,7 @@ from autointerp import judges
 from autointerp.explainers import EXPLAINERS
 from autointerp.judges import JUDGES
 from autointerp.parts import I, Part, R, Role
+from autointerp.peer_faults import require as require_fault
 from autointerp.scorers import SCORERS
 from autointerp.sections import ControlKind, Corpus, Dictionaries, Effort, Runtime, Sampling, Stopping, Subject
 from autointerp.simulators import SIMULATORS
@@ -73,6 +74,11 @@ class Config(Section):
     """What the controls are. `mismatched`: the explanation of a feature of like density; `permuted`: one learnt from
     the feature's own fragments with the activations in another order; `exchanged`: the feature's own explanation with
     its words exchanged for others as frequent. The last two are made for the main explainer only."""
+    peer_faults: Annotated[tuple[Annotated[str, AfterValidator(require_fault)], ...], I, Different] = ()
+    """Faults of the published protocols' own code that are switched on, to measure what they do; every table and page
+    of the run names them. delphi-split-leak, delphi-fuzz-cue, delphi-literal-failure, saebench-unchecked-negatives,
+    saebench-plain-accuracy, saebench-pca-transposed, drop-failures, failures-as-zeros, missing-numbers-as-zeros,
+    undefined-as-zero."""
     runtime: Runtime = Runtime()
 
     def identity_fields(self) -> dict[str, Any]:
@@ -89,16 +95,18 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Config:
     """Read a config by path or by name, with some fields changed.
 
     Args:
-        name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one.
+        name_or_path: an explicit path, `NAME` in ./eval_configs, or a shipped one. `preset: NAME` in it is a preset.
         changes: dotted names to new values, such as {"sampling.features": 50}.
 
     Raises:
         UserError: no such config, not YAML, an unknown key (with the near one), or a value of the wrong kind.
     """
+    from autointerp import presets  # which are checked as configs
+
     path, values = read(name_or_path)
     if "suite" in values:
         raise UserError(f"{path} is a suite of several runs, which only the command `autointerp run` takes")
-    return build({"name": path.stem} | values, changes or {}, str(path))
+    return build({"name": path.stem} | presets.written_out(values, str(path)), changes or {}, str(path))
 
 
 def build(values: dict[str, Any], changes: Mapping[str, Any], where: str) -> Config:

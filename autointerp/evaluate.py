@@ -3,7 +3,7 @@
 Everything here is pure: it yields requests and returns results. Who answers, and where results go, is not decided here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autointerp import explainers, scorers
@@ -12,6 +12,7 @@ from autointerp.explainers import Explainer
 from autointerp.llm.ask import attempt, metered, together
 from autointerp.llm.types import LLMTask, Usage
 from autointerp.parts import Part
+from autointerp.peer_faults import LITERAL, LITERAL_FAILURE, OF_MEANS
 from autointerp.prompting.templates import Prompt
 from autointerp.records import AnswerError, Control, Explanation, FeatureRecord, FeatureResult, Status
 from autointerp.scorers import Scored, Scorer
@@ -36,6 +37,7 @@ class Method:
     def of(config: Config) -> "Method":
         """Make all parts of a run. Raises UserError for an unknown one, or one that cannot do what is asked."""
         _check_population(config)
+        _check_means(config)
         return Method(
             tuple(explainers.make(spec, config) for spec in config.explainers),
             tuple(scorers.make(name, config) for name in config.scorers),
@@ -93,6 +95,12 @@ def _check_population(config: Config) -> None:
         raise UserError("control_kinds=exchanged needs the words of the population; set sampling.population=200000")
 
 
+def _check_means(config: Config) -> None:
+    """Raises UserError if a fault changes means by which a run in rounds decides."""
+    if config.stopping.until_resolved and (on := [name for name in config.peer_faults if name in OF_MEANS]):
+        raise UserError(f"--until-resolved decides by means, which the fault {on[0]} changes; leave one of them out")
+
+
 @dataclass(frozen=True)
 class Explained:
     """Holds a feature's explanation, or why there is none, and what it cost."""
@@ -101,9 +109,15 @@ class Explained:
     usage: Usage
 
 
-def explain(feature: FeatureRecord, explainer: Explainer) -> LLMTask[Explained]:
-    """Explain a feature; a failure is an outcome, not an exception."""
+def explain(feature: FeatureRecord, explainer: Explainer, faults: Sequence[str] = ()) -> LLMTask[Explained]:
+    """Explain a feature; a failure is an outcome, not an exception.
+
+    Args:
+        faults: those of the originals that are switched on.
+    """
     outcome, usage = yield from metered(attempt(explainer.explain(feature)))
+    if isinstance(outcome, AnswerError) and LITERAL_FAILURE in faults:
+        return Explained(Explanation(LITERAL, LITERAL_FAILURE, explainer.name), usage)
     return Explained(outcome, usage)
 
 

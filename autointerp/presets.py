@@ -2,24 +2,30 @@
 
 A preset is data (eval_configs/presets/NAME.yaml): a title and aspects of the protocol. An aspect holds its settings, so
 that the table of what is matched and what differs cannot say anything else than what a run does.
+
+A config file that begins with `preset: NAME` is that preset with the file's own settings over it; in a variant of a
+suite the preset goes over the suite's settings, and the variant's own over the preset.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from autointerp import config
+from autointerp import config, peer_faults
+from sae.common.errors import UserError
 from sae.common.field_types import Text
 from sae.common.settings import Section, build, read
 from sae.common.tables import Table
 
 FOLDER = "presets/"
 """The folder of the presets in `eval_configs`."""
+PRESET = "preset"
+"""The key of a config file, or of a suite's variant, that names one."""
 
 
 class Aspect(Section):
@@ -37,6 +43,8 @@ class Aspect(Section):
     """What is done here that no setting says; null: nothing else than the settings."""
     differs: Text | None = None
     """What differs from what was published; null: nothing."""
+    faults: tuple[Annotated[str, AfterValidator(peer_faults.require)], ...] = ()
+    """Faults of the original here, which `peer_faults` switches on."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -86,11 +94,48 @@ def under(preset: str | None, changes: Mapping[str, Any] | None) -> dict[str, An
     return {name: value for name, value in load(preset).settings.items() if name not in mine} | mine
 
 
+def written_out(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a config file's values, with the preset that it names under them. Raises UserError as `load` does."""
+    own = dict(values)
+    name = own.pop(PRESET, None)
+    return _over(_nested(load(_named(name, where)).settings), own) if name is not None else own
+
+
+def in_variant(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Do the same for the settings of a suite's variant, which have dotted names."""
+    own = dict(settings)
+    name = own.pop(PRESET, None)
+    return under(_named(name, where), own) if name is not None else own
+
+
+def _named(name: object, where: str) -> str:
+    if not isinstance(name, str):
+        raise UserError(f"{where}: {PRESET} is the name of a preset, such as bills")
+    return name
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with dotted names as sections."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        *sections, field = name.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[field] = value
+    return nested
+
+
+def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Put values over others, section by section."""
+    both = {name for name, value in above.items() if isinstance(value, dict) and isinstance(below.get(name), dict)}
+    return below | {name: _over(below[name], value) if name in both else value for name, value in above.items()}
+
+
 def table(preset: Preset) -> Table:
     """List every aspect with what was published, what is done here, what differs ("-": nothing), and the source."""
     rows = [
-        [aspect.aspect, aspect.published, _here(aspect), aspect.differs or "-", aspect.source]
-        for aspect in preset.aspects
+        [aspect.aspect, aspect.published, _here(aspect), _differs(aspect), aspect.source] for aspect in preset.aspects
     ]
     return Table(["aspect", "published", "here", "differs", "source"], rows, preset.title)
 
@@ -99,6 +144,12 @@ def _here(aspect: Aspect) -> str:
     """Write an aspect's settings as `--set` takes them, and what else is done."""
     settings = [f"{name}={_inline(value)}" for name, value in aspect.settings.items()]
     return "; ".join([*settings, *([aspect.here] if aspect.here else [])]) or "-"
+
+
+def _differs(aspect: Aspect) -> str:
+    """Say what differs, and which faults of the original are left out."""
+    faults = [f"without its fault {name}: {peer_faults.FAULTS[name].does}" for name in aspect.faults]
+    return "; ".join([*([aspect.differs] if aspect.differs else []), *faults]) or "-"
 
 
 def _inline(value: Any) -> str:

@@ -209,6 +209,9 @@ class Stopping(Section):
     """Means that are proven to differ by less are equal; a comparison is open until it is separated or equal."""
     first: Annotated[int, I, Field(ge=5)] = 10
     """Features of each dictionary in the first round; every later one ends with half as many again as before."""
+    futility: Annotated[float, I, Field(ge=0, lt=1)] = 0.2
+    """A comparison is given up, and said to be not resolved, when the scores so far leave less chance than this that
+    all features would resolve it; 0: none is. Errors become rarer by this, never more frequent."""
 
 
 class Runtime(Section):
@@ -219,7 +222,8 @@ class Runtime(Section):
     batch_blocks: Annotated[int, R, Field(gt=0)] = 32
     """Blocks the model runs at once while sampling."""
     engine: Annotated[Literal["local", "ray"], R] = "local"
-    """Where sampling reads the text: `local`, in this process; `ray`, in the processes of Ray."""
+    """Where sampling reads the text and rules score: `local`, on this machine; `ray`, in the processes of Ray. Calls of
+    language models are made by this process, which keeps their limits and the budget."""
     ray_address: Annotated[Text | None, R] = None
     """The Ray cluster to join: `auto`, `HOST:6379`, `ray://HOST:10001`; null: the one that RAY_ADDRESS names, else one
     of this machine alone, which is started and stopped."""

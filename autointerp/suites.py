@@ -10,8 +10,9 @@
         k16: {dictionaries.train.0.k: 16}
 
 The section holds axes, an axis named variants, and a variant settings by dotted name. Every combination of variants is
-a member: a run of its own, here narrow-k8, narrow-k16, wide-k8 and wide-k16. Hook points and dictionaries that one run
-can hold are better listed in one: they share the pass of the model, the baselines and the comparisons.
+a member: a run of its own, here narrow-k8, narrow-k16, wide-k8 and wide-k16. A variant may name a preset, as in
+`{preset: bills}`. Hook points and dictionaries that one run can hold are better listed in one: they share the pass of
+the model, the baselines and the comparisons.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from autointerp import config as configs
+from autointerp import presets
 from autointerp.config import Config
 from sae.common.errors import UserError
 from sae.common.field_types import FileName
@@ -73,7 +75,8 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Suite:
     """
     path, values = read(name_or_path)
     axes = build(_Axes, {SUITE: values.pop(SUITE)}, {}, str(path)).suite
-    values, changes = {"name": path.stem} | values, dict(changes or {})
+    axes = {axis: _written_out(variants, f"{path}, {SUITE}, {axis}") for axis, variants in axes.items()}
+    values, changes = {"name": path.stem} | presets.written_out(values, str(path)), dict(changes or {})
     common = configs.build(values, changes, str(path))
     folder = common.runtime.out or f"runs/{common.name}-{_digest(common)}"
     members = {
@@ -85,6 +88,10 @@ def load(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Suite:
         for name, settings in _combined(axes, str(path)).items()
     }
     return Suite(folder, members, common.runtime.max_cost)
+
+
+def _written_out(variants: Variants, where: str) -> Variants:
+    return {name: presets.in_variant(settings, f"{where}, {name}") for name, settings in variants.items()}
 
 
 def _digest(common: Config) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sae import nnls
+from sae.largest import TopK as TopK
 from sae.pursuit import MatchingPursuit
 
 
@@ -25,35 +26,6 @@ class ReLU:
     def select(self, features_S: Tensor) -> "ReLU":
         """Return the activation function of the selected features alone."""
         return self
-
-
-@dataclass(frozen=True)
-class TopK:
-    """Keeps the k largest pre-activations of each vector, rectified (Gao et al. 2024)."""
-
-    k: int
-    scale_F: Tensor | None = None
-    """Multiplies the pre-activations first (SAELens' `rescale_acts_by_decoder_norm`)."""
-    name: ClassVar[str] = "topk"
-
-    def __call__(self, pre_BF: Tensor) -> Tensor:
-        values_BK, features_BK = self._largest(pre_BF)
-        return torch.zeros_like(pre_BF).scatter_(-1, features_BK, values_BK)
-
-    def selected(self, pre_BF: Tensor, features_S: Tensor) -> Tensor:
-        """Return the selected columns [B, S] of `self(pre_BF)` without memory for the others."""
-        values_BK, features_BK = self._largest(pre_BF)
-        n = len(features_S)
-        column_F = torch.full((pre_BF.shape[-1],), n, device=pre_BF.device)
-        column_F[features_S] = torch.arange(n, device=pre_BF.device)
-        acts_BS = values_BK.new_zeros((*values_BK.shape[:-1], n + 1))  # the last column is for all other features
-        return acts_BS.scatter_(-1, column_F[features_BK], values_BK)[..., :n]
-
-    def _largest(self, pre_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the k largest pre-activations of each vector, rectified, and their features, [B, K] each."""
-        scaled_BF = pre_BF if self.scale_F is None else pre_BF * self.scale_F
-        values_BK, features_BK = scaled_BF.topk(self.k, dim=-1, sorted=False)
-        return values_BK.relu(), features_BK
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,17 @@ class Dictionary:
         """Compute features [B, F] >= 0 of activation vectors [B, D]; with a context prediction, of `in_context`'s."""
         return self.activation(self._pre(x_BD))
 
+    def encode_largest(self, x_BD: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
+        """Compute the only features that can be active, [B, K] values and features, which ascend in each row.
+
+        None where more than `most` can be active on a vector.
+        """
+        if not isinstance(self.activation, TopK) or self.activation.k > most:
+            return None
+        values_BK, features_BK = self.activation.largest(self._pre(x_BD))
+        features_BK, order_BK = features_BK.sort(1)
+        return values_BK.gather(1, order_BK), features_BK
+
     def _latents(self, left_BD: Tensor) -> Tensor:
         """Return rectified pre-activations, [B, F], of what is left of vectors."""
         return products.encoded(self.b_enc_F, self._read_scaled(left_BD), self.W_enc_DF).relu()

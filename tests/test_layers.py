@@ -33,9 +33,9 @@ CALLS = {"anthropic", "openai", "httpx2", "aiohttp", "diskcache", "tenacity", "d
 OUTSIDE = {"os", "pathlib", "socket", "subprocess", "requests", "httpx", "httpx2", "aiohttp", "openai", "anthropic"}
 """What reaches disk, network or environment."""
 FLOORS = (
-    {"common"}, {"data", "hub"}, {"models"}, {"nnls", "products", "pursuit"}, {"activation_functions", "context"},
-    {"dictionary"}, {"baselines"}, {"formats"}, {"measuring"}, {"tasks"}, {"interventions"}, {"training"}, {"api"},
-    {"cli", "__init__"}, {"__main__"},
+    {"common"}, {"data", "hub"}, {"models"}, {"largest", "nnls", "products", "pursuit"},
+    {"activation_functions", "context"}, {"dictionary"}, {"baselines"}, {"formats"}, {"measuring"}, {"tasks"},
+    {"interventions"}, {"training"}, {"api"}, {"cli", "__init__"}, {"__main__"},
 )  # fmt: skip
 """The rooms of sae: each imports those before it only."""
 PURE = (

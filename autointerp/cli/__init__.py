@@ -6,6 +6,7 @@ from autointerp.cli.answers import cache
 from autointerp.cli.calibrating import calibrate
 from autointerp.cli.experiment import check, run, show_settings
 from autointerp.cli.exporting import export
+from autointerp.cli.multiverse import sensitivity
 from autointerp.cli.planning import plan
 from autointerp.cli.rating import rate
 from autointerp.cli.results import browse, leaderboard, list_runs, show
@@ -33,6 +34,7 @@ def main() -> None:
     autointerp verify RUN                   whether every figure of a run follows from its records and answers
     autointerp export RUN --format NAME     a run in the formats of other tools
     autointerp rate RUN                     rate features yourself, without knowing their dictionaries
+    autointerp sensitivity [RUN]            what the ranking depends on: protocol, records, length, failures
     autointerp study [NAME ...]             published experiments: ablations, logit weights, universality ...
     autointerp calibrate                    what each score says of features whose truth is known
     autointerp check [CONFIG]               whether the language models answer, and what they can do
@@ -43,8 +45,8 @@ def main() -> None:
 
 
 COMMANDS = (
-    run, check, plan, show_settings, list_runs, show, leaderboard, browse, try_text, verify, export, rate, study,
-    calibrate, cache,
+    run, check, plan, show_settings, list_runs, show, leaderboard, browse, try_text, verify, export, rate,
+    sensitivity, study, calibrate, cache,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

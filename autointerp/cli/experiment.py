@@ -99,8 +99,8 @@ class Experiment(AsksModels, Resumable):
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
-    help="Where sampling reads the text: local, in this process (default); ray, in processes of Ray, on this machine "
-    "or on the cluster that RAY_ADDRESS names. The results are the same.",
+    help="Where sampling reads the text and rules score: local, here (default); ray, in processes of Ray, on this "
+    "machine or on the cluster that RAY_ADDRESS names. The results are the same; models are called from here.",
 )
 @click.option("--features", type=click.IntRange(1), metavar="N", help="Number of features of each dictionary.")
 @click.option("--feature-ids", metavar="LIST|FILE", help="These features of the dictionaries, such as 0,5,17.")

@@ -19,7 +19,12 @@ class StudyCommand(AsksModels, Resumable):
 @click.command(cls=StudyCommand)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--config", metavar="NAME|FILE", help="As for run; default: demo, or dictionary with --dictionary.")
-@click.option("--dictionary", metavar="PATH", help="The trained dictionary to study, in any known format.")
+@click.option(
+    "--dictionary",
+    multiple=True,
+    metavar="PATH",
+    help="The trained dictionary to study, in any known format; circuits need a second one, at another hook point.",
+)
 @click.option("--model", metavar="NAME|DIR", help="As for run; default: the one the dictionary names.")
 @click.option("--hook", metavar="NAME", help="As for run; default: the one the dictionary names.")
 @click.option("--corpus", metavar="SPEC", help="As for run; default: the config's.")
@@ -45,7 +50,7 @@ class StudyCommand(AsksModels, Resumable):
 def study(
     names: tuple[str, ...],
     config: str | None,
-    dictionary: str | None,
+    dictionary: tuple[str, ...],
     hook: str | None,
     corpus: str | None,
     features: int | None,
@@ -65,10 +70,13 @@ def study(
     patching        features patched into indirect objects: how few, how small an edit turns the answer?
     erasure         a pronoun's gender erased by features, LEACE, a mean difference, PCA: what is left?
     splitting       into how many features of a larger dictionary does one of a smaller one split?
+    absorption      do features of single words hold what the feature of their property should?
     automata        chains of features, each raising the tokens of the next: are planted sequences found?
+    circuits        on which features of the layer below do features depend? trees, with explanations
+    specificity     does the best feature of a concept with a rule tell it, and nothing else?
 
     NAME is one of these; default: all. The dictionary is explained and scored first, with the neurons beside it.
-    For a toy, the last five train a transformer of three layers on a grammar, with dictionaries of its own.
+    For a toy, the parts from tasks on train a transformer of three layers on a grammar, with dictionaries of its own.
     Finished parts are kept: the same command continues.
     """
     from autointerp import api
@@ -78,7 +86,7 @@ def study(
     from sae.common.tables import print_tables
 
     changes = changes_of(flags) | parse_settings(settings, "sampling.effects=10")
-    changes |= {"dictionaries.load": [dictionary]} if dictionary else {}
+    changes |= {"dictionaries.load": [*dictionary]} if dictionary else {}
     changes |= {"subject.hook_points": [hook]} if hook else {}
     changes |= {"corpus.source": corpus} if corpus else {}
     done = api.study(config or ("dictionary" if dictionary else "demo"), names, changes, features, out)

@@ -12,7 +12,7 @@ from autointerp.explainers import Explainer
 from autointerp.llm.ask import attempt, together
 from autointerp.llm.types import LLMTask
 from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord
-from autointerp.scorers.simulation import correlation
+from autointerp.scorers.slices import correlation
 from autointerp.simulators import Simulator
 
 HELD_EVERY = 3

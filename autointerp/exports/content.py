@@ -38,11 +38,17 @@ class Content:
         return sorted((f for f in self.features if f.id.dictionary == dictionary.name), key=lambda f: f.id.index)
 
 
-def read(folder: RunFolder, dictionaries: Sequence[str] = (), explainers: Sequence[str] = ()) -> Content:
+def read(
+    folder: RunFolder,
+    all_results: Sequence[FeatureResult],
+    dictionaries: Sequence[str] = (),
+    explainers: Sequence[str] = (),
+) -> Content:
     """Read a finished run.
 
     Args:
         folder: the run folder.
+        all_results: the run's; what people said of features may stand among the scores.
         dictionaries: names of those to read; empty: all.
         explainers: names of those to read; empty: all.
 
@@ -51,7 +57,6 @@ def read(folder: RunFolder, dictionaries: Sequence[str] = (), explainers: Sequen
     about = folder.about
     if about["status"] != "complete":
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
-    all_results = list(folder.results())
     known = [DictionarySummary(**summary) for summary in about["dictionaries"]]
     written = list(dict.fromkeys(result.explainer for result in all_results))
     names = _selected("dictionary", dictionaries, [one.name for one in known])

@@ -14,24 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.population import Floats, PopulationText
-from autointerp.prompting.rules import NEAR_WINDOW, Rule, RuleKind
+from autointerp.prompting.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
 
 TEXTS_KEPT = 64
 
 
 def predict_text(rules: Iterable[Rule], text: PopulationText, dtype: type[np.floating[Any]] = np.float32) -> Floats:
     """Predict the activation (0-10) of every token, [M, L]."""
-    listed, (n_fragments, length) = list(rules), text.ids_ML.shape
-    id_S = _slots(text)
+    of_kind: dict[RuleKind, list[Rule]] = {kind: [] for kind in KINDS}
+    for rule in rules:
+        of_kind[rule.kind].append(rule)
+    id_S, (n_fragments, length) = _slots(text), text.ids_ML.shape
     predicted_S = np.zeros(len(id_S), dtype)
-    if (strength_V := _by_token(listed, "token", text, dtype)) is not None:
+    if (strength_V := _by_token(of_kind["token"], text, dtype)) is not None:
         predicted_S = _look_up(strength_V, id_S)
-    if (strength_V := _by_token(listed, "after", text, dtype)) is not None:
+    if (strength_V := _by_token(of_kind["after"], text, dtype)) is not None:
         _raise(predicted_S[1:], _look_up(strength_V, id_S)[:-1])
-    if (strength_V := _by_token(listed, "near", text, dtype)) is not None:
+    if (strength_V := _by_token(of_kind["near"], text, dtype)) is not None:
         _raise(predicted_S[NEAR_WINDOW:], _largest_of_window(_look_up(strength_V, id_S))[:-1])
     predicted_ML = np.ascontiguousarray(predicted_S.reshape(n_fragments, NEAR_WINDOW + length)[:, NEAR_WINDOW:])
-    _raise_pairs(predicted_ML, [rule for rule in listed if rule.kind == "pair"], text)
+    _raise_pairs(predicted_ML, of_kind["pair"], text)
     return predicted_ML
 
 
@@ -75,14 +77,16 @@ def _largest_of_window(values_S: Floats) -> Floats:
     return values_S
 
 
-def _by_token(rules: list[Rule], kind: RuleKind, text: PopulationText, dtype: type[np.floating[Any]]) -> Floats | None:
-    """Return the strength of each token's rules of a kind, [V]; None if no rule of this kind names a token here."""
-    known = [(text.id_of[rule.key[0]], rule) for rule in rules if rule.kind == kind and rule.key[0] in text.id_of]
-    if not known:
+def _by_token(rules: list[Rule], text: PopulationText, dtype: type[np.floating[Any]]) -> Floats | None:
+    """Return the strength of each token's rules, [V]; None if no rule names a token here."""
+    strengths: dict[int, float] = {}
+    for rule in rules:
+        if (index := text.id_of.get(rule.key[0])) is not None:
+            strengths[index] = max(strengths.get(index, 0.0), rule.strength)
+    if not strengths:
         return None
     strength_V = np.zeros(len(text.vocabulary), dtype)
-    for index, rule in known:
-        strength_V[index] = max(strength_V[index], rule.strength)
+    strength_V[list(strengths)] = list(strengths.values())
     return strength_V
 
 

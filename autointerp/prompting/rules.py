@@ -19,7 +19,7 @@ KINDS: tuple[RuleKind, ...] = ("token", "pair", "after", "near")
 NEAR_WINDOW = 8
 """Reach of a `near` rule, in tokens; the wording in prompts/explainer/rules.yaml says the same number."""
 PROMPT = "explainer/rules"
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def from_text(text: str) -> tuple[Rule, ...]:
         return ()
     if not text.startswith(wording["opening"]):
         raise AnswerError(f"the explanation does not begin with {wording['opening']!r}")
-    offset, rules = len(wording["opening"]), []
+    offset, rules, phrase = len(wording["opening"]), [], _any_phrase(templates.load(PROMPT).label)
     while True:
-        rule, offset = _read(text, offset, patterns())
+        rule, offset = _read(text, offset, phrase)
         rules.append(rule)
         if text[offset:] == wording["closing"]:
             return tuple(rules)
@@ -71,14 +71,19 @@ def _quoted(token: str) -> str:
     return json.dumps(token, ensure_ascii=False)
 
 
-def _read(text: str, offset: int, patterns: list[tuple[RuleKind, re.Pattern[str]]]) -> tuple[Rule, int]:
-    for kind, pattern in patterns:
-        match = pattern.match(text, offset)
-        if match:
-            groups = match.groupdict()
-            key = tuple(json.loads(groups[name]) for name in ("a", "b") if name in groups)
-            return Rule(kind, key, float(groups["strength"])), match.end()
-    raise AnswerError(f"no rule is worded like {text[offset : offset + 40]!r}")
+@lru_cache(maxsize=65_536)
+def _unquoted(token: str) -> str:
+    return str(json.loads(token))
+
+
+def _read(text: str, offset: int, phrase: re.Pattern[str]) -> tuple[Rule, int]:
+    match = phrase.match(text, offset)
+    if not match or not match.lastgroup:
+        raise AnswerError(f"no rule is worded like {text[offset : offset + 40]!r}")
+    kind = KINDS[int(match.lastgroup.removeprefix("strength"))]
+    names = ("a", "b") if kind == "pair" else ("a",)
+    key = tuple(_unquoted(match[f"{name}{KINDS.index(kind)}"]) for name in names)
+    return Rule(kind, key, float(match[match.lastgroup])), match.end()
 
 
 def patterns() -> list[tuple[RuleKind, re.Pattern[str]]]:
@@ -99,3 +104,13 @@ def _patterns(label: str) -> list[tuple[RuleKind, re.Pattern[str]]]:
         ]
         patterns.append((kind, re.compile("".join(parts))))
     return patterns
+
+
+@cache
+def _any_phrase(label: str) -> re.Pattern[str]:
+    """Make one pattern of all kinds, its groups numbered by kind: the last one that matched tells which it is."""
+    numbered = [
+        re.sub(r"\(\?P<(\w+)>", rf"(?P<\g<1>{number}>", pattern.pattern)
+        for number, (_, pattern) in enumerate(_patterns(label))
+    ]
+    return re.compile("|".join(numbered))

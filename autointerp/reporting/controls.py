@@ -28,12 +28,10 @@ def control_columns(
     counts = _scores_of_control(group, scorer, MISMATCHED)
     means = {kind: [value for *_, value in paired(group, scorer, kind)] for kind in get_args(ControlKind)}
     columns: Row = {
-        "control_mean": mean([value for value in counts if value is not None]),
-        "n_control": sum(value is not None for value in counts),
-        "n_control_undefined": sum(value is None for value in counts),
-        "n_control_failed": sum(
-            scorer in control.failed for result in group if (control := result.controls.get(MISMATCHED))
-        ),
+        "control_mean": mean([value for value, _ in counts if value is not None]),
+        "n_control": sum(value is not None or has_failed for value, has_failed in counts),
+        "n_control_undefined": sum(value is None and not has_failed for value, has_failed in counts),
+        "n_control_failed": sum(has_failed for _, has_failed in counts),
     } | {f"{kind}_mean": mean(values) for kind, values in means.items() if kind != MISMATCHED}
     best = max((kind for kind in means if means[kind]), key=lambda kind: float(np.mean(means[kind])), default=None)
     lead = [own - null for _, own, null in paired(group, scorer, best)] if best else []
@@ -62,6 +60,7 @@ def mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _scores_of_control(group: Sequence[FeatureResult], scorer: str, kind: str) -> list[float | None]:
-    controls = (result.controls[kind].scores for result in group if kind in result.controls)
-    return [scores[scorer] for scores in controls if scorer in scores]
+def _scores_of_control(group: Sequence[FeatureResult], scorer: str, kind: str) -> list[tuple[float | None, bool]]:
+    """Return each control's score, and whether it has failed."""
+    controls = [result.controls[kind] for result in group if kind in result.controls]
+    return [(one.scores[scorer], scorer in one.failed) for one in controls if scorer in one.scores]

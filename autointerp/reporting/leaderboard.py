@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autointerp import ratings, stability_files
+from autointerp import peer_faults, ratings, stability_files
 from autointerp.ratings import Rating
 from autointerp.records import FeatureResult
 from autointerp.reporting import human
@@ -37,7 +37,8 @@ ci_low and ci_high are over features and documents; over features only where se_
 no parts by document, or is of one document. se_features and se_documents are the standard errors that the draw of
 either adds to the mean. lead_low and lead_high are over features only. In a run in rounds (--until-resolved) each of
 these intervals holds in whichever round scoring stopped. group, of the main score of the main explainer:
-the data separate two dictionaries if they share no letter. Rows of a run that people have rated hold human.COLUMNS too.
+the data separate two dictionaries if they share no letter. Rows of a run that people have rated hold human.COLUMNS too,
+those of a run with faults of the originals `peer_faults`.
 """
 COMPARISONS = "comparisons.json"
 """A row per pair of dictionaries; see `statistics.comparisons.Difference`. With --until-resolved also one per lead over
@@ -55,6 +56,7 @@ def write(
     resolved: Resolved | None = None,
 ) -> None:
     """Write leaderboard.json, .csv, .md, .tex, comparisons.json and the pictures of a run, in these formats."""
+    results = peer_faults.for_means(results, peer_faults.switched_on(folder.about))
     rows = _rows_of(folder, results, chances, dependence, resolved)
     for name, text in _texts(rows, make_comparisons(results, next(iter(chances)), dependence, resolved)).items():
         folder.write_text(name, text)
@@ -74,6 +76,7 @@ def texts(
     resolved: Resolved | None = None,
 ) -> dict[str, str]:
     """Return the tables of a run as they are written, by file name."""
+    results = peer_faults.for_means(results, peer_faults.switched_on(folder.about))
     rows = _rows_of(folder, results, chances, dependence, resolved)
     return _texts(rows, make_comparisons(results, next(iter(chances)), dependence, resolved))
 
@@ -87,6 +90,8 @@ def _rows_of(
 ) -> list[Row]:
     rated = ratings.read(folder.path)
     rows = make_rows(folder.about, folder.densities(), results, chances, dependence, resolved, rated)
+    if faults := peer_faults.switched_on(folder.about):
+        rows = [row | {peer_faults.COLUMN: ", ".join(faults)} for row in rows]
     return with_stability(rows, results, stability_files.read(folder.path))
 
 
@@ -154,7 +159,7 @@ def _rows(
             densities[name],
             confidence[name],
         )
-        | _interval_columns(group, scorer, dependence, confidence[name])
+        | _interval_columns(group, scorer, chance, dependence, confidence[name])
         | {"group": ranks.get(name) if (explainer, scorer) == (order[0], next(iter(chances))) else None}
         for explainer in order
         for name in facts
@@ -164,11 +169,15 @@ def _rows(
     ]
 
 
-def _interval_columns(group: Sequence[FeatureResult], scorer: str, dependence: Dependence, confidence: float) -> Row:
+def _interval_columns(
+    group: Sequence[FeatureResult], scorer: str, chance: float | None, dependence: Dependence, confidence: float
+) -> Row:
     """Give the mean's interval over features and documents, and what either adds to its error."""
-    scores = dependence.scores(group, scorer)
+    scores, bounds = dependence.scores(group, scorer), range_of(scorer)
     estimated = estimate((1.0, scores))
-    low, high = intervals.ends(estimated, range_of(scorer), confidence) if estimated else (None, None)
+    if estimated and bounds:
+        estimated = intervals.skewed_by_range(estimated, scores, bounds, chance)
+    low, high = intervals.ends(estimated, bounds, confidence) if estimated else (None, None)
     features, documents = (estimated.from_features, estimated.from_documents) if estimated else (None, None)
     return {
         "ci_low": low,
@@ -208,14 +217,15 @@ def _row(
     scorer = method["scorer"]
     answered = [result for result in group if scorer in result.scores]
     failed = sum(scorer in result.failed for result in answered)
+    undefined = sum(result.scores[scorer] is None and scorer not in result.failed for result in answered)
     scores = [value for result in answered if (value := result.scores[scorer]) is not None]
     return {
         "dictionary": facts["name"],
         "kind": facts["kind"],
         "hook_point": facts["hook_point"],
         **method,
-        "n_ok": len(scores) - failed,
-        "n_undefined": len(answered) - len(scores),
+        "n_ok": len(answered) - failed - undefined,
+        "n_undefined": undefined,
         "n_failed": failed,
         "n_error": len(group) - len(answered),
         "mean": mean(scores),

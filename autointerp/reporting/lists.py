@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autointerp import stability_files
+from autointerp import peer_faults, stability_files
 from autointerp.parquet_files import read_table
 from autointerp.records import FeatureId, FeatureResult, Stability, Status
 from autointerp.reporting import Order
@@ -172,4 +172,6 @@ def _means(folder: RunFolder, about: dict[str, Any]) -> tuple[str, str]:
     rows = folder.read_leaderboard()
     main = [row for row in main_rows(rows) if row["scorer"] == rows[0]["scorer"]]
     means = [f"{row['dictionary']} {number(row['mean'])}" for row in main[:MOST_MEANS]]
-    return rows[0]["scorer"], ", ".join([*means, *(["..."] if len(main) > MOST_MEANS else [])])
+    faults = peer_faults.switched_on(about)
+    score = rows[0]["scorer"] + (f", {peer_faults.loudly(faults)}" if faults else "")
+    return score, ", ".join([*means, *(["..."] if len(main) > MOST_MEANS else [])])

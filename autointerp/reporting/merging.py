@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autointerp import peer_faults
 from autointerp.reporting.leaderboard import COLUMNS, to_csv
 from autointerp.reporting.stability import STABILITY_COLUMNS
 from autointerp.reporting.tables import Row, all_tables
@@ -34,7 +35,8 @@ def merge(paths: Sequence[Path]) -> list[Row]:
 def merge_named(runs: Mapping[str, RunFolder]) -> list[Row]:
     """Do the same for runs that have names, one or several."""
     boards = {label: _labelled(run, label) for label, run in runs.items()}
-    extra = [name for name in STABILITY_COLUMNS if any(name in row for rows in boards.values() for row in rows)]
+    known = {name for rows in boards.values() for row in rows for name in row}
+    extra = [name for name in (*STABILITY_COLUMNS, peer_faults.COLUMN) if name in known]
     columns = (*MERGED_COLUMNS, *extra)
     merged = [{name: row.get(name) for name in columns} for rows in boards.values() for row in rows]
     order = list(dict.fromkeys(row["explainer"] for row in merged))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from autointerp.reporting.study_pictures import OVERVIEW
 from autointerp.studies import STUDIES, Figure
 from sae.common.tables import Table, number, to_markdown
 
@@ -14,13 +15,17 @@ NOT_DONE = "not done yet"
 DIGITS = 3
 
 
-def to_json(about: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return study.json: what was studied, and of each part its figures and tables, or why there are none.
+def to_json(
+    about: Mapping[str, Any], outcomes: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return study.json: what was studied, and of each part its figures, tables and picture, or why there are none.
 
     Args:
         outcomes: of each part what it `measured`, or the `reason` why it means nothing here; empty: not done yet.
+        pictures: the paths of pictures, by part; see `study_pictures.linked`.
     """
-    return {"schema_version": SCHEMA_VERSION, **about, "parts": {n: _part(n, one) for n, one in outcomes.items()}}
+    parts = {name: _part(name, one) for name, one in outcomes.items()}
+    return {"schema_version": SCHEMA_VERSION, **about, "parts": parts, "pictures": dict(pictures)}
 
 
 def _part(name: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def to_text(report: Mapping[str, Any]) -> str:
         f"explainer {report['explainer']}, simulator {report['simulator']}, judge {report['judge']}. Intervals are "
         "95%. `agrees`: the interval holds the published number, or lies above it where that is what is published.",
     ]
+    lines += _picture(report, OVERVIEW)
     for name, part in report["parts"].items():
         lines += ["", f"## {name}", "", part["title"], ""]
         if "not_done" in part:
@@ -54,8 +60,13 @@ def to_text(report: Mapping[str, Any]) -> str:
             lines.append(f"Not measured: {part['not_done']}{again}.")
             continue
         tables = [figures_table(part), *(Table(one["header"], one["rows"], one["title"]) for one in part["tables"])]
-        lines += [to_markdown(tables).rstrip(), *_notes(part)]
+        lines += [to_markdown(tables).rstrip(), *_notes(part), *_picture(report, name)]
     return "\n".join(lines) + "\n"
+
+
+def _picture(report: Mapping[str, Any], name: str) -> list[str]:
+    path = report["pictures"].get(name)
+    return ["", f"![{name}]({path})"] if path else []
 
 
 def summary_tables(report: Mapping[str, Any]) -> list[Table]:

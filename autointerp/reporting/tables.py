@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from autointerp import peer_faults
 from autointerp.reporting import human
 from autointerp.reporting.human import column_of
 from autointerp.scorers import simulation
@@ -12,6 +13,9 @@ from sae.common.tables import Table, number
 SIMULATION = simulation.NAMES
 """Simulation's scores, the main one first; the others have a table of their own."""
 METHOD = ("explainer", "simulator", "judge")
+FEW = 40
+"""Features below which an interval can be too short on the side of the rare scores: with as many, each end of it misses
+in at most 3.5% where one feature's score has a skewness of 2 (tests/benchmarks/README.md)."""
 STABLE = 0.7
 """`sae.measuring.stability.THRESHOLD`, which cannot be imported without torch."""
 ORIGIN = ("model", "corpus")
@@ -106,7 +110,7 @@ def _main_table(rows: Sequence[Row]) -> Table:
     ]
     score = words(rows[0]["scorer"])
     chance = "-" if rows[0]["chance"] is None else f"{rows[0]['chance']:.2g}"
-    text = f"mean {score} with 95% interval{over(rows)}; chance level {chance}. {meanings(list(controls))}"
+    text = f"mean {score} with 95% interval{over(rows)}; chance level {chance}. {meanings(list(controls))}{_few(rows)}"
     header = [*map(words, labels), score, *controls, "lead", *(["group"] if ranked else [])]
     groups = GROUPS_OF_RUNS if "model" in rows[0] else GROUPS
     return Table(header, lines, _title(rows, text + (groups if ranked else "")))
@@ -114,6 +118,12 @@ def _main_table(rows: Sequence[Row]) -> Table:
 
 GROUPS = " group: the data separate two dictionaries if they share no letter."
 GROUPS_OF_RUNS = " group: the data separate two dictionaries of one run if they share no letter."
+
+
+def _few(rows: Sequence[Row]) -> str:
+    """Warn of intervals of so few features that the sample may lack what is rare."""
+    few = [row["dictionary"] for row in rows if row["n_ok"] + row["n_failed"] < FEW]
+    return f" Of fewer than {FEW} features, so that rare high scores may be missed: {', '.join(few)}." if few else ""
 
 
 def over(rows: Sequence[Row]) -> str:
@@ -210,6 +220,7 @@ def _judged_table(rows: Sequence[Row]) -> Table:
 def _labels(rows: Sequence[Row]) -> list[str]:
     """Choose the columns that say which rows these are: what differs among them, and the origin of several runs."""
     differing = [name for name in ("hook_point", *METHOD) if len(values_of(rows, name)) > 1]
+    differing += [peer_faults.COLUMN] if len(_faults_of(rows)) > 1 else []
     return ["dictionary", *(name for name in ORIGIN if name in rows[0]), *differing]
 
 
@@ -220,9 +231,15 @@ def _title(rows: Sequence[Row], text: str) -> str:
 
 
 def method_of(rows: Sequence[Row]) -> str:
-    """Name what all rows have in common: `explainer rules-5, simulator rules`."""
+    """Name what all rows have in common: `explainer rules-5, simulator rules`; and first, loudly, faults of some."""
     common = [f"{name} {values[0]}" for name in METHOD if len(values := values_of(rows, name)) == 1]
-    return ", ".join(common)
+    faults = [name for name in _faults_of(rows) if name]
+    return ", ".join([*([peer_faults.loudly(faults)] if faults else []), *common])
+
+
+def _faults_of(rows: Sequence[Row]) -> list[str]:
+    """List the different faults of the rows' runs; empty for a run without."""
+    return list(dict.fromkeys(row.get(peer_faults.COLUMN) or "" for row in rows))
 
 
 def values_of(rows: Sequence[Row], name: str) -> list[str]:
@@ -282,7 +299,7 @@ def resolution_table(rows: Sequence[Row]) -> Table:
         [
             row["dictionary"] + (f" - {row['against']}" if row["against"] else ", its lead"),
             _interval(row["difference"], row["low"], row["high"]),
-            VERDICTS[row["verdict"]],
+            VERDICTS[row["verdict"]] + ("" if row.get("chance") is None else f" ({row['chance']:.0%})"),
             "-" if row["round"] is None else str(row["round"]),
             f"{row['features']:,}",
         ]
@@ -292,9 +309,10 @@ def resolution_table(rows: Sequence[Row]) -> Table:
     title = (
         f"Until resolved, by {words(first['scorer'])} in at most {first['rounds']} rounds: difference of means, or "
         "lead over the best control; all intervals of this table hold together, in every round, with probability 95%; "
-        f"whether they differ, are proven to differ by less than {first['equal_within']:g} (equal), or neither; the "
-        "round that decided it; the features of the first that had a score by then. The 95% intervals of other tables "
-        "hold each for itself, in whichever round scoring stopped."
+        f"whether they differ, are proven to differ by less than {first['equal_within']:g} (equal), or neither (in "
+        "brackets the chance that all features would have decided it); the round that decided it; the features of the "
+        "first that had a score by then. The 95% intervals of other tables hold each for itself, in whichever round "
+        "scoring stopped."
     )
     return Table(["comparison", "difference", "verdict", "round", "features"], lines, title)
 

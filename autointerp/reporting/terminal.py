@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autointerp.peer_faults import FAULTS, loudly, switched_on
 from autointerp.records import ActivationRecord, Effect, FeatureRecord, FeatureResult
 from autointerp.reporting import seeds
 from autointerp.reporting.leaderboard import read_comparisons
@@ -80,6 +81,7 @@ def account(about: Mapping[str, Any]) -> list[str]:
         f"than a quarter of their 16-grams; {facts['score_tokens_in_explain_16_grams']:.1%} of the tokens to score lie "
         "in a 16-gram of the text to explain",
         *(f"note: {note}" for note in about["notes"]),
+        *(f"{loudly([name])}: {FAULTS[name].does}" for name in switched_on(about)),
     ]
     if "cross_entropy" in facts:
         lines.append(

@@ -1,10 +1,10 @@
-"""Computes what the scores of a run's results have in common, on all cores."""
+"""Computes what the scores of a run's results have in common: while they are scored, or afterwards on all cores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from autointerp.evaluate import Method
+from autointerp.evaluate import Case, Method, evaluate
 from autointerp.llm.types import LLMTask
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult
 from autointerp.reporting.dependence import Dependence, clusters_of
@@ -12,33 +12,39 @@ from autointerp.runs.offline import Offline
 from autointerp.statistics.clusters import Influence
 
 Influences = Mapping[str, Influence]
+"""The documents' influences on a result's scores, by score."""
+Key = tuple[FeatureId, str]
+"""A result's feature and explainer."""
+
+
+def scored_with_influences(method: Method, case: Case) -> LLMTask[tuple[FeatureResult, Influences]]:
+    """Score a case, and compute the documents' influences on its scores while its predictions are at hand."""
+    result = yield from evaluate(case)
+    return result, method.influences(case.feature, result)
 
 
 def dependence_of(
     method: Method,
     features: Sequence[FeatureRecord],
     results: Sequence[FeatureResult],
-    known: Dependence | None = None,
+    known: Mapping[Key, Influences] | None = None,
 ) -> Dependence:
     """Compute by how much each document moves each score, and which features are of one direction.
 
-    Predictions on whole texts are made once more, so that this takes as long as scoring by rules.
-
     Args:
-        known: the same of the same features and some of the results, which are then passed over.
+        known: the influences on some of the results. For the others, predictions on whole texts are made once more,
+            which takes as long as scoring by rules.
     """
-    known = known or Dependence(clusters_of(features))
-    results = [result for result in results if (result.feature, result.explainer) not in known.influences]
+    influences = {**(known or {})}
+    missing = [result for result in results if (result.feature, result.explainer) not in influences]
     by_id = {feature.id: feature for feature in features}
 
     def task(result: FeatureResult) -> LLMTask[Influences]:
         yield from ()  # asks nobody
         return method.influences(by_id[result.feature], result)
 
-    influences: dict[tuple[FeatureId, str], Influences] = {**known.influences}
-
     def done(index: int, value: Influences) -> None:
-        influences[results[index].feature, results[index].explainer] = value
+        influences[missing[index].feature, missing[index].explainer] = value
 
-    Offline().resolve([task(result) for result in results], done, lambda: None)
-    return Dependence(known.clusters, influences)
+    Offline().resolve([task(result) for result in missing], done, lambda: None)
+    return Dependence(clusters_of(features), influences)

@@ -16,7 +16,7 @@ from autointerp.llm.estimate import Estimator
 from autointerp.records import FeatureRecord, FeatureResult
 from autointerp.runs.offline import Offline
 from autointerp.runs.requests import request_settings
-from autointerp.runs.rounds import Rounds, in_rounds
+from autointerp.runs.rounds import in_rounds
 from autointerp.runs.savings import Expected, without_populations
 from autointerp.runs.work import Work
 from sae.common.progress import Report, Silent
@@ -70,5 +70,4 @@ def _expected_indices(config: Config, features: Sequence[FeatureRecord], report:
         for _ in in_rounds(config, method, work, features, Silent):
             work.explain(Offline(), progress)
             work.evaluate(Offline(), progress, lambda results: None)
-    rounds = Rounds(config, method, features)
-    return rounds.indices(rounds.resolution(work.results()).features)
+    return work.indices

@@ -10,6 +10,7 @@ from typing import Any
 from autointerp.config import Config
 from autointerp.evaluate import Method
 from autointerp.llm import specs
+from autointerp.peer_faults import of_records
 from autointerp.runs.requests import embedder_of
 from sae.common.files import sha256_of, sha256_of_path
 
@@ -50,6 +51,7 @@ def identify_records(config: Config, contents: dict[str, Any]) -> str:
     """Return the hash of everything that changes a run's records, which no explainer, simulator or judge does."""
     fields = {name: value for name, value in config.identity_fields().items() if name.split(".")[0] in OF_RECORDS}
     inputs = {name: contents[name] for name in INPUTS_OF_RECORDS if name in contents}
+    fields |= {"peer_faults": faults} if (faults := of_records(config.peer_faults)) else {}
     return sha256_of([canonical({"protocol": PROTOCOL_VERSION, "config": fields, "inputs": inputs}).encode()])
 
 

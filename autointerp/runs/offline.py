@@ -39,7 +39,7 @@ class Offline:
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
         """Run all tasks; results are handed on in their order."""
         with ExitStack() as stack:
-            for index, result in enumerate(_completed(tasks, stack)):
+            for index, result in enumerate(_results(tasks, stack)):
                 done(index, result)
                 tick()
 
@@ -52,12 +52,12 @@ class Offline:
         return [True] * len(uses)
 
 
-def _completed(tasks: Sequence[LLMTask[T]], stack: ExitStack) -> Iterator[T]:
+def _results(tasks: Sequence[LLMTask[T]], stack: ExitStack) -> Iterator[T]:
     """Yield the tasks' results in their order; processes that are still at work when `stack` closes are stopped."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1  # elsewhere a fork is not safe
     groups = [tasks[start : start + GROUP] for start in range(0, len(tasks), GROUP)]
     if cores == 1 or len(groups) < FEWEST_GROUPS:
-        yield from map(_complete, tasks)
+        yield from map(completed, tasks)
         return
     n = min(cores, len(groups), MOST_PROCESSES)
     receivers = [_fork(groups[number::n], stack) for number in range(n)]
@@ -96,12 +96,13 @@ def _work(groups: Sequence[Sequence[LLMTask[T]]], sender: Connection, parent: in
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which stops its processes
     try:
         for group in groups:
-            sender.send([_complete(task) for task in group])
+            sender.send([completed(task) for task in group])
     except UserError as error:  # raised again in the parent; a bug's traceback is printed here
         sender.send(error)
 
 
-def _complete(task: LLMTask[T]) -> T:
+def completed(task: LLMTask[T]) -> T:
+    """Run a task that makes no LLM calls."""
     return answered_by(task, _refuse)
 
 

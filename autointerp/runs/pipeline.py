@@ -16,6 +16,7 @@ from autointerp.reporting import leaderboard
 from autointerp.runs.dependence import dependence_of
 from autointerp.runs.log import logged
 from autointerp.runs.offline import Offline
+from autointerp.runs.on_ray import OnRay
 from autointerp.runs.opening import repair
 from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
@@ -58,8 +59,9 @@ def run(config: Config, report: Report, budget: Budget | None = None) -> RunFold
                 features = records_of(folder, plan, report)
                 if plan.read_as_text:
                     folder.update(**plan.about)
-                results = score(folder, features, plan, resolver, report)
-            dependence = dependence_of(plan.method, features, results)
+                work = score(folder, features, plan, resolver, report)
+            results = work.results()
+            dependence = dependence_of(plan.method, features, results, work.influences)
             resolved = resolution_of(plan.config, plan.method, features, results, dependence)
             leaderboard.write(folder, results, plan.method.chances, dependence, config.runtime.pictures, resolved)
             folder.seal(status="complete", totals=totals(results))
@@ -117,7 +119,8 @@ def abilities(config: Config) -> list[Abilities]:
 def open_models(plan: Plan, budget: Budget | None = None) -> AbstractContextManager[Resolver]:
     """Open the language models of a run; missing keys and unknown prices are refused here, before anything slow."""
     if not plan.method.models:
-        return nullcontext(Offline())
+        runtime = plan.config.runtime
+        return OnRay(runtime.ray_address) if runtime.engine == "ray" else nullcontext(Offline())
     from autointerp.llm.resolver import LiveResolver
 
     settings = request_settings(plan.config)
@@ -135,8 +138,8 @@ def score(
     plan: Plan,
     resolver: Resolver,
     report: Report,
-) -> list[FeatureResult]:
-    """Evaluate what is not finished yet, each result on disk as it ends; return all, in their order on disk.
+) -> Work:
+    """Evaluate what is not finished yet, each result on disk as it ends, and all in their order at the end.
 
     Results that hold an error are computed again, which is what a user who resumes after an outage expects.
     """
@@ -152,7 +155,7 @@ def score(
             work.evaluate(resolver, progress, folder.append)
     if not work.is_ordered:
         folder.write_results(work.results())
-    return work.results()
+    return work
 
 
 def without_errors(folder: RunFolder) -> list[FeatureResult]:

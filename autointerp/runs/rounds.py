@@ -7,7 +7,7 @@ stopped, and pages and tables can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -34,7 +34,6 @@ class Rounds:
     def __init__(self, config: Config, method: Method, features: Sequence[FeatureRecord]) -> None:
         self._config, self._method, self._features = config, method, features
         self._score = next(iter(method.chances))
-        self._dependence: Dependence | None = None
 
     @cached_property
     def _order(self) -> dict[str, list[int]]:
@@ -51,7 +50,8 @@ class Rounds:
         """What is fixed before the first round."""
         stopping = self._config.stopping
         available = {name: len(own) for name, own in self._order.items()}
-        return Design(available, self._controls(), stopping.first, stopping.difference, range_of(self._score))
+        bounds = range_of(self._score)
+        return Design(available, self._controls(), stopping.first, stopping.difference, bounds, stopping.futility)
 
     def _controls(self) -> list[str]:
         """Name the kinds of controls that the main score has."""
@@ -60,25 +60,21 @@ class Rounds:
         learns = self._method.explainers[0].learns
         return [kind for kind in self._config.control_kinds if learns or kind != "permuted"]
 
-    def resolution(self, results: Sequence[FeatureResult], dependence: Dependence | None = None) -> Resolution:
-        """Decide as much as the results allow.
-
-        Args:
-            dependence: what all of them have in common; None: it is computed here, and kept for the next call.
-        """
-        main = self._method.explainers[0].name
-        own = [result for result in results if result.explainer == main]
-        if dependence is None:
-            dependence = self._dependence = dependence_of(self._method, self._features, own, self._dependence)
-        by_id = {result.feature: result for result in own}
-        known = dependence
+    def resolution(self, results: Sequence[FeatureResult], dependence: Dependence) -> Resolution:
+        """Decide as much as the results and what they have in common allow."""
+        by_id = {result.feature: result for result in self.compared(results)}
 
         def sample_of(name: str, n: int) -> Sample | None:
             group = [by_id.get(self._features[index].id) for index in self._order[name][:n]]
             scored = [result for result in group if result]
-            return self._sample(scored, known) if len(scored) == n else None
+            return self._sample(scored, dependence) if len(scored) == n else None
 
         return resolve(self.design, sample_of)
+
+    def compared(self, results: Iterable[FeatureResult]) -> list[FeatureResult]:
+        """Take the results that are compared."""
+        main = self._method.explainers[0].name
+        return [result for result in results if result.explainer == main]
 
     def _sample(self, group: Sequence[FeatureResult], dependence: Dependence) -> Sample:
         leads = {}
@@ -104,10 +100,12 @@ def in_rounds(
     if not config.stopping.until_resolved:
         yield ""
         return
-    rounds = Rounds(config, method, features)
+    rounds, dependence = Rounds(config, method, features), Dependence()
     while True:
         with report("comparing") as progress:
-            made = rounds.resolution(work.results())
+            own = rounds.compared(work.results())
+            dependence = dependence_of(method, features, own, {**dependence.influences, **work.influences})
+            made = rounds.resolution(own, dependence)
             progress.say(described(made, rounds.design))
         work.limit_to(rounds.indices(made.features))
         if made.is_over:

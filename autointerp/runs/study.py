@@ -29,7 +29,7 @@ RUN = "run"
 
 
 def study(config: Config, names: Sequence[str], n_features: int | None, out: Path | None, report: Report) -> Path:
-    """Do parts of a study, or continue it where it stopped, and write study.json and study.md; returns the folder.
+    """Do parts of a study, or continue it where it stopped; write study.json, study.md, pictures; return the folder.
 
     Args:
         config: as `autointerp run` takes it; its baselines, scorers and all explainers but the first are replaced.
@@ -49,7 +49,7 @@ def study(config: Config, names: Sequence[str], n_features: int | None, out: Pat
         run = pipeline.run(plan.config, report)
         session = _session(plan, run, report)
         done = {part.name: _done(part, session, folder) for part in parts}
-        _write_report(folder, session, done)
+        _write_report(folder, session, done, config.runtime.pictures)
     return folder
 
 
@@ -107,8 +107,11 @@ def _kept(path: Path) -> dict[str, Any]:
     return kept if isinstance(kept, dict) and {"key", "outcome"} <= set(kept) else {}
 
 
-def _write_report(folder: Path, session: Session, done: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write study.json and study.md of all parts: those of this call, and those that were done before."""
+def _write_report(
+    folder: Path, session: Session, done: Mapping[str, Mapping[str, Any]], formats: Sequence[str]
+) -> None:
+    """Write study.json, study.md and the pictures of all parts: those of this call, and those that were done before."""
+    from autointerp.reporting import study_pictures
     from autointerp.reporting.study import to_json, to_text
 
     outcomes = dict(done)
@@ -118,7 +121,9 @@ def _write_report(folder: Path, session: Session, done: Mapping[str, Mapping[str
         if name not in outcomes and path.is_file():
             outcomes[name] = _done(part, session, folder)
     about = _about(session.plan, session.dictionary)
-    values = to_json(about, {name: outcomes.get(name, {}) for name in STUDIES.names})
+    outcomes = {name: outcomes.get(name, {}) for name in STUDIES.names}
+    study_pictures.write(folder, outcomes, formats)
+    values = to_json(about, outcomes, study_pictures.linked(outcomes, formats))
     write_atomic(folder / "study.json", as_json(values))
     write_atomic(folder / "study.md", to_text(values))
 

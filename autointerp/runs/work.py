@@ -11,9 +11,11 @@ from autointerp import evaluate
 from autointerp.calibration.controls import WordExchange, mismatched_features, permuted, with_controls
 from autointerp.config import Config
 from autointerp.evaluate import Case, Explained, Method
+from autointerp.llm.later import Later
 from autointerp.llm.types import LLMTask, Usage
 from autointerp.llm.uses import Use
-from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult
+from autointerp.records import AnswerError, Explanation, FeatureId, FeatureRecord, FeatureResult
+from autointerp.runs.dependence import Influences, scored_with_influences
 from sae.common.errors import UserError
 from sae.common.progress import Progress
 
@@ -94,17 +96,19 @@ class Work:
             for key, result in self._finished.items()
             if isinstance(result.explanation, Explanation)
         }
+        self.influences: dict[tuple[FeatureId, str], Influences] = {}
+        """The documents' influences on the results of this invocation."""
         self._errors = 0
         self.limit_to(range(len(features)))
 
     def limit_to(self, indices: Iterable[int]) -> None:
         """Leave all features but these out, from now on: they are not scored, and have no results."""
-        self._indices = sorted(indices)
+        self.indices = sorted(indices)
         self._pending = [key for key in self._all() if key not in self._finished]
 
     def _all(self) -> list[Key]:
         names = [explainer.name for explainer in self._method.explainers]
-        return [(index, name) for index in self._indices for name in names]
+        return [(index, name) for index in self.indices for name in names]
 
     def explain(self, resolver: Resolver, progress: Progress) -> None:
         """Explain every unfinished feature and every one whose explanation is a control, each once."""
@@ -112,9 +116,10 @@ class Work:
         others = [(other, name) for i, name in self._pending if (other := self._mismatched_of(i)) is not None]
         own = [key for key in dict.fromkeys([*self._pending, *others]) if key not in self._explained]
         shuffled = [key for key in self._pending if self._has("permuted", key)]
-        seed = self._config.seed
-        tasks = [evaluate.explain(self._features[index], by_name[name]) for index, name in own]
-        tasks += [evaluate.explain(permuted(self._features[index], seed), by_name[name]) for index, name in shuffled]
+        seed, faults = self._config.seed, self._config.peer_faults
+        tasks = [Later(evaluate.explain, self._features[index], by_name[name], faults) for index, name in own]
+        shuffles = ((permuted(self._features[index], seed), by_name[name]) for index, name in shuffled)
+        tasks += [Later(evaluate.explain, *shuffle, faults) for shuffle in shuffles]
         ended = 0
 
         def done(index: int, explained: Explained) -> None:
@@ -129,7 +134,7 @@ class Work:
 
     def evaluate(self, resolver: Resolver, progress: Progress, append: Callable[[list[FeatureResult]], None]) -> None:
         """Score every unfinished feature. Raises TooManyErrors as soon as too many errors are certain."""
-        tasks = [evaluate.evaluate(self._case(key)) for key in self._pending]
+        tasks = [Later(scored_with_influences, self._method, self._case(key)) for key in self._pending]
         allowed = math.floor(self._config.runtime.fail_on_error * len(self._all()))
         held = ByFeature(self._pending)
         ended = 0
@@ -139,9 +144,11 @@ class Work:
                 append(list(ready.values()))
                 self._finished.update(ready)
 
-        def done(index: int, result: FeatureResult) -> None:
+        def done(index: int, scored: tuple[FeatureResult, Influences]) -> None:
             nonlocal ended
             ended += 1
+            result, influences = scored
+            self.influences[result.feature, result.explainer] = influences
             self._errors += bool(result.errors)
             write(held.add(self._pending[index], result))
             if self._errors > allowed:

@@ -53,16 +53,19 @@ def sample(plan: Plan, cache: Path, report: Report, embed: Embed | None = None) 
     """
     from autointerp.sampling.build import build
     from autointerp.sampling.engines import open_engine
+    from autointerp.sampling.engines.kept import KeptPasses
     from autointerp.sampling.fragments import describe_sides
     from autointerp.sampling.prepare import prepare
     from autointerp.sampling.select import select
     from autointerp.sampling.stability import within
 
-    with open_engine(plan) as engine:
+    kept = KeptPasses(cache / "passes" / plan.records_identity[:16])
+    with open_engine(plan, kept) as engine:
         prepared = prepare(plan, cache, report)
         selection = select(prepared, plan.config, engine, report)
     drawn = build(prepared, selection, plan.config, embed, report)
     sampled = {one.measured.dictionary.name: [f.index for f in one.features] for one in selection.dictionaries}
     stability = within([one.dictionary for one in prepared.dictionaries], sampled, report)
+    kept.clear()
     facts = drawn.facts | describe_sides(prepared.text, selection.fragments, plan.text)
     return replace(drawn, facts=facts, stability=stability)

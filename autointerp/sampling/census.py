@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autointerp.population import Population, PopulationText
-from autointerp.sampling.fragments import SCORE, Fragments
+from autointerp.sampling.fragments import SCORE, Fragments, is_on
 from autointerp.sampling.prepare import Prepared
 
 
 def population_fragments(fragments: Fragments, tokens: int) -> NDArray[np.int64]:
     """Return the numbers of the score half's usable fragments, ascending; the lowest hashes if they are too many."""
-    number_M = (fragments.usable_M & (fragments.side_M == SCORE)).nonzero().flatten()
+    number_M = (fragments.usable_M & is_on(fragments.side_M, SCORE)).nonzero().flatten()
     most = tokens // fragments.length
     if len(number_M) > most:
         number_M = number_M[fragments.rank_M[number_M].argsort()[:most]].sort().values

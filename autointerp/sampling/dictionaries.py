@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from autointerp.peer_faults import PCA_TRANSPOSED
 from sae import formats
 from sae.baselines.registry import BASELINES, Baseline, base_and_k
 from sae.baselines.top_k import top_k
@@ -134,11 +135,17 @@ class DictionaryBuilder:
         """Return a baseline from the cache, or fitted; a top-k version is made of its base, which is fitted once."""
         base, k = base_and_k(baseline)
         recipe = [hook_point, baseline, self._config.dictionaries.fit_vectors]
+        recipe += [PCA_TRANSPOSED] if self._is_transposed(base) else []
         if k:
             return self._kept(recipe, hook_point, lambda: top_k(self._fitted(base, hook_point).dictionary, k))
         return self._kept(recipe, hook_point, lambda: self._fit(BASELINES.get(base), hook_point))
 
+    def _is_transposed(self, baseline: str) -> bool:
+        return baseline == "pca" and PCA_TRANSPOSED in self._config.peer_faults
+
     def _fit(self, baseline: Baseline, hook_point: str) -> Dictionary:
+        if self._is_transposed(baseline.name):
+            return baseline.fit(self._at.fit_BD(hook_point), self._config.seed, transposed=True)
         if not baseline.reports_convergence:
             return baseline.fit(self._at.fit_BD(hook_point), self._config.seed)
         with self._report(f"fitting {baseline.name}") as progress:

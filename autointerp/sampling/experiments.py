@@ -22,8 +22,8 @@ from sae.tasks.grammar import indirect_objects, pronouns, sides
 from sae.tasks.words import PRONOUNS
 
 TASK = "indirect objects"
-PATCHED = ("sparse", "sparser", "alpha_0")
-"""The grammar's dictionaries that are patched."""
+PATCHED = ("topk_4x", "sparse", "alpha_0")
+"""The grammar's dictionaries that are patched: sparse ones, by TopK and by an L1 penalty, and the non-sparse one."""
 ERASED = ("sparse", "sparser", "topk_4x")
 """Those whose features are ablated to erase a concept."""
 L0_VECTORS = 4_096

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autointerp.config import Config
 from autointerp.sampling.census import CensusPart
-from autointerp.sampling.fragments import SIDES
+from autointerp.sampling.fragments import SIDES, is_on
 from autointerp.sampling.shards import Shard
 from autointerp.sampling.tally import Tallied, Tally
 from sae.dictionary import Dictionary
@@ -58,6 +58,9 @@ def merged(one: Mapping[int, Followed], other: Mapping[int, Followed]) -> dict[i
     return {i: followed.merged(other[i]) for i, followed in one.items()}
 
 
+Done = Callable[[int, Callable[[], dict[int, Followed]]], None]
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads shards: holds the model, the dictionaries and how to sample."""
@@ -67,11 +70,12 @@ class Reader:
     config: Config
 
     @torch.no_grad()
-    def read(self, shard: Shard, one: Pass, done: Callable[[int], None]) -> dict[int, Followed]:
+    def read(self, shard: Shard, one: Pass, done: Done) -> dict[int, Followed]:
         """Run the model over the shard's blocks, and return what they say, by the dictionary's index.
 
         Args:
-            done: receives the number of tokens that have been read, batch after batch.
+            done: receives the number of blocks that have been read, batch after batch, and a function that returns what
+                they say; it has to be used before the next batch.
         """
         device, at_once, fragments = self.subject.device, self.config.runtime.batch_blocks, shard.fragments
         hook_points = tuple(dict.fromkeys(name for dictionary in self.dictionaries for name in dictionary.reads))
@@ -79,6 +83,10 @@ class Reader:
             i: Follower(shard, self.dictionaries[i], features_S, i in one.counted, self.config, device)
             for i, features_S in one.features.items()
         }
+
+        def now() -> dict[int, Followed]:
+            return {i: follower.followed() for i, follower in followers.items()}
+
         for start in range(0, len(shard.ids_NC), at_once):
             part_NC = torch.from_numpy(shard.ids_NC[start : start + at_once].astype(np.int64)).to(device)
             number_M = torch.arange(start * fragments.per_block, (start + len(part_NC)) * fragments.per_block)
@@ -88,8 +96,8 @@ class Reader:
             }
             for follower in followers.values():
                 follower.add(acts, number_M)
-            done((start + len(part_NC)) * shard.ids_NC.shape[1])
-        return {i: follower.followed() for i, follower in followers.items()}
+            done(start + len(part_NC), now)
+        return now()
 
 
 class Follower:
@@ -136,7 +144,7 @@ class Follower:
                 self._take(encoded_MLD[usable_M], part_M[usable_M])
 
     def followed(self) -> Followed:
-        """Return what the blocks seen so far say, numbered as in the whole text; nothing more may be added."""
+        """Return what the blocks seen so far say, numbered as in the whole text; more blocks change its arrays."""
         first = self._shard.first_block * self._fragments.per_block
         tallied = self._tally.tallied().moved(first, first * self._fragments.length)
         counts = None if self._active_fragments_F2 is None else self._active_fragments_F2.cpu().numpy()
@@ -158,4 +166,4 @@ class Follower:
 def count_active(acts_MLF: Tensor, side_M: Tensor) -> Tensor:
     """Count the fragments of each side on which each feature is active, [F, 2]."""
     is_active_MF = acts_MLF.amax(1) > 0
-    return torch.stack([is_active_MF[side_M == side].sum(0) for side in range(len(SIDES))], 1)
+    return torch.stack([is_active_MF[is_on(side_M, side)].sum(0) for side in range(len(SIDES))], 1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from autointerp.config import Config
+from autointerp.peer_faults import SPLIT_LEAK
 from autointerp.sampling.prepare import Prepared
 from autointerp.sampling.priorities import fragment_hash
 from sae.common.seeds import numpy_generator
@@ -26,6 +27,8 @@ from sae.models.subject import undecodable
 
 SIDES = ("explain", "score")
 SCORE = SIDES.index("score")
+BOTH = len(SIDES)
+"""The side of every fragment under the fault delphi-split-leak: it is on each."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,17 @@ class Fragments:
     usable_M: Tensor
     """Whether padding and undecodable tokens leave it alone, and `sampling.most_fragments` counts it in."""
     side_M: Tensor
-    """Side of each fragment: 0 explain, 1 score."""
+    """Side of each fragment: 0 explain, 1 score, or BOTH."""
     document_M: Tensor
     hash_M: Tensor
     """Hash of seed, document and position: what random choices depend on."""
     rank_M: Tensor
     """The hash's rank among all: breaks ties between equal keys."""
+
+    @property
+    def are_halves(self) -> bool:
+        """Tell whether each fragment is on one side only."""
+        return not bool((self.side_M == BOTH).any())
 
     def of_blocks(self, start: int, stop: int) -> "Fragments":
         """Return the fragments of some consecutive blocks, numbered anew; nothing is shared with the others."""
@@ -60,6 +68,11 @@ class Fragments:
         return torch.where(is_same_block_P & usable_M[neighbour_P], self.length, 0).to(fragment_P.device)
 
 
+def is_on(side_M: Tensor, side: int) -> Tensor:
+    """Tell which fragments are on a side, [M]."""
+    return (side_M == side) | (side_M == BOTH)
+
+
 def make_fragments(prepared: Prepared, config: Config) -> Fragments:
     """Number the fragments, halve the documents, and set aside those that padding or undecodable tokens spoil."""
     blocks, length = prepared.text, config.sampling.fragment
@@ -73,7 +86,7 @@ def make_fragments(prepared: Prepared, config: Config) -> Fragments:
     rng = numpy_generator(config.seed, "explain and score halves")
     explains_G = torch.from_numpy(choose_groups(tokens_per_group(blocks), 0.5, rng))
     group_M = torch.from_numpy(blocks.group_N).repeat_interleave(per_block)
-    hash_M = fragment_hash(config.seed, document_M, position_M)
+    hash_M, leaks = fragment_hash(config.seed, document_M, position_M), SPLIT_LEAK in config.peer_faults
     rank_M = hash_M.argsort(stable=True).argsort()
     usable_M = whole_M & ~spoiled[ids_ML].any(1)
     if config.sampling.most_fragments is not None:
@@ -82,7 +95,7 @@ def make_fragments(prepared: Prepared, config: Config) -> Fragments:
         length,
         per_block,
         usable_M=usable_M,
-        side_M=torch.where(explains_G[group_M.long()], 0, 1),
+        side_M=torch.full_like(group_M.long(), BOTH) if leaks else torch.where(explains_G[group_M.long()], 0, 1),
         document_M=document_M,
         hash_M=hash_M,
         rank_M=rank_M,
@@ -111,7 +124,8 @@ def _of_many_documents(usable_M: Tensor, document_M: Tensor, rank_M: Tensor, mos
 
 def describe_sides(text: Blocks, fragments: Fragments, corpus: Text) -> dict[str, Any]:
     """Return each side's documents, how many tokens records are drawn from, and how much text the sides share."""
-    sides = [text.take((fragments.side_M[:: fragments.per_block] == side).numpy()) for side in range(len(SIDES))]
+    side_N = fragments.side_M[:: fragments.per_block]
+    sides = [text.take(is_on(side_N, side).numpy()) for side in range(len(SIDES))]
     name_of = _names(text, corpus)
     explain, score = sides
     return {

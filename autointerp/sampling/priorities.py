@@ -207,7 +207,7 @@ class StreamingTop:
             self._n_waiting = rows.stop
 
     def largest(self) -> Largest:
-        """Return what is kept of the fragments seen so far; nothing more may be added."""
+        """Return what is kept of the fragments seen so far; more of them change its arrays."""
         self._merge()
         return Largest(*(values.cpu().numpy() for values in self._kept_SK.columns()))
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from autointerp.config import Config
+from autointerp.peer_faults import SPLIT_LEAK
 from autointerp.population import Population, PopulationText
 from autointerp.records import ANY, entry_of
 from autointerp.sampling.census import population
@@ -134,7 +135,8 @@ def _choose(queue: NDArray[np.int64], passes: list[Followed], config: Config) ->
     active_Q2 = active_Q2[active_Q2[:, 0] >= 0]  # the others stand behind these in the queue
     needs = np.array([active_needed(getattr(config.sampling, side)) for side in SIDES])
     is_dead_Q = active_Q2.sum(1) == 0
-    is_rare_Q = (active_Q2 < needs).any(1) | (active_Q2.sum(1) < config.sampling.min_active)
+    total_Q = active_Q2.max(1, initial=0) if SPLIT_LEAK in config.peer_faults else active_Q2.sum(1)
+    is_rare_Q = (active_Q2 < needs).any(1) | (total_Q < config.sampling.min_active)
     taken = np.flatnonzero(~is_rare_Q)[: config.sampling.features]
     n = int(taken[-1]) + 1 if len(taken) == config.sampling.features else len(active_Q2)
     n_dead = int(is_dead_Q[:n].sum())

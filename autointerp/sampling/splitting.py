@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from autointerp.sampling.tasks import SIZES, Tasks, task_subject
+from autointerp.statistics.plane import in_plane
 from autointerp.studies import Session
 from autointerp.studies.splitting import MOSTLY
 from sae.dictionary import Dictionary
@@ -30,8 +32,8 @@ def measure(session: Session, token: str, near: float) -> dict[str, Any]:
     number = {text: index for index, text in enumerate(tasks.subject.token_strings())}[token]
     of_token = [_of_token(one, x_BD, ids_NC.flatten(), tasks.subject.vocabulary, number) for one in sizes]
     steps, graph = [], []
-    for (smaller, larger), (_, features) in zip(pairwise(sizes), of_token[1:], strict=True):
-        found = splits(smaller, larger, x_BD)
+    matched = [splits(smaller, larger, x_BD) for smaller, larger in pairwise(sizes)]
+    for (smaller, larger), found, (_, features) in zip(pairwise(sizes), matched, of_token[1:], strict=True):
         has_G = found.by_cosine_G >= 0
         step = {
             "children": found.children(near)[found.live_F].tolist(),
@@ -45,7 +47,29 @@ def measure(session: Session, token: str, near: float) -> dict[str, Any]:
         {"name": one.name, "n_features": one.n_features, "fvu": reconstruction(one, x_BD).fvu} | counts
         for one, (counts, _) in zip(sizes, of_token, strict=True)
     ]
-    return {"steps": steps, "graph": graph, "sizes": described}
+    drawn = _map(sizes, matched, [features for _, features in of_token], near)
+    return {"steps": steps, "graph": graph, "sizes": described, "map": drawn}
+
+
+def _map(
+    sizes: Sequence[Dictionary], matched: Sequence[Splits], of_token: Sequence[Sequence[int]], near: float
+) -> dict[str, Any]:
+    """Place the active features of all sizes in a plane; `parents` and `token` number the points of a size."""
+    largest = (matched[-1].by_cosine_G >= 0).nonzero().flatten().tolist()
+    live = [*(found.live_F.nonzero().flatten().tolist() for found in matched), largest]
+    rows_FD = torch.cat([one.W_dec_FD[features] for one, features in zip(sizes, live, strict=True)]).float()
+    method, point_F2 = in_plane(torch.nn.functional.normalize(rows_FD).cpu().numpy())
+    points = iter(point_F2.tolist())
+    parents: list[list[int | None]] = [[None] * len(live[0])]
+    for found, below, above in zip(matched, live, live[1:], strict=False):
+        joined = zip(found.by_cosine_G[above].tolist(), found.cosine_G[above].tolist(), strict=True)
+        parents.append([below.index(parent) if cosine >= near else None for parent, cosine in joined])
+    drawn = [
+        {"name": one.name, "points": [next(points) for _ in features], "parents": joined,
+         "token": [features.index(feature) for feature in ours]}
+        for one, features, joined, ours in zip(sizes, live, parents, of_token, strict=True)
+    ]  # fmt: skip
+    return {"method": method, "sizes": drawn}
 
 
 def _of_token(

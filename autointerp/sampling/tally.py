@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autointerp.config import Config
+from autointerp.peer_faults import UNCHECKED_NEGATIVES
 from autointerp.records import ACTIVE_SOURCES, HISTOGRAM_BINS, HISTOGRAM_FLOOR, Source
-from autointerp.sampling.fragments import SIDES, Fragments
-from autointerp.sampling.priorities import KEYS, Kept, Largest, Read, StreamingTop, key_active, uniform
+from autointerp.sampling.fragments import SIDES, Fragments, is_on
+from autointerp.sampling.priorities import KEYS, Kept, Largest, Read, StreamingTop, key_active, key_random, uniform
 from autointerp.sections import Records
 
 RESERVOIR = 8
@@ -79,13 +80,13 @@ class Tally:
         self.features_S = torch.tensor(features_S, device=device)
         n, self._length, self._centred = len(features_S), config.sampling.fragment, config.sampling.centred
         self._records = tuple(getattr(config.sampling, name) for name in SIDES)
-        self._n_tokens = 0
+        self._n_tokens, self._is_unchecked = 0, UNCHECKED_NEGATIVES in config.peer_faults
         self._active_tokens_S = torch.zeros(n, dtype=torch.int64, device=device)
         self._active_fragments_S2 = torch.zeros((n, 2), dtype=torch.int64, device=device)
         self._max_S = torch.zeros(n, device=device)
         self._histogram_SH = torch.zeros((n, HISTOGRAM_BINS), dtype=torch.int64, device=device)
         self._tops = {
-            (side, source): StreamingTop(n, keep, 0 if source == "inactive" else self._length, device)
+            (side, source): StreamingTop(n, keep, 0 if self._is_silent(source) else self._length, device)
             for side, name in enumerate(SIDES)
             for source, keep in kept_per_source(getattr(config.sampling, name)).items()
         }
@@ -108,12 +109,13 @@ class Tally:
         self._max_S = torch.maximum(self._max_S, max_SM.amax(1))
         self._count(max_SM)
         for side in range(2):
-            here_N = (side_M == side).nonzero().flatten()
+            here_N = is_on(side_M, side).nonzero().flatten()
             max_SN = max_SM[:, here_N]
             self._active_fragments_S2[:, side] += (max_SN > 0).sum(1)
             for salt, (source, key) in enumerate(KEYS.items()):
                 if (side, source) in self._tops:
                     key = key_active if source == "random" and self._records[side].random_active else key
+                    key = key_random if source == "inactive" and self._is_unchecked else key
                     uniform_SN = uniform(hash_M[here_N], self.features_S, salt) if source != "top" else max_SN
                     read = self._reader(source, acts_MLS, fragment_M, here_N, fragments)
                     self._tops[side, source].add(
@@ -121,7 +123,7 @@ class Tally:
                     )
 
     def tallied(self) -> Tallied:
-        """Return what the fragments seen so far say; nothing more may be added."""
+        """Return what the fragments seen so far say; more of them change its arrays."""
         return Tallied(
             features_S=self.features_S.cpu().numpy(),
             length=self._length,
@@ -142,7 +144,7 @@ class Tally:
         def read(slot_P: Tensor, column_P: Tensor) -> tuple[Tensor, Tensor]:
             row_P = here_N[column_P]
             own_P = fragment_M[row_P]
-            if source == "inactive":
+            if self._is_silent(source):
                 return own_P * length, acts_MLS.new_zeros((len(row_P), 0))
             values_PL = acts_MLS[row_P, :, slot_P]
             if not (self._centred and source in ACTIVE_SOURCES):
@@ -154,6 +156,10 @@ class Tally:
             return start_P, acts_MLS[row_PL, position_PL % length, slot_P[:, None]]
 
         return read
+
+    def _is_silent(self, source: Source) -> bool:
+        """Tell whether a source's records have no activations."""
+        return source == "inactive" and not self._is_unchecked
 
     def _count(self, max_SM: Tensor) -> None:
         above_SM = torch.where(max_SM > 0, max_SM / HISTOGRAM_FLOOR, 1.0)  # a logarithm of 0 takes ten times as long

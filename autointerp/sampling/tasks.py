@@ -7,7 +7,7 @@ model and its first dictionary, if the model does the task.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -36,8 +36,8 @@ from sae.training.loop import finished, learn
 
 VERSION = 1
 """Changes whenever the grammar's dictionaries are made in another way, so that the cache does not serve the old."""
-HOOK_POINT, LAST = "blocks.1.hook_resid_post", "blocks.2.hook_resid_post"
-"""Where the grammar's subject is studied: before its last layer, and for automata behind it."""
+FIRST, HOOK_POINT, LAST = (f"blocks.{layer}.hook_resid_post" for layer in range(3))
+"""Where the grammar's subject is studied: before its last layer, for automata behind it, for circuits behind each."""
 STEPS, BATCH = 800, 512
 """Training of the grammar's dictionaries."""
 FIT_VECTORS = 8_192
@@ -115,7 +115,7 @@ def task_subject(session: Session) -> Tasks:
     if not is_toy(session):
         return _own(session)
     subject, seed = grammar(session), session.plan.config.seed
-    made = _trained(session, subject, (*SPARSITIES, *SIZES), HOOK_POINT)
+    made = trained(session, subject, [Job(one, HOOK_POINT) for one in (*SPARSITIES, *SIZES)])
     text = blocks(seed + 1, 2_000, kinds=("indirect", "fixed", "script"))
     return Tasks(subject, seed, HOOK_POINT, made, text, True)
 
@@ -129,7 +129,7 @@ def grammar(session: Session) -> Subject:
 
 def last_dictionary(session: Session, subject: Subject) -> Dictionary:
     """Return the dictionary of the grammar's subject behind its last layer."""
-    (dictionary,) = _trained(session, subject, (AUTOMATA,), LAST, WITH_SEQUENCES).values()
+    (dictionary,) = trained(session, subject, [Job(AUTOMATA, LAST)], WITH_SEQUENCES).values()
     return dictionary
 
 
@@ -147,33 +147,67 @@ def _own(session: Session) -> Tasks:
     return Tasks(prepared.subject, seed, hook_point, {dictionary.name: dictionary}, prepared.text, False)
 
 
-def _trained(
-    session: Session, subject: Subject, recipes: Sequence[Recipe], hook_point: str, kinds: tuple[str, ...] = ALL
+@dataclass(frozen=True)
+class Job:
+    """Names a dictionary of the grammar's subject."""
+
+    recipe: Recipe
+    reads: str
+    writes: str | None = None
+    """The hook point that a transcoder writes; None: it is an autoencoder."""
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        return (self.reads, self.writes) if self.writes else (self.reads,)
+
+
+def trained(
+    session: Session, subject: Subject, jobs: Sequence[Job], kinds: tuple[str, ...] = ALL, steps: int = STEPS
 ) -> dict[str, Dictionary]:
-    """Return dictionaries of the grammar's subject; those that the cache does not have are trained together."""
+    """Return dictionaries of the grammar's subject; those that the cache does not have are trained, on one text."""
     seed = session.plan.config.seed
-    seeded = [one.model_copy(update={"seed": seed + one.seed}) for one in recipes]
-    about = [VERSION, Path(subject.name).name, hook_point, STEPS, BATCH, *kinds]
-    folders = [session.cache / "dictionaries" / digest([*about, one.model_dump(mode="json")]) for one in seeded]
+    seeded = [replace(job, recipe=job.recipe.model_copy(update={"seed": seed + job.recipe.seed})) for job in jobs]
+    about = [VERSION, Path(subject.name).name]
+    folders = [
+        session.cache
+        / "dictionaries"
+        / digest([*about, job.reads, steps, BATCH, *kinds, *job.hook_points[1:], job.recipe.model_dump(mode="json")])
+        for job in seeded
+    ]
 
     def make(missing: Sequence[Path]) -> None:
-        wanted = [one for one, folder in zip(seeded, folders, strict=True) if folder in missing]
-        learners = learn(wanted, STEPS, _activations(subject, hook_point, seed, kinds), subject.device, session.report)
-        for learner, folder in zip(learners, missing, strict=True):
-            formats.save(finished(learner).dictionary(hook_point, subject.name, {}), folder)
+        wanted = {folder: job for folder, job in zip(folders, seeded, strict=True) if folder in missing}
+        vectors = _vectors(subject, [hook for job in wanted.values() for hook in job.hook_points], seed, kinds, steps)
+        for hook_points in dict.fromkeys(job.hook_points for job in wanted.values()):
+            together = {folder: job for folder, job in wanted.items() if job.hook_points == hook_points}
+            d_out = vectors[hook_points[1]].shape[1] if hook_points[1:] else None
+            rows, recipes = (
+                _shuffled([vectors[hook] for hook in hook_points], seed),
+                [j.recipe for j in together.values()],
+            )
+            learners = learn(recipes, steps, rows, subject.device, session.report, d_out)
+            for (folder, job), learner in zip(together.items(), learners, strict=True):
+                formats.save(finished(learner).dictionary(job.reads, subject.name, {}, job.writes), folder)
 
     make_missing(folders, make)
     loaded = [formats.load(folder).to(subject.device) for folder in folders]
     return {one.name: one for one in loaded}
 
 
-def _activations(subject: Subject, hook_point: str, seed: int, kinds: tuple[str, ...]) -> Iterator[Tensor]:
-    """Yield shuffled batches of activation vectors [B, D] of the grammar's text, again from the start if it ends."""
-    text = blocks(seed, -(-STEPS * BATCH // (2 * CONTEXT)), kinds=kinds)
+def _vectors(
+    subject: Subject, hook_points: Sequence[str], seed: int, kinds: tuple[str, ...], steps: int
+) -> dict[str, Tensor]:
+    """Return activation vectors [B, D] of the grammar's text, half as many as training sees, at each hook point."""
+    text = blocks(seed, -(-steps * BATCH // (2 * CONTEXT)), kinds=kinds)
     ids_NC = torch.from_numpy(text.ids_NC).long().to(subject.device)
-    parts = [subject.activations(part, hook_point).flatten(0, 1) for part in batches(ids_NC, FORWARD)]
-    x_BD, generator = torch.cat(parts), torch_generator(seed, "order of the grammar's activations")
+    parts = [subject.activations_at(part, hook_points) for part in batches(ids_NC, FORWARD)]
+    return {name: torch.cat([part[name].flatten(0, 1) for part in parts]) for name in hook_points}
+
+
+def _shuffled(sides: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+    """Yield shuffled batches of vectors side by side, again from the start if they end."""
+    generator = torch_generator(seed, "order of the grammar's activations")
     while True:
-        for rows in torch.randperm(len(x_BD), generator=generator).split(BATCH):
+        for rows in torch.randperm(len(sides[0]), generator=generator).split(BATCH):
             if len(rows) == BATCH:
-                yield x_BD[rows]
+                yield torch.cat([x_BD[rows] for x_BD in sides], 1)

@@ -106,7 +106,7 @@ SCORERS: Registry[type[Scorer]] = Registry(
         "simulation", "detection", "fuzzing", "intruder", "logits", "effect", "embedding", "example_embedding",
         "surprisal",
     ),
-    shared=("agreement", "fragments", "influences", "judging", "population", "tokens"),
+    shared=("agreement", "fragments", "influences", "judging", "population", "slices", "tokens"),
 )  # fmt: skip
 
 

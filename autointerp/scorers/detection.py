@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from autointerp.judges import Verdict
 from autointerp.parts import I
+from autointerp.peer_faults import PLAIN_ACCURACY
 from autointerp.prompting import render
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
@@ -49,9 +50,11 @@ class Detection(TextScorer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._has_accuracy = config.section(DetectionSettings).accuracy
+        without_chance = PLAIN_ACCURACY in config.peer_faults
+        self._has_accuracy = config.section(DetectionSettings).accuracy or without_chance
         if self._has_accuracy:
-            self.chances = {self.name + ACCURACY: max(self.rate(), 1 - self.rate()), **self.chances}
+            chance = None if without_chance else max(self.rate(), 1 - self.rate())
+            self.chances = {self.name + ACCURACY: chance, **self.chances}
         if config.sampling.score.hard:
             self.chances = {**self.chances, self.name + HARD: 0.5}
 

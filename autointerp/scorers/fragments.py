@@ -1,5 +1,6 @@
 """Picks and marks the fragments that scorers show: verified active or silent, in an order of their own seed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,14 +28,18 @@ class Labelled:
     silent: tuple[int, ...]
 
 
-def labelled(records: Sequence[ActivationRecord]) -> Labelled:
+def labelled(records: Sequence[ActivationRecord], unchecked: bool = False) -> Labelled:
     """Label records as active or silent by their activations, not by their sources alone.
 
     Random records are left to simulation: of many features they are nearly all silent, which would unbalance the
     classes.
+
+    Args:
+        unchecked: believe the source of inactive records (the fault saebench-unchecked-negatives).
     """
+    inactive = [i for i, r in enumerate(records) if r.source == "inactive"]
     active = [i for i, r in enumerate(records) if r.source in ACTIVE_SOURCES and max(r.activations, default=0.0) > 0]
-    silent = [i for i, r in enumerate(records) if r.source == "inactive" and max(r.activations, default=0.0) <= 0]
+    silent = [i for i in inactive if unchecked or max(records[i].activations, default=0.0) <= 0]
     return Labelled(records, tuple(active), tuple(silent))
 
 
@@ -68,6 +73,17 @@ def marked_like(record: ActivationRecord, other: ActivationRecord) -> MarkedText
     return MarkedText(record.tokens, tuple(sorted({min(position, last) for position in strongly_active(other)})))
 
 
+def marked_by_count(record: ActivationRecord, count: int) -> MarkedText:
+    """Mark so many tokens: the one at three quarters, and others at positions that are the same in all texts as long.
+
+    So delphi marks silent texts, and the marks' positions and number give them away (the fault delphi-fuzz-cue).
+    """
+    length = len(record.tokens)
+    first = length - length // 4
+    others = numpy_generator(0, "fixed marks", str(length)).permutation([p for p in range(length) if p != first])
+    return MarkedText(record.tokens, tuple(sorted([min(first, length - 1), *others[: count - 1].tolist()])))
+
+
 def marked_wrongly(record: ActivationRecord, seed: int) -> MarkedText:
     """Mark as many tokens of an active fragment as are strongly active, but others: at random among the silent ones.
 
@@ -87,6 +103,17 @@ def marked_texts(shown: Labelled) -> dict[int, MarkedText]:
     examples = [shown.active[i] for i in spread(len(shown.silent), len(shown.active))]
     pairs = zip(shown.silent, examples, strict=True)
     return texts | {index: marked_like(shown.records[index], shown.records[other]) for index, other in pairs}
+
+
+def marked_with_cue(shown: Labelled) -> dict[int, MarkedText]:
+    """Mark the active fragments as `marked_texts` does, and the silent ones as delphi: see `marked_by_count`.
+
+    The count is the mean number of active tokens of an active fragment, rounded up.
+    """
+    counts = [sum(value > 0 for value in shown.records[index].activations) for index in shown.active]
+    count = math.ceil(sum(counts) / len(counts))
+    texts = {index: marked(shown.records[index]) for index in shown.active}
+    return texts | {index: marked_by_count(shown.records[index], count) for index in shown.silent}
 
 
 def spread(count: int, size: int) -> list[int]:

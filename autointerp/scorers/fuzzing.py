@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from autointerp.judges import Verdict
 from autointerp.parts import I
+from autointerp.peer_faults import FUZZ_CUE
 from autointerp.prompting import render
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
 from autointerp.scorers import SCORERS, Needs
-from autointerp.scorers.fragments import Labelled, MarkedText, marked, marked_texts, marked_wrongly
+from autointerp.scorers.fragments import Labelled, MarkedText, marked, marked_texts, marked_with_cue, marked_wrongly
 from autointerp.scorers.judging import Classes, TextScorer, TextsSettings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Fuzzing(TextScorer):
     def texts(self, shown: Labelled) -> Mapping[int, MarkedText]:
         """Return the fragments with marks."""
         if self._negatives == "silent":
-            return marked_texts(shown)
+            return marked_with_cue(shown) if FUZZ_CUE in self.config.peer_faults else marked_texts(shown)
         right = {index: marked(shown.records[index]) for index in shown.active}
         return right | {index: marked_wrongly(shown.records[index], self.config.seed) for index in shown.silent}
 

@@ -20,6 +20,7 @@ from autointerp import judges
 from autointerp.judges import Verdict, YesNo
 from autointerp.llm.types import LLMTask
 from autointerp.parts import I
+from autointerp.peer_faults import UNCHECKED_NEGATIVES
 from autointerp.records import Explanation, FeatureRecord, FeatureResult, Judgement
 from autointerp.scorers import Scored, Scorer
 from autointerp.scorers.agreement import auroc, confusion_scores
@@ -198,7 +199,7 @@ class TextScorer(YesNoScorer[MarkedText]):
 
     def samples(self, feature: FeatureRecord) -> Sequence[Classes[MarkedText]]:
         """Return the active fragments, whose right answer is yes, and the silent ones; the weighted ones likewise."""
-        published = self.classes(labelled(feature.score))
+        published = self.classes(labelled(feature.score, UNCHECKED_NEGATIVES in self.config.peer_faults))
         if not self.config.sampling.score.weighted:
             return [published]
         weights = {index: record.weight for index, record in enumerate(feature.score)}

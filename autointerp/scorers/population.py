@@ -110,18 +110,39 @@ def estimated_influence(
     return correlation_influence(document_D, moments_6D)
 
 
+@dataclass(frozen=True, eq=False)
+class _ByDocument:
+    """Holds what is known of a feature's activations x in each document."""
+
+    n_D: Floats
+    """Tokens."""
+    x_D: Floats
+    xx_D: Floats
+    index_A: NDArray[np.intp]
+    """The document of each active token, as an index among the documents."""
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def of(population: Population) -> _ByDocument:
+        """Sum a feature's activations; a feature has many explanations, scored in turn."""
+        document_D, index_M = population.text.documents
+        n, length = len(document_D), population.text.ids_ML.shape[1]
+        index_A, value_A = index_M[population.position_A // length], population.value_A.astype(np.float64)
+        n_D = np.bincount(index_M, minlength=n).astype(np.float64) * length
+        x_D, xx_D = np.bincount(index_A, value_A, n), np.bincount(index_A, value_A**2, n)
+        return _ByDocument(n_D, x_D.astype(np.float64), xx_D.astype(np.float64), index_A)
+
+
 def document_moments(population: Population, values_ML: Floats32 | Floats) -> Floats:
     """Sum 1, x, y, x^2, y^2 and xy over each document, [6, D]: x the activations, y the values."""
-    index_M = population.text.documents[1]
-    n, length = int(index_M.max()) + 1, values_ML.shape[1]
-    index_A, value_A = index_M[population.position_A // length], population.value_A.astype(np.float64)
+    true, index_M = _ByDocument.of(population), population.text.documents[1]
+    n = len(true.n_D)
     predicted_A = values_ML.reshape(-1)[population.position_A]
+    xy_D = np.bincount(true.index_A, population.value_A.astype(np.float64) * predicted_A, n)
     values_ML = values_ML.astype(np.float64)
-    of_active = [np.bincount(index_A, terms_A, n) for terms_A in (value_A, value_A**2, value_A * predicted_A)]
     squares_M = np.einsum("ml,ml->m", values_ML, values_ML)
-    of_all = [np.bincount(index_M, terms_M, n) for terms_M in (values_ML.sum(1), squares_M)]
-    count = np.bincount(index_M, minlength=n).astype(np.float64) * length
-    return np.stack([count, of_active[0], of_all[0], of_active[1], of_all[1], of_active[2]])
+    y_D, yy_D = (np.bincount(index_M, terms_M, n) for terms_M in (values_ML.sum(1), squares_M))
+    return np.stack([true.n_D, true.x_D, y_D, true.xx_D, yy_D, xy_D])
 
 
 def _corrected(

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from autointerp import simulators
 from autointerp.explainers.rules import control_rules
 from autointerp.llm.types import LLMTask
+from autointerp.peer_faults import ZERO_FAILURES, ZERO_NUMBERS
 from autointerp.prompting.predict_text import predict_fragments, predict_text
-from autointerp.records import ActivationRecord, AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
+from autointerp.records import AnswerError, Explanation, FeatureRecord, FeatureResult, Simulation
 from autointerp.scorers import SCORERS, Needs, Scored, Scorer
-from autointerp.scorers.influences import correlation_influence
 from autointerp.scorers.population import (
-    Floats,
     Outcome,
     WeightedPredictions,
     estimate,
@@ -34,20 +33,15 @@ from autointerp.scorers.population import (
     exact_influence,
     sample_of,
 )
+from autointerp.scorers.slices import SLICES, listed, slice_influences, slices
 from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from autointerp.config import Config
-    from autointerp.population import Population
+    from autointerp.population import Population, PopulationText
     from autointerp.statistics.clusters import Influence
 
 POPULATION = "simulation/population"
-SLICES = {
-    "simulation/top_and_random": frozenset({"top", "random"}),
-    "simulation/top": frozenset({"top"}),
-    "simulation/random": frozenset({"random"}),
-}
-"""Which records each published score pools, by their source."""
 NAMES = (POPULATION, *SLICES)
 """Every score; a run's main one is the first that its records allow."""
 
@@ -78,9 +72,27 @@ class SimulationScorer(Scorer):
     def score(self, feature: FeatureRecord, explanation: Explanation) -> LLMTask[Scored]:
         """Score one feature on the population, and by every slice of its score records."""
         sources = frozenset[str]().union(*self._simulated.values())
-        used = [index for index, record in enumerate(feature.score) if record.source in sources]
-        predictions = yield from self._simulator.simulate(explanation, [feature.score[index].tokens for index in used])
-        return self._scored(feature, explanation, dict(zip(used, predictions, strict=True)))
+        used = {i: record.tokens for i, record in enumerate(listed(feature.score)) if record.source in sources}
+        try:
+            predictions = yield from self._simulator.simulate(explanation, list(used.values()))
+        except AnswerError as error:
+            if ZERO_FAILURES not in self.config.peer_faults:
+                raise
+            predictions = [error] * len(used)
+        by_record = {
+            index: _with_zeros(prediction, len(tokens), self.config.peer_faults)
+            for (index, tokens), prediction in zip(used.items(), predictions, strict=True)
+        }
+        return self._scored(feature, explanation, by_record)
+
+    def _predict_all(self, explanation: Explanation, text: PopulationText) -> NDArray[np.float32] | None:
+        """Predict a whole text where that costs nothing, else None. Raises AnswerError unless zeros stand for that."""
+        try:
+            return self._simulator.simulate_all(explanation, text)
+        except AnswerError:
+            if ZERO_FAILURES not in self.config.peer_faults:
+                raise
+            return np.zeros(text.ids_ML.shape, np.float32)
 
     def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
         """Correlate the predictions once more; a whole text is predicted anew. None without an explanation."""
@@ -122,7 +134,7 @@ class SimulationScorer(Scorer):
             return {}, {}
         if feature.population is None:
             return {POPULATION: "undefined"}, {}
-        predicted_ML = self._simulator.simulate_all(explanation, feature.population.text)
+        predicted_ML = self._predict_all(explanation, feature.population.text)
         if predicted_ML is not None:
             return {POPULATION: exact(feature.population, predicted_ML)}, {}
         sample = _sample(feature, feature.population, simulations)
@@ -135,7 +147,7 @@ class SimulationScorer(Scorer):
         """Return how much each document moves the population score and the slices'."""
         if result.explanation is None:
             return {}
-        parts = {name: _influence(feature.score, result.simulations, used) for name, used in self._slices.items()}
+        parts = slice_influences(feature.score, result.simulations, self._slices)
         if POPULATION in result.scores and feature.population:
             parts[POPULATION] = self._influence(feature, feature.population, result.explanation, result.simulations)
         return {name: part for name, part in parts.items() if part is not None and result.scores.get(name) is not None}
@@ -147,7 +159,7 @@ class SimulationScorer(Scorer):
         explanation: Explanation,
         simulations: Sequence[Simulation],
     ) -> Influence | None:
-        predicted_ML = self._simulator.simulate_all(explanation, population.text)
+        predicted_ML = self._predict_all(explanation, population.text)
         if predicted_ML is not None:
             return exact_influence(population, predicted_ML)
         sample = _sample(feature, population, simulations)
@@ -181,58 +193,19 @@ def _sample(feature: FeatureRecord, population: Population, simulations: Sequenc
     return _Sample(predictions, predict_text(rules, population.text), tuple(record.document for record in records))
 
 
-def slices(
-    records: Sequence[ActivationRecord],
-    simulations: Sequence[Simulation],
-    named: Mapping[str, frozenset[str]] = SLICES,
-) -> dict[str, Outcome]:
-    """Return the correlation of one feature over each slice of its records."""
-    scored = [(records[one.record], one.predicted) for one in simulations]
-    length_K = [len(record.tokens) for record, _ in scored]
-    true_T = np.array([value for record, _ in scored for value in record.activations], np.float64)
-    predicted_T = np.array([value for _, predicted in scored for value in predicted], np.float64)
-    return {
-        name: correlation(true_T[kept_T], predicted_T[kept_T])
-        for name, sources in named.items()
-        for kept_T in [np.repeat(np.array([record.source in sources for record, _ in scored], np.bool_), length_K)]
-    }
-
-
-def _influence(
-    records: Sequence[ActivationRecord], simulations: Sequence[Simulation], sources: frozenset[str]
-) -> Influence | None:
-    """Return how much each document moves the correlation over a slice; None without a record or a whole prediction."""
-    used = [simulation for simulation in simulations if records[simulation.record].source in sources]
-    if not used or any(None in simulation.predicted for simulation in used):
-        return None
-    document_D, index_R = np.unique([records[one.record].document for one in used], return_inverse=True)
-    index_T = np.repeat(index_R, [len(one.predicted) for one in used])
-    x_T = np.array([value for one in used for value in records[one.record].activations], np.float64)
-    y_T = np.array([value for one in used for value in one.predicted], np.float64)
-    terms = (np.ones(len(x_T)), x_T, y_T, x_T**2, y_T**2, x_T * y_T)
-    return correlation_influence(document_D, np.stack([np.bincount(index_T, term_T) for term_T in terms]))
+def _with_zeros(
+    prediction: simulators.Predicted | AnswerError, length: int, faults: Sequence[str]
+) -> simulators.Predicted | AnswerError:
+    """Return a prediction with zeros for what is missing, where a fault of the originals is switched on."""
+    if isinstance(prediction, AnswerError):
+        return (0.0,) * length if ZERO_FAILURES in faults else prediction
+    return tuple(value or 0.0 for value in prediction) if ZERO_NUMBERS in faults else prediction
 
 
 def _number(outcome: Outcome) -> float | None:
     if isinstance(outcome, float):
         return outcome
     return 0.0 if outcome == "failed" else None
-
-
-def correlation(true: Sequence[float] | Floats, predicted: Sequence[float | None] | Floats) -> Outcome:
-    """Return Pearson's r; "undefined" without a varying truth or a whole prediction, "failed" for a constant one.
-
-    Raises ValueError if the lengths differ.
-    """
-    if len(true) != len(predicted):
-        raise ValueError(f"{len(true)} activations but {len(predicted)} predictions")
-    x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)  # a missing prediction is NaN there
-    if not len(x) or np.isnan(y).any() or np.ptp(x) == 0:
-        return "undefined"
-    if np.ptp(y) == 0:
-        return "failed"
-    x, y = x - x.mean(), y - y.mean()
-    return max(-1.0, min(1.0, float((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)))))
 
 
 SCORERS.register("simulation", SimulationScorer)

@@ -70,7 +70,8 @@ def _item(feature: FeatureRecord, result: FeatureResult | None, task: Task) -> I
         if result is None or result.explanation is None or not active:
             return None
         rest = active[SHOWN:]
-        spread = [rest[index * len(rest) // SHOWN] for index in range(min(SHOWN, len(rest)))]
+        n = min(SHOWN, len(rest))
+        spread = [rest[index * len(rest) // n] for index in range(n)]
         return Item(feature, result.explainer, result.explanation.text, (*active[:SHOWN], *spread), -1)
     silent = [one for one in feature.score if max(one.activations) == 0]
     if len(active) < TEXTS - 1 or not silent:
@@ -98,11 +99,12 @@ class RatingApp:
         return [item for item in self._items if item.feature.id not in done]
 
     def get(self, path: str) -> Reply | None:
-        """Return the page of the next feature, or one of its two files."""
+        """Return the page of the next feature, or one of its files."""
         if path == "static/style.css":
             return Reply((pages.STATIC / "style.css").read_bytes(), "text/css")
-        if path == "static/rate.js":
-            return Reply((SCRIPTS / "rate.js").read_bytes(), "text/javascript")
+        if path in ("static/common.js", "static/rate.js"):
+            folder = SCRIPTS if path == "static/rate.js" else pages.STATIC
+            return Reply((folder / path.removeprefix("static/")).read_bytes(), "text/javascript")
         if path:
             return None
         left = self.left

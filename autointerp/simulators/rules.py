@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from autointerp.llm.types import LLMTask
@@ -14,6 +15,9 @@ from autointerp.simulators import SIMULATORS, Predicted, Simulator
 if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.population import Floats, PopulationText
+
+TEXTS_KEPT = 8
+"""Whole texts whose predictions are kept: a feature's, from its own explanation and its controls'."""
 
 
 class RulesSimulator(Simulator):
@@ -32,7 +36,15 @@ class RulesSimulator(Simulator):
 
     def simulate_all(self, explanation: Explanation, text: PopulationText) -> Floats:
         """Apply the explanation's rules to every fragment. Raises AnswerError if it is not made of rules."""
-        return predict_text(rules.from_text(explanation.text), text)
+        return _predicted(explanation.text, text)
+
+
+@lru_cache(maxsize=TEXTS_KEPT)
+def _predicted(explanation: str, text: PopulationText) -> Floats:
+    """Predict a whole text, [M, L]: the documents' influences are computed from what the score was."""
+    predicted_ML = predict_text(rules.from_text(explanation), text)
+    predicted_ML.flags.writeable = False
+    return predicted_ML
 
 
 SIMULATORS.register("rules", RulesSimulator)

@@ -2,12 +2,13 @@
 
 Scores are bounded, and often skewed: most features of a dictionary near 0, some far above. Student's t interval then
 misses too often on one side. Hall's transformation (1992) takes the skewness of the mean out of the t statistic; it is
-monotone, so that intervals and p-values are those of one distribution function.
+monotone, so that intervals and p-values are those of one distribution function. The skewness is the sample's; of a
+score with a range it is at least that of the beta distribution with the sample's mean and variance.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +47,31 @@ def mean_interval(
     if estimated is None:
         return Interval(float(np.mean(values)), None, None)
     return Interval(estimated.value, *ends(estimated, bounds, confidence))
+
+
+def skewed_by_range(estimated: Estimate, scores: Scores, bounds: Bounds, chance: float | None) -> Estimate:
+    """Give the mean of a score the skewness that its range lets expect, where the sample's is smaller.
+
+    A small sample that lacks the rare high scores does not show their skewness either, and misses the mean on that
+    side. Its mean and variance show it: between chance and the best value, few distributions have both. The one taken
+    is the beta distribution, from the chance level, or the lowest score if that is lower.
+
+    Args:
+        estimated: the mean of the scores.
+        bounds: the score's range.
+        chance: its chance level; None: the lower bound.
+    """
+    lowest = min(bounds[0] if chance is None else chance, float(scores.value_F.min()))
+    width = bounds[1] - lowest
+    mean = (estimated.value - lowest) / width if width > 0 else 0.0
+    variance = float(scores.value_F.var(ddof=1)) / width**2 if width > 0 else 0.0
+    if not 0 < variance < mean * (1 - mean) or not estimated.from_features:
+        return estimated
+    size = mean * (1 - mean) / variance - 1  # the sum of the distribution's two parameters
+    of_feature = 2 * (1 - 2 * mean) * math.sqrt((size + 1) / (mean * (1 - mean))) / (size + 2)
+    share = (estimated.from_features / estimated.error**2) ** 1.5
+    expected = of_feature * share / math.sqrt(len(np.unique(scores.cluster_F)))
+    return replace(estimated, skewness=max(estimated.skewness, expected, key=abs))
 
 
 def ends(estimated: Estimate, bounds: Bounds | None = None, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -5,6 +5,10 @@ has an interval in every round; with probability 95% all of them hold in all rou
 `sequential` over rounds). So a comparison may be decided as soon as its interval allows it: it differs if 0 lies
 outside, and is equal if the interval lies within +-difference. At most 5% of runs decide one wrongly, whatever the
 dependence between pairs, and whichever dictionaries go on.
+
+Features are spent where they decide something. Of two dictionaries the one whose scores vary less gets fewer, as many
+rounds behind as the first round's standard deviations say. A comparison that all features would hardly decide is given
+up (`allocation`).
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import combinations
 from typing import Literal
 
+from autointerp.statistics.allocation import chance, rounds_behind
 from autointerp.statistics.clusters import Estimate, Scores, estimate
 from autointerp.statistics.comparisons import LEVEL
 from autointerp.statistics.intervals import Bounds, ends
@@ -40,6 +45,8 @@ class Design:
     """Means that differ by less are equal."""
     bounds: Bounds | None = None
     """The score's range; intervals of differences are cut off at its width."""
+    futility: float = 0.0
+    """A comparison is given up when its chance to be decided by all features is below this."""
 
     @cached_property
     def ends(self) -> list[int]:
@@ -50,6 +57,10 @@ class Design:
     def n_intervals(self) -> int:
         """Intervals of a round: one for each pair, and one for each dictionary and kind of control."""
         return math.comb(len(self.available), 2) + len(self.available) * len(self.controls)
+
+    def sizes(self, rounds: Mapping[str, int]) -> dict[str, int]:
+        """Return the features of each dictionary after so many rounds; none before the first."""
+        return {name: min(self.ends[n - 1], self.available[name]) if n else 0 for name, n in rounds.items()}
 
     @cached_property
     def together(self) -> list[float]:
@@ -79,6 +90,20 @@ class Comparison:
     low: float | None = None
     """Lower end of the interval by which it was decided: with probability 95% all of a run hold in all rounds."""
     high: float | None = None
+    chance: float | None = None
+    """Probability that all features decide it; None where it is decided, or has too few scores."""
+    given_up: bool = False
+    """Whether that was too small; it is not looked at again."""
+
+    @property
+    def names(self) -> list[str]:
+        """Its dictionaries."""
+        return [name for name in (self.dictionary, self.against) if name]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its dictionaries need more features."""
+        return self.verdict == "open" and not self.given_up
 
 
 @dataclass(frozen=True)
@@ -98,9 +123,9 @@ class Resolution:
     features: Mapping[str, int]
     """How many features of each dictionary are scored, or are to be scored next."""
     rounds: Mapping[str, int]
-    """The last round of each dictionary, from 1."""
+    """The last round of each dictionary, from 1; fewer than there were where it was behind."""
     is_over: bool
-    """Whether nothing is left to score: all comparisons are decided, or all features are scored."""
+    """Whether nothing is left to score: all comparisons are decided or given up, or all features are scored."""
 
     @property
     def n_decided(self) -> int:
@@ -118,22 +143,40 @@ def resolve(design: Design, sample_of: SampleOf) -> Resolution:
     Whatever is scored beyond a dictionary's last round is not looked at, so that a run which was interrupted decides as
     one that was not.
     """
-    names = list(design.available)
-    made = [Comparison(*pair) for pair in combinations(names, 2)]
-    made += [Comparison(name, None) for name in names if design.controls]
-    features, rounds = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for number, end in enumerate(design.ends):
-        active = {name for one in made if one.verdict == "open" for name in (one.dictionary, one.against) if name}
-        for name in active:
-            features[name], rounds[name] = min(end, design.available[name]), number + 1
-        samples = {name: sample_of(name, features[name]) for name in active}
-        if not active or None in samples.values():
-            return Resolution(made, features, rounds, not active)
-        made = [one if one.verdict != "open" else _looked(one, samples, design, number) for one in made]
-    return Resolution(made, features, rounds, True)
+    made = [Comparison(*pair) for pair in combinations(design.available, 2)]
+    made += [Comparison(name, None) for name in design.available if design.controls]
+    behind = [dict.fromkeys(one.names, 0) for one in made]
+    rounds, sample_of = dict.fromkeys(design.available, 0), cache(sample_of)
+    for number in range(len(design.ends)):
+        due = [_due(one, lags, number) for one, lags in zip(made, behind, strict=True)]
+        for each in due:
+            rounds |= {name: max(rounds[name], last) for name, last in each.items()}
+        looks = [_samples(each, design, sample_of) for each in due]
+        if not any(due) or None in looks:
+            return Resolution(made, design.sizes(rounds), rounds, not any(due))
+        samples = [look or {} for look in looks]
+        if number == 0:
+            behind = [rounds_behind({name: one.scores for name, one in each.items()}) for each in samples]
+        looked = zip(made, samples, behind, strict=True)
+        made = [_looked(one, each, design, number, lags) if each else one for one, each, lags in looked]
+    return Resolution(made, design.sizes(rounds), rounds, True)
 
 
-def _looked(one: Comparison, samples: Mapping[str, Sample | None], design: Design, number: int) -> Comparison:
+def _due(one: Comparison, behind: Mapping[str, int], number: int) -> dict[str, int]:
+    """Return a comparison's dictionaries and up to which of their rounds they are scored for it, from 1."""
+    return {name: max(1, number + 1 - lag) for name, lag in behind.items()} if one.goes_on else {}
+
+
+def _samples(due: Mapping[str, int], design: Design, sample_of: SampleOf) -> dict[str, Sample] | None:
+    """Take what is due; None if some of it is not scored yet."""
+    samples = {name: sample_of(name, n) for name, n in design.sizes(due).items()}
+    known = {name: sample for name, sample in samples.items() if sample}
+    return known if len(known) == len(samples) else None
+
+
+def _looked(
+    one: Comparison, samples: Mapping[str, Sample], design: Design, number: int, behind: Mapping[str, int]
+) -> Comparison:
     """Look at one comparison in a round; its first dictionary is then the one with the higher mean."""
     estimates = _estimates(one, samples, design)
     known = [made for made in estimates if made and made.error > 0]
@@ -147,27 +190,29 @@ def _looked(one: Comparison, samples: Mapping[str, Sample | None], design: Desig
         verdict = "differ"
     elif -design.difference < low and high < design.difference:
         verdict = "equal"
-    own = samples[one.dictionary]
+    last = design.sizes({name: len(design.ends) - lag for name, lag in behind.items()})
+    sizes = [(len(sample.scores.value_F), last[name]) for name, sample in samples.items()]
+    hope = min(chance(made, sizes, design.difference, design.together[-1]) for made in known)
     looked = replace(
         one,
         verdict=verdict,
         round=None if verdict == "open" else number + 1,
-        features=0 if own is None else len(own.scores.value_F),
+        features=len(samples[one.dictionary].scores.value_F),
         difference=min(made.value for made in known),
         low=low,
         high=high,
+        chance=hope if verdict == "open" else None,
+        given_up=verdict == "open" and hope < design.futility,
     )
     return _higher_first(looked)
 
 
-def _estimates(one: Comparison, samples: Mapping[str, Sample | None], design: Design) -> list[Estimate | None]:
+def _estimates(one: Comparison, samples: Mapping[str, Sample], design: Design) -> list[Estimate | None]:
     """Estimate a difference, or a lead over each kind of control; None where there are too few scores."""
-    own, other = samples[one.dictionary], samples[one.against or one.dictionary]
-    if own is None or other is None:
-        return []
+    own = samples[one.dictionary]
     if one.against is None:
         return [_estimate(own.leads[kind]) for kind in design.controls]
-    return [_estimate(own.scores, other.scores)]
+    return [_estimate(own.scores, samples[one.against].scores)]
 
 
 def _estimate(*samples: Scores) -> Estimate | None:

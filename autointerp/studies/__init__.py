@@ -8,7 +8,7 @@ nothing heavy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,8 @@ from sae.common.registry import Registry
 from sae.common.tables import Table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from autointerp.records import FeatureRecord, FeatureResult
     from autointerp.runs.plan import Plan
     from autointerp.statistics.intervals import Interval
@@ -27,6 +29,10 @@ NEURONS = "neurons"
 """The baseline that a studied dictionary is compared with."""
 CUNNINGHAM = "Cunningham et al. 2023 (arXiv 2309.08600)"
 MONOSEMANTICITY = "Bricken et al. 2023 (Towards Monosemanticity)"
+
+
+Draw = Callable[["Axes"], None]
+"""Draws one panel of a picture."""
 
 
 class NotApplicable(Exception):
@@ -131,6 +137,14 @@ class Study(ABC):
         """Return tables that go with them."""
         return ()
 
+    def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
+        """Return the panels of its picture, the main one first; none: it has no picture."""
+        return ()
+
+    def panel_size(self, measured: Mapping[str, Any]) -> tuple[float, float]:
+        """Return the width and height of a panel of its picture, in inches; as many stand in a row as fit in 7.2."""
+        return 3.6, 3.0
+
 
 STUDIES: Registry[type[Study]] = Registry(
     "study",
@@ -145,7 +159,10 @@ STUDIES: Registry[type[Study]] = Registry(
         "patching",
         "erasure",
         "splitting",
+        "absorption",
         "automata",
+        "circuits",
+        "specificity",
     ),
-    shared=("judged", "medians"),
+    shared=("judged", "medians", "proxies", "text_rules"),
 )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autointerp.statistics.intervals import mean_interval
-from autointerp.studies import STUDIES, Figure, Session, Study, figure
+from autointerp.studies import STUDIES, Draw, Figure, Session, Study, figure
+from sae.baselines.registry import TRAINED_COLOUR, colour_of
 from sae.common.tables import Table, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COUNTS = (1, 2, 4, 8, 16, 32)
 """Numbers of features that are ablated, and of principal components that are projected out."""
@@ -63,6 +68,41 @@ class Erasure(Study):
             rows.append([one["way"], str(one["k"]), *shown, "yes" if is_front else ""])
         header = ["way", "k", "probe", "model's choice", "edit length", "KL on other text", "front"]
         return [Table(header, rows, f"Always the more frequent gender: {number(chance, 3)}.")]
+
+    def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
+        """Draw what is left of the concept against each cost."""
+        costs = {"kl_N": "KL on other text, nats a token", "edit_P": "length of the edit, relative"}
+        return [partial(_draw, measured, key, label) for key, label in costs.items()]
+
+
+def _draw(measured: Mapping[str, Any], cost: str, label: str, panel: Axes) -> None:
+    """Draw each way as a line through its strengths; below and to the left is better."""
+    ways: dict[str, list[tuple[float, float]]] = {}
+    for one in measured["results"]:
+        ways.setdefault(one["way"], []).append((_mean(one, cost), _mean(one, "probe_P")))
+    ablations = [way for way in ways if way.startswith(FEATURES)]
+    for way, points in ways.items():
+        known = MARKS.get(way)
+        colour, mark = known or (TRAINED_COLOUR, "osv^D"[ablations.index(way) % 5])
+        panel.plot(*zip(*points, strict=True), marker=mark, markersize=3.5, linewidth=0.8, color=colour, label=way)
+    panel.axhline(max(measured["majority"], 1 - measured["majority"]), color="#bbbbbb", linewidth=0.8, zorder=0)
+    if cost == "kl_N":
+        panel.set_xscale("symlog", linthresh=1e-3)
+        panel.set_xlim(left=0)
+    panel.set_xlabel(label)
+    panel.set_ylabel("a fresh probe is right")
+    panel.set_title("Erasing a pronoun's gender")
+    panel.legend(fontsize=6)
+
+
+FEATURES = "features of "
+MARKS = {
+    "nothing": ("#000000", "x"),
+    "LEACE": ("#0072B2", "*"),
+    "mean difference": ("#CC79A7", "P"),
+    "PCA": (colour_of("pca"), "o"),
+}
+"""Colour and marker of each way but ablations."""
 
 
 def _mean(one: Mapping[str, Any], key: str) -> float:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from autointerp.statistics.intervals import mean_interval
-from autointerp.studies import MONOSEMANTICITY, STUDIES, Figure, NotApplicable, Session, Study, figure
+from autointerp.studies import MONOSEMANTICITY, STUDIES, Draw, Figure, NotApplicable, Session, Study, figure
 from sae.common.tables import Table, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NEAR = 0.7
 """Cosine from which on a feature of a larger dictionary counts as a child of its nearest in the smaller one."""
@@ -27,6 +31,7 @@ class Splitting(Study):
         f"next smaller one, by cosine of the decoder directions (a child: {NEAR} or more) and by correlation of the "
         "activations."
     )
+    version = 2
 
     def measure(self, session: Session) -> dict[str, Any]:
         """Match the features of each size with those of the next. Raises NotApplicable but for a toy."""
@@ -74,6 +79,41 @@ class Splitting(Study):
             f"Features of {TOKEN!r}: which of the smaller dictionary they come from, and in which context they stand."
         )
         return [Table(header, sizes, title), Table(columns, graph, about)]
+
+    def panels(self, measured: Mapping[str, Any]) -> Sequence[Draw]:
+        """Draw the decoder directions of all sizes, joined with their parents."""
+        return [partial(_draw, measured["map"])]
+
+    def panel_size(self, measured: Mapping[str, Any]) -> tuple[float, float]:
+        """Return a row's width."""
+        return 7.2, 5.0
+
+
+def _draw(drawn: Mapping[str, Any], panel: Axes) -> None:
+    """Draw features as points, larger for smaller dictionaries, those of the common token with a ring."""
+    for number_of, (size, colour) in enumerate(zip(drawn["sizes"], COLOURS, strict=False)):
+        for child, parent in enumerate(size["parents"]):
+            if parent is not None:
+                ends = (size["points"][child], drawn["sizes"][number_of - 1]["points"][parent])
+                panel.plot(*zip(*ends, strict=True), color="#999999", linewidth=0.5, zorder=1)
+        x, y = zip(*size["points"], strict=True)
+        label = f"{size['name'].replace('_', ' ')}, {len(x)} active"
+        panel.scatter(
+            x, y, s=26 / (number_of + 1) ** 1.3, color=colour, linewidth=0, zorder=3 - number_of / 9, label=label
+        )
+        rings = [size["points"][row] for row in size["token"]]
+        if rings:
+            x, y = zip(*rings, strict=True)
+            panel.scatter(x, y, s=36, facecolor="none", edgecolor="black", linewidth=0.6, zorder=4)
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.set_xlabel(f"{drawn['method']} of decoder directions; rings: {TOKEN!r}; lines: cosine >= {NEAR}")
+    panel.set_title("Splitting of features")
+    panel.legend(fontsize=6)
+
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+"""Of the dictionaries, the smallest first."""
 
 
 STUDIES.register("splitting", Splitting)

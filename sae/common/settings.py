@@ -212,6 +212,10 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
         return f"{location.name} is required"
     if problem["type"] == "tuple_type":
         return f"{before}write a list: [{_short(problem['input'])}]"
+    if problem["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return f"{before}write settings, each as NAME: VALUE (got {_short(problem['input'])})"
+    if problem["type"] == "too_short":
+        return f"{before}at least {about['min_length']} is needed (got {_short(problem['input'])})"
     return f"{before}{problem['msg'].lower()} (got {_short(problem['input'])})"
 
 

@@ -1,14 +1,15 @@
 """Groups near-duplicate documents, so that no split of the text separates them. Needs no torch.
 
 Two documents are near-duplicates if they share more than a quarter of either one's 16-grams of tokens: copied files,
-licence headers with little below them, generated tables. Near-duplicates of near-duplicates are in one group.
+licence headers with little below them, generated tables. Near-duplicates of near-duplicates are in one group. A stream
+of documents, which is never held, is compared with a text that is (`Known`).
 
 Shape suffixes: T token positions of all documents, D documents, P occurrences (a 16-gram in a document), Q pairs.
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -66,20 +67,67 @@ def shared_with(text: Blocks, other: Blocks) -> float:
     return float(copied_T.mean()) if len(copied_T) else 0.0
 
 
+@dataclass(frozen=True)
+class Known:
+    """Recognises near-duplicates of a text that is held, document by document: 16 bytes for each token of that text."""
+
+    hash_P: Hashes
+    """Each document's distinct 16-grams, ascending."""
+    document_P: Integers
+    n_grams_D: Integers
+    """How many each document has."""
+
+    @classmethod
+    def of(cls, blocks: Blocks) -> "Known":
+        """Hash a text."""
+        hash_P, document_P = _occurrences(blocks, 0, 1) if len(blocks.document_N) else _nothing()
+        return cls(hash_P, document_P, np.bincount(document_P))
+
+    def has_near_duplicate_of(self, ids: Sequence[int]) -> bool:
+        """Tell whether a document, by its tokens, is a near-duplicate of one of the text's."""
+        hash_G = _distinct_grams(np.array(ids, np.int32))
+        first_G, end_G = (np.searchsorted(self.hash_P, hash_G, side) for side in ("left", "right"))
+        ranges = np.stack([first_G, end_G], 1)[first_G < end_G].tolist()
+        if not ranges:
+            return False
+        documents = np.concatenate([self.document_P[first:end] for first, end in ranges])
+        shared_D = np.bincount(documents, minlength=len(self.n_grams_D))
+        return bool((shared_D > SHARED * np.minimum(self.n_grams_D, len(hash_G))).any())
+
+
+def _distinct_grams(token_T: NDArray[np.int32]) -> Hashes:
+    """Return a document's distinct 16-grams; a shorter document is one gram by itself."""
+    return np.unique(_hashed(token_T)) if len(token_T) >= GRAM else np.array([_hash_of_all(token_T)], np.uint64)
+
+
+def _nothing() -> tuple[Hashes, Integers]:
+    return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+
+
 def _grams(blocks: Blocks) -> tuple[Hashes, Integers]:
     """Hash all 16-grams that lie in one document; return also where they start in the documents' joined tokens."""
     real_NC = np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]
-    token_T = blocks.ids_NC[real_NC].astype(np.uint64) + np.uint64(1)
+    token_T = blocks.ids_NC[real_NC]
     document_T = np.repeat(blocks.document_N, blocks.length_N)
     if len(token_T) < GRAM:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    hash_T, width = token_T, 1
+        return _nothing()
+    hash_T = _hashed(token_T)
+    inside_T = document_T[: len(hash_T)] == document_T[GRAM - 1 :]
+    return hash_T[inside_T], np.flatnonzero(inside_T)
+
+
+def _hashed(token_T: NDArray[np.int32]) -> Hashes:
+    """Hash the 16-grams that begin at each of some tokens, of which there are 16 or more."""
+    hash_T, width = token_T.astype(np.uint64) + np.uint64(1), 1
     while width < GRAM:  # a polynomial modulo 2^64, of twice as many tokens each time
         hash_T = hash_T[:-width] * np.uint64(pow(_BASE, width, 2**64)) + hash_T[width:]
         width *= 2
     hash_T ^= hash_T >> np.uint64(29)
-    inside_T = document_T[: len(hash_T)] == document_T[GRAM - 1 :]
-    return hash_T[inside_T], np.flatnonzero(inside_T)
+    return hash_T
+
+
+def _hash_of_all(token_T: NDArray[np.int32]) -> int:
+    return int.from_bytes(hashlib.blake2b(token_T.tobytes(), digest_size=8).digest(), "little")
 
 
 def _occurrences(blocks: Blocks, part: int, n_parts: int) -> tuple[Hashes, Integers]:
@@ -118,8 +166,7 @@ def _short_documents(blocks: Blocks) -> tuple[Hashes, Integers]:
     token_T = blocks.ids_NC[np.arange(blocks.ids_NC.shape[1]) < blocks.length_N[:, None]]
     end_D = np.cumsum(tokens_D)  # a document's blocks are consecutive and in order
     short = np.flatnonzero(tokens_D < GRAM)
-    texts = [token_T[end_D[d] - int(tokens_D[d]) : end_D[d]].tobytes() for d in short]
-    hashes = [int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") for text in texts]
+    hashes = [_hash_of_all(token_T[end_D[d] - int(tokens_D[d]) : end_D[d]]) for d in short]
     return np.array(hashes, np.uint64), blocks.document_N[first_D[short]].astype(np.int64)
 
 

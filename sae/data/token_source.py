@@ -5,7 +5,8 @@ A position says how far a flow was read; continuing from it gives the same block
 Shape suffixes: N blocks, C tokens of context.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -19,7 +20,9 @@ from torch import Tensor
 from sae.common.errors import UserError
 from sae.common.seeds import torch_generator
 from sae.data.blocks import Blocks, TokenIds, numbered_ids
+from sae.data.deduplication import Known
 
+log = logging.getLogger(__name__)
 Position = dict[str, int]
 """How far a source was read, ready for JSON. Only its source knows the keys, but for `epoch`: times read through."""
 
@@ -101,6 +104,7 @@ class Streamed:
 
     Args:
         skip_documents: the first documents of the corpus, never given: see `sae.data.split.hold_out`.
+        held_out: their text; near-duplicates of it are left out, and counted in the log at the end of an epoch.
     """
 
     spec: str
@@ -108,6 +112,7 @@ class Streamed:
     context: int
     skip_documents: int = 0
     share: tuple[int, int] = (0, 1)
+    held_out: Known | None = None
 
     def chunks(self, n_blocks: int, position: Position | None = None) -> Iterator[tuple[Tensor, Position]]:
         at = position or self._start(0)
@@ -128,14 +133,25 @@ class Streamed:
 
     def _rest_of_epoch(self, at: Position) -> Iterator[tuple[NDArray[np.int64], Position]]:
         """Yield blocks [C] from a position to the end of its epoch, each with the position after it."""
-        rank, world = self.share
-        for number, ids in numbered_ids(self.spec, self.token_ids, at["document"], lambda n: n % world == rank):
+        for number, ids in self._given(at["document"]):
             n_full = len(ids) // self.context
             for block in range(at["block"] if number == at["document"] else 0, n_full):
                 ends = block + 1 == n_full
                 after = {"document": number + 1, "block": 0} if ends else {"document": number, "block": block + 1}
                 start = block * self.context
                 yield np.array(ids[start : start + self.context], np.int64), {"epoch": at["epoch"], **after}
+
+    def _given(self, first: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield number and token ids of this share's documents, without near-duplicates of what is held out."""
+        rank, world = self.share
+        n_left_out = 0
+        for number, ids in numbered_ids(self.spec, self.token_ids, first, lambda n: n % world == rank):
+            if self.held_out is not None and self.held_out.has_near_duplicate_of(ids):
+                n_left_out += 1
+            else:
+                yield number, ids
+        if n_left_out:
+            log.warning("corpus %s: %d near-duplicates of held-out documents left out", self.spec, n_left_out)
 
 
 def _nothing_to_learn_from(where: str, context: int, share: tuple[int, int]) -> UserError:

@@ -33,6 +33,8 @@ class Patched:
     """Length of the edit: the norm of the change of all the prompt's activations together."""
     followed_KP: Tensor
     """Whether the most probable token is the counterfactual's answer (interchange accuracy; MIB, arXiv 2504.13151)."""
+    whole_1P: Tensor
+    """KL divergence when all features are patched: what the dictionary does not reconstruct stays unpatched."""
 
 
 class Pairs:
@@ -49,6 +51,7 @@ class Pairs:
         self.encoded_BD, other_BD = (dictionary.in_context(x_PCD).flatten(0, 1) for x_PCD in (self.x_PCD, other_PCD))
         encoded, other = dictionary.encode(self.encoded_BD), dictionary.encode(other_BD)
         self.change_PCF = (other - encoded).view(*real_PC.shape, -1) * real_PC[..., None]
+        self._encoded_BF = encoded
         self.target_PV = last_logits(subject, prompts, prompts.other_ids_PC).log_softmax(1)
 
     def edited(self, features: Sequence[int]) -> Tensor:
@@ -58,6 +61,12 @@ class Pairs:
             features_B = torch.full((len(edit_BD),), feature, device=edit_BD.device)
             edit_BD += written(self.dictionary, change_BF[:, feature].contiguous(), features_B, self.encoded_BD)
         return edit_BD.view_as(self.x_PCD)
+
+    def edited_whole(self) -> Tensor:
+        """Return the change of the activations, [P, C, D], that patching all features makes."""
+        x_BD, changed_BF = self.x_PCD.flatten(0, 1), self._encoded_BF + self.change_PCF.flatten(0, 1)
+        decoded = (self.dictionary.decode(acts_BF, x_BD) for acts_BF in (changed_BF, self._encoded_BF))
+        return torch.sub(*decoded).view_as(self.x_PCD)
 
     def logits(self, edit_PCD: Tensor) -> Tensor:
         """Return the logits after the prompts, [P, V], when their activations are edited."""
@@ -103,4 +112,5 @@ def patch(pairs: Pairs, order: Sequence[int], counts: Sequence[int]) -> Patched:
         kl.append(pairs.divergence(logits_PV))
         edits.append(edit_PCD.flatten(1).norm(dim=1))
         followed.append(logits_PV.argmax(1) == pairs.prompts.other_P)
-    return Patched(torch.stack(kl), torch.stack(edits), torch.stack(followed))
+    whole_P = pairs.divergence(pairs.logits(pairs.edited_whole()))
+    return Patched(torch.stack(kl), torch.stack(edits), torch.stack(followed), whole_P[None])

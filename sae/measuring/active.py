@@ -18,6 +18,13 @@ MOST_ACTIVE = 1 / 8
 """Share of all activations above which they are multiplied as dense matrices, which is then faster."""
 ROWS = 512
 """Rows of products that are added at once."""
+CACHED, FEWEST = 2**21, 256
+"""Tokens times features that a CPU computes at once, as many as its caches hold; but not fewer tokens than these."""
+
+
+def rows_in_cache(n_features: int) -> int:
+    """Return how many tokens' features a CPU should compute at once: what its caches do not hold takes longer."""
+    return max(FEWEST, CACHED // n_features)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,14 @@ class Active:
         values_N = acts_BF.numpy().reshape(-1)[index_N].astype(np.float64)
         offsets_B = np.searchsorted(index_N, np.arange(n_rows) * n_features)
         return cls(values_N, index_N % n_features, offsets_B, n_features)
+
+    @classmethod
+    def of_largest(cls, values_BK: Tensor, features_BK: Tensor, n_features: int) -> "Active":
+        """List what is not zero among the features that can be active, which ascend in each row; on the CPU."""
+        is_active_BK = values_BK != 0
+        counts_B = is_active_BK.sum(1).numpy()
+        values_N = values_BK[is_active_BK].numpy().astype(np.float64)
+        return cls(values_N, features_BK[is_active_BK].numpy(), np.cumsum(counts_B) - counts_B, n_features)
 
     def sums(self, weights_N: NDArray[np.float64] | None = None) -> NDArray[Any]:
         """Return the sum of each feature's weights, [F]; without weights, how many entries it has."""

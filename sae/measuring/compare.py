@@ -16,10 +16,12 @@ from sae.common.progress import Progress, Report
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, Encoder
 from sae.measuring import similarity
+from sae.measuring.active import rows_in_cache
 from sae.measuring.evaluate import batches_of, move_to_subject
 from sae.measuring.metrics import rows_at_once
 from sae.measuring.similarity import Correlation, Similarity
-from sae.models.subject import Subject, one_name, share_basis
+from sae.models.residual import share_basis
+from sae.models.subject import Subject, one_name
 
 PAIRS = 2**28
 """Pairs of features whose correlations are summed in one pass of the text; the sums take 2 GiB."""
@@ -172,4 +174,6 @@ def _add(sums: Correlation, pair: Pair, encode_a: Encoder, encode_b: Encoder, ro
 
 
 def _rows(a: Studied, b: Studied) -> int:
-    return rows_at_once(max(a.dictionary.n_features, b.dictionary.n_features))
+    n_features = max(a.dictionary.n_features, b.dictionary.n_features)
+    at_once = rows_at_once(n_features)
+    return min(at_once, rows_in_cache(n_features)) if a.subject.device == "cpu" else at_once

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
-from sae.measuring.active import Active
 from sae.measuring.firing import Firing
+from sae.measuring.reconstructed import reconstructed
 from sae.models.subject import Replace, Subject, batches
 
 BLOCKS_AT_ONCE = 32
@@ -19,8 +19,6 @@ LOGITS = 2**27
 """Tokens times vocabulary held at once: 512 MiB."""
 ELEMENTS = 2**26
 """Tokens times features held at once: 256 MiB."""
-WIDE = 2048
-"""Features from which on a list of the active ones is worth its making."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,12 @@ class Spread:
             self._first_D = x_BD[0].double()
             self._offset_D = torch.zeros_like(self._first_D)
             self._variation = self._square = self._first_D.new_zeros(())
-        self._square = self._square + x_BD.double().square().sum()
-        difference_BD = x_BD.double() - self._first_D
+        self._square = self._square + x_BD.to(torch.float64, copy=True).square_().sum()
+        difference_BD = x_BD.to(torch.float64, copy=True).sub_(self._first_D)
         offset_D = difference_BD.mean(0)
         moved_D, total = offset_D - self._offset_D, self.tokens + len(x_BD)
         between = moved_D.square().sum() * (self.tokens * len(x_BD) / total)
-        self._variation = self._variation + (difference_BD - offset_D).square().sum() + between
+        self._variation = self._variation + difference_BD.sub_(offset_D).square_().sum() + between
         self._offset_D = self._offset_D + moved_D * (len(x_BD) / total)
         self.tokens = total
 
@@ -131,21 +129,11 @@ class Fidelity:
         """
         targets = (x_BD if y_BE is None else y_BE).split(self._rows)
         for part_BD, target_BE in zip(x_BD.split(self._rows), targets, strict=True):
-            y_hat_BE = self._reconstructed(part_BD).double()
-            self._residual = self._residual + (target_BE - y_hat_BE).square().sum()
-            self._square = self._square + y_hat_BE.square().sum()
-
-    def _reconstructed(self, x_BD: Tensor) -> Tensor:
-        """Count active features and return the reconstruction; of wide, sparse features, from the active ones only."""
-        features_BF = self.dictionary.encode(x_BD)
-        active = Active.of(features_BF) if self.dictionary.n_features >= WIDE else None
-        if active is None:
-            self.firing.add(features_BF)
-            return self.dictionary.decode(features_BF, x_BD)
-        self.firing.add_counts(torch.from_numpy(active.sums()), len(x_BD))
-        values_N = torch.from_numpy(active.values_N).to(x_BD.dtype)
-        features_N, offsets_B = torch.from_numpy(active.features_N), torch.from_numpy(active.offsets_B)
-        return self.dictionary.decode_active(values_N, features_N, offsets_B, x_BD)
+            counts_F, y_hat_BE = reconstructed(self.dictionary, part_BD)
+            self.firing.add_counts(counts_F, len(part_BD))
+            y_hat_BE = y_hat_BE.double()
+            self._residual = self._residual + (target_BE - y_hat_BE).square_().sum()
+            self._square = self._square + y_hat_BE.square_().sum()
 
     @property
     def mean_squared_error(self) -> float:

@@ -9,8 +9,11 @@ PREFIX, INPUT = "hf:", ":in"
 
 
 def names_modules(hook_points: Sequence[str]) -> bool:
-    """Tell whether hook points are names of modules. Raises UserError if only some of them are."""
+    """Tell whether hook points are names of modules. Raises UserError if only some are, or if one is empty."""
     by_module = [name for name in hook_points if name.startswith(PREFIX)]
+    for name in by_module:
+        if not name.removeprefix(PREFIX).removesuffix(INPUT):
+            raise UserError(f"{name} names no module; write hf:MODULE, such as hf:model.layers.3.mlp")
     if by_module and len(by_module) < len(hook_points):
         other = next(name for name in hook_points if not name.startswith(PREFIX))
         raise UserError(

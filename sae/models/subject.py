@@ -22,9 +22,8 @@ from sae.models.hook_names import names_modules
 from sae.models.loading import context_of, knows, load_bridge, tokenizer_of
 from sae.models.modules import PROBE_TOKENS, load_modules
 from sae.models.quiet import quiet_libraries
+from sae.models.residual import RESIDUAL, kind_and_layer, normed
 
-RESIDUAL = {"hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out"}
-"""Hook points in the residual stream, or of what is added to it."""
 Replace = Callable[[Tensor], Tensor]
 
 
@@ -75,11 +74,21 @@ class Subject:
         """
         return self.activations_at(ids_NC, (hook_point,))[hook_point]
 
-    @torch.no_grad()
-    def activations_at(self, ids_NC: Tensor, hook_points: Sequence[str]) -> dict[str, Tensor]:
+    def activations_at(
+        self,
+        ids_NC: Tensor,
+        hook_points: Sequence[str],
+        replaced: Mapping[str, Replace] | None = None,
+        with_gradients: bool = False,
+    ) -> dict[str, Tensor]:
         """Read the activations [N, C, D] at several hook points in one forward pass, which stops after the last one.
 
-        Heads are flattened, a prepended token is dropped. Raises UserError if the model never passes a hook point.
+        Heads are flattened, a prepended token is dropped; they are in the order of the pass. Raises UserError if the
+        model never passes a hook point.
+
+        Args:
+            replaced: as for `logits`.
+            with_gradients: whether gradients reach what `replaced` returns.
         """
         seen: dict[str, Tensor] = {}
         names = tuple(dict.fromkeys(hook_points))  # a reader that knew the hooks would keep the activations in a cycle
@@ -92,8 +101,8 @@ class Subject:
 
             return read
 
-        hooks = [(hook_point, reader(hook_point)) for hook_point in names]
-        with contextlib.suppress(_HookReached):
+        hooks = [*self._writers(replaced), *((hook_point, reader(hook_point)) for hook_point in names)]
+        with torch.set_grad_enabled(with_gradients), contextlib.suppress(_HookReached):
             self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks)
         missing = [hook_point for hook_point in names if hook_point not in seen]
         if missing:
@@ -113,6 +122,11 @@ class Subject:
 
         The activations [N, C, D] at each hook point of `replaced` are replaced by its function's result on the way.
         """
+        logits: Tensor = self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=self._writers(replaced))
+        return self._without_bos(logits)
+
+    def _writers(self, replaced: Mapping[str, Replace] | None) -> list[tuple[str, Callable[[Tensor, object], Tensor]]]:
+        """Return the hooks that replace activations."""
 
         def writer(replace: Replace) -> Callable[[Tensor, object], Tensor]:
             def write(value: Tensor, hook: object) -> Tensor:
@@ -122,9 +136,7 @@ class Subject:
 
             return write
 
-        hooks = [(hook_point, writer(replace)) for hook_point, replace in (replaced or {}).items()]
-        logits: Tensor = self.bridge.run_with_hooks(self._with_bos(ids_NC), fwd_hooks=hooks)
-        return self._without_bos(logits)
+        return [(hook_point, writer(replace)) for hook_point, replace in (replaced or {}).items()]
 
     @torch.no_grad()
     def losses(self, ids_NC: Tensor, replaced: Mapping[str, Replace] | None = None) -> Tensor:
@@ -158,7 +170,7 @@ class Subject:
             through_norm: apply the final norm, but for its scale: centre the directions, if it does, and multiply by
                 its weights. Otherwise it is left out.
         """
-        kind, layer = _kind_and_layer(hook_point)
+        kind, layer = kind_and_layer(hook_point)
         if kind == "mlp.hook_post":
             written_FR = directions_FD @ self.bridge.W_out[layer].to(directions_FD)
         elif kind == "attn.hook_z":
@@ -167,18 +179,10 @@ class Subject:
             written_FR = directions_FD
         else:
             return None
-        normed_FR = self._normed(written_FR) if through_norm else written_FR
-        logits_FV: Tensor = normed_FR @ self.bridge.W_U.to(directions_FD)
+        if through_norm:
+            written_FR = normed(getattr(self.bridge, "ln_final", None), written_FR)
+        logits_FV: Tensor = written_FR @ self.bridge.W_U.to(directions_FD)
         return logits_FV
-
-    def _normed(self, residual_FR: Tensor) -> Tensor:
-        """Apply the final norm's centring and weights, without its scale and bias."""
-        norm = getattr(self.bridge, "ln_final", None)
-        if norm is None:
-            return residual_FR
-        centred_FR = residual_FR if norm.uses_rms_norm else residual_FR - residual_FR.mean(1, keepdim=True)
-        weights_R: Tensor = norm.w.to(residual_FR) + int(norm.uses_weight_offset)
-        return centred_FR * weights_R
 
     def _with_bos(self, ids_NC: Tensor) -> Tensor:
         if not self.prepend_bos:
@@ -188,21 +192,6 @@ class Subject:
 
     def _without_bos(self, values: Tensor) -> Tensor:
         return values[:, 1:] if self.prepend_bos else values
-
-
-def _kind_and_layer(hook_point: str) -> tuple[str, int]:
-    """Split a hook point's name: `blocks.3.mlp.hook_post` is mlp.hook_post of layer 3."""
-    parts = hook_point.split(".")
-    if parts[0] == "blocks" and len(parts) > 2 and parts[1].isdigit():
-        return ".".join(parts[2:]), int(parts[1])
-    return hook_point, 0
-
-
-def share_basis(one: str, other: str) -> bool:
-    """Tell whether two hook points of one model hold vectors of one basis: the same point, or both the residual
-    stream's.
-    """
-    return one == other or (_kind_and_layer(one)[0] in RESIDUAL and _kind_and_layer(other)[0] in RESIDUAL)
 
 
 def boot(

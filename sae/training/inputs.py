@@ -16,6 +16,7 @@ from sae.common.settings import cache_folder
 from sae.data.activation_stream import ActivationStream
 from sae.data.blocks import Blocks
 from sae.data.corpus import Text
+from sae.data.deduplication import Known
 from sae.data.split import VERSION as SPLIT_VERSION
 from sae.data.split import TrainingText
 from sae.data.token_source import Shuffled, Streamed, TextSource
@@ -129,7 +130,9 @@ def _text(
     corpus = config.corpus
     if text is None:
         held = _training_text(config).first_documents(subject.token_ids)
-        return Streamed(corpus.source, subject.token_ids, corpus.context, held.n_documents, share), held.blocks
+        known = Known.of(held.blocks)
+        source = Streamed(corpus.source, subject.token_ids, corpus.context, held.n_documents, share, known)
+        return source, held.blocks
     split = _training_text(config).split(artifacts.tokens(subject, text))
     return Shuffled(split.blocks, config.seed, share, split.train_rows_N), split.held_out
 

@@ -62,11 +62,21 @@ def enrol(recipes: Sequence[Recipe], steps: int, first_BD: Tensor, workspace: Wo
 
 
 def learn(
-    recipes: Sequence[Recipe], steps: int, batches: Iterator[Tensor], device: str, report: Report
+    recipes: Sequence[Recipe],
+    steps: int,
+    batches: Iterator[Tensor],
+    device: str,
+    report: Report,
+    d_out: int | None = None,
 ) -> list[Learner]:
-    """Train recipes in this process, in single precision, from the beginning to the end."""
+    """Train recipes in this process, in single precision, from the beginning to the end.
+
+    Args:
+        d_out: the width of what transcoders write, which stands right of what they read in every batch.
+    """
     first_BD = next(batches)
-    workspace = Workspace(first_BD.shape[1], device, torch.float32, Scratch(device), Ranks())
+    d_in = first_BD.shape[1] - (d_out or 0)
+    workspace = Workspace(d_in, device, torch.float32, Scratch(device), Ranks(), d_out=d_out)
     learners = enrol(recipes, steps, first_BD, workspace)
     train(learners, chain([first_BD], batches), report)
     return learners

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-GROUP = 8
-"""Features per group of the two-stage selection; of 4, 8 and 16 the fastest at 4,096 features and k = 32."""
+from sae.largest import GROUP
 
 
 @dataclass(frozen=True)
@@ -28,23 +27,6 @@ class Entries:
     features_N: Tensor
     rows_N: Tensor
     offsets_R: Tensor
-
-
-def top_k(pre_BF: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return values and indices [B, k] of each row's k largest, in no order; which of several equal ones is undefined.
-
-    In two stages: the k largest lie in the k groups with the largest maxima, so only those groups are searched.
-    """
-    b, n_features = pre_BF.shape
-    if n_features % GROUP or 2 * k * GROUP > n_features:
-        largest = pre_BF.topk(k, dim=1, sorted=False)
-        return largest.values, largest.indices
-    stride = n_features // GROUP  # a group's members lie apart, so that the maxima are taken over whole cache lines
-    groups_BK = pre_BF.view(b, GROUP, stride).amax(1).topk(k, dim=1, sorted=False).indices
-    members_G = torch.arange(0, n_features, stride, device=pre_BF.device)
-    candidates_BC = (groups_BK[:, :, None] + members_G).flatten(1)
-    values_BK, indices_BK = pre_BF.gather(1, candidates_BC).topk(k, dim=1, sorted=False)
-    return values_BK, candidates_BC.gather(1, indices_BK)
 
 
 def batch_top_k(pre_BF: Tensor, n: int, floor: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,12 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autointerp import api
+from autointerp.cluster import Cluster
 from autointerp.config import Config, build
+from autointerp.runs import on_ray
 from autointerp.sampling import engines, priorities, select
 from autointerp.sampling.build import build as build_records
+from autointerp.sampling.engines import kept
+from autointerp.sampling.engines.kept import KeptPasses
 from autointerp.sampling.engines.local import LocalEngine
 from autointerp.sampling.engines.ray import _Worker, _Workers
-from autointerp.sampling.follow import Followed, Pass, Reader, merged
+from autointerp.sampling.follow import Followed, Follower, Pass, Reader, merged
 from autointerp.sampling.shards import SampledText, Shard, boundaries
 from sae.common.errors import UserError
 from sae.common.progress import Report, Silent
@@ -63,7 +67,7 @@ class Sharded:
     def follow(self, text: SampledText, one: Pass, config: Config, report: Report) -> dict[int, Followed]:
         reader = Reader(text.prepared.subject, [m.dictionary for m in text.prepared.dictionaries], config)
         cuts = boundaries(text.n_blocks, config.runtime.batch_blocks, self.n_shards)
-        read = [reader.read(text.shard(*cut), one, lambda done: None) for cut in cuts]
+        read = [reader.read(text.shard(*cut), one, lambda n_read, now: None) for cut in cuts]
         return self.merged(read)
 
     def merged(self, read: list[dict[int, Followed]]) -> dict[int, Followed]:
@@ -95,6 +99,56 @@ def test_shards_in_any_order_give_what_the_undivided_text_gives(
     assert found.dictionaries == expected.dictionaries
     for one, other in zip(found.features, expected.features, strict=True):
         assert np.array_equal(one.population.acts_ML, other.population.acts_ML)
+
+
+class Stopped(Exception):
+    """Stands for Ctrl-C."""
+
+
+@pytest.mark.parametrize("followed", [WIDE, ALL_FOLLOWED])
+def test_a_sampling_that_is_stopped_continues(followed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in both passes, three times in all, each block is read once; a damaged file is told, and starts over."""
+    monkeypatch.setattr(select, "FOLLOWED", followed)
+    monkeypatch.setattr(kept, "SECONDS", 0.0)
+    monkeypatch.setattr(kept, "MOST_WRITING", 1e9)
+    config, read = experiment(SCHEMES["all"]), list[int]()
+    expected = sampled(LocalEngine(), config)
+    one_batch = Follower.add
+
+    def counted(self: Follower, acts: Mapping[str, Any], number_M: Any) -> None:
+        if len(read) in stops:
+            stops.remove(len(read))
+            raise Stopped
+        read.append(int(number_M[0]))
+        one_batch(self, acts, number_M)
+
+    monkeypatch.setattr(Follower, "add", counted)
+    stops = set[int]()
+    sampled(LocalEngine(), config)
+    expected_read = len(read)
+    read.clear()
+    stops = {3, 4, expected_read - 2}
+    engine = LocalEngine(KeptPasses(tmp_path / "passes"))
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            sampled(engine, config)
+    found = sampled(engine, config)
+    assert len(read) == expected_read
+    assert found.features == expected.features
+    for one, other in zip(found.features, expected.features, strict=True):
+        assert np.array_equal(one.population.acts_ML, other.population.acts_ML)
+    read.clear()
+    assert sampled(engine, config).features == expected.features
+    assert not read
+    for path in (tmp_path / "passes").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert sampled(engine, config).features == expected.features
+    assert len(read) == expected_read
+    engine = LocalEngine(KeptPasses(tmp_path / "passes"))
+    assert sampled(engine, experiment(SCHEMES["all"] | {"runtime.batch_blocks": 4})).features
+    assert len(read) > expected_read
+    KeptPasses(tmp_path / "passes").clear()
+    assert not list(tmp_path.iterdir())
 
 
 @given(blocks=st.integers(1, 500), at_once=st.integers(1, 64), n_shards=st.integers(1, 90))
@@ -144,6 +198,18 @@ class MortalWorker(_Worker):
         return super().read(shard, one)
 
 
+completed = on_ray._complete
+
+
+def mortal_complete(tasks: Any) -> list[Any]:
+    """Is killed, once in a run, while it completes tasks of rules."""
+    mark = Path(f"{os.environ['MORTAL']}_tasks")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return completed(tasks)
+
+
 @pytest.mark.slow
 def test_ray_gives_the_same_files_though_a_worker_is_killed(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +219,7 @@ def test_ray_gives_the_same_files_though_a_worker_is_killed(
     from autointerp.sampling.engines import ray as ray_engine
 
     monkeypatch.setattr(ray_engine, "_Worker", MortalWorker)
+    monkeypatch.setattr(on_ray, "_complete", mortal_complete)
     monkeypatch.setenv("MORTAL", str(tmp_path / "killed"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # for the workers, which import this file
     for engine in ("local", "ray"):
@@ -160,6 +227,7 @@ def test_ray_gives_the_same_files_though_a_worker_is_killed(
         done = run(planted, tmp_path / f"{engine}_run", "--engine", engine)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed").exists()
+    assert (tmp_path / "killed_tasks").exists()
     for name in ("records.parquet", "population.parquet", "features.parquet", "results.jsonl", "leaderboard.json"):
         one, other = ((tmp_path / f"{engine}_run" / name).read_bytes() for engine in ("local", "ray"))
         assert one == other, name
@@ -208,7 +276,9 @@ def test_workers_take_a_gpu_each_or_this_process_s_number_of_cores(monkeypatch: 
     def workers(device: str, *resources: dict[str, float]) -> _Workers:
         subject = SimpleNamespace(device=device, name="gpt2", prepend_bos=True)
         text: Any = SimpleNamespace(prepared=SimpleNamespace(subject=subject, dictionaries=[]))
-        return _Workers.of(Nodes(*resources), text, build({}, {}, "test"), {})
+        cluster = object.__new__(Cluster)
+        cluster.ray = Nodes(*resources)
+        return _Workers.of(cluster, text, build({}, {}, "test"), {})
 
     large, small, smallest = {"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0}, {"CPU": 1.0}
     on_cpu, on_gpu = workers("cpu", large, small, smallest), workers("cuda:1", large, small)

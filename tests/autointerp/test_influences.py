@@ -13,7 +13,7 @@ from autointerp.reporting.dependence import clusters_of
 from autointerp.scorers.agreement import confusion_scores
 from autointerp.scorers.influences import confusion_influences, correlation_influence, mean_influence
 from autointerp.scorers.population import estimate, estimated_influence, exact_influence, sample_of
-from autointerp.scorers.simulation import SLICES, _influence
+from autointerp.scorers.slices import slice_influences
 from autointerp.sections import ScoreRecords
 from tests.autointerp.test_judged_scorers import EXPLAINED, feature, make, record
 from tests.autointerp.test_population import feature_on
@@ -63,10 +63,10 @@ def test_of_a_constant() -> None:
 
 def test_of_a_slice() -> None:
     rng = np.random.default_rng(1)
-    records = [replace(record("t", rng.random(6).tolist(), "top"), document=7 - n % 3) for n in range(6)]
-    records.append(record("r", rng.random(6).tolist(), "random"))
+    records = tuple(replace(record("t", rng.random(6).tolist(), "top"), document=7 - n % 3) for n in range(6))
+    records = (*records, record("r", rng.random(6).tolist(), "random"))
     simulations = [Simulation(n, tuple(rng.random(6).tolist())) for n in range(7)]
-    part = _influence(records, simulations, SLICES["simulation/top"])
+    part = slice_influences(records, simulations)["simulation/top"]
     assert part
     assert part.document_D.tolist() == [5, 6, 7]
     x_T = np.concatenate([one.activations for one in records[:6]])
@@ -74,7 +74,7 @@ def test_of_a_slice() -> None:
     index_T = np.repeat([7 - n % 3 - 5 for n in range(6)], 6)
     expected = slopes(lambda weight_D: weighted_correlation(x_T, y_T, weight_D[index_T]), 3)
     assert part.value_D == pytest.approx(expected, abs=1e-6)
-    assert _influence(records, [Simulation(0, (None,) * 6)], SLICES["simulation/top"]) is None
+    assert slice_influences(records, [Simulation(0, (None,) * 6)])["simulation/top"] is None
 
 
 def test_of_counted_answers() -> None:

@@ -1,13 +1,15 @@
 """Presets: their settings number by number against the protocols' published figures, and the table made of them."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from autointerp import config, presets, scorers
+from autointerp import config, presets, scorers, suites
 from autointerp.config import Config
 from autointerp.records import FeatureId
 from autointerp.sections import Records, ScoreRecords
@@ -159,11 +161,65 @@ def test_the_table_is_made_of_the_preset(preset: str) -> None:
     assert table.title == data["title"]
     assert len(table.rows) == len(data["aspects"])
     for row, aspect in zip(table.rows, data["aspects"], strict=True):
-        assert [row[0], row[1], row[3], row[4]] == [
-            aspect["aspect"], aspect["published"], aspect.get("differs", "-"), aspect["source"],
-        ]  # fmt: skip
+        assert [row[0], row[1], row[4]] == [aspect["aspect"], aspect["published"], aspect["source"]]
+        assert row[3].startswith(aspect.get("differs", "without its fault" if "faults" in aspect else "-"))
         shown = [part.partition("=") for part in row[2].split("; ")][: len(aspect.get("settings", {}))]
         assert {name: yaml.safe_load(value) for name, _, value in shown} == aspect.get("settings", {})
+
+
+REQUIRED = {
+    "text", "features", "split", "explain records", "score records", "normalisation", "explanation prompt", "metric",
+}  # fmt: skip
+"""What every preset must say: sampling, features drawn, splits, normalisation, structure of the prompt, metric."""
+IN_WORDS: dict[str, tuple[str, ...]] = {
+    "top_stride": ("every second", "ranks 0, 4, 8", "10 of the 12 top", "2 top", "10 top"),
+    "candidates": ("one sample", "one, at", "the answer", "like this"),
+    "min_active": ("more than 15", "none left out", "often enough"),
+    "population": ("records", "5 top", "the same", "windows", "all of the score half", "shuffled", "AUROC"),
+}
+"""How numbers are said whose figure does not stand in an aspect: one by its words, 0 by what there is instead."""
+
+
+@pytest.mark.parametrize("preset", FIGURES)
+def test_a_preset_says_all_that_a_protocol_is_and_every_number_that_it_sets(preset: str) -> None:
+    """A changed number in the settings or in the words of an aspect no longer agrees with the other."""
+    loaded = presets.load(preset)
+    assert {aspect.aspect for aspect in loaded.aspects} >= REQUIRED
+    for aspect in loaded.aspects:
+        text = " ".join(filter(None, (aspect.published, aspect.here, aspect.differs)))
+        for name, value in numbers_in(aspect.settings):
+            forms = {str(value), f"{value:,}", f"{value // 10**6}M" if value >= 10**6 else str(value)}
+            said = any(re.search(rf"(?<![\d.,]){re.escape(form)}(?!\d)", text) for form in forms)
+            words = IN_WORDS.get(name.split(".")[-1], ())
+            assert said or any(word in text for word in words), f"{preset}, {aspect.aspect}: {name}={value} is not said"
+
+
+def numbers_in(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """List the numbers of settings, however deep."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from numbers_in(value, f"{name}.{key}")
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        yield name, values
+
+
+def test_a_config_file_and_a_variant_of_a_suite_name_a_preset(tmp_path: Path) -> None:
+    """The file's own settings go over the preset, and a variant's preset over the suite's settings."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("preset: bills\nsampling: {features: 7, score: {random: 3}}")
+    made = config.load(str(mine))
+    by_hand = config.build({"name": "mine"}, presets.load("bills").settings, "test")
+    assert made.sampling.score == by_hand.sampling.score.model_copy(update={"random": 3})
+    assert made.model_copy(update={"sampling": by_hand.sampling}) == by_hand
+    assert config.load(str(mine), presets.under("delphi", {})).sampling.score.quantile == 50
+    mine.write_text("sampling: {fragment: 16}\nsuite: {p: {a: {}, b: {preset: saebench, sampling.features: 3}}}")
+    members = suites.load(str(mine)).members
+    assert [members[name].sampling.fragment for name in "ab"] == [16, 21]
+    assert (members["b"].sampling.features, members["b"].detection.texts) == (3, 14)  # type: ignore[attr-defined]
+    for text, message in (("preset: bill", "did you mean bills"), ("preset: 3", "preset is the name of a preset")):
+        mine.write_text(text)
+        with pytest.raises(UserError, match=message):
+            config.load(str(mine))
 
 
 def test_config_prints_the_table_and_a_changed_preset_another(tmp_path: Path) -> None:
@@ -193,7 +249,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "says nothing": ({"aspects": [ASPECT]}, "'text' says nothing of what is done here"),
     "no source": ({"aspects": [{"aspect": "a", "published": "b", "differs": "c"}]}, r"aspects\.0\.source is required"),
-    "no aspects": ({"aspects": []}, "at least 1 item"),
+    "no aspects": ({"aspects": []}, "aspects: at least 1 is needed"),
 }  # fmt: skip
 
 

@@ -56,13 +56,16 @@ def test_dictionaries_stop_when_their_comparisons_are_resolved(rounds: tuple[Pat
     assert min(scored.values()) < 12
     for name, n in scored.items():
         own = [row for row in rows if name in (row["dictionary"], row["against"])]
-        last = len(ENDS) if any(row["round"] is None for row in own) else max(int(str(row["round"])) for row in own)
-        assert n == ENDS[last - 1], name
+        last = max(len(ENDS) if row["round"] is None else int(str(row["round"])) for row in own)
+        assert n <= ENDS[last - 1], name
+        assert n >= max(int(str(row["features"])) for row in own if row["dictionary"] == name)
     for row in rows:
         low, high = (float(str(row[end])) for end in ("low", "high"))
         expected = "differ" if low > 0 or high < 0 else "equal" if low > -0.9 and high < 0.9 else "open"
         assert row["verdict"] == expected
         assert (row["round"] is None) == (expected == "open")
+        assert (row["chance"] is None) == (expected != "open")
+        assert row["given_up"] == (row["chance"] is not None and float(str(row["chance"])) < 0.2)
 
 
 def test_a_score_is_that_of_the_run_without_rounds(rounds: tuple[Path, list[bytes]], smoke: Path) -> None:

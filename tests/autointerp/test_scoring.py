@@ -10,22 +10,22 @@ from autointerp import config
 from autointerp.calibration import controls
 from autointerp.evaluate import Method
 from autointerp.records import ActivationRecord, Simulation, Source
-from autointerp.scorers import agreement, simulation
+from autointerp.scorers import agreement, slices
 from autointerp.statistics import intervals
 from sae.common.errors import UserError
 
 RNG = np.random.default_rng(0)
 
 
-def random_records() -> tuple[list[ActivationRecord], list[Simulation]]:
+def random_records() -> tuple[tuple[ActivationRecord, ...], list[Simulation]]:
     sources: list[Source] = ["top"] * 5 + ["random"] * 5 + ["inactive"] * 2
-    records = [ActivationRecord(("t",) * 7, tuple(RNG.random(7).tolist()), 0, source) for source in sources]
+    records = tuple(ActivationRecord(("t",) * 7, tuple(RNG.random(7).tolist()), 0, source) for source in sources)
     return records, [Simulation(i, tuple(RNG.random(7).tolist())) for i in range(len(records))]
 
 
 def test_pooling_equals_scipy_over_the_concatenation() -> None:
     records, simulations = random_records()
-    scores = simulation.slices(records, simulations)
+    scores = slices.slices(records, simulations)
     for name, indices in (("top_and_random", range(10)), ("top", range(5)), ("random", range(5, 10))):
         true = np.concatenate([records[i].activations for i in indices])
         predicted = np.concatenate([simulations[i].predicted for i in indices])
@@ -34,9 +34,9 @@ def test_pooling_equals_scipy_over_the_concatenation() -> None:
 
 def test_pooled_is_not_the_mean_of_records() -> None:
     """Two records, each perfectly predicted within itself but at the wrong level, do not score 1."""
-    records = [ActivationRecord(("a", "b"), pair, 0, "top") for pair in ((0.0, 1.0), (9.0, 10.0))]
+    records = tuple(ActivationRecord(("a", "b"), pair, 0, "top") for pair in ((0.0, 1.0), (9.0, 10.0)))
     simulations = [Simulation(0, (9.0, 10.0)), Simulation(1, (0.0, 1.0))]
-    assert simulation.slices(records, simulations)["simulation/top"] < 0  # type: ignore[operator]
+    assert slices.slices(records, simulations)["simulation/top"] < 0  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_pooled_is_not_the_mean_of_records() -> None:
 def test_a_constant_truth_is_undefined_and_a_constant_prediction_failed(
     true: list[float], predicted: list[float | None], outcome: str
 ) -> None:
-    assert simulation.correlation(true, predicted) == outcome
+    assert slices.correlation(true, predicted) == outcome
 
 
 def test_extreme_scales_do_not_break_it() -> None:
-    assert simulation.correlation([1e-30, 2e-30, 4e-30], [1e30, 2e30, 4e30]) == pytest.approx(1.0)
+    assert slices.correlation([1e-30, 2e-30, 4e-30], [1e30, 2e30, 4e30]) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="3 activations but 2"):
-        simulation.correlation([1, 2, 3], [1, 2])
+        slices.correlation([1, 2, 3], [1, 2])
 
 
 def test_holm_by_hand() -> None:

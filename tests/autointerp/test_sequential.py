@@ -1,13 +1,16 @@
 """Looks at growing data: the bounds against published tables and closed forms, the error rates by simulation."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from autointerp.statistics.clusters import Scores
+from autointerp.statistics.allocation import chance, rounds_behind
+from autointerp.statistics.clusters import Scores, estimate
 from autointerp.statistics.resolution import Design, Resolution, Sample, resolve
 from autointerp.statistics.sequential import levels, pocock_type, sizes
 
@@ -140,3 +143,53 @@ def test_what_is_not_scored_yet_is_asked_for_and_what_is_beyond_a_round_is_not_l
     assert over.is_over
     assert up_to(over.features["a"]) == over
     assert max(n for _, n in asked) == over.features["a"]
+
+
+@pytest.mark.parametrize(("difference", "text"), [(0.0, 0.0), (0.06, 0.0), (0.03, 0.01)])
+def test_the_chance_is_how_often_all_features_decide(difference: float, text: float) -> None:
+    """By drawing the rest from what the first features leave possible, with the bound of the last look."""
+    rng = np.random.default_rng(6)
+    n, whole, margin = 400, 1000, 0.05
+    values = [rng.standard_normal(n) * 0.2 for _ in range(2)]
+    a, b = (one - one.mean() + mean for one, mean in zip(values, (difference, 0.0), strict=True))
+    made = estimate((1.0, Scores(a, np.arange(n))), (-1.0, Scores(b, n + np.arange(n))))
+    assert made
+    made = replace(made, from_documents=text**2)
+    mean_2P = np.array([[difference], [0.0]]) + math.sqrt(0.04 / n) * rng.standard_normal((2, 40_000))
+    rest_2P = mean_2P + math.sqrt(0.04 / (whole - n)) * rng.standard_normal((2, 40_000))
+    final_P = (n * difference + (whole - n) * (rest_2P[0] - rest_2P[1])) / whole
+    half = special.ndtri(0.9985) * math.sqrt(0.08 / whole + text**2)
+    decided_P = (np.abs(final_P) > half) | (np.abs(final_P) < margin - half)
+    assert chance(made, [(n, whole)] * 2, margin, 0.997) == pytest.approx(decided_P.mean(), abs=0.03)
+
+
+def test_what_varies_less_is_behind_unless_it_is_paired() -> None:
+    a_F, cluster_F = np.array([0.1, 0.9, 0.4, 0.6]), np.arange(4)
+    narrow = Scores(0.5 + (a_F - 0.5) / 2.5, 10 + cluster_F)
+    assert rounds_behind({"a": Scores(a_F, cluster_F), "b": narrow}) == {"a": 0, "b": 2}
+    assert rounds_behind({"a": Scores(a_F, cluster_F), "b": Scores(narrow.value_F, cluster_F)}) == {"a": 0, "b": 0}
+    assert rounds_behind({"a": Scores(a_F, cluster_F)}) == {"a": 0}
+    assert rounds_behind({"a": Scores(a_F, cluster_F), "b": Scores(np.ones(4), 10 + cluster_F)}) == {"a": 0, "b": 0}
+
+
+def test_a_comparison_without_a_chance_is_given_up_and_errors_do_not_become_more_frequent() -> None:
+    """Three dictionaries of one mean, too few features to prove that: most are given up, none is called different."""
+    values = np.random.default_rng(7).standard_normal((30, 3, 60)) * 0.2 + 0.3
+    made = []
+    for futility in (0.0, 0.2):
+        design = Design(dict.fromkeys("abc", 60), [], 10, 0.05, futility=futility)
+        samples = [
+            {key: Scores(one, 60 * i + np.arange(60)) for i, (key, one) in enumerate(zip("abc", each, strict=True))}
+            for each in values
+        ]
+        made.append([resolve(design, partial(first_of, each)) for each in samples])
+    scored = [np.mean([sum(one.features.values()) for one in each]) for each in made]
+    assert scored[1] < 0.6 * scored[0]
+    given_up = [one for each in made[1] for one in each.comparisons if one.given_up]
+    assert len(given_up) > 60
+    assert all(one.verdict == "open" and one.chance is not None and one.chance < 0.2 for one in given_up)
+    assert sum(any(one.verdict == "differ" for one in each.comparisons) for each in made[1]) <= 4
+
+
+def first_of(samples: dict[str, Scores], name: str, n: int) -> Sample:
+    return Sample(Scores(samples[name].value_F[:n], samples[name].cluster_F[:n]), {})

@@ -41,7 +41,7 @@ from autointerp.records import (
     Source,
 )
 from autointerp.scorers import SCORERS
-from autointerp.scorers.simulation import correlation
+from autointerp.scorers.slices import correlation
 from autointerp.sections import Records, Sampling, ScoreRecords
 from autointerp.simulators import Predicted, Simulator
 from sae.common.errors import UserError

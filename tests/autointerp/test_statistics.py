@@ -113,6 +113,29 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n: int, repeats: int) ->
     assert 0.93 - error <= 1 - above - below <= 0.97 + error
 
 
+def test_the_range_gives_a_skewness_that_the_sample_does_not_show() -> None:
+    """Scores between chance and 1 of a beta distribution, whose skewness scipy knows; a larger one is kept."""
+    parts = stats.beta(0.5, 6)
+    value_F = parts.ppf((np.arange(4000) + 0.5) / 4000)
+    few = np.repeat(parts.mean() + parts.std() * np.array([-0.99, 0.99]), 10)  # its mean and deviation, no skewness
+    estimated = estimate((1.0, scores(few)))
+    assert estimated
+    assert estimated.skewness == pytest.approx(0)
+    expected = intervals.skewed_by_range(estimated, scores(few), (-1.0, 1.0), float(few.min()))
+    shifted = parts.mean() - few.min()
+    assert expected.skewness > 0
+    assert shifted > 0
+    whole = estimate((1.0, scores(value_F)))
+    assert whole
+    found = intervals.skewed_by_range(whole, scores(value_F), (-1.0, 1.0), 0.0)
+    assert found.skewness * np.sqrt(4000) == pytest.approx(float(parts.stats("s")), rel=0.02)
+    skewed = estimate((1.0, scores(np.array([0.01] * 19 + [0.9]))))
+    assert skewed
+    assert intervals.skewed_by_range(skewed, scores(np.array([0.01] * 19 + [0.9])), (0.0, 1.0), None) == skewed
+    high, low = intervals.ends(expected)[1], intervals.ends(estimated)[1]
+    assert high > low
+
+
 def test_over_features_alone_many_features_on_one_text_are_too_sure() -> None:
     """Else the test above would hold without the documents."""
     rng = np.random.default_rng(5)

@@ -129,7 +129,7 @@ def test_a_suite_that_grows_keeps_its_folder_and_one_with_other_settings_gets_an
         ({"models": {"a": {"seed": 1}}, "ks": {"b": {"seed": 2}}}, "suite.models and suite.ks both change seed"),
         ({"models": {"a": {"subject": {}}}, "ks": {"b": {"subject.model": "m"}}}, "both change subject"),
         ({"models": {"a": {"runtime.max_cost": 1}}}, "suite.models.a: runtime.max_cost is for all members"),
-        ({"models": ["a"]}, "suite.models: input should be a valid dictionary"),
+        ({"models": ["a"]}, "suite.models: write settings, each as NAME: VALUE"),
         ({"models": {"a/b": {}}}, "suite.models"),
         ({"models": {}}, "suite.models"),
     ],

@@ -1,8 +1,9 @@
 """Measures coverage of intervals, false alarms and power of comparisons by simulation with a known answer.
 
-`python tests/benchmarks/intervals.py RUN`, where RUN is a finished demo. Its features and documents stand for all
-features and all text: their mean score over all documents is the truth. Features and documents are drawn from them
-with replacement, so that every draw has the run's own dependence: documents of unequal length, features on one text.
+`python tests/benchmarks/intervals.py RUN [PART ...]`, where RUN is a finished demo; parts: coverage, alarms, power.
+Its features and documents stand for all features and all text: their mean score over all documents is the truth.
+Features and documents are drawn from them with replacement, so that every draw has the run's own dependence: documents
+of unequal length, features on one text.
 Null runs have six dictionaries with features from one and the same population: a third of the features are common to
 all six (same indices), a third are two halves of one direction, the rest are drawn alone.
 
@@ -22,11 +23,11 @@ from autointerp.scorers.influences import correlation_influence
 from autointerp.scorers.population import document_moments
 from autointerp.statistics.clusters import Influence, Scores, estimate
 from autointerp.statistics.comparisons import LEVEL, MARGIN, compare_all, features_needed
-from autointerp.statistics.intervals import ends, tails
+from autointerp.statistics.intervals import ends, skewed_by_range, tails
 from autointerp.store import RunFolder
 
 Floats = NDArray[np.float64]
-SIZES = {20: 2000, 100: 2000, 1000: 400}
+SIZES = {20: 4000, 100: 4000, 1000: 1000}
 """Features a draw, and how many draws."""
 NULL_RUNS, NULL_FEATURES = 1000, 90
 POWER_RUNS = 1000
@@ -49,26 +50,51 @@ def moments_of(run: Path) -> dict[str, Floats]:
     return {name: np.array(each) for name, each in made.items()}
 
 
-def correlations(moments_P6: Floats) -> Floats:
-    """Correlate by the textbook's formula; 0 where the prediction is constant."""
-    n, x, y, xx, yy, xy = moments_P6.T
-    variances = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
-    known = variances > 1e-12 * n**2 * xx * yy
-    values: Floats = np.where(known, n * xy - x * y, 0) / np.sqrt(np.where(known, variances, 1))
-    return values
+def scored(moments_F6D: Floats) -> tuple[NDArray[np.bool_], Floats, Floats]:
+    """Score features by the textbook's formula, 0 where the prediction is constant, and return how documents move them.
+
+    As `correlation_influence`, for all features at once.
+
+    Returns:
+        which scores are defined, [F], the scores, [F], and the documents' influences, [F, D].
+    """
+    n_FD, x_FD, y_FD, xx_FD, yy_FD, xy_FD = moments_F6D.transpose(1, 0, 2)
+    n, x, y, xx, yy, xy = moments_F6D.sum(2).T[:, :, None]
+    mean_x, mean_y = x / n, y / n
+    variance_x, variance_y = xx / n - mean_x**2, yy / n - mean_y**2
+    known_F, varies = (variance_x > 1e-12 * xx / n)[:, 0], variance_y > 1e-12 * yy / n
+    variance_x, variance_y = (np.where(part > 0, part, 1.0) for part in (variance_x, variance_y))
+    scale = np.sqrt(variance_x * variance_y)
+    r = np.where(varies, (xy / n - mean_x * mean_y) / scale, 0.0)
+    both_FD = (xy_FD - mean_x * y_FD - mean_y * x_FD + n_FD * mean_x * mean_y) / scale
+    x_FD = (xx_FD - 2 * mean_x * x_FD + n_FD * mean_x**2) / variance_x
+    y_FD = (yy_FD - 2 * mean_y * y_FD + n_FD * mean_y**2) / variance_y
+    return known_F, r[:, 0], np.where(varies, both_FD - r / 2 * (x_FD + y_FD), 0.0) / n
+
+
+def true_mean(moments_P6D: Floats) -> float:
+    """Return the mean score over all documents."""
+    known_P, r_P, _ = scored(moments_P6D)
+    return float(r_P[known_P].mean())
 
 
 def drawn(moments_F6D: Floats, cluster_F: NDArray[np.int64]) -> Scores:
     """Score features on drawn documents; those whose score is undefined there are left out."""
     document_D = np.arange(moments_F6D.shape[2])
-    parts = [correlation_influence(document_D, moments_6D) for moments_6D in moments_F6D]
-    known_F = np.array([part is not None for part in parts])
-    influences: list[Influence] = [part for part in parts if part is not None]
-    return Scores(correlations(moments_F6D[known_F].sum(2)), cluster_F[known_F], influences)
+    known_F, r_F, influence_FD = scored(moments_F6D)
+    return Scores(r_F[known_F], cluster_F[known_F], [Influence(document_D, one_D) for one_D in influence_FD[known_F]])
+
+
+def agree_with_the_package(moments_P6D: Floats) -> None:
+    """Check that `scored` is what the package computes feature by feature."""
+    for moments_6D, influence_D in zip(moments_P6D, scored(moments_P6D)[2], strict=True):
+        expected = correlation_influence(np.arange(len(influence_D)), moments_6D)
+        assert expected
+        np.testing.assert_allclose(influence_D, expected.value_D, atol=1e-9)
 
 
 def coverage(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
-    truth, n = float(correlations(moments_P6D.sum(2)).mean()), moments_P6D.shape[2]
+    truth, n = true_mean(moments_P6D), moments_P6D.shape[2]
     for size, repeats in SIZES.items():
         found = np.empty((repeats, 2, 2))
         for repeat in range(repeats):
@@ -77,7 +103,7 @@ def coverage(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
             estimated = estimate((1.0, scores))
             assert estimated
             student = stats.t.interval(0.95, len(scores.value_F) - 1, estimated.value, stats.sem(scores.value_F))
-            found[repeat] = ends(estimated, BOUNDS), student
+            found[repeat] = ends(skewed_by_range(estimated, scores, BOUNDS, 0.0), BOUNDS), student
         above, below = (found[:, :, 0] > truth).mean(0), (found[:, :, 1] < truth).mean(0)
         width = (found[:, :, 1] - found[:, :, 0]).mean(0)
         cells = [f"{1 - a - b:.1%} ({a:.1%}, {b:.1%})" for a, b in zip(above, below, strict=True)]
@@ -100,16 +126,10 @@ def null_run(moments_P6D: Floats, rng: np.random.Generator) -> dict[str, Scores]
 
 
 def false_alarms(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
-    """Count runs in which a pair is declared different, with the dependence and as if all were independent."""
-    alarms = np.zeros(2)
-    for _ in range(NULL_RUNS):
-        samples = null_run(moments_P6D, rng)
-        alone = {
-            key: Scores(one.value_F, -np.arange(len(one.value_F)) - 100 * int(key)) for key, one in samples.items()
-        }
-        for column, each in enumerate((samples, alone)):
-            alarms[column] += any(pair.p_holm < LEVEL for pair in compare_all(each, BOUNDS))
-    print(f"| {name} | {alarms[0] / NULL_RUNS:.1%} | {alarms[1] / NULL_RUNS:.1%} |", flush=True)
+    """Count runs in which a pair is declared different."""
+    runs = [compare_all(null_run(moments_P6D, rng), BOUNDS) for _ in range(NULL_RUNS)]
+    alarms = sum(any(pair.p_holm < LEVEL for pair in pairs) for pairs in runs)
+    print(f"| {name} | {alarms / NULL_RUNS:.1%} |", flush=True)
 
 
 def power(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
@@ -136,18 +156,22 @@ def power(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
     print(f"| {name} | {needed} | {hits / POWER_RUNS:.1%} | {equal / POWER_RUNS:.1%} |", flush=True)
 
 
-def main(run: Path) -> None:
+PARTS = {
+    "coverage": (coverage, "| scores | features | features and documents | Student's t over features | width |"),
+    "alarms": (false_alarms, "| null runs of | false alarms |"),
+    "power": (power, f"| scores | features for {MARGIN} | detected | falsely equivalent |"),
+}
+
+
+def main(run: Path, parts: list[str]) -> None:
     moments, rng = moments_of(run), np.random.default_rng(0)
-    print("| scores | features | features and documents | Student's t over features | width |\n|---|---|---|---|---|")
-    for name, moments_P6D in moments.items():
-        coverage(name, moments_P6D, rng)
-    print("\n| null runs of | false alarms | as if independent |\n|---|---|---|")
-    for name, moments_P6D in moments.items():
-        false_alarms(name, moments_P6D, rng)
-    print(f"\n| scores | features for {MARGIN} | detected | falsely equivalent |\n|---|---|---|---|")
-    for name, moments_P6D in moments.items():
-        power(name, moments_P6D, rng)
+    for part in parts:
+        measure, header = PARTS[part]
+        print(f"\n{header}\n{'|---' * (header.count('|') - 1)}|")
+        for name, moments_P6D in moments.items():
+            agree_with_the_package(moments_P6D)
+            measure(name, moments_P6D, rng)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] or [*PARTS])

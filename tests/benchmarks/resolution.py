@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from intervals import BOUNDS, correlations, moments_of
+from intervals import BOUNDS, moments_of, scored, true_mean
 from numpy.typing import NDArray
 
-from autointerp.scorers.influences import correlation_influence
 from autointerp.statistics.clusters import Influence, Scores
 from autointerp.statistics.comparisons import MARGIN
 from autointerp.statistics.resolution import Comparison, Design, Resolution, Sample, resolve
@@ -36,19 +35,15 @@ class Drawn:
     ) -> None:
         self._moments_P6D, self._document_D, self._number = moments_P6D, document_D, number
         self._feature_F = rng.integers(len(moments_P6D), size=n)
-        self._values: list[float] = []
-        self._influences: list[Influence | None] = []
+        self._scored: tuple[NDArray[np.bool_], Floats, Floats] | None = None
 
     def sample(self, n: int, shift: float = 0.0) -> Sample:
-        known, index_D = len(self._values), np.arange(len(self._document_D))
-        if n > known:
-            moments_F6D = self._moments_P6D[self._feature_F[known:n]][:, :, self._document_D]
-            self._values += correlations(moments_F6D.sum(2)).tolist()
-            self._influences += [correlation_influence(index_D, one) for one in moments_F6D]
-        used = [index for index in range(n) if self._influences[index] is not None]
-        value_F = np.array([self._values[index] + shift for index in used])
-        influences = [part for index in used if (part := self._influences[index])]
-        return Sample(Scores(value_F, self._number * APART + np.array(used), influences), {})
+        if self._scored is None:
+            self._scored = scored(self._moments_P6D[self._feature_F][:, :, self._document_D])
+        known_F, r_F, influence_FD = self._scored
+        index_F, document_D = np.flatnonzero(known_F[:n]), np.arange(influence_FD.shape[1])
+        influences = [Influence(document_D, influence_FD[index]) for index in index_F]
+        return Sample(Scores(r_F[index_F] + shift, self._number * APART + index_F, influences), {})
 
 
 Run = Callable[[Design, np.random.Generator], Resolution]
@@ -109,7 +104,7 @@ def is_wrong(one: Comparison, truth: Mapping[str, float]) -> bool:
 
 def main(folder: Path, parts: list[str]) -> None:
     moments = moments_of(folder)
-    truth = {name: float(correlations(one.sum(2)).mean()) for name, one in moments.items()}
+    truth = {name: true_mean(one) for name, one in moments.items()}
     names = list(moments)
     print("| runs | features each | simulated | wrong | comparisons decided | all decided | features scored |")
     print("|---|---|---|---|---|---|---|", flush=True)

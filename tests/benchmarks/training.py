@@ -130,7 +130,9 @@ def on_cpu(quick: bool, count: int, absent: dict[str, str]) -> None:
     table(methods, result, shape.batch, peaks)
     print(f"Peak MB is of a process with that library alone; with {NOTHING}, {peaks[NOTHING]:,.0f}.")
     ratios(methods, result)
-    print(f"\nWith half of the features dead, AuxK makes a TopK step {auxiliary_cost(shape, count):.2f} times as long.")
+    for one_in in (20, 5, 2):
+        cost = auxiliary_cost(shape, count, one_in)
+        print(f"\nWith one feature in {one_in} dead, AuxK makes a TopK step {cost:.2f} times as long.")
     print(f"\n## {DICTIONARIES} L1 dictionaries on the same batches, {few}\n")
     methods = stacked(few, absent)
     result = rounds(methods, few, count)

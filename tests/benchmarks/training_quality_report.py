@@ -24,14 +24,29 @@ def line(row: Row) -> str:
     return f"{about}, rate {row['rate']:g}, seed {row['seed']}: {figures} ({row['seconds']:.0f} s)"
 
 
-def sweep_table(rows: Sequence[Row], metric: str) -> str:
-    """Return changed settings, the best first."""
+def sweep_table(tried: Sequence[Sequence[Row]], metric: str, seeds: int) -> str:
+    """Return changed settings, each with its seeds, the best first, and which of those with all seeds wins."""
     lines = [f"| source | family | changed | rate | {metric} | L0 | dead | MMCS |", "|---|---|---|--:|--:|--:|--:|--:|"]
-    for row in sorted(rows, key=lambda row: row[metric]):
-        changed = ", ".join(f"{name}={value}" for name, value in row["changes"].items()) or "(defaults)"
-        cells = [row["task"]["source"], row["family"], changed, f"{row['rate']:g}", f"{row[metric]:.4g}"]
-        lines.append("| " + " | ".join([*cells, f"{row['l0']:.1f}", f"{row['dead']:.1%}", _mmcs([row])]) + " |")
-    return "\n".join(lines)
+    tried = sorted(tried, key=lambda rows: mean(row[metric] for row in rows))
+    for rows in tried:
+        cells = [rows[0]["task"]["source"], rows[0]["family"], _changed(rows), f"{rows[0]['rate']:g}"]
+        cells += [_mean(rows, metric), f"{mean(row['l0'] for row in rows):.1f}"]
+        lines.append("| " + " | ".join([*cells, f"{mean(row['dead'] for row in rows):.1%}", _mmcs(rows)]) + " |")
+    complete = [rows for rows in tried if len(rows) == seeds]
+    defaults = mean(row[metric] for rows in complete if not rows[0]["changes"] for row in rows)
+    best = mean(row[metric] for row in complete[0])
+    against = f"{metric} {best / defaults - 1:+.1%} against the defaults ({seeds} seeds)"
+    return "\n".join([*lines, "", f"Winner: {_changed(complete[0])}, {against}."])
+
+
+def _changed(rows: Sequence[Row]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in rows[0]["changes"].items()) or "(defaults)"
+
+
+def _mean(rows: Sequence[Row], metric: str) -> str:
+    """Return the mean over seeds with its standard deviation."""
+    values = [row[metric] for row in rows]
+    return f"{mean(values):.4g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else " (one seed)")
 
 
 def tables(rows: Iterable[Row], tasks: Mapping[str, Task], methods: Mapping[str, Mapping[str, object]]) -> str:
@@ -62,8 +77,7 @@ def _block(name: str, family: str, seeds: Mapping[str, Sequence[Row]]) -> list[s
     peers = [value for library, value in means.items() if library != "ours"]
     for library, rows in seeds.items():
         against = f"{means['ours'] / min(peers) - 1:+.1%}" if library == "ours" and peers else ""
-        spread = f" ± {stdev(row[metric] for row in rows):.2g}" if len(rows) > 1 else " (one seed)"
-        cells = [name, family, library, f"{rows[0]['rate']:g}", f"{means[library]:.4g}{spread}"]
+        cells = [name, family, library, f"{rows[0]['rate']:g}", _mean(rows, metric)]
         cells += [f"{mean(row['l0'] for row in rows):.1f}", f"{mean(row['dead'] for row in rows):.1%}", _mmcs(rows)]
         lines.append("| " + " | ".join([*cells, f"{mean(row['seconds'] for row in rows):.0f}", against]) + " |")
     return lines
@@ -74,14 +88,15 @@ def _mmcs(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw FVU and, where there is a language model, CE recovered against L0: a line per family and library."""
+    """Draw FVU, and CE recovered or MMCS where all have them, against L0: a line per family and library."""
     import matplotlib
     from matplotlib.figure import Figure
 
     from autointerp.reporting.plots import STYLE
     from sae.training.architectures.registry import ARCHITECTURES
 
-    panels = [("fvu", "FVU"), ("ce", "CE recovered")] if all("ce" in row for row in rows) else [("fvu", "FVU")]
+    titles = {"fvu": "FVU", "ce": "CE recovered", "mmcs": "MMCS with the true directions"}
+    panels = [(metric, title) for metric, title in titles.items() if all(metric in row for row in rows)]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]

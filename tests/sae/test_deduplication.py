@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sae.data import deduplication
 from sae.data.blocks import to_blocks
-from sae.data.deduplication import GRAM, group_near_duplicates, shared_with
+from sae.data.deduplication import GRAM, Known, group_near_duplicates, shared_with
 from sae.data.split import split_blocks
 
 Texts = list[list[int]]
@@ -76,6 +76,18 @@ def test_a_large_family_of_copies_is_one_group() -> None:
     licence = list(range(100))
     texts = [licence + list(range(1000 * i, 1000 * i + 50)) for i in range(1, 201)] + [list(range(900, 950))]
     assert groups(texts) == [0] * 200 + [200]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 19))
+def test_documents_of_a_stream_are_told_by_a_direct_count(seed: int, n_known: int) -> None:
+    texts = random_texts(seed)
+    known = Known.of(to_blocks(texts[:n_known], 8))
+    for ids in texts[n_known:]:
+        shares = [
+            (len(grams(ids) & grams(other)), min(len(grams(ids)), len(grams(other)))) for other in texts[:n_known]
+        ]
+        assert known.has_near_duplicate_of(ids) == any(shared > 0.25 * least for shared, least in shares)
+    assert not Known.of(to_blocks([], 8)).has_near_duplicate_of(texts[0])
 
 
 @pytest.mark.parametrize("seed", range(5))

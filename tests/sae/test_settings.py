@@ -81,7 +81,7 @@ def test_items_of_lists_are_changed_by_number_and_nothing_else_is() -> None:
         ({"dictionaries.0.architecture": "x"}, "architecture: unknown 'x'; known: topk, relu, standard"),
         ({"dictionaries.0.architecture": 3}, "architecture: unknown '3'; known: topk, relu, standard"),
         ({"dictionaries.0": {}}, "dictionaries.0.architecture: field required; known: topk, relu, standard"),
-        ({"dictionaries.0": "topk"}, "dictionaries.0: input should be a valid dictionary"),
+        ({"dictionaries.0": "topk"}, "dictionaries.0: write settings, each as NAME: VALUE"),
         ({"dictionaries.0.kk": 3}, "unknown key 'dictionaries.0.kk'; did you mean k?"),
         ({"dictionaries.0.sparsity": 3}, "unknown key 'dictionaries.0.sparsity'; known: architecture, k, activation"),
         ({"dictionaries.1.sparsty": 3}, "unknown key 'dictionaries.1.sparsty'; did you mean sparsity?"),

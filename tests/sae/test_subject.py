@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sae.common.errors import UserError
-from sae.models.subject import Subject, boot, hub_name, one_name, share_basis
+from sae.models.residual import share_basis
+from sae.models.subject import Subject, boot, hub_name, one_name
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from sae.common.errors import UserError
 from sae.data import corpus
 from sae.data.blocks import ENCODED_AT_ONCE, to_blocks
 from sae.data.corpus import Document
+from sae.data.deduplication import Known
 from sae.data.split import hold_out
 from sae.data.token_source import Shuffled, Streamed, TextSource
 from tests.sae.numbers import C, blocks_of, epochs, full_blocks, ids_of, numbers, ordered, streamed
@@ -165,3 +166,21 @@ def test_held_out_documents_are_whole_and_never_streamed(tmp_path: Path) -> None
     with pytest.raises(UserError, match="too few to hold out 999") as caught:
         hold_out(source.spec, ids_of, C, 999)
     assert "\n" not in str(caught.value)
+
+
+def test_a_stream_leaves_out_near_duplicates_of_what_is_held_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Copies of a held-out document, in both epochs, and of which shares of the text; others keep their blocks."""
+    texts = [list(range(100 * i, 100 * i + 40)) for i in range(1, 9)]
+    texts[4] = [7, *texts[0]]
+    texts[6] = texts[0][:30]
+    path = tmp_path / "copies.jsonl"
+    path.write_text("\n".join(json.dumps({"text": " ".join(map(str, ids))}) for ids in texts))
+    held = hold_out(str(path), ids_of, C, 1)
+    source = Streamed(str(path), ids_of, C, held.n_documents, held_out=Known.of(held.blocks))
+    expected = [ids[start : start + C] for ids in (texts[i] for i in (1, 2, 3, 5, 7)) for start in range(0, 40, C)]
+    assert [ids_NC.tolist() for ids_NC in epochs(source, 2)] == [expected, expected]
+    assert caplog.text.count("copies.jsonl: 2 near-duplicates of held-out documents left out") == 2
+    shares = [epochs(replace(source, share=(rank, 2)), 1)[0].tolist() for rank in range(2)]
+    assert sorted([*shares[0], *shares[1]]) == expected

@@ -13,7 +13,7 @@ from autointerp.reporting.site.chunks import number
 from autointerp.reporting.site.features import STATUSES
 from autointerp.reporting.site.runs import SiteRun
 from autointerp.reporting.tables import words
-from autointerp.scorers.simulation import SLICES
+from autointerp.scorers.slices import SLICES
 from sae.baselines.registry import colour_of, in_words
 from sae.common.errors import visible
 

@@ -19,8 +19,10 @@ NEAREST = 5
 MOST_PRODUCTS, FEWEST_TOKENS, BLOCK = 2e10, 2000, 4096
 """Multiplications that this may take (a second or two), tokens below which r says little, tokens at a time."""
 Floats = NDArray[np.floating[Any]]
+LEAST = 0.005
+"""Similarity below which none is listed; the pages would show it as 0.00."""
 Ranked = tuple[tuple[int, float], ...]
-"""Features by their index, with their r, largest first; none below 0."""
+"""Features by their index, with their r, largest first."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _block(populations: Sequence[Population], start: int, end: int) -> NDArray[n
 
 
 def _largest(r_F: Floats) -> Ranked:
-    least = max(0.0, float(np.partition(r_F, -NEAREST)[-NEAREST])) if len(r_F) > NEAREST else 0.0
-    index_N = np.flatnonzero((r_F >= least) & (r_F > 0))
+    least = max(LEAST, float(np.partition(r_F, -NEAREST)[-NEAREST])) if len(r_F) > NEAREST else LEAST
+    index_N = np.flatnonzero(r_F >= least)
     order = index_N[np.argsort(-r_F[index_N], kind="stable")][:NEAREST].tolist()
     return tuple((index, round(float(r_F[index]), 3)) for index in order)

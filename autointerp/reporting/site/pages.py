@@ -10,6 +10,7 @@ from typing import Any, get_args
 import jinja2
 import yaml
 
+from autointerp.peer_faults import FAULTS, switched_on
 from autointerp.records import Status
 from autointerp.reporting.site.runs import SiteRun
 from sae.common.errors import visible
@@ -46,10 +47,10 @@ def visible_token(text: str) -> str:
 
 
 def scripts() -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of every script, without comments on lines of their own and indentation."""
+    """Yield the name and the text of every script without comments of whole lines, indentation and empty lines."""
     for path in sorted(STATIC.glob("*.js")):
         text = re.sub(r"^ */\*.*?\*/\n", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-        yield path.name, re.sub(r"^ +", "", text, flags=re.MULTILINE)
+        yield path.name, re.sub(r"^\s+", "", text, flags=re.MULTILINE)
 
 
 def named(runs: Sequence[SiteRun]) -> list[tuple[tuple[str, str], SiteRun]]:
@@ -70,6 +71,7 @@ def _run(run: SiteRun, config_file: str, folder: str) -> Row:
     return {
         "label": run.label,
         "about": about,
+        "faults": [(name, FAULTS[name].does) for name in switched_on(about)],
         "state": "" if run.is_complete else f"not finished: {run.n_results:,} of {run.n_expected:,} results",
         "n_features": len(run.features),
         "counts": _counts(run),

@@ -19,14 +19,16 @@ from sae.common.tables import number
 
 SHADES = 9
 """Steps of shading in style.css, beside none."""
-POLICY = "default-src 'none'; style-src {style}; img-src data:; base-uri 'none'; form-action {form}"
+POLICY = (
+    "default-src 'none'; script-src {script}; style-src {style}; img-src data:; base-uri 'none'; form-action {form}"
+)
 
 
 def saved_page(trial: Trial) -> str:
     """Return a page that needs no other file."""
     style = (pages.STATIC / "style.css").read_text("utf-8")
     digest = b64encode(sha256(style.encode()).digest()).decode()
-    policy = POLICY.format(style=f"'sha256-{digest}'", form="'none'")
+    policy = POLICY.format(script="'none'", style=f"'sha256-{digest}'", form="'none'")
     return _render(policy=policy, style=style, served=False, **_words(trial, {}))
 
 
@@ -48,7 +50,7 @@ def served_page(
         numbers: the features' numbers in the site, to which names are linked.
         error: why the text could not be read.
     """
-    policy = POLICY.format(style="'self'", form="'self'")
+    policy = POLICY.format(script="'self'", style="'self'", form="'self'")
     shown = _words(trial, numbers or {}) if trial else {"dictionaries": [], "tokens": []}
     return _render(policy=policy, style=None, served=True, runs=runs, run=run, text=text, error=error, **shown)
 

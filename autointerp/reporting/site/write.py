@@ -137,7 +137,8 @@ class Data:
             explanation["asked"] = self._add_asked(entry, one)
         named = {"n": entry.n, "dictionary": entry.dictionary, "index": entry.feature.id.index}
         file = self._details.add(named | detail)
-        is_drawn = entry.n % -(-self._n // MOST_POINTS) == 0
+        n_drawn = min(self._n, MOST_POINTS)
+        is_drawn = (entry.n + 1) * n_drawn // self._n > entry.n * n_drawn // self._n
         if is_drawn:
             self._drawn.append((entry.run, entry.feature))
         by_explainer = {result.explainer: result for result in entry.results}

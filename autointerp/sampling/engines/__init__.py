@@ -10,6 +10,7 @@ from autointerp.sampling.engines.local import LocalEngine
 if TYPE_CHECKING:
     from autointerp.config import Config
     from autointerp.runs.plan import Plan
+    from autointerp.sampling.engines.kept import KeptPasses
     from autointerp.sampling.follow import Followed, Pass
     from autointerp.sampling.shards import SampledText
     from sae.common.progress import Report
@@ -22,13 +23,16 @@ class Engine(Protocol):
         """Return what the text says of the dictionaries that a pass follows, by their index."""
 
 
-def open_engine(plan: Plan) -> AbstractContextManager[Engine]:
+def open_engine(plan: Plan, kept: KeptPasses) -> AbstractContextManager[Engine]:
     """Open the engine that the config names.
+
+    Args:
+        kept: where passes are kept, so that one that was stopped continues.
 
     Raises UserError if its package is missing or the cluster cannot be reached.
     """
     if plan.config.runtime.engine == "local":
-        return nullcontext(LocalEngine())
+        return nullcontext(LocalEngine(kept))
     from autointerp.sampling.engines.ray import RayEngine
 
-    return RayEngine(plan.config.runtime.ray_address, plan.processing)
+    return RayEngine(plan.config.runtime.ray_address, plan.processing, kept)

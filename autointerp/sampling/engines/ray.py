@@ -3,7 +3,8 @@
 Every worker holds the model and the dictionaries and reads shard after shard; this process merges what they return as
 it comes. The merge gives the same whatever the shards and their order, and each shard begins with a batch of the
 undivided text, so that the records equal the local engine's byte for byte on hardware of one kind. A shard whose worker
-is killed is read again by another. Imports torch and ray inside functions only.
+is killed is read again by another; what has been read is kept for a run that is stopped (`engines.kept`). Imports torch
+and ray inside functions only.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sae.common.errors import UserError, shortened
+from autointerp.cluster import Cluster, one_line
+from sae.common.errors import UserError
 
 if TYPE_CHECKING:
     from autointerp.config import Config
+    from autointerp.sampling.engines.kept import KeptPass, KeptPasses, SoFar
     from autointerp.sampling.follow import Followed, Pass, Reader
     from autointerp.sampling.shards import SampledText, Shard
     from sae.common.progress import Progress, Report
     from sae.dictionary import Dictionary
 
 log = logging.getLogger(__name__)
-MISSING = "runtime.engine=ray needs the ray package; run: pip install 'autointerp[ray]'"
 SHARDS_PER_WORKER = 4
 """More shards make workers finish together and lose less when one is killed; fewer make fewer bytes to merge."""
 TRIES = 3
@@ -35,39 +37,27 @@ TRIES = 3
 class RayEngine:
     """Joins a Ray cluster, or starts one of this machine, for as long as it is open."""
 
-    def __init__(self, address: str | None, processing: Mapping[str, Any]) -> None:
+    def __init__(self, address: str | None, processing: Mapping[str, Any], kept: KeptPasses) -> None:
         """Look for Ray.
 
         Args:
             address: as `runtime.ray_address`.
             processing: the weight processing under which workers boot the model.
+            kept: where passes are kept, so that one that was stopped continues.
 
         Raises UserError if Ray is not installed.
         """
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "ray":
-                raise
-            raise UserError(MISSING) from error
-        self._ray, self._address, self._processing = ray, address, processing
-        self._is_own = not ray.is_initialized()
+        self._cluster, self._processing, self._kept = Cluster(address), processing, kept
         self._workers: _Workers | None = None
 
     def __enter__(self) -> RayEngine:
-        """Join the cluster; one that the calling program has joined already is used. Raises UserError if that fails."""
-        if self._is_own:
-            try:
-                self._ray.init(self._address, include_dashboard=False, log_to_driver=False, logging_level="error")
-            except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-                where = self._address or "RAY_ADDRESS, or on this machine"
-                raise UserError(f"cannot use Ray ({where}): {_one_line(error)}; see runtime.ray_address") from error
+        """Join the cluster. Raises UserError if that fails."""
+        self._cluster.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._workers = None
-        if self._is_own:
-            self._ray.shutdown()
+        self._cluster.__exit__(kind, error, at)
 
     def follow(self, text: SampledText, one: Pass, config: Config, report: Report) -> dict[int, Followed]:
         """Return what the text says of the dictionaries that a pass follows, by their index.
@@ -75,12 +65,22 @@ class RayEngine:
         Raises UserError if no machine of the cluster is large enough, a worker cannot boot the model, or workers die
         again and again.
         """
-        from autointerp.sampling.shards import boundaries
-
+        kept = self._kept.of(text, one, config)
+        so_far = kept.load()
         with report(f"sampling {len(one.features)} dictionaries (tokens)") as progress:
-            self._workers = self._workers or _Workers.of(self._ray, text, config, self._processing)
-            cuts = boundaries(text.n_blocks, config.runtime.batch_blocks, SHARDS_PER_WORKER * self._workers.n)
-            return _Work(self._ray, self._workers, text, self._ray.put(one), progress).done(cuts)
+            so_far.tell(progress, text.n_blocks)
+            workers = self._workers = self._workers or _Workers.of(self._cluster, text, config, self._processing)
+            cuts = _cuts(so_far.missing(text.n_blocks), config.runtime.batch_blocks, SHARDS_PER_WORKER * workers.n)
+            return _Work(self._cluster, workers, text, workers.ray.put(one), progress, kept, so_far).done(cuts)
+
+
+def _cuts(parts: Sequence[tuple[int, int]], at_once: int, n_shards: int) -> list[tuple[int, int]]:
+    """Divide parts of a text into about so many shards."""
+    from autointerp.sampling.shards import boundaries
+
+    n_blocks = sum(end - start for start, end in parts)
+    each = ((start, boundaries(end - start, at_once, -(-n_shards * (end - start) // n_blocks))) for start, end in parts)
+    return [(start + first, start + last) for start, cuts in each for first, last in cuts]
 
 
 @dataclass
@@ -98,7 +98,7 @@ class _Workers:
     """Those that have booted the model and have nothing to do."""
 
     @classmethod
-    def of(cls, ray: Any, text: SampledText, config: Config, processing: Mapping[str, Any]) -> _Workers:
+    def of(cls, cluster: Cluster, text: SampledText, config: Config, processing: Mapping[str, Any]) -> _Workers:
         """Size the workers: one GPU each where the device is cuda, else as many cores as this process computes with.
 
         Raises UserError if the cluster has no GPU.
@@ -107,7 +107,7 @@ class _Workers:
 
         from sae.models.subject import one_name
 
-        subject, nodes = text.prepared.subject, [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        subject, nodes, ray = text.prepared.subject, cluster.nodes(), cluster.ray
         on_gpu, threads = subject.device.startswith("cuda"), torch.get_num_threads()
         largest = int(max(node.get("CPU", 0) for node in nodes))
         options = {"num_cpus": 1, "num_gpus": 1} if on_gpu else {"num_cpus": min(threads, largest)}
@@ -169,49 +169,47 @@ class _Worker:
         """Return what a shard says of the dictionaries that a pass follows."""
         if self._reader is None:
             raise RuntimeError("a shard came before the model was booted")
-        return self._reader.read(shard, one, lambda done: None)
+        return self._reader.read(shard, one, lambda n_read, now: None)
 
 
 @dataclass
 class _Work:
     """Gives shards to workers and merges what they return."""
 
-    ray: Any
+    cluster: Cluster
     workers: _Workers
     text: SampledText
     one: Any
     """The reference to the pass."""
     progress: Progress
+    kept: KeptPass
+    so_far: SoFar
     running: dict[Any, tuple[Any, tuple[int, int] | None]] = field(default_factory=dict)
     """What is awaited: its worker, and the blocks that it reads; None while it boots the model."""
     deaths: Counter[tuple[int, int] | None] = field(default_factory=Counter)
 
     def done(self, cuts: Sequence[tuple[int, int]]) -> dict[int, Followed]:
-        """Read the text between all cuts, and return what it says."""
-        from autointerp.sampling.follow import merged
-
-        queue, total, n_read = deque(cuts), None, 0
+        """Read the text between all cuts, and return what it and what was read before say."""
+        queue = deque(cuts)
         for _ in range(min(len(cuts), self.workers.n) - len(self.workers.idle)):
             self._start()
-        while n_read < self.text.n_blocks:
+        while self.so_far.n_blocks < self.text.n_blocks:
             self._give(queue)
-            (ready,), _ = self.ray.wait(list(self.running), num_returns=1)
+            (ready,), _ = self.workers.ray.wait(list(self.running), num_returns=1)
             worker, cut = self.running.pop(ready)
             try:
-                followed = self.ray.get(ready)
-            except self.ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, UserError):
-                    raise UserError(str(error.cause)) from error
+                followed = self.cluster.result(ready)
+            except self.workers.ray.exceptions.RayTaskError:
                 raise
-            except self.ray.exceptions.RayError as error:
+            except self.workers.ray.exceptions.RayError as error:
                 self._buried(cut, queue, error)
                 continue
             self.workers.idle.append(worker)
             if cut is not None:
-                total = followed if total is None else merged(total, followed)
-                n_read += cut[1] - cut[0]
-            self._show(n_read)
-        return total or {}
+                self.so_far = self.so_far.with_part(cut, followed)
+                self.kept.keep(lambda: self.so_far)
+            self._show()
+        return dict(self.so_far.followed or {})
 
     def _start(self) -> None:
         worker = self.workers.start()
@@ -226,20 +224,15 @@ class _Work:
         """Have the blocks of a worker that died read again. Raises UserError if that has happened too often."""
         self.deaths[cut] += 1
         what = f"blocks {cut[0]} to {cut[1] - 1}" if cut else "the model"
-        self.progress.say(f"a Ray worker died on {what} and is replaced: {_one_line(error)}")
+        self.progress.say(f"a Ray worker died on {what} and is replaced: {one_line(error)}")
         if self.deaths[cut] >= TRIES * (1 if cut else self.workers.n):
-            raise UserError(f"Ray workers die again and again on {what}: {_one_line(error)}; `ray logs` says more")
+            raise UserError(f"Ray workers die again and again on {what}: {one_line(error)}; `ray logs` says more")
         if cut is not None:
             queue.appendleft(cut)
         self._start()
 
-    def _show(self, n_read: int) -> None:
+    def _show(self) -> None:
         blocks = self.text.prepared.text.ids_NC
         n_workers = len(self.workers.idle) + sum(cut is not None for _, cut in self.running.values())
-        self.progress.update(n_read * blocks.shape[1], blocks.size, f"{n_workers} of {self.workers.n} Ray workers")
-
-
-def _one_line(error: Exception) -> str:
-    """Return the last line, which says what was raised where the error quotes a traceback."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return shortened(lines[-1].strip(), 200)
+        n_tokens = self.so_far.n_blocks * blocks.shape[1]
+        self.progress.update(n_tokens, blocks.size, f"{n_workers} of {self.workers.n} Ray workers")

@@ -1,12 +1,11 @@
 /* Digits answer the first open question, Enter saves, u takes the last rating back. */
 "use strict";
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+onKey((event) => {
   const open = [...document.querySelectorAll("fieldset")].find((one) => !one.querySelector(":checked"));
   const answer = open && [...open.querySelectorAll("label")].find((label) => label.querySelector("kbd").textContent === event.key);
   if (answer) { answer.click(); answer.querySelector("input").focus(); }
-  else if (event.key === "Enter" && event.target.tagName !== "BUTTON") document.getElementById("rate")?.requestSubmit();
-  else if (event.key === "u") document.getElementById("undo")?.requestSubmit();
+  else if (event.key === "Enter" && event.target.tagName !== "BUTTON") by("rate")?.requestSubmit();
+  else if (event.key === "u") by("undo")?.requestSubmit();
   else return;
   event.preventDefault();
 });

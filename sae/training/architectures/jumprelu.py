@@ -3,19 +3,23 @@
 Neither the jump nor the L0 has a useful gradient at the threshold. Both are estimated with a rectangle of width
 `bandwidth` around it: a kernel density estimate of the expected loss's gradient.
 
+Differs from the paper by default in three ways, each of which learns more in short trainings
+(`tests/benchmarks/training_quality.py`): decoder rows have any norm while they are learnt (`decoder_norm`), gradients
+are scaled to one norm (`clip`), and thresholds are learnt as they are, not as logarithms.
+
 Shape suffixes: B activation vectors, D their width, F features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sae.common.field_types import Positive, Share
-from sae.training.architectures.base import Autoencoder, Losses, positive, rectified, rising, square_sum
+from sae.training.architectures.base import Autoencoder, Losses, Weights, positive, rectified, rising, square_sum
 from sae.training.architectures.recipe import Recipe
 from sae.training.architectures.registry import ARCHITECTURES, Architecture
 
@@ -41,6 +45,14 @@ class JumpReLU(Recipe):
     """First value of all thresholds, in the same units; in a short training they cannot rise far. The first
     pre-activations have a standard deviation of about `encoder_start`: far above it no feature would ever be active."""
 
+    decoder_norm: Literal["free", "unit"] = "free"
+    """`free`: decoder rows start at `encoder_start` too and may have any norm, so that their directions change fast at
+    first; saved rows have norm 1, whatever was trained. `unit`: norm 1 throughout, as in the paper; always if `frozen`
+    is a decoder."""
+    clip: Positive | None = 0.01
+    """Largest norm of the gradient; null: no limit. The default is small enough to scale nearly every gradient: Adam's
+    second moment, which remembers a thousand steps, would otherwise keep the first, large ones for a whole training."""
+
     @model_validator(mode="after")
     def _some_features_begin_active(self) -> Self:
         start = 1.0 if self.frozen == "encoder" else self.encoder_start
@@ -53,22 +65,56 @@ class JumpReLU(Recipe):
 
 
 class JumpReLUAutoencoder(Autoencoder):
-    """Computes f = pre [pre > t] with pre = (x - b_dec) W_enc' + b_enc, t = exp(log_t) > 0; x_hat = f W_dec + b_dec."""
+    """Computes f = pre [pre > t] with pre = (x - b_dec) W_enc' + b_enc and t >= 0; x_hat = f W_dec + b_dec."""
 
     recipe: JumpReLU
 
+    @property
+    def free(self) -> bool:
+        """Whether decoder rows may have any norm."""
+        return self.recipe.decoder_norm == "free" and self.recipe.frozen not in ("decoder", "near_decoder")
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {**super().shapes(), "log_threshold": (self.n_local,)}
+        return {**super().shapes(), "threshold": (self.n_local,)}
 
     def initialise(self, x_BD: Tensor, b_dec_D: Tensor) -> None:
         super().initialise(x_BD, b_dec_D)
-        self.params["log_threshold"].fill_(log(self.recipe.threshold))
+        self.params["threshold"].fill_(self.recipe.threshold)
+        if self.free:
+            self.params["W_dec"].mul_(self.recipe.encoder_start)
+
+    def project(self) -> None:
+        """Keep the gradient that is along a unit row only where rows may have any norm."""
+        if not self.free:
+            super().project()
+
+    def normalise(self) -> None:
+        """Keep thresholds at 0 or above, and give rows unit norm unless they may have any."""
+        self.params["threshold"].clamp_min_(0)
+        if not self.free:
+            super().normalise()
+
+    def weights(self) -> Weights:
+        """Return weights that compute the same with decoder rows of norm 1: the encoder takes their norms."""
+        weights = super().weights()
+        norms_F = self._norms()
+        return replace(
+            weights,
+            W_enc_FD=weights.W_enc_FD * norms_F[:, None],
+            b_enc_F=weights.b_enc_F * norms_F,
+            W_dec_FD=weights.W_dec_FD / norms_F[:, None],
+        )
+
+    def _norms(self) -> Tensor:
+        """Return the norms of all decoder rows, on the CPU; 1 of rows that are kept at it."""
+        norms_F: Tensor = self.whole("W_dec").norm(dim=1).clamp_min(1e-12)
+        return norms_F if self.free else norms_F.fill_(1)
 
     def gradients(self, x_BD: Tensor) -> Losses:
         import torch
 
         p, b = self.low, len(x_BD)
-        threshold_F = self.params["log_threshold"].exp()
+        threshold_F = self.params["threshold"]
         z_BD, target_BE = self._ends(x_BD)
         pre_BF = torch.addmm(p["b_enc"], z_BD, p["W_enc"].T, out=self._rows("pre", x_BD, self.n_local))
         f_BF = torch.sub(pre_BF, threshold_F, out=self._rows("f", x_BD, self.n_local)).relu_()
@@ -88,7 +134,7 @@ class JumpReLUAutoencoder(Autoencoder):
     def activation(self, scale: float) -> Activation:
         from sae import dictionary
 
-        return dictionary.JumpReLU(self.whole("log_threshold").exp() * scale)
+        return dictionary.JumpReLU(self.whole("threshold") * self._norms() * scale)
 
     def _l0(self) -> Tensor:
         return self.recipe.l0 * rising(self.recipe.l0_warmup, self.progress)
@@ -101,15 +147,14 @@ class JumpReLUAutoencoder(Autoencoder):
         return Losses(self.error_weight * squared / b, self._l0() * positive(f_BF) / b, squared, f_BF)
 
     def _threshold(self, pre_BF: Tensor, grad_BF: Tensor, threshold_F: Tensor) -> None:
-        """Set log t's gradient: -(t / bandwidth) * sum of (t * gradient at f + l0 / B) over vectors near t.
+        """Set t's gradient: -1 / bandwidth * sum of (t * gradient at f + l0 / B) over vectors near t.
 
         A vector is near if its pre-activation is within half a bandwidth of t.
         """
         near_BF = pre_BF.sub_(threshold_F).abs_().lt_(self.recipe.bandwidth / 2)  # 1 or 0, overwrites pre_BF
         counted_F = near_BF.sum(0, dtype=self.master) * (self._l0() / len(pre_BF))
         felt_F = near_BF.mul_(grad_BF).sum(0, dtype=self.master)
-        slope_F = (threshold_F * felt_F + counted_F) / -self.recipe.bandwidth
-        self.grads["log_threshold"].copy_(threshold_F * slope_F)
+        self.grads["threshold"].copy_((threshold_F * felt_F + counted_F) / -self.recipe.bandwidth)
 
 
 ARCHITECTURES.register("jumprelu", Architecture("jumprelu", "#d17a22", JumpReLU, JumpReLUAutoencoder))

@@ -73,7 +73,8 @@ class TopKAutoencoder(Autoencoder):
         return dictionary.TopK(self.recipe.k)
 
     def _entries(self, pre_BF: Tensor) -> Entries:
-        from sae.training.sparse import by_row, top_k
+        from sae.largest import top_k
+        from sae.training.sparse import by_row
 
         values_BK, features_BK = top_k(pre_BF, min(self.recipe.k, self.n_local))
         return by_row(self.workspace.ranks.kept(values_BK.relu_(), self.recipe.k), features_BK)

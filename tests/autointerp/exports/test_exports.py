@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +15,12 @@ import pandas
 import pytest
 
 import autointerp as package
-from autointerp import exports
+from autointerp import exports, ratings
 from autointerp.explanation_files import read as read_explanations
 from autointerp.exports import EXPORTS
 from autointerp.exports.content import Content
 from autointerp.population import Population, PopulationText
+from autointerp.ratings import Rating
 from autointerp.records import (
     ActivationRecord,
     DictionarySummary,
@@ -257,6 +259,19 @@ def test_the_table_of_features_says_what_the_run_says(smoke: Path, table: dict[s
     assert (
         promoted == [json.loads(tokens) for tokens in table["csv"]["promoted"]] == table["jsonl"]["promoted"].tolist()
     )
+
+
+def test_human_scores_are_in_the_tables(smoke: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke, tmp_path / "run")
+    run = package.open_run(tmp_path / "run")
+    first = run.results.iloc[0]
+    given = {"dictionary": first["dictionary"], "feature": int(first["feature"]), "explainer": first["explainer"]}
+    one = Rating.model_validate(given | {"task": "rubric", "rater": "", "answers": {}, "score": 0.75})
+    ratings.write(tmp_path / "run", [one])
+    run.export("features", tmp_path / "x.csv")
+    for table in (run.results, pandas.read_csv(tmp_path / "x.csv")):
+        assert table["human/rubric"].iloc[0] == 0.75
+        assert table["human/rubric"].notna().sum() == 1
 
 
 def test_the_smoke_run_goes_through_every_schema(smoke: Path, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Rating by a person: blinded, resumed, summed up; the browser is in reporting/site/test_browser.py."""
+"""Rating by a person: blinded, resumed, summed up; the browser is in test_served.py."""
 
 import json
 import re
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -76,9 +77,36 @@ def test_the_page_does_not_say_which_dictionary(folder: RunFolder, serve: Serve)
     assert "Every feature is rated" in say(url).text
 
 
+def write_texts(folder: RunFolder, n_active: int) -> None:
+    """Give every feature so many different texts on which it is active, and a silent one."""
+    texts = [made.record((str(number), "x"), "random", 1.0 + number / 100) for number in range(n_active)]
+    silent = made.record(("silent", "y"), "inactive", 0.0)
+    folder.write_features([replace(one, score=(*texts, silent)) for one in folder.read_features()])
+
+
 def test_an_intruder_is_right_or_wrong(folder: RunFolder, serve: Serve) -> None:
     with pytest.raises(UserError, match="no feature that can be rated by intruder"):
         RatingApp(folder, "intruder", "")  # two active texts each: too few
+    write_texts(folder, 6)
+    app = RatingApp(folder, "intruder", "")
+    url = serve(app)
+    for wrong in (0, 2):
+        one = app.left[0]
+        assert [text.tokens[0] == "silent" for text in one.texts].index(True) == one.intruder
+        assert "token s" not in say(url).text  # no activation is shown
+        send(url, "rate", item=key_of(one), intruder=str((one.intruder + wrong) % 5))
+    assert [rating.score for rating in ratings.read(folder.path)] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("n_active", "n_shown"), [(5, 5), (10, 10), (40, 16)])
+def test_the_rubric_shows_the_strongest_texts_and_others_each_once(
+    folder: RunFolder, n_active: int, n_shown: int
+) -> None:
+    write_texts(folder, n_active)
+    shown = [int(text.tokens[0]) for text in RatingApp(folder, "rubric", "").left[0].texts]
+    assert shown[:8] == list(range(n_active))[:-9:-1]
+    assert len(shown) == len(set(shown)) == n_shown
+    assert shown == sorted(shown, reverse=True)
 
 
 def rating(feature: FeatureId, score: float, rater: str = "") -> Rating:

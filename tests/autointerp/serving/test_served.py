@@ -1,4 +1,4 @@
-"""What is served, in headless Chromium through Playwright: as reporting/site/test_browser.py."""
+"""What is served, in headless Chromium through Playwright: as reporting/site/visits.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from autointerp.serving.rating import RatingApp
 from autointerp.serving.server import App
 from autointerp.store import RunFolder
 from tests.autointerp.llm.conftest import finished, judged, sampled, server
-from tests.autointerp.reporting.site.test_browser import browser
+from tests.autointerp.reporting.site.visits import browser, violations
 from tests.autointerp.serving.test_rescoring import ask, run, scored, served
 from tests.fakes import FakeApis
 
@@ -83,3 +83,20 @@ def test_rating_by_keyboard(browser: Any, folder: RunFolder, serve: Serve, width
     assert ratings.read(folder.path) == ()
     assert faults == []
     page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_rating_and_own_texts_are_accessible_and_have_the_switch(
+    browser: Any, folder: RunFolder, serve: Serve, scheme: Any
+) -> None:
+    write([folder], folder.path / "site")
+    pages = [serve(RatingApp(folder, "rubric", "")), serve(PagesApp(folder.path / "site", [folder])) + "try.html"]
+    for url in pages:
+        page = browser.new_context(color_scheme=scheme).new_page()
+        page.goto(url)
+        assert violations(page) == []
+        colour = "getComputedStyle(document.body).backgroundColor"
+        before = page.evaluate(colour)
+        page.get_by_role("button", name="Switch between").click()
+        assert page.evaluate(colour) != before
+        page.context.close()

@@ -13,6 +13,7 @@ import torch
 
 import autointerp as package
 from autointerp import api
+from autointerp.sampling import circuits
 from autointerp.sampling import studies as measuring
 from autointerp.studies import NEURONS, STUDIES, Figure, Session
 from autointerp.studies.medians import median_interval
@@ -62,7 +63,10 @@ def test_every_part_is_in_the_report_or_has_a_reason(planted: Path, folder: Path
         "patching": few.format(28),
         "erasure": few.format(200),
         "splitting": "needs three sizes of one dictionary: only a toy has them trained here",
+        "absorption": "needs words whose properties are known: only the grammar's are",
+        "circuits": "needs dictionaries at two hook points: give --dictionary twice",
         "automata": "needs sequences that are known to be in the text: only the grammar's are",
+        "specificity": "no concept with a rule has 50 tokens in each half of the text that was sampled",
     }
     text = (folder / "study.md").read_text()
     assert "Not measured: needs a second model: only a toy subject" in text
@@ -194,6 +198,32 @@ def test_intervals_of_medians_cover_the_median_as_often_as_they_say() -> None:
     assert len(covered) == 100
     assert 0.88 < np.mean(covered) < 1
     assert median_interval([]) is None
+
+
+def test_a_word_depends_on_itself_in_the_layer_below(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The residual stream carries the planted words through the block."""
+    session = session_of(folder / "run", "words")
+    ours = measuring.prepare(session.plan, session.cache, Silent)
+    above = replace(ours.dictionaries[0].dictionary.at("blocks.0.hook_resid_post"), name="above")
+    both = (SimpleNamespace(dictionary=above), *ours.dictionaries)
+    prepared = SimpleNamespace(subject=ours.subject, text=ours.text, dictionaries=both)
+    monkeypatch.setattr(circuits, "prepare", lambda *_: prepared)
+    said = [SimpleNamespace(feature=one.feature, explanation=SimpleNamespace(text=f"the run's of {one.feature}"))
+            for one in session.folder.results() if one.feature.dictionary == "words"]  # fmt: skip
+    monkeypatch.setattr(Session, "results", lambda _, name: said if name == "words" else [])
+    measured = circuits.measure(session, n_targets=8, n_trees=8, n_strongest=1)
+    (link,) = measured["links"]
+    assert (link["upper"], link["lower"], len(link["targets"])) == ("above", "words", len(WORDS))
+    for one in link["targets"]:
+        assert one["overlap"] == 1
+        assert min(one["correlation"], one["direct"]) > 0.99
+        assert one["lost"]["ablation"] > 0.5 > abs(one["lost"]["random"])
+    assert np.mean([one["mismatched"] for one in link["targets"]]) < 0.5
+    for tree in measured["trees"]:
+        (below,) = tree["below"]
+        assert below["feature"] == tree["feature"]
+        assert below["explanation"] == f"the run's of words/{below['feature']}"
+        assert f'"{WORDS[tree["feature"]]}"' in tree["explanation"]
 
 
 @pytest.mark.slow

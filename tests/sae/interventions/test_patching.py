@@ -42,6 +42,7 @@ def test_patching_everything_gives_no_divergence_and_patching_nothing_all_of_it(
         pairs = Pairs(subject, signed if dictionary.kind == "neurons" else dictionary, prompts)
         done = patch(pairs, list(range(pairs.dictionary.n_features)), [0, pairs.dictionary.n_features])
         assert done.kl_KP[1].abs().max() < 1e-4
+        assert done.whole_1P.abs().max() < 1e-4
         assert done.edit_KP[0].max() == 0
         assert done.kl_KP[0].mean() > 0.01
         torch.testing.assert_close(done.kl_KP[0], pairs.divergence(pairs.logits(torch.zeros_like(pairs.x_PCD))))
@@ -79,6 +80,9 @@ def test_a_patch_is_what_a_plain_hook_makes_of_it(folder: Path, subject: Subject
         torch.testing.assert_close(done.kl_KP[0, row], kl, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(done.edit_KP[0, row], edit.norm(), atol=1e-4, rtol=1e-4)
         assert done.followed_KP[0, row] == (patched.argmax() == prompts.other_P[row])
+        whole, _ = run(ids, ((acts_other - acts) @ W_FD).view_as(x))
+        left = (target.exp() * (target - whole)).sum()
+        torch.testing.assert_close(done.whole_1P[0, row], left, atol=1e-4, rtol=1e-3)
 
 
 def test_the_search_begins_with_the_feature_that_alone_does_most(subject: Subject, prompts: Prompts) -> None:

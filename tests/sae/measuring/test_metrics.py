@@ -9,7 +9,7 @@ import torch
 
 from sae.baselines import neurons, pca
 from sae.dictionary import Dictionary, Normalisation, ReLU, TopK
-from sae.measuring import firing, metrics
+from sae.measuring import active, firing, metrics, reconstructed
 from sae.models.subject import Subject, boot
 
 
@@ -205,8 +205,11 @@ def test_wide_dictionaries_are_measured_from_their_active_features(
         normalisation=normalisation,
     )
     dense = metrics.reconstruction(dictionary, x_BD, rows=64)
-    monkeypatch.setattr(metrics, "WIDE", 128)
-    monkeypatch.setattr(Dictionary, "decode", None)  # not called
+    monkeypatch.setattr(reconstructed, "WIDE", 128)
+    monkeypatch.setattr(active, "FEWEST", 20)
+    monkeypatch.setattr(active, "CACHED", 1)
+    for name in ("encode", "decode"):
+        monkeypatch.setattr(Dictionary, name, None)  # not called
     sparse = metrics.reconstruction(dictionary, x_BD, rows=64)
     assert (sparse.l0, sparse.dead, sparse.tokens) == (dense.l0, dense.dead, dense.tokens)
     assert sparse.l0 > 1

@@ -111,6 +111,8 @@ def test_a_mixture_of_names_is_refused() -> None:
     assert not names_modules([])
     with pytest.raises(UserError, match=r"run them apart"):
         names_modules([MLP, "hook_embed"])
+    with pytest.raises(UserError, match=r"hf::in names no module; write hf:MODULE"):
+        names_modules([MLP, "hf::in"])
 
 
 def test_processed_weights_need_transformer_lens(model: Path) -> None:

@@ -78,20 +78,23 @@ def tied(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[Tenso
 
 
 def gated(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The auxiliary reconstruction goes through a decoder that it does not change."""
+    """The auxiliary reconstruction goes through the same decoder, in the paper through one that it does not change."""
     u_BF = read(x_BD, p) @ p["W_enc"].T
     gate_BF = (u_BF + p["b_gate"]).relu()
     f_BF = (gate_BF > 0) * (p["r_mag"].exp() * u_BF + p["b_mag"]).relu()
     error_BD = f_BF @ p["W_dec"] + p["b_dec"] - goal(x_BD, p)
-    by_gate_BD = gate_BF @ p["W_dec"].detach() + p["b_dec"].detach() - goal(x_BD, p).detach()
+    if r.gate_teaches_decoder:
+        by_gate_BD = gate_BF @ p["W_dec"] + p["b_dec"] - goal(x_BD, p)
+    else:
+        by_gate_BD = gate_BF @ p["W_dec"].detach() + p["b_dec"].detach() - goal(x_BD, p).detach()
     squared_B = error_BD.square().sum(1) + by_gate_BD.square().sum(1)
     return (c * squared_B + share * r.l1 * gate_BF.sum(1)).mean(), f_BF, error_BD
 
 
 def jumprelu(x_BD: Tensor, p: Params, r: Any, c: float, share: float) -> tuple[Tensor, Tensor, Tensor]:
     pre_BF = read(x_BD, p) @ p["W_enc"].T + p["b_enc"]
-    f_BF = Jump.apply(pre_BF, p["log_threshold"].exp(), r.bandwidth)
-    active_BF = Step.apply(pre_BF, p["log_threshold"].exp(), r.bandwidth)
+    f_BF = Jump.apply(pre_BF, p["threshold"], r.bandwidth)
+    active_BF = Step.apply(pre_BF, p["threshold"], r.bandwidth)
     error_BD = f_BF @ p["W_dec"] + p["b_dec"] - goal(x_BD, p)
     return (c * error_BD.square().sum(1) + share * r.l0 * active_BF.sum(1)).mean(), f_BF, error_BD
 
@@ -125,9 +128,10 @@ DENSE: list[tuple[recipes.Recipe, Callable[..., tuple[Tensor, Tensor, Tensor]]]]
     (recipes.Tied(l1=0.02, expansion=4, l1_warmup=0.5), tied),
     (recipes.Gated(l1=0.02, expansion=4, squared_error="sum"), gated),
     (recipes.Gated(l1=0.2, expansion=4, l1_warmup=0.5), gated),
+    (recipes.Gated(l1=0.2, expansion=4, gate_teaches_decoder=False), gated),
     (recipes.JumpReLU(l0=0.01, bandwidth=0.5, threshold=0.3, expansion=4, encoder_start=1.0), jumprelu),
     (recipes.JumpReLU(l0=0.1, bandwidth=0.2, threshold=0.5, expansion=4, encoder_start=1.0, l0_warmup=0.5), jumprelu),
-    (recipes.JumpReLU(l0=0.1, bandwidth=2.0, threshold=0.1, expansion=4, squared_error="mean"), jumprelu),
+    (recipes.JumpReLU(l0=0.1, bandwidth=2.0, threshold=0.3, expansion=4, squared_error="mean"), jumprelu),
 ]
 SPARSE: list[recipes.Recipe] = [
     recipes.TopK(k=5, expansion=4, aux=0.5, k_aux=3),
@@ -148,6 +152,8 @@ def setting(recipe: recipes.Recipe, d_out: int | None = None) -> tuple[Autoencod
     autoencoder.initialise(x_BD, 0.1 * torch.randn(d_out or D, generator=generator, dtype=torch.float64))
     for part in autoencoder.params.parts.values():
         part.add_(0.1 * torch.randn(part.shape, generator=generator, dtype=torch.float64))
+    if "threshold" in autoencoder.params.parts:
+        autoencoder.params["threshold"].abs_()
     return autoencoder, x_BD
 
 

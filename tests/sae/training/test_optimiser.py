@@ -18,7 +18,7 @@ ALL: list[recipes.Recipe] = [
     recipes.ReLU(l1=0.1, expansion=2, lr=1e-2),
     recipes.Tied(l1=0.1, expansion=2, lr=1e-2),
     recipes.Gated(l1=0.1, expansion=2, lr=1e-2),
-    recipes.JumpReLU(l0=0.1, bandwidth=0.1, threshold=0.1, expansion=2, lr=1e-2),
+    recipes.JumpReLU(l0=0.1, bandwidth=0.1, threshold=0.1, decoder_norm="unit", expansion=2, lr=1e-2),
     recipes.TopK(k=3, expansion=2, lr=1e-2),
     recipes.BatchTopK(k=3, expansion=2, lr=1e-2),
     recipes.Matryoshka(k=3, expansion=2, lr=1e-2),
@@ -119,6 +119,17 @@ def test_rows_are_unit_after_every_step(recipe: Any) -> None:
     for steps in (1, 6):
         W_FD = trained(recipe, steps, batches(0, 64)).autoencoder.params["W_dec"]
         torch.testing.assert_close(W_FD.norm(dim=1), torch.ones(2 * D))
+
+
+@pytest.mark.parametrize(("frozen", "free"), [(None, True), ("encoder", True), ("decoder", False)])
+def test_jumprelu_s_rows_have_any_norm_and_its_thresholds_are_not_negative(frozen: Any, free: bool) -> None:
+    """They start as long as the encoder's. A frozen decoder has unit rows."""
+    recipe = recipes.JumpReLU(l0=1e-6, threshold=1e-3, encoder_start=0.2, expansion=2, lr=1e-2, frozen=frozen)
+    start = Trainer(recipe, 6, next(batches(0, 64)), workspace()).autoencoder.params
+    torch.testing.assert_close(start["W_dec"].norm(dim=1), torch.full((2 * D,), 0.2 if free else 1.0))
+    end = trained(recipe, 6, batches(0, 64)).autoencoder.params
+    assert (float(end["W_dec"].norm(dim=1).std()) > 0.01) == free
+    assert float(end["threshold"].min()) == 0 < float(end["threshold"].max())
 
 
 def test_a_step_is_project_clip_adam_normalise() -> None:

@@ -18,6 +18,7 @@ ALL: list[recipes.Recipe] = [
     recipes.Tied(l1=0.1, expansion=2, lr=1e-2),
     recipes.Gated(l1=0.1, expansion=2, lr=1e-2),
     recipes.JumpReLU(l0=0.1, bandwidth=0.1, threshold=0.4, encoder_start=1.0, expansion=2, lr=1e-2),
+    recipes.JumpReLU(l0=0.1, threshold=0.4, encoder_start=1.0, decoder_norm="unit", expansion=2, lr=1e-2),
     recipes.TopK(k=5, expansion=2, lr=1e-2),
     recipes.BatchTopK(k=5, expansion=2, lr=1e-2),
     recipes.Matryoshka(k=5, expansion=2, lr=1e-2),
@@ -38,7 +39,7 @@ def features(trainer: Trainer, x_BD: Tensor) -> Tensor:
         kth_B1 = pre_BF.sort(dim=1).values[:, -recipe.k][:, None]
         return torch.where(pre_BF >= kth_B1, pre_BF, 0).clamp_min(0)
     if isinstance(recipe, recipes.JumpReLU):
-        return torch.where(pre_BF > p["log_threshold"].exp(), pre_BF, 0)
+        return torch.where(pre_BF > p["threshold"], pre_BF, 0)
     threshold = trainer.tensors()["threshold"] if isinstance(recipe, recipes.Sparse) else torch.zeros(())
     return torch.where(pre_BF > threshold, pre_BF, 0)
 
@@ -51,13 +52,16 @@ def test_raw_activations_are_encoded_as_scaled_ones_were(recipe: Any) -> None:
     for name in trainer.autoencoder.params.parts.keys() - {"W_enc", "W_dec"}:
         part = trainer.autoencoder.params[name]
         part.add_(0.3 * torch.randn(part.shape, generator=generator))
+        if name == "threshold":
+            part.abs_()
     assert trainer.scale > 20
     x_BD, dictionary = next(stream), trainer.dictionary("hook", "model", {"note": 1})
     expected_BF = features(trainer, x_BD / trainer.scale)
     result_BF = dictionary.encode(x_BD)
     assert 0.02 < float((expected_BF > 0).double().mean()) < 0.9
-    torch.testing.assert_close(result_BF, trainer.scale * expected_BF, rtol=1e-3, atol=1e-3)
     p = trainer.autoencoder.params.parts
+    norms_F = p["W_dec"].norm(dim=1)  # saved features take the norms of the rows that are not kept at 1
+    torch.testing.assert_close(result_BF, trainer.scale * expected_BF * norms_F, rtol=1e-3, atol=1e-3)
     made_BD = expected_BF @ p["W_dec"] + p.get("b_dec", torch.zeros(D))
     torch.testing.assert_close(dictionary.decode(result_BF), trainer.scale * made_BD, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(dictionary.W_dec_FD.norm(dim=1), torch.ones(F))

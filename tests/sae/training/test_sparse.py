@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.training.sparse import Product, Transposed, batch_top_k, by_index, by_row, top_k
+from sae.largest import top_k
+from sae.training.sparse import Product, Transposed, batch_top_k, by_index, by_row
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -9,10 +9,11 @@ load("index").then((index) => {
     const row = Object.fromEntries(cells.map((value, number) => [index.board.columns[number], value]));
     return { ...named[row.dictionary], ...row };
   });
-  const state = { scorer: 0, explainer: 0, kind: "", hook: "", run: "", mode: "means", x: "density", y: 0, sort: null, down: true };
+  const state = { scorer: 0, explainer: 0, kind: "", hook: "", run: "", mode: "means", x: "density", y: 0, sort: "mean", down: true };
   const open = (n) => { location.href = `features.html#${n}`; };
   const isIn = (of) => ["kind", "hook", "run"].every((name) => !state[name] || String(of[name]) === state[name]);
-  const current = (scorer) => rows.filter((row) => row.scorer === scorer && row.explainer === state.explainer && isIn(row));
+  const current = (scorer) => rows.filter((row) => row.scorer === scorer && row.explainer === state.explainer && isIn(row))
+    .sort(compare((row) => row[state.sort], state.down));
   const scores = index.words.map((name, number) => [number, visible(name)]);
   const drawnOf = index.points < index.n ? `${whole(index.points)} of ${whole(index.n)} features are drawn. ` : "";
   const empty = (id, text) => by(id).replaceChildren(para("empty", text));
@@ -47,7 +48,7 @@ load("index").then((index) => {
     }));
     const chance = drawn.find((row) => row.chance !== null)?.chance ?? null;
     if (drawn.length) scoresChart(by("scores"), drawn, state.mode, chance, scores[state.scorer][1], open);
-    else empty("scores", rows.length ? "No dictionary has this score with these filters." : "There are no results yet.");
+    else empty("scores", rows.length ? "No dictionary has this score with these filters." : "There are no results.");
     for (const kind of Object.keys(MARKS)) by(kind).hidden = !drawn.some((row) => exists(row.nulls[kind]));
     by("scores-note").textContent = (chance === null ? "" : `Dashed: chance level ${short(chance)}. `) + (state.mode === "means" ? "" : drawnOf);
   }
@@ -62,10 +63,9 @@ load("index").then((index) => {
       const values = unique(shown.map((row) => row[key]));
       return !number || (format === "text" ? values.length > 1 : values.some(key === "cost_usd" ? Boolean : exists));
     });
-    if (state.sort !== null) shown.sort(compare((row) => row[state.sort], state.down));
     const body = shown.map((row) => el("tr", {}, columns.map(([, key, format, digits]) => key === "label" ?
       el("th", { scope: "row" }, dot(row), row.label) : cell(FORMATS[format](row[key], digits ?? row), format === "text" ? null : "n"))));
-    table(by("board"), columns.map(([title, key, format]) => sortHeader(key, title, format !== "text", state, board)), body);
+    table(by("board"), columns.map(([title, key, format]) => sortHeader(key, title, format !== "text", state, () => { picture(); board(); })), body);
   }
 
   function against() {
@@ -84,7 +84,10 @@ load("index").then((index) => {
   }
 
   const update = () => { picture(); board(); against(); };
-  const loadPoints = () => load(`points/${state.explainer}`).then((loaded) => { points = loaded; update(); }).catch(fail);
+  const loadPoints = () => {
+    const { explainer } = state;
+    return load(`points/${explainer}`).then((loaded) => { if (explainer === state.explainer) { points = loaded; update(); } }).catch(fail);
+  };
 
   choice(by("scores-mode"), ["means", "points"], state.mode, (mode) => { state.mode = mode; picture(); });
   filters();

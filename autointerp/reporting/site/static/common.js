@@ -114,6 +114,7 @@ function select(label, options, value, onchange) {
 }
 
 const unique = (values) => [...new Set(values)];
+const onKey = (handle) => document.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey) handle(event); });
 const isTyping = (event) => /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
 
 /* Lets the arrow keys go from item to item of a focused container; `go` is called with each, `open` on Enter. */
@@ -151,10 +152,10 @@ function compare(value, down) {
 /* A header that sorts: `state.sort` is the column's key; the first press puts the largest number, or the first word, on top. */
 function sortHeader(key, text, isNumber, state, redraw) {
   const active = state.sort === key;
-  const press = () => {
+  const press = async () => {
     state.down = active ? !state.down : isNumber;
     state.sort = key;
-    redraw();
+    await redraw();
     document.querySelector(`[data-sort="${CSS.escape(key)}"]`)?.focus();
   };
   return el("th", { scope: "col", class: isNumber ? "n" : null, "aria-sort": active ? (state.down ? "descending" : "ascending") : null },
@@ -171,8 +172,7 @@ function fail(error) {
 
 document.addEventListener("DOMContentLoaded", () => by("theme").addEventListener("click", toggleTheme));
 document.addEventListener("pointerdown", tip.hide);
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+onKey((event) => {
   if (event.key === "Escape") tip.hide();
   if (event.key === "t" && !isTyping(event)) toggleTheme();
 });

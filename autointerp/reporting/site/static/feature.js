@@ -14,11 +14,9 @@ async function openFeature(n) {
   scrollTo(0, 0);
 }
 
-const position = (n) => list.order ? list.order.indexOf(n) : n;
-
 function stepFeature(by) {
-  const next = position(feature.n) + by;
-  if (next >= 0 && next < list.length()) location.hash = `#${list.at(next)}`;
+  const next = list.order[list.order.indexOf(feature.n) + by];
+  if (exists(next)) location.hash = `#${next}`;
 }
 
 /* Fills a part of the page; a section without content is not shown. */
@@ -30,10 +28,10 @@ function put(id, ...children) {
 }
 
 function drawFeature() {
-  const one = feature.data, of = site.dictionaries[one.dictionary], name = visible(`${of.name}/${one.index}`), at = position(one.n);
+  const one = feature.data, of = site.dictionaries[one.dictionary], name = visible(`${of.name}/${one.index}`), at = list.order.indexOf(one.n), { length } = list.order;
   document.title = document.title.replace(/^.*? · /, () => `${name} · `);
-  put("feature-pager", step("←", "Previous feature", at < 1, () => stepFeature(-1)), `${whole(at + 1)} of ${whole(list.length())}`,
-    step("→", "Next feature", at + 1 >= list.length(), () => stepFeature(1)));
+  put("feature-pager", step("←", "Previous feature", at < 1, () => stepFeature(-1)), at < 0 ? `not among ${whole(length)}` : `${whole(at + 1)} of ${whole(length)}`,
+    step("→", "Next feature", at + 1 >= length, () => stepFeature(1)));
   put("feature-name", dot(of), name);
   put("feature-lead", of.label, `, ${visible(of.hook)}; active on ${share(one.density)} of tokens, at most ${short(one.max)}.`);
   put("explanations", one.explanations.length ? one.explanations.map(explanation) : para("empty", "There is no result of this feature yet."));
@@ -57,7 +55,7 @@ function explanation(each, number) {
     Object.keys(each.scores).length ? scoreTable(each) : null,
     Object.entries(errors).map(([name, reason]) => para("note", `${visible(name)}: ${visible(reason)}`)),
     each.text === null ? null : [box, edited, feature.judge?.(each, number, box)],
-    each.asked === null ? null : el("details", { ontoggle: (event) => questions(event.target, each) }, el("summary", {}, "Questions and answers")),
+    each.asked === null ? null : el("details", { ontoggle: (event) => questions(event.target, each).catch(fail) }, el("summary", {}, "Questions and answers")),
     para("caption", [each.model && `written by ${visible(each.model)}`, each.prompt && `prompt ${visible(each.prompt)}`,
       usage.calls ? `${whole(usage.calls)} calls, ${usage.cost_usd === null ? "cost unknown" : `$${usage.cost_usd.toFixed(4)}`}` : ""].filter(Boolean).join("; ")));
 }
@@ -76,8 +74,8 @@ function edit(each, number, text, out) {
 /* Loads what was asked about the explanation and answered, when it is first opened. */
 async function questions(node, each) {
   if (node.children.length > 1) return;
-  const all = (await load(`asked/${each.asked}`)).find(([n, explainer]) => n === feature.n && explainer === each.explainer)[2];
-  node.append(...all.flatMap(([stage, question, answer]) => [el("h3", {}, visible(stage)), ...[question, answer].map((text) => el("pre", { class: "code", tabindex: 0 }, text.split("\n").map(visible).join("\n")))]));
+  const at = feature.n, all = (await load(`asked/${each.asked}`)).find(([n, explainer]) => n === at && explainer === each.explainer)[2];
+  if (node.children.length < 2) node.append(...all.flatMap(([stage, question, answer]) => [el("h3", {}, visible(stage)), ...[question, answer].map((text) => el("pre", { class: "code", tabindex: 0 }, text.split("\n").map(visible).join("\n")))]));
 }
 
 /* The first score of every scorer, and the status where it is not `ok`. */
@@ -87,12 +85,13 @@ const scoreWords = (name) => visible(site.words[site.scorers.indexOf(name)]);
 
 function scoreTable(each) {
   const kinds = Object.keys(each.controls);
+  const ends = Object.keys(each.intervals).length ? ["95% interval"] : [];
   const rows = site.scorers.filter((name) => name in each.scores).map((name) => el("tr", {},
     el("th", { scope: "row" }, scoreWords(name)),
     cell(each.scores[name] === null ? "undefined" : round(each.scores[name], 3) + (each.failed.includes(name) ? " (failed)" : "")),
-    cell(each.intervals[name]?.map((end) => round(end)).join(" to ") ?? NONE),
+    ends.map(() => cell(each.intervals[name]?.map((end) => round(end)).join(" to ") ?? NONE)),
     kinds.map((kind) => cell(round(each.controls[kind][name], 3)))));
-  const head = ["score", "value", "95% interval", ...kinds.map(visible)].map((text, column) => el("th", { scope: "col", class: column ? "n" : null }, text));
+  const head = ["score", "value", ...ends, ...kinds.map(visible)].map((text, column) => el("th", { scope: "col", class: column ? "n" : null }, text));
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Scores" }, table(el("table"), head, rows));
 }
 

@@ -7,8 +7,8 @@ const PAGE = 100, FIRST_SCORE = 8, MOST_SCORES = 4;
 /* The index. */
 let site = null;
 const list = {
-  /* Numbers of the listed features, or null: all, as they were sampled. */
-  order: null,
+  /* Numbers of the listed features. */
+  order: [],
   state: { explainer: 0, dictionary: "", status: "", search: "", sort: null, down: true, page: 0 },
 
   /* Loads the row of feature `n`. */
@@ -18,38 +18,36 @@ const list = {
   },
 
   all: async (explainer) => (await Promise.all(site.lists[explainer].map((_, number) => load(`list/${explainer}/${number}`)))).flat(),
-  at: (position) => list.order ? list.order[position] : position,
-  length: () => list.order ? list.order.length : site.n,
   name: (row) => visible(`${site.dictionaries[row[1]].name}/${row[2]}`),
 };
 
 /* Filters and sorts; reads every chunk only if one of both is asked for. */
-async function reorder() {
-  const { explainer, dictionary, status, search, sort, down } = list.state;
-  if (!dictionary && !status && !search && sort === null) { list.order = null; return; }
+async function ordered() {
+  const { explainer, dictionary, status, search, sort, down } = list.state, all = [...Array(site.n).keys()];
+  if (!dictionary && !status && !search && sort === null) return all;
   const rows = await list.all(explainer), words = search.toLowerCase();
   const isIn = (row) => (!dictionary || row[1] === +dictionary) && (!status || row[5] === +status) &&
     (!words || (row[6] ?? "").toLowerCase().includes(words) || `${site.dictionaries[row[1]].name}/${row[2]}`.toLowerCase().includes(words));
-  const order = rows.map((_, n) => n).filter((n) => isIn(rows[n]));
+  const order = all.filter((n) => isIn(rows[n]));
   if (sort !== null) order.sort(compare(sort === "feature" ? (n) => rows[n][1] * 1e9 + rows[n][2] : (n) => rows[n][+sort], down));
-  list.order = order;
+  return order;
 }
 
-let asked = 0;
+/* Lists the features; only the newest of the calls, whose data may come in another order, changes anything. */
+let newest = 0;
 async function relist(page = 0) {
-  const mine = ++asked;
+  const mine = ++newest;
   by("list").setAttribute("aria-busy", "true");
-  await reorder();
-  /* Another filter was set meanwhile. */
-  if (mine !== asked) return;
+  const order = await ordered(), numbers = order.slice(page * PAGE, (page + 1) * PAGE);
+  const rows = await Promise.all(numbers.map((number) => list.row(number)));
+  if (mine !== newest) return;
+  list.order = order;
   list.state.page = page;
-  await drawList();
+  drawList(numbers, rows);
+  await drawMap();
 }
 
-async function drawList() {
-  const first = list.state.page * PAGE, n = Math.min(PAGE, list.length() - first);
-  const numbers = Array.from({ length: Math.max(0, n) }, (_, offset) => list.at(first + offset));
-  const rows = await Promise.all(numbers.map((number) => list.row(number)));
+function drawList(numbers, rows) {
   const scores = site.words.slice(0, MOST_SCORES);
   const redraw = () => relist().catch(fail);
   const head = [["feature", "feature", false], ...scores.map((name, number) => [String(FIRST_SCORE + number), name, true]), ["3", "density", true], ["6", "explanation", false]]
@@ -61,22 +59,22 @@ async function drawList() {
     el("td", { class: "text" }, status(row[5]), visible(row[6] ?? NONE))));
   table(by("list"), head, body);
   by("list").removeAttribute("aria-busy");
-  const total = whole(site.n), length = list.length();
+  const total = whole(site.n), { length } = list.order;
   by("count").textContent = length === site.n ? `${total} features` : `${whole(length)} of ${total} features`;
   pager(length);
-  await drawMap();
 }
 
 /* The features by their decoder directions; those that are not listed are faded. */
 async function drawMap() {
   by("map-view").hidden = !site.map;
   if (!site.map || !by("map-view").open) return;
-  const points = await load(`points/${list.state.explainer}`), positions = await load("map");
+  const { explainer } = list.state, points = await load(`points/${explainer}`), positions = await load("map");
+  if (explainer !== list.state.explainer) return;
   const colour = by("map-colour").value || "dictionary", column = { density: 3, score: FIRST_SCORE - 1 }[colour];
-  const ranked = points.map((point) => point[column]).filter(exists).sort((a, b) => a - b), listed = list.order && new Set(list.order);
+  const ranked = points.map((point) => point[column]).filter(exists).sort((a, b) => a - b), listed = new Set(list.order);
   const shade = (value) => exists(value) ? `color-mix(in srgb, var(--high) ${Math.round(100 * ranked.indexOf(value) / ranked.length)}%, var(--low))` : "var(--rule)";
   const drawn = points.map((point, number) => ({ point, at: positions[number] })).filter(({ at }) => at).map(({ point, at: [x, y] }) => ({
-    n: point[0], x, y, colour: column ? shade(point[column]) : site.dictionaries[point[1]].colour, faded: listed && !listed.has(point[0]),
+    n: point[0], x, y, colour: column ? shade(point[column]) : site.dictionaries[point[1]].colour, faded: !listed.has(point[0]),
     text: [visible(`${site.dictionaries[point[1]].name}/${point[2]}`), `${visible(site.words[0] ?? "score")} ${round(point[FIRST_SCORE - 1])}`, `density ${short(point[3])}`],
   }));
   scatter(by("map"), drawn, "", `${site.map.method} of decoder directions, ${drawn.length} points`, false, (n) => { location.hash = `#${n}`; });
@@ -87,7 +85,7 @@ const status = (number) => number === 0 ? null : span("badge", number === null ?
 
 function pager(length) {
   const last = Math.max(0, Math.ceil(length / PAGE) - 1), page = list.state.page;
-  const turn = (to) => () => { list.state.page = to; drawList().catch(fail); scrollTo(0, 0); };
+  const turn = (to) => () => { relist(to).catch(fail); scrollTo(0, 0); };
   by("pager").replaceChildren(...last ? [step("←", "Previous page", page < 1, turn(page - 1)), `${whole(page + 1)} of ${whole(last + 1)}`, step("→", "Next page", page >= last, turn(page + 1))] : []);
 }
 
@@ -130,8 +128,8 @@ function route() {
   }).catch(fail);
 }
 
-document.addEventListener("keydown", (event) => {
-  if (!site || event.ctrlKey || event.metaKey || event.altKey) return;
+onKey((event) => {
+  if (!site) return;
   if (event.key === "Escape" && event.target.id === "search") event.target.blur();
   if (isTyping(event)) return;
   const inList = !by("list-view").hidden, go = { j: 1, ArrowDown: inList ? 1 : 0, ArrowRight: inList ? 0 : 1, k: -1, ArrowUp: inList ? -1 : 0, ArrowLeft: inList ? 0 : -1 }[event.key];
@@ -144,6 +142,7 @@ document.addEventListener("keydown", (event) => {
 
 load("index").then((index) => {
   site = index;
+  list.order = [...Array(site.n).keys()];
   listFilters();
   addEventListener("hashchange", route);
   return route().then(ready);

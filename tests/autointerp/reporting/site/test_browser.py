@@ -1,14 +1,7 @@
-"""The pages in headless Chromium, from file://: what a reader does with mouse and keys, and that nothing else happens.
+"""The pages in headless Chromium: what a reader does with mouse and keys."""
 
-Needs the package playwright and Debian's chromium; axe-core's violations are looked for where AXE_CORE names its
-axe.min.js (`npm pack axe-core`).
-"""
-
-import os
 import re
-import shutil
-import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,95 +11,23 @@ from autointerp.prompting import rules
 from autointerp.prompting.predict_text import predict_fragments
 from autointerp.prompting.rules import Rule
 from autointerp.reporting.site.write import write_runs
-from autointerp.scorers.simulation import correlation
+from autointerp.scorers.slices import correlation
 from tests.autointerp.reporting.site import made
-from tests.conftest import make_once
+from tests.autointerp.reporting.site.visits import (
+    PAGES,
+    Visit,
+    browser,
+    drawn,
+    names,
+    rows,
+    site,
+    until,
+    violations,
+    visit,
+)
 
+__all__ = ["browser", "site", "visit"]
 slow = pytest.mark.slow
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if not CHROMIUM:
-    pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
-AXE = os.environ.get("AXE_CORE", "")
-PAGES = ("index.html", "features.html", "features.html#1", "run.html")
-TITLES = {"index.html": "Leaderboard", "features.html": "Features", "features.html#1": "topk/1", "run.html": "What was"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_once(tmp_path_factory, "site", lambda folder: write_runs([made.run(60)], folder / "pages")) / "pages"
-
-
-class Visit:
-    """Opens pages and keeps what must not happen: errors, dialogs, requests for anything but files."""
-
-    def __init__(self, browser: Any, folder: Path, **context: Any) -> None:
-        self.folder, self.faults, self.read = folder, list[str](), dict[str, int]()
-        self.page = browser.new_context(**context).new_page()
-        self.page.set_default_timeout(15_000)
-        self.page.on("console", lambda message: self.faults.append(message.text) if message.type != "log" else None)
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
-        self.page.on("request", lambda request: self._note(request.url))
-
-    def _note(self, url: str) -> None:
-        if url.startswith("file://"):
-            path = Path(url.removeprefix("file://").split("#")[0])
-            self.read[url] = path.stat().st_size
-        elif url != "data:,":
-            self.faults.append(url)
-
-    def open(self, name: str) -> Any:
-        self.page.goto(f"file://{self.folder}/{name}")
-        return self.page
-
-    def close(self) -> None:
-        assert self.faults == []
-        self.page.context.close()
-
-
-@pytest.fixture
-def visit(browser: Any, site: Path) -> Iterator[Visit]:
-    opened = Visit(browser, site, viewport={"width": 1280, "height": 900})
-    yield opened
-    opened.close()
-
-
-def until(page: Any, expression: str) -> None:
-    """Wait until an expression is true in the page, whose policy forbids playwright's own way to wait for that."""
-    end = time.monotonic() + 15
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        page.wait_for_timeout(30)
-
-
-def drawn(page: Any, name: str) -> None:
-    """Wait until a page shows its data, and has been painted with them."""
-    until(page, f"document.title.startsWith({TITLES[name]!r}) && document.documentElement.dataset.busy === undefined")
-    page.evaluate(
-        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 100))))"
-    )
-
-
-def names(page: Any) -> list[str]:
-    page.wait_for_selector("#list tbody tr")
-    page.wait_for_selector("#list:not([aria-busy])")
-    return [str(text) for text in page.locator("#list tbody a").all_inner_texts()]
-
-
-def rows(page: Any) -> list[list[str]]:
-    """The leaderboard's rows, cell by cell."""
-    page.wait_for_selector("#board tbody tr")
-    lines = page.locator("#board tbody tr").all()
-    return [[str(cell) for cell in line.locator("th, td").all_inner_texts()] for line in lines]
 
 
 def test_the_leaderboard_sorts_filters_and_draws(visit: Visit) -> None:
@@ -114,8 +35,10 @@ def test_the_leaderboard_sorts_filters_and_draws(visit: Visit) -> None:
     assert [line[0] for line in rows(page)] == ["topk", "neurons"]
     head = page.locator("#board thead th").all_inner_texts()
     assert all(re.fullmatch(r"\W?\d\.\d\d", line[head.index("mismatched")]) for line in rows(page))
+    assert page.locator("#board th[aria-sort=descending]").inner_text().startswith("score")
     page.get_by_role("button", name="dictionary").click()
     assert [line[0] for line in rows(page)] == ["neurons", "topk"]
+    assert page.locator("#scores .name").all_text_contents() == ["neurons", "topk"]
     page.get_by_role("button", name="dictionary").click()
     assert [line[0] for line in rows(page)] == ["topk", "neurons"]
     assert page.locator("#board th[aria-sort=descending]").inner_text().startswith("dictionary")
@@ -166,6 +89,33 @@ def test_the_list_sorts_filters_and_searches(visit: Visit) -> None:
     page.keyboard.type("number 7 ")
     until(page, "document.querySelectorAll('#list tbody a').length === 1")
     assert names(page) == ["neurons/7"]
+
+
+def test_data_that_come_late_change_nothing(browser: Any, tmp_path: Path) -> None:
+    """Another explainer's chunks come after a newer list was drawn: the first a filter's, then a plain list's."""
+    one = made.run(3)
+    results = {
+        name: [own[0], replace(own[1], status="failed", explanation=replace(own[1].explanation, text="late"))]
+        for name, own in one.results.items()
+        if own[1].explanation
+    }
+    write_runs([replace(one, results=results)], tmp_path / "pages")
+    opened = Visit(browser, tmp_path / "pages")
+    held: list[Any] = []
+    opened.page.route("**/list/1/*.js", lambda route: held.append(route))
+    page = opened.open("features.html")
+    before = names(page)
+    for label, option in (("status", "failed"), ("explainer", "other"), ("status", "all"), ("explainer", "rules-5")):
+        page.get_by_label(label).select_option(label=option)
+    names(page)
+    assert len(held) == 1
+    held[0].continue_()
+    page.wait_for_timeout(200)
+    assert page.evaluate("Object.keys(data).includes('list/1/0')")
+    assert names(page) == before
+    assert "late" not in page.locator("#list").inner_text()
+    assert page.evaluate("list.order.length") == len(before)
+    opened.close()
 
 
 def test_keys_alone_find_read_and_leave_a_feature(visit: Visit) -> None:
@@ -289,25 +239,6 @@ def test_the_theme_follows_the_system_and_the_switch(browser: Any, site: Path) -
     opened.close()
 
 
-@slow
-@pytest.mark.parametrize("width", [390, 1920])
-@pytest.mark.parametrize("name", PAGES)
-def test_every_page_fits_its_window_and_stays_where_it_is(browser: Any, site: Path, name: str, width: int) -> None:
-    """Nothing moves although the page has been painted when its data come, each of them late."""
-    opened = Visit(browser, site, viewport={"width": width, "height": 900})
-    page = opened.page
-    page.route("**/data/**", lambda route: (time.sleep(0.2), route.continue_()))
-    page.add_init_script(
-        "window.shift = 0; new PerformanceObserver((list) => { for (const one of list.getEntries()) window.shift += "
-        "one.value; }).observe({ type: 'layout-shift', buffered: true });"
-    )
-    opened.open(name)
-    drawn(page, name)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("window.shift") < 0.1
-    opened.close()
-
-
 def test_hostile_text_runs_nothing_and_is_shown(browser: Any, tmp_path: Path) -> None:
     write_runs([made.hostile()], tmp_path / "pages")
     opened = Visit(browser, tmp_path / "pages", viewport={"width": 390, "height": 800})
@@ -329,67 +260,15 @@ def test_hostile_text_runs_nothing_and_is_shown(browser: Any, tmp_path: Path) ->
     opened.close()
 
 
-@slow
-def test_an_error_is_shown_with_its_reason(browser: Any, tmp_path: Path) -> None:
-    write_runs([made.run(2, status="error")], tmp_path / "pages")
-    opened = Visit(browser, tmp_path / "pages")
-    page = opened.open("features.html#0")
-    page.wait_for_selector(".explanation")
-    assert page.get_by_text("simulation: no answer").first.is_visible()
-    assert page.locator("#scored .excerpt").count() == 3
-    assert page.get_by_role("button", name="predicted", exact=True).count() == 0
-    page = opened.open("index.html")
-    page.wait_for_selector("#scores text")
-    assert "no score" in page.locator("#scores").inner_text()
-    opened.close()
+QUICK = [("index.html", "light"), ("features.html#1", "light")]
+"""Pages and schemes that are looked at at every change."""
+OTHERS = sorted({(name, scheme) for name in PAGES for scheme in ("light", "dark")} - {*QUICK})
 
 
-@slow
-@pytest.mark.parametrize("state", ["unfinished", "empty"])
-def test_runs_without_results_are_true_pages(browser: Any, tmp_path: Path, state: str) -> None:
-    write_runs([getattr(made, state)()], tmp_path / "pages")
-    opened = Visit(browser, tmp_path / "pages")
-    page = opened.open("index.html")
-    page.wait_for_selector("#scores > *")
-    assert ("There are no results yet." in page.locator("#scores").inner_text()) == (state == "empty")
-    page = opened.open("features.html")
-    until(page, "document.querySelector('#count').textContent")
-    assert page.locator("#count").inner_text() == ("0 features" if state == "empty" else "6 features")
-    if state == "unfinished":
-        assert page.locator("#list").inner_text().count("no result yet") == 4
-        page = opened.open("features.html#1")
-        page.wait_for_selector("text=There is no result of this feature yet.")
-    opened.close()
-
-
-@slow
-def test_a_hundred_thousand_features(browser: Any, tmp_path: Path) -> None:
-    write_runs([made.run(50_000, explainers=("rules-5",), with_population=False)], tmp_path / "pages")
-    opened = Visit(browser, tmp_path / "pages")
-    for name, ready in (("index.html", "#board tbody tr"), ("features.html", "#list tbody tr")):
-        opened.read.clear()
-        page = opened.open(name)
-        page.wait_for_selector(ready)
-        assert page.evaluate("performance.now()") < 2000
-        assert sum(opened.read.values()) < 300_000
-    page.get_by_role("button", name="population").click()
-    page.wait_for_selector("#list th[aria-sort=descending]")
-    first = names(page)[0]
-    assert int(first.split("/")[1]) > 49_900  # scores are kept with four digits
-    page.locator("#list tbody a").first.click()
-    until(page, f"document.querySelector('#feature-view h1')?.textContent === '{first}'")
-    opened.close()
-
-
-@slow
-@pytest.mark.skipif(not AXE, reason="AXE_CORE does not name axe.min.js")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(("name", "scheme"), [*QUICK, *(pytest.param(*one, marks=slow) for one in OTHERS)])
 def test_axe_finds_no_violation(browser: Any, site: Path, name: str, scheme: str) -> None:
     opened = Visit(browser, site, color_scheme=scheme)
     page = opened.open(name)
     drawn(page, name)
-    page.evaluate(Path(AXE).read_text("utf-8"))
-    violations = page.evaluate("axe.run(document, { preload: false }).then((found) => found.violations)")
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in violations] == []
+    assert violations(page) == []
     opened.close()

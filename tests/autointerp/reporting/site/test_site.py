@@ -23,6 +23,7 @@ from autointerp.reporting.site.index import SHOWN
 from autointerp.reporting.site.population import BINS, INTERVALS, summary
 from autointerp.reporting.site.runs import SiteRun
 from autointerp.reporting.site.write import refuse_foreign, write_runs
+from autointerp.statistics import plane
 from autointerp.store import RunFolder
 from sae.common.errors import UserError
 from sae.common.progress import Silent
@@ -258,7 +259,7 @@ def test_neighbours_are_those_of_numpys_correlation() -> None:
     assert near.size == own.ids_ML.size
     for index in range(8):
         for same, ranked in ((True, near.own[index]), (False, near.others[index])):
-            others = [i for i in range(8) if i != index and (names[i] == names[index]) == same and r[index, i] > 0]
+            others = [i for i in range(8) if i != index and (names[i] == names[index]) == same and r[index, i] >= 0.005]
             others.sort(key=lambda i: -r[index, i])
             assert [i for i, _ in ranked] == others[: neighbours.NEAREST]
             assert [value for _, value in ranked] == pytest.approx([r[index, i] for i in others[:5]], abs=6e-4)
@@ -284,7 +285,7 @@ def test_decoder_neighbours_are_those_of_numpys_cosine() -> None:
     for index in range(8):
         cosines = unit[:8] @ unit[index]
         for same, ranked in ((True, near.own[index]), (False, near.others[index])):
-            others = [i for i in range(8) if i != index and (i % 2 == index % 2) == same and cosines[i] > 0]
+            others = [i for i in range(8) if i != index and (i % 2 == index % 2) == same and cosines[i] >= 0.005]
             others.sort(key=lambda i: -cosines[i])
             assert [i for i, _ in ranked] == others[: neighbours.NEAREST]
             assert [value for _, value in ranked] == pytest.approx([cosines[i] for i in others], abs=6e-4)
@@ -294,7 +295,7 @@ def test_decoder_neighbours_are_those_of_numpys_cosine() -> None:
 
 def test_the_map_without_umap_is_sklearns_pca(monkeypatch: pytest.MonkeyPatch) -> None:
     decomposition = pytest.importorskip("sklearn.decomposition")
-    monkeypatch.setattr(maps, "find_spec", lambda name: None)
+    monkeypatch.setattr(plane, "find_spec", lambda name: None)
     rows = np.random.default_rng(1).normal(size=(12, 6)).astype(np.float32) * np.arange(1, 7, dtype=np.float32)
     features = [(0, replace(made.feature("a", n), direction=row_D, writes="h")) for n, row_D in enumerate(rows)]
     drawn = maps.feature_map([*features, (1, made.feature("a", 0))])
