@@ -47,11 +47,10 @@ def peek(path: str | Path, allow_pickle: bool = False) -> Header:
 
 
 def load(path: str | Path, allow_pickle: bool = False) -> Dictionary:
-    """Read a dictionary in any known format; its tensors are on the CPU, those of safetensors files left on the disk
-    until they are used.
+    """Read a dictionary in any known format; its tensors are on the CPU, matrices left on the disk until they are used.
 
-    All are fp32, except that encoder and decoder stay bf16 or fp16 if they are so in a file of ours, SAELens' or Gemma
-    Scope 2's. They are converted piece by piece when they are computed with.
+    All are fp32, except that matrices stay bf16 or fp16 if they are so in the file. They are converted piece by piece
+    when they are computed with.
 
     >>> dictionary = sae.load("dictionary")
     >>> dictionary.name, dictionary.n_features, dictionary.hook_point

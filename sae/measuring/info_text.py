@@ -41,6 +41,7 @@ def weights(weights: Weights) -> str:
         "activation": weights.activation,
         "normalisation of the input": dictionary.normalisation,
         **_skip(dictionary),
+        **_context(dictionary),
         "weights on disk": ", ".join(weights.stored) or "unknown",
         "decoder norm: smallest, median, largest": tables.spread(directions.decoder_norms),
     }
@@ -63,6 +64,13 @@ def _skip(dictionary: Dictionary) -> dict[str, str]:
     part = {"one layer of": "a cross-layer transcoder"} if dictionary.is_part else {}
     skip = "no" if dictionary.W_skip_DE is None else "yes"
     return {"width of what is written": f"{dictionary.d_out:,}", "linear map past the features": skip} | part
+
+
+def _context(dictionary: Dictionary) -> dict[str, str]:
+    """Return the row that only temporal autoencoders have."""
+    if dictionary.context is None:
+        return {}
+    return {"predicted from the tokens before": f"by {len(dictionary.context.layers)} attention layers"}
 
 
 def _hook_points(header: Header) -> dict[str, str]:

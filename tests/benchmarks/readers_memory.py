@@ -24,7 +24,7 @@ from tests.sae.temporal_files import TEMPORAL
 
 NAMES = (
     "gemma_scope transcoder", "gemma_scope_2 residual", "gemma_scope_2 affine", "circuit_tracer jumprelu skip",
-    "circuit_tracer_layers one", "circuit_tracer_layers jumprelu", "sparsify skip", "saelens skip_transcoder",
+    "circuit_tracer_layers one", "sparsify skip", "saelens skip_transcoder",
     "saelens matching_pursuit", "qwen_scope", "goodfire", "llama_scope",
     "dictionary_learning crosscoder of now, nothing normalised", "temporal",
 )  # fmt: skip

@@ -20,6 +20,7 @@ from sae.hub import fetch as hub_fetch
 from sae.hub.address import Address, parse
 from tests.fakes.hub import Hub, Repo
 from tests.sae.command_line import invoked, refused
+from tests.sae.temporal_files import TEMPORAL
 
 RELEASE = "google/gemma-scope-2b-pt-res"
 FOLDER = "layer_3/width_16k/average_l0_9"
@@ -57,6 +58,15 @@ def test_it_is_the_local_dictionary_and_only_its_files_are_fetched(hub: Hub, pla
     assert location.path.parts[-4:] == ("lab", "saes", "own", "words")
     assert {file.name for file in location.path.iterdir()} == files
     assert not any(file.is_symlink() for file in location.path.iterdir())
+
+
+def test_a_temporal_autoencoder_by_its_name_in_saelens_registry(hub: Hub, tmp_path: Path) -> None:
+    folder = TEMPORAL["temporal"].write(tmp_path)
+    files = {f"gemma-2-2B/layer_12/temporal/{file.name}": file.read_bytes() for file in folder.iterdir()}
+    hub.repos["canrager/temporalSAEs"] = Repo(files | {"gemma-2-2B/layer_12/temporal/latest_ckpt.pt": b"pickle"})
+    header = formats.peek("saelens:temporal-sae-gemma-2-2b/blocks.12.hook_resid_post")
+    assert (header.model, header.reads) == ("google/gemma-2-2b", ("blocks.12.hook_resid_post",))
+    assert {line.split("/")[-1] for line in hub.log if "temporal/" in line} == {file.name for file in folder.iterdir()}
 
 
 def test_a_commit_needs_no_hub_and_a_branch_asks_which_commit_it_is(hub: Hub) -> None:
