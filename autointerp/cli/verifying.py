@@ -18,7 +18,8 @@ def verify(folder: str) -> None:
     compared with the sizes and hashes in run.json; its scores are computed again from the records and the answers that
     results.jsonl keeps; leaderboard.json, .csv, .md and .tex are made again. A run without language models is explained
     and scored again whole; of another one the explanations and the controls' scores are read as they are written,
-    because the answers behind them are not kept. Nothing is written, and no model is called.
+    because the answers behind them are not kept. Nothing is written, and no model is called. Pages (RUN/site) are not
+    compared: `autointerp browse RUN` writes them again.
 
     Ends with status 1, and the first figure that does not hold, if there is one.
     """

@@ -57,22 +57,23 @@ def write(folder: Path, rows: Sequence[Row], subjects: Mapping[str, str], format
 def by_layer(rows: Sequence[Row], subjects: Mapping[str, str]) -> Figure | None:
     """Draw the score against the layer: a panel per subject and kind of hook point, a line per dictionary.
 
-    None if no kind of hook point (`mlp.hook_post` of blocks.N.mlp.hook_post) occurs in two layers of a subject.
+    None if no kind of hook point (`blocks.N.mlp.hook_post`, `hf:model.layers.N.mlp`) occurs in two layers of a subject.
     """
     panels: dict[tuple[str, str], list[tuple[int, Row]]] = {}
     for row in main_rows(rows):
-        if hook_point := re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", row["hook_point"]):
-            panels.setdefault((subjects[_member(row)], hook_point[2]), []).append((int(hook_point[1]), row))
+        parts = re.split(r"(?<=\.)(\d+)(?=\.|$)", row["hook_point"])
+        if len(parts) == 3:  # one layer; a crosscoder reads several
+            panels.setdefault((subjects[_member(row)], f"{parts[0]}N{parts[2]}"), []).append((int(parts[1]), row))
     several = {key: points for key, points in panels.items() if len({layer for layer, _ in points}) > 1}
     if not several:
         return None
     figure, axes = panels_of(len(several), 1, (7.2, 0.6 + 3.2 * len(several)))
-    for (panel,), ((subject, hook), points) in zip(axes, several.items(), strict=True):
+    for (panel,), ((subject, kind), points) in zip(axes, several.items(), strict=True):
         for number, (label, line) in enumerate(_lines(points).items()):
             draw_line(panel, line, plain(label), STYLES[number % len(STYLES)])
         panel.set_xticks(sorted({layer for layer, _ in points}))
         panel.set_title(plain(subject, LONGEST_TITLE))
-        finish_panel(panel, f"layer of blocks.N.{hook}", main_rows(rows))
+        finish_panel(panel, f"layer of {plain(kind)}", main_rows(rows))
     return figure
 
 

@@ -93,14 +93,18 @@ def ends(estimated: Estimate, bounds: Bounds | None = None, confidence: float = 
 def tails(estimated: Estimate, value: float) -> tuple[float, float]:
     """Return the p-values of "the mean is at most the value" and of "it is at least the value".
 
-    They are 2.5% at the ends of the interval. Raises ValueError if the estimate has no variance.
+    They are 2.5% at the ends of the interval. Below that the transformation of the skewness is an extrapolation: it
+    then only raises a p-value. Raises ValueError if the estimate has no variance.
     """
     from scipy import special
 
     if not estimated.error:
         raise ValueError("the scores do not vary")
-    t = _transformed((estimated.value - value) / estimated.error, estimated.skewness)
-    return float(special.stdtr(estimated.freedom, -t)), float(special.stdtr(estimated.freedom, t))
+    t, limit = (estimated.value - value) / estimated.error, (1 - CONFIDENCE) / 2
+    transformed = _transformed(t, estimated.skewness)
+    pairs = [[float(special.stdtr(estimated.freedom, sign * one)) for one in (transformed, t)] for sign in (-1, 1)]
+    above, below = (p if p >= limit else max(p, min(limit, plain)) for p, plain in pairs)
+    return above, below
 
 
 def _transformed(t: float, skewness: float) -> float:

@@ -99,6 +99,20 @@ def test_the_ends_are_where_the_tails_are() -> None:
     assert high - estimated.value > estimated.value - low
 
 
+def test_skewness_makes_no_small_p_value_smaller() -> None:
+    """Below 2.5% a p-value is at least Student's; above, skewness moves it either way."""
+    values = np.random.default_rng(10).gamma(0.4, size=60)
+    estimated = estimate((1.0, scores(values)))
+    assert estimated
+    moved = []
+    for value in np.linspace(values.mean() - 1, values.mean() + 1, 41):
+        plain = [float(stats.ttest_1samp(values, value, alternative=side).pvalue) for side in ("greater", "less")]
+        found = intervals.tails(estimated, float(value))
+        assert all(p >= min(0.025, expected) - 1e-12 for p, expected in zip(found, plain, strict=True) if p < 0.025)
+        moved += [p - expected for p, expected in zip(found, plain, strict=True) if expected > 0.03]
+    assert min(moved) < -0.001 < 0.001 < max(moved)
+
+
 @pytest.mark.parametrize(("n", "repeats"), [(20, 800), (100, 300), (1000, 80)])
 def test_intervals_cover_the_truth_as_often_as_they_say(n: int, repeats: int) -> None:
     """Skewed scores on one text of 20 unequal documents; the bounds are those of the target and three errors."""

@@ -11,6 +11,8 @@ Shape suffixes: P features of the run, F features drawn, D documents.
 """
 
 import sys
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,9 @@ from autointerp.evaluate import Method
 from autointerp.runs.opening import config_of
 from autointerp.scorers.influences import correlation_influence
 from autointerp.scorers.population import document_moments
-from autointerp.statistics.clusters import Influence, Scores, estimate
-from autointerp.statistics.comparisons import LEVEL, MARGIN, compare_all, features_needed
-from autointerp.statistics.intervals import ends, skewed_by_range, tails
+from autointerp.statistics.clusters import Estimate, Influence, Scores, estimate
+from autointerp.statistics.comparisons import LEVEL, MARGIN, features_needed
+from autointerp.statistics.intervals import ends, holm, skewed_by_range, tails
 from autointerp.store import RunFolder
 
 Floats = NDArray[np.float64]
@@ -78,19 +80,64 @@ def true_mean(moments_P6D: Floats) -> float:
     return float(r_P[known_P].mean())
 
 
-def drawn(moments_F6D: Floats, cluster_F: NDArray[np.int64]) -> Scores:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Holds the scores of drawn features on drawn documents, which all of them share."""
+
+    value_F: Floats
+    cluster_F: NDArray[np.int64]
+    influence_FD: Floats
+
+    @property
+    def without_documents(self) -> Scores:
+        """The scores alone."""
+        return Scores(self.value_F, self.cluster_F)
+
+    @property
+    def scores(self) -> Scores:
+        """The same as the package takes it."""
+        document_D = np.arange(self.influence_FD.shape[1])
+        return Scores(self.value_F, self.cluster_F, [Influence(document_D, one_D) for one_D in self.influence_FD])
+
+
+def drawn(moments_F6D: Floats, cluster_F: NDArray[np.int64]) -> Drawn:
     """Score features on drawn documents; those whose score is undefined there are left out."""
-    document_D = np.arange(moments_F6D.shape[2])
     known_F, r_F, influence_FD = scored(moments_F6D)
-    return Scores(r_F[known_F], cluster_F[known_F], [Influence(document_D, one_D) for one_D in influence_FD[known_F]])
+    return Drawn(r_F[known_F], cluster_F[known_F], influence_FD[known_F])
+
+
+def fast_estimate(*samples: tuple[float, Drawn]) -> Estimate:
+    """Estimate as the package does, for features that share their documents, in a tenth of its time."""
+    sizes = np.array([len(one.value_F) for _, one in samples])
+    parts = [weight * (one.value_F - one.value_F.mean()) / len(one.value_F) for weight, one in samples]
+    deviation_F = np.concatenate([part * np.sqrt(n / (n - 1)) for part, n in zip(parts, sizes, strict=True)])
+    cluster, index_F = np.unique(np.concatenate([one.cluster_F for _, one in samples]), return_inverse=True)
+    deviation_G = np.bincount(index_F, deviation_F)
+    squares = np.array([part @ part for part in np.split(deviation_F, np.cumsum(sizes)[:-1])])
+    freedom = squares.sum() ** 2 / (squares**2 / (sizes - 1)).sum() * len(cluster) / len(deviation_F)
+    influence_FD = np.concatenate([weight / len(one.value_F) * one.influence_FD for weight, one in samples])
+    of_cluster_GF = (np.arange(len(cluster))[:, None] == index_F) if len(cluster) < len(index_F) else None
+    cell_GD = influence_FD if of_cluster_GF is None else of_cluster_GF @ influence_FD
+    all_D, own_D = influence_FD.sum(0), (cell_GD**2).sum(0)
+    number = own_D.sum() ** 2 / (own_D**2).sum()
+    features = float(deviation_G @ deviation_G)
+    documents = float(max(0.0, all_D @ all_D - own_D.sum()) * number / (number - 1))
+    total = features + documents
+    freedom = float(total**2 / (features**2 / freedom + documents**2 / (number - 1)))
+    value = sum(weight * float(one.value_F.mean()) for weight, one in samples)
+    return Estimate(value, features, documents, freedom, float((deviation_G**3).sum()) / total**1.5)
 
 
 def agree_with_the_package(moments_P6D: Floats) -> None:
-    """Check that `scored` is what the package computes feature by feature."""
+    """Check that `scored` and `fast_estimate` are what the package computes."""
     for moments_6D, influence_D in zip(moments_P6D, scored(moments_P6D)[2], strict=True):
         expected = correlation_influence(np.arange(len(influence_D)), moments_6D)
         assert expected
         np.testing.assert_allclose(influence_D, expected.value_D, atol=1e-9)
+    a, b, *_ = null_run(moments_P6D, np.random.default_rng(0)).values()
+    made, same = fast_estimate((1.0, a), (-1.0, b)), estimate((1.0, a.scores), (-1.0, b.scores))
+    assert same
+    np.testing.assert_allclose(list(vars(made).values()), list(vars(same).values()))
 
 
 def coverage(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
@@ -100,17 +147,16 @@ def coverage(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
         for repeat in range(repeats):
             feature_F, document_D = rng.integers(len(moments_P6D), size=size), rng.integers(n, size=n)
             scores = drawn(moments_P6D[feature_F][:, :, document_D], np.arange(size))
-            estimated = estimate((1.0, scores))
-            assert estimated
+            estimated = fast_estimate((1.0, scores))
             student = stats.t.interval(0.95, len(scores.value_F) - 1, estimated.value, stats.sem(scores.value_F))
-            found[repeat] = ends(skewed_by_range(estimated, scores, BOUNDS, 0.0), BOUNDS), student
+            found[repeat] = ends(skewed_by_range(estimated, scores.without_documents, BOUNDS, 0.0), BOUNDS), student
         above, below = (found[:, :, 0] > truth).mean(0), (found[:, :, 1] < truth).mean(0)
         width = (found[:, :, 1] - found[:, :, 0]).mean(0)
         cells = [f"{1 - a - b:.1%} ({a:.1%}, {b:.1%})" for a, b in zip(above, below, strict=True)]
         print(f"| {name} | {size} | {cells[0]} | {cells[1]} | {width[0] / width[1]:.2f} |", flush=True)
 
 
-def null_run(moments_P6D: Floats, rng: np.random.Generator) -> dict[str, Scores]:
+def null_run(moments_P6D: Floats, rng: np.random.Generator) -> dict[str, Drawn]:
     """Draw six dictionaries whose features are of one population."""
     third, n = NULL_FEATURES // 3, moments_P6D.shape[2]
     document_D, common_F = rng.integers(n, size=n), rng.integers(len(moments_P6D), size=third)
@@ -127,8 +173,10 @@ def null_run(moments_P6D: Floats, rng: np.random.Generator) -> dict[str, Scores]
 
 def false_alarms(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
     """Count runs in which a pair is declared different."""
-    runs = [compare_all(null_run(moments_P6D, rng), BOUNDS) for _ in range(NULL_RUNS)]
-    alarms = sum(any(pair.p_holm < LEVEL for pair in pairs) for pairs in runs)
+    alarms = 0
+    for _ in range(NULL_RUNS):
+        pairs = combinations(null_run(moments_P6D, rng).values(), 2)
+        alarms += min(holm([2 * min(tails(fast_estimate((1.0, a), (-1.0, b)), 0.0)) for a, b in pairs])) < LEVEL
     print(f"| {name} | {alarms / NULL_RUNS:.1%} |", flush=True)
 
 
@@ -136,9 +184,7 @@ def power(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
     """Count detections of a difference of MARGIN with the features that it needs, and false proofs of equivalence."""
     n = moments_P6D.shape[2]
     whole = drawn(moments_P6D, np.arange(len(moments_P6D)))
-    alone = Scores(whole.value_F, -1 - np.arange(len(whole.value_F)), whole.influences)
-    estimated = estimate((1.0, whole), (-1.0, alone))
-    assert estimated
+    estimated = fast_estimate((1.0, whole), (-1.0, replace(whole, cluster_F=-1 - whole.cluster_F)))
     needed = features_needed(estimated, len(whole.value_F), len(whole.value_F))
     assert needed
     hits = equal = 0
@@ -149,8 +195,7 @@ def power(name: str, moments_P6D: Floats, rng: np.random.Generator) -> None:
             drawn(moments_P6D[one][:, :, document_D], np.arange(needed) + i * needed)
             for i, one in enumerate(feature_2F)
         )
-        shifted = estimate((1.0, Scores(a.value_F + MARGIN, a.cluster_F, a.influences)), (-1.0, b))
-        assert shifted
+        shifted = fast_estimate((1.0, replace(a, value_F=a.value_F + MARGIN)), (-1.0, b))
         hits += 2 * min(tails(shifted, 0.0)) < LEVEL
         equal += max(tails(shifted, -MARGIN)[0], tails(shifted, MARGIN)[1]) < LEVEL
     print(f"| {name} | {needed} | {hits / POWER_RUNS:.1%} | {equal / POWER_RUNS:.1%} |", flush=True)

@@ -22,7 +22,7 @@ from autointerp.statistics.comparisons import MARGIN
 from autointerp.statistics.resolution import Comparison, Design, Resolution, Sample, resolve
 
 Floats = NDArray[np.float64]
-FIRST = 10
+FIRST, FUTILITY = 10, 0.2
 APART = 1_000_000
 """Clusters of two dictionaries: no feature of one is that of another."""
 
@@ -79,7 +79,7 @@ def measure(label: str, run: Run, truth: Mapping[str, float], n: int, repeats: i
     """Print a row: wrong runs, decided comparisons and scored features, in rounds and of the fixed design."""
     cells = []
     for first in (FIRST, n) if fixed else (FIRST,):
-        rng, design = np.random.default_rng(0), Design(dict.fromkeys(truth, n), (), first, MARGIN, BOUNDS)
+        rng, design = np.random.default_rng(0), Design(dict.fromkeys(truth, n), (), first, MARGIN, BOUNDS, FUTILITY)
         made = [run(design, rng) for _ in range(repeats)]
         wrong = sum(any(is_wrong(one, truth) for one in each.comparisons) for each in made) / repeats
         decided = np.mean([each.n_decided for each in made])

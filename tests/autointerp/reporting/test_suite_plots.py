@@ -57,6 +57,15 @@ def test_members_at_different_layers_are_one_line() -> None:
     assert suite_plots.by_layer([at("a", 0, 0.1), at("c", 1, 0.2)], SUBJECTS) is None
 
 
+def test_modules_of_transformers_have_layers_and_a_crosscoder_has_none() -> None:
+    hooks = ["hf:model.layers.2.mlp", "hf:model.layers.10.mlp", "blocks.0.hook_x+blocks.1.hook_x", "hf:model.norm"]
+    figure = suite_plots.by_layer([at("a", 0, 0.1 * n, hook_point=hook) for n, hook in enumerate(hooks)], SUBJECTS)
+    assert figure is not None
+    (panel,) = figure.axes
+    assert panel.get_xlabel() == "layer of hf:model.layers.N.mlp"
+    assert [point for line in lines(panel).values() for point in line] == [(2, 0.0), (10, 0.1)]
+
+
 def test_sparsity_has_a_panel_for_l0_and_one_for_fvu() -> None:
     rows = [at("a", 0, 0.1, l0=4.0, fvu=0.5), at("c", 0, 0.2, l0=16.0, fvu=None)]
     figure = suite_plots.by_sparsity(rows, SUBJECTS)
