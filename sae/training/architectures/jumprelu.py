@@ -107,7 +107,7 @@ class JumpReLUAutoencoder(Autoencoder):
 
     def _norms(self) -> Tensor:
         """Return the norms of all decoder rows, on the CPU; 1 of rows that are kept at it."""
-        norms_F = self.whole("W_dec").norm(dim=1).clamp_min(1e-12)
+        norms_F: Tensor = self.whole("W_dec").norm(dim=1).clamp_min(1e-12)
         return norms_F if self.free else norms_F.fill_(1)
 
     def gradients(self, x_BD: Tensor) -> Losses:
