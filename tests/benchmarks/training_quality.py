@@ -33,7 +33,7 @@ from tests.benchmarks import training_quality_report as report
 from tests.benchmarks.training_quality_measure import ce_recovered, goal, measure
 from tests.benchmarks.training_quality_methods import METHODS, recipe_of
 from tests.benchmarks.training_quality_report import Row
-from tests.benchmarks.training_quality_sources import TASKS, Source, Task, source
+from tests.benchmarks.training_quality_sources import HOOK_POINTS, TASKS, Source, Task, source
 
 GRID = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 START = {"mlp": 4, "residual": 5, "superposition": 5}
@@ -188,14 +188,17 @@ def sweep(bench: Bench, families: Sequence[str], sources: Sequence[str], seeds: 
             print(report.sweep_table(tried, goal(family), seeds), flush=True)
 
 
-def pareto(bench: Bench, families: Sequence[str], sources: Sequence[str], picture: Path) -> None:
+def pareto(
+    bench: Bench, families: Sequence[str], sources: Sequence[str], libraries: Sequence[str], picture: Path
+) -> None:
     """Train at several sparsities, at the rate that was best for the task, and draw."""
     rows = []
     for name in sources:
         for family in families:
             for library in METHODS[family]:
-                rate = bench.tuned(TASKS[name], family, library)["rate"]
-                rows += [bench.run(sparser(TASKS[name], by), family, library, rate, ce=True) for by in SPARSER]
+                if not libraries or library in libraries:
+                    rate, ce = bench.tuned(TASKS[name], family, library)["rate"], name in HOOK_POINTS
+                    rows += [bench.run(sparser(TASKS[name], by), family, library, rate, ce=ce) for by in SPARSER]
     report.draw(rows, picture)
 
 
@@ -219,12 +222,13 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(asked.data, asked.subject)
     families, sources = _chosen(asked.only, METHODS), _chosen(asked.source, TASKS)
+    libraries = asked.library.split(",") if asked.library else []
     if asked.sweep:
         sweep(bench, families, sources, asked.seeds)
     elif asked.pareto:
-        pareto(bench, families, sources, asked.pareto)
+        pareto(bench, families, sources, libraries, asked.pareto)
     elif not asked.report:
-        compare(bench, families, sources, asked.seeds, asked.library.split(",") if asked.library else [])
+        compare(bench, families, sources, asked.seeds, libraries)
     if not asked.pareto and not asked.sweep:
         print(report.tables(bench.rows, TASKS, METHODS))
 

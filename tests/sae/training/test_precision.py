@@ -15,7 +15,9 @@ ALL: list[recipes.Recipe] = [
     recipes.ReLU(l1=0.1, expansion=4, lr=3e-3),
     recipes.Tied(l1=0.1, expansion=4, lr=3e-3),
     recipes.Gated(l1=0.1, expansion=4, lr=3e-3),
-    recipes.JumpReLU(l0=0.1, bandwidth=0.5, threshold=0.4, encoder_start=1.0, expansion=4, lr=3e-3),
+    recipes.JumpReLU(
+        l0=0.1, bandwidth=0.5, threshold=0.4, encoder_start=1.0, decoder_norm="unit", expansion=4, lr=3e-3
+    ),
     recipes.TopK(k=8, expansion=4, lr=3e-3, dead_after=64),
     recipes.BatchTopK(k=8, expansion=4, lr=3e-3, dead_after=64),
     recipes.Matryoshka(k=8, expansion=4, lr=3e-3, dead_after=64),
