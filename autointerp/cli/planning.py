@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from autointerp.sampling.projection import Projection
     from sae.common.tables import Table
 
-RATES = {"product": "--product-rate", "count": "--count-rate", "follow": "--follow-rate", "merge": "--merge-rate"}
+RATES = {name: f"--{name}-rate" for name in ("product", "count", "follow", "merge", "record")}
 MOST = 1e18
 """Larger numbers are taken for mistakes."""
 
@@ -31,6 +31,7 @@ MOST = 1e18
 @click.option("--count-rate", metavar="N", help="Activations a second that a worker computes and counts.")
 @click.option("--follow-rate", metavar="N", help="Activations a second of followed features that a worker takes in.")
 @click.option("--merge-rate", metavar="N", help="Bytes a second that are merged.")
+@click.option("--record-rate", metavar="N", help="Records a second that are drawn and written.")
 @click.option("--usd-per-feature", metavar="USD", help="Cost of language models; default: from real prompts.")
 @click.option(
     "--device", default="auto", metavar="NAME", help="Where rates are measured; default: a GPU if there is one."
@@ -114,6 +115,7 @@ def _tables(
     header = ["pass", "followed features a dictionary", "counts all", "shards", "reading", "merged", "merging"]
     totals = [
         ["time, at most", duration(projection.seconds)],
+        ["of it for records", duration(projection.record_seconds)],
         ["memory of a worker", _bytes(projection.worker_bytes)],
         ["memory of this process", _bytes(projection.merging_bytes)],
         ["bytes merged, at most", _bytes(sum(one.bytes_merged for one in projection.passes))],

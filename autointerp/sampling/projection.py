@@ -57,6 +57,8 @@ class Rates:
     """Activations of followed features that are taken into statistics and kept."""
     merge: float
     """Bytes of shards' results that are merged."""
+    record: float
+    """Records that are picked and written, by one process."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,13 @@ class Projection:
     """Features of all dictionaries that are sampled."""
     records: int
     """Their records."""
+    record_seconds: float
+    """Time for drawing and writing them."""
 
     @property
     def seconds(self) -> float:
-        """Return the time of all passes."""
-        return sum(one.compute_seconds + one.merge_seconds for one in self.passes)
+        """Return the time of all passes and records."""
+        return sum(one.compute_seconds + one.merge_seconds for one in self.passes) + self.record_seconds
 
 
 def project(config: Config, size: Size, rates: Rates) -> Projection:
@@ -104,7 +108,8 @@ def project(config: Config, size: Size, rates: Rates) -> Projection:
     model = 4 * (size.parameters + size.layers * (2 * size.width * size.features + size.features + size.width))
     merging = model + 3 * held + size.layers * most * census_bytes(config, size)
     merging += size.tokens // sampling.fragment * FRAGMENT + records * sampling.fragment * 8
-    return Projection(passes, model + held + _working_bytes(config, size), merging, sampled, records)
+    working = model + held + _working_bytes(config, size)
+    return Projection(passes, working, merging, sampled, records, records / rates.record)
 
 
 def feature_bytes(config: Config) -> int:

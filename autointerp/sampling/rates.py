@@ -5,16 +5,20 @@ Imports torch. Shape suffixes: M fragments, L tokens of a fragment, F all featur
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
+from autointerp import record_files
 from autointerp.config import Config
+from autointerp.records import FeatureId, FeatureRecord, RecordArrays
 from autointerp.sampling.follow import count_active
-from autointerp.sampling.fragments import Fragments
+from autointerp.sampling.fragments import SIDES, Fragments
 from autointerp.sampling.priorities import fragment_hash
 from autointerp.sampling.projection import Rates
-from autointerp.sampling.tally import Tallied, Tally
+from autointerp.sampling.tally import Tallied, Tally, pick
 from sae.common.seeds import torch_generator
 from sae.models.device import choose_device
 
@@ -48,6 +52,7 @@ def measure(config: Config, device: str) -> Rates:
         count=acts_MLF.numel() / _seconds(lambda: count_active(acts_MLF.relu(), fragments.side_M), device),
         follow=one_MLS.numel() / _seconds(lambda: tally.add(one_MLS, number_M, fragments), device),
         merge=_merge_rate(tally.tallied()),
+        record=_record_rate(tally.tallied(), config),
     )
 
 
@@ -56,6 +61,28 @@ def _merge_rate(tallied: Tallied) -> float:
     n_bytes: int = sum(values.nbytes for values in arrays)
     n_bytes += sum(values.nbytes for top in tallied.tops.values() for values in vars(top).values())
     return n_bytes / _seconds(lambda: tallied.merged(tallied), "cpu")
+
+
+def _record_rate(tallied: Tallied, config: Config) -> float:
+    """Return how many records are picked and written in a second."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "records.parquet"
+        n_records = sum(len(one.explain) + len(one.score) for one in _features(tallied, config))
+        return max(1, n_records) / _seconds(lambda: record_files.write(path, _features(tallied, config)), "cpu")
+
+
+def _features(tallied: Tallied, config: Config) -> list[FeatureRecord]:
+    """Return the records of all followed features, of a text whose tokens are all the same."""
+
+    def records(row: int, side: int) -> RecordArrays:
+        picks = pick(tallied, row, side, getattr(config.sampling, SIDES[side]))
+        ids_PL = np.zeros(picks.values_PL.shape, np.int32)
+        return RecordArrays((" the",), ids_PL, picks.values_PL, ids_PL[:, 0], picks.sources)
+
+    return [
+        FeatureRecord(FeatureId("dictionary", row), records(row, 0), records(row, 1), DENSITY, 1.0, (), 1.0, 0.5)
+        for row in range(FOLLOWED)
+    ]
 
 
 def _fragments(length: int) -> Fragments:

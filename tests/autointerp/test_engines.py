@@ -105,14 +105,15 @@ class Stopped(Exception):
     """Stands for Ctrl-C."""
 
 
-@pytest.mark.parametrize("followed", [WIDE, ALL_FOLLOWED])
-def test_a_sampling_that_is_stopped_continues(followed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sampling_that_is_stopped_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Stopped in both passes, three times in all, each block is read once; a damaged file is told, and starts over."""
-    monkeypatch.setattr(select, "FOLLOWED", followed)
+    monkeypatch.setattr(select, "FOLLOWED", WIDE)
     monkeypatch.setattr(kept, "SECONDS", 0.0)
     monkeypatch.setattr(kept, "MOST_WRITING", 1e9)
     config, read = experiment(SCHEMES["all"]), list[int]()
-    expected = sampled(LocalEngine(), config)
+    stops = set[int]()
     one_batch = Follower.add
 
     def counted(self: Follower, acts: Mapping[str, Any], number_M: Any) -> None:
@@ -123,8 +124,7 @@ def test_a_sampling_that_is_stopped_continues(followed: int, tmp_path: Path, mon
         one_batch(self, acts, number_M)
 
     monkeypatch.setattr(Follower, "add", counted)
-    stops = set[int]()
-    sampled(LocalEngine(), config)
+    expected = sampled(LocalEngine(), config)
     expected_read = len(read)
     read.clear()
     stops = {3, 4, expected_read - 2}
@@ -144,6 +144,7 @@ def test_a_sampling_that_is_stopped_continues(followed: int, tmp_path: Path, mon
         path.write_bytes(path.read_bytes()[:100])
     assert sampled(engine, config).features == expected.features
     assert len(read) == expected_read
+    assert caplog.text.count("so the text is read from its beginning") == 2
     engine = LocalEngine(KeptPasses(tmp_path / "passes"))
     assert sampled(engine, experiment(SCHEMES["all"] | {"runtime.batch_blocks": 4})).features
     assert len(read) > expected_read

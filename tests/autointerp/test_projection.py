@@ -19,7 +19,7 @@ from tests.autointerp.test_engines import COUNTS, FEATURES, Sharded, experiment
 from tests.autointerp.test_sampling import prepared, wide_dictionary
 from tests.conftest import autointerp
 
-RATES = Rates(product=1e12, count=1e9, follow=1e8, merge=1e9)
+RATES = Rates(product=1e12, count=1e9, follow=1e8, merge=1e9, record=1e5)
 LARGE = Size(10**9, 131_072, 26, 8, 2304, 2 * 10**9, 100)
 
 
@@ -83,12 +83,15 @@ def test_time_follows_the_sizes_and_the_rates() -> None:
     by_hand = 1e9 / 8 * (flops / 1e12 + 26 * (131_072 / 1e9 + 200 / 1e8))
     assert base.passes[0].compute_seconds == pytest.approx(by_hand)
     assert [one.bytes_merged for one in others[2].passes] == [0, 0]
+    merging = sum(one.merge_seconds for one in base.passes)
+    assert base.seconds - seconds[0] - merging == pytest.approx(base.records / RATES.record)
     assert [(one.followed, one.counts_all) for one in base.passes] == [(200, True), (100, False)]
     assert base.worker_bytes > 4 * (2e9 + 26 * 2 * 2304 * 131_072)
 
 
 def test_the_command_prints_json_and_a_table(tmp_path: Path) -> None:
     rates = ("--product-rate", "1e12", "--count-rate", "1e9", "--follow-rate", "1e8", "--merge-rate", "1e9")
+    rates = (*rates, "--record-rate", "1e5")
     words = ("plan", "demo", "--tokens", "1e9", "--features", "131072", "--layers", "26", "--gpus", "8", *rates)
     values = json.loads(autointerp(*words, "--json", cwd=tmp_path).stdout)
     assert values["size"] | {"parameters": 0} == dataclasses.asdict(LARGE) | {"parameters": 0}
