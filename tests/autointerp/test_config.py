@@ -43,6 +43,7 @@ OTHER: dict[str, Any] = {
     "effort.explaining": "low", "effort.simulating": "off", "effort.judging": "high",
     "extra_body": {"openai/m": {"seed": 3}},
     "stopping.until_resolved": True, "stopping.difference": 0.5, "stopping.first": 7,
+    "peer_faults": ["drop-failures"],
 } | {
     f"sampling.{side}.{source}": 77
     for side in ("explain", "score")
