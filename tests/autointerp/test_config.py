@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "extra_body": {"openai/m": {"seed": 3}},
     "stopping.until_resolved": True, "stopping.difference": 0.5, "stopping.first": 7,
     "stopping.futility": 0.5,
+    "peer_faults": ["drop-failures"],
 } | {
     f"sampling.{side}.{source}": 77
     for side in ("explain", "score")

@@ -183,6 +183,19 @@ def test_the_shipped_suite_is_two_subjects() -> None:
     }
 
 
+def test_the_suite_of_faults_switches_on_one_at_a_time_beside_its_preset() -> None:
+    members = suites.load("suites/faults").members
+    switched = {name: one.peer_faults for name, one in members.items() if one.peer_faults}  # type: ignore[attr-defined]
+    assert {len(faults) for faults in switched.values()} == {1}
+    for name, faults in switched.items():
+        alone = members[name.partition("_")[0]]
+        assert members[name] == config.build(
+            alone.model_dump(mode="json"),
+            {"name": name, "runtime.out": members[name].runtime.out, "peer_faults": faults},
+            "test",
+        )
+
+
 def test_members_are_merged_with_model_corpus_and_hook_point(done: Path) -> None:
     folder = SuiteFolder(done / "out")
     rows = merge_named(folder.runs)
@@ -320,5 +333,5 @@ def test_a_dry_run_adds_up_stages_and_knows_no_sum_without_every_price() -> None
 
 
 def test_a_misspelt_name_leads_to_the_shipped_suite() -> None:
-    with pytest.raises(UserError, match=r"suites/toy: no such file.* did you mean suites/toys\?"):
+    with pytest.raises(UserError, match=r"suites/toy: no such file.* did you mean suites/toys"):
         suites.is_suite("suites/toy")
