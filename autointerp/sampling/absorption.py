@@ -18,8 +18,8 @@ from sae.measuring.absorption import Probe, Property, absorption, fit_probe
 from sae.tasks import words
 from sae.tasks.subject import blocks
 
-BLOCKS = 300
-"""Blocks of text of each kind, in which the words stand."""
+BLOCKS = {"pronoun": 300, "script": 100}
+"""Blocks of text of each kind of sentence, in which the words stand."""
 TESTED = 0.25
 """Share of a class's words that no probe is fitted on."""
 SMALLEST = 4
@@ -62,7 +62,9 @@ def measure(session: Session, known: float) -> list[dict[str, Any]]:
 
 def _vectors(tasks: Tasks, kind: str, everyone: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
     """Return the activations of these words in sentences of a kind, [B, D], and each one's word."""
-    ids_NC = torch.from_numpy(blocks(tasks.seed + 4, BLOCKS, kinds=(kind,)).ids_NC).long().to(tasks.subject.device)
+    ids_NC = (
+        torch.from_numpy(blocks(tasks.seed + 4, BLOCKS[kind], kinds=(kind,)).ids_NC).long().to(tasks.subject.device)
+    )
     texts = [text.strip() for text in tasks.subject.token_strings()]
     known = set(everyone)
     ours_V = torch.tensor([text in known for text in texts], device=ids_NC.device)

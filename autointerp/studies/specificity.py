@@ -105,12 +105,14 @@ def _shown(interval: Sequence[float] | None) -> str:
 
 def _own_text(session: Session) -> tuple[Labelled, list[Column], list[Column]]:
     """Return the text that the run scored on, its concepts, and the activations of the features and neurons there."""
+    from autointerp import population_files
+
     columns: dict[str, list[Column]] = {session.dictionary: [], session.neurons: []}
     text = None
-    for one in session.folder.read_features():
-        if one.population and one.id.dictionary in columns:
-            text = one.population.text
-            columns[one.id.dictionary].append(Column(one.id.index, one.population.position_A, one.population.value_A))
+    for name, one in population_files.read(session.folder.path).items():
+        if name.dictionary in columns:
+            text = one.text
+            columns[name.dictionary].append(Column(name.index, one.position_A, one.value_A))
     if text is None:
         raise NotApplicable("the run keeps no activations on all of its text, in which concepts could be looked up")
     labelled = Labelled(text.ids_ML, _half(text), marked(text))

@@ -26,7 +26,7 @@ RULES = {
     "imports": r"(?<=\n)(?:from|import) [^\n]*",
     "errors": r"\b\w*(?:Error|Exception|Warning)\b",
     "decorators": r"(?<=\n)[ \t]*@\w[\w.]*",
-    "licence": r"(?i)[^\n]*(?:copyright|licen[cs]e|warrant[yi]|permission is)[^\n]*",
+    "licence": r"(?i)\b(?:copyright|licen[cs]e[ds]?|warrant(?:y|ies)|permission is)\b[^\n]*",
     "web addresses": r"https?://[^\s'\"<>]+",
     "dates": rf"\b\d{{4}}-\d\d(?:-\d\d)?\b|\b(?:{MONTHS})\b|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b",
     "base64": r"(?<![A-Za-z0-9+/])(?=[A-Za-z+/]*[0-9])(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])[A-Za-z0-9+/]{20,}={0,2}",

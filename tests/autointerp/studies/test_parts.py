@@ -10,6 +10,7 @@ from matplotlib import figure
 from autointerp.reporting import study_pictures as pictures
 from autointerp.reporting.study import to_text
 from autointerp.studies import STUDIES, Figure
+from autointerp.studies.absorption import Absorption
 from autointerp.studies.circuits import Circuits
 from autointerp.studies.erasure import Erasure
 from autointerp.studies.patching import Patching
@@ -41,6 +42,7 @@ def curve(kl: list[float], edits: list[float]) -> dict[str, Any]:
         "kl_KP": [[one + shift for shift in shifts] for one in kl],
         "edit_KP": [[one] * 4 for one in edits],
         "followed_KP": [[0.0] * 4, [1.0] * 4, [1.0] * 4],
+        "whole_1P": [[0.0, 0.5, 0.5, 1.0]],
     }
 
 
@@ -57,6 +59,7 @@ def test_areas_between_curves_are_those_by_hand() -> None:
     assert figures["area between random and s, KL by number of features"].value == pytest.approx(0.0)
     assert figures["area between random and s, KL by edit length"].value == pytest.approx(1.0)
     assert figures["interchange accuracy of s, 2 features"].value == pytest.approx(1.0)
+    assert figures["KL with all features of s patched, nats"].value == pytest.approx(0.5)
 
 
 def target(**changes: Any) -> dict[str, Any]:
@@ -141,3 +144,21 @@ def test_pictures_are_the_same_bytes_again_and_the_overview_needs_all_its_parts(
                     "judge": "j", "parts": {"tasks": {"title": "t", "not_done": "x"}},
                     "pictures": {"study": "pictures/study.svg"}})  # fmt: skip
     assert "![study](pictures/study.svg)" in text
+
+
+def test_absorption_counts_only_what_both_probes_tell() -> None:
+    def one(f1: float, fraction: float) -> dict[str, Any]:
+        return {"dictionary": "d", "sparse_f1": f1, "features": [1], "words": 4, "fraction": fraction, "full": 0.0}
+
+    known = [
+        {"group": "script", "property": name, "probe_f1": 1.0, "dictionaries": [each]}
+        for name, each in (("Greek", one(0.9, 0.2)), ("Han", one(0.8, 0.4)), ("Arabic", one(0.5, 1.0)))
+    ]
+    letter = {"group": "first letter", "property": "S-", "probe_f1": 0.1, "dictionaries": []}
+    measured = {"properties": [*known, letter]}
+    figures = {figure.what: figure for figure in Absorption().figures(measured)}
+    assert (figures["d: absorption fraction"].value, figures["d: absorption fraction"].n) == (pytest.approx(0.3), 2)
+    assert figures["first letter: F1 of the linear probe"].value == pytest.approx(0.1)
+    (table,) = Absorption().tables(measured)
+    assert [row[-2] for row in table.rows] == ["0.20", "0.40", "-"]
+    assert "first letter S- (0.10)" in table.title

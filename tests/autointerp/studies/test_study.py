@@ -173,7 +173,7 @@ def test_a_study_continues_byte_for_byte(planted: Path, folder: Path, monkeypatc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("ablations",), "unknown study 'ablations'; did you mean ablation?"),
+        (("ablations",), "unknown study 'ablations'; did you mean ablation"),
         (("--set", "dictionaries.train=[]"), "nothing to study: the config has baselines only; give --dictionary PATH"),
     ],
 )
