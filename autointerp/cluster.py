@@ -8,6 +8,8 @@ from typing import Any
 from sae.common.errors import UserError, shortened
 
 MISSING = "runtime.engine=ray needs the ray package; run: pip install 'autointerp[ray]'"
+CONNECT_SECONDS = 10.0
+"""How long a cluster may take to answer."""
 
 
 class Cluster:
@@ -35,6 +37,7 @@ class Cluster:
         self._is_own = not self.ray.is_initialized()
         if self._is_own:
             try:
+                self._reach()
                 self.ray.init(self._address, include_dashboard=False, log_to_driver=False, logging_level="error")
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
                 where = self._address or "RAY_ADDRESS, or on this machine"
@@ -44,6 +47,14 @@ class Cluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._is_own:
             self.ray.shutdown()
+
+    def _reach(self) -> None:
+        """Connect to a HOST:PORT once: Ray itself tries for minutes. Raises OSError if nobody answers."""
+        host, mark, port = (self._address or "").rpartition(":")
+        if mark and "/" not in host and port.isdigit():
+            import socket
+
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
     def nodes(self) -> list[dict[str, float]]:
         """Return the resources of every machine that is alive."""
