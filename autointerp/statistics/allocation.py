@@ -1,34 +1,15 @@
-"""Says where features help to decide a comparison: of which of its dictionaries, and whether at all.
+"""Says whether the features that are not scored yet can decide a comparison.
 
-Of two means, the one whose scores vary less needs fewer features: in proportion to their standard deviations the sum
-of both is smallest (Neyman 1934). Whether the features that are not scored yet can decide anything is predictive power
-(Spiegelhalter, Freedman & Blackburn 1986; Jennison & Turnbull 2000, section 10.3). To give up a comparison with little
-chance never makes an error more frequent, as long as the bounds do not count on it; they do not.
+That is predictive power (Spiegelhalter, Freedman & Blackburn 1986; Jennison & Turnbull 2000, section 10.3). To give up
+a comparison with little chance never makes an error more frequent, as long as the bounds do not count on it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from autointerp.statistics.clusters import Estimate, Scores
-from autointerp.statistics.sequential import GROWTH
-
-
-def rounds_behind(samples: Mapping[str, Scores]) -> dict[str, int]:
-    """Return how many rounds each sample of a comparison may be behind, by the standard deviations.
-
-    Samples with a common cluster are paired, and need the same features.
-    """
-    behind = dict.fromkeys(samples, 0)
-    spreads = {name: float(scores.value_F.std()) if len(scores.value_F) else 0.0 for name, scores in samples.items()}
-    clusters = np.concatenate([np.unique(scores.cluster_F) for scores in samples.values()])
-    if len(np.unique(clusters)) < len(clusters) or not all(spreads.values()):
-        return behind
-    highest = max(spreads.values())
-    return {name: int(math.log(highest / spread, GROWTH)) for name, spread in spreads.items()}
+from autointerp.statistics.clusters import Estimate
 
 
 def chance(estimated: Estimate, sizes: Sequence[tuple[int, int]], margin: float, confidence: float) -> float:

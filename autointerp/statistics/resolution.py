@@ -6,9 +6,7 @@ has an interval in every round; with probability 95% all of them hold in all rou
 outside, and is equal if the interval lies within +-difference. At most 5% of runs decide one wrongly, whatever the
 dependence between pairs, and whichever dictionaries go on.
 
-Features are spent where they decide something. Of two dictionaries the one whose scores vary less gets fewer, as many
-rounds behind as the first round's standard deviations say. A comparison that all features would hardly decide is given
-up (`allocation`).
+A comparison that all features would hardly decide is given up (`allocation`).
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from functools import cache, cached_property
 from itertools import combinations
 from typing import Literal
 
-from autointerp.statistics.allocation import chance, rounds_behind
+from autointerp.statistics.allocation import chance
 from autointerp.statistics.clusters import Estimate, Scores, estimate
 from autointerp.statistics.comparisons import LEVEL
 from autointerp.statistics.intervals import Bounds, ends
@@ -123,7 +121,7 @@ class Resolution:
     features: Mapping[str, int]
     """How many features of each dictionary are scored, or are to be scored next."""
     rounds: Mapping[str, int]
-    """The last round of each dictionary, from 1; fewer than there were where it was behind."""
+    """The last round of each dictionary, from 1."""
     is_over: bool
     """Whether nothing is left to score: all comparisons are decided or given up, or all features are scored."""
 
@@ -145,26 +143,18 @@ def resolve(design: Design, sample_of: SampleOf) -> Resolution:
     """
     made = [Comparison(*pair) for pair in combinations(design.available, 2)]
     made += [Comparison(name, None) for name in design.available if design.controls]
-    behind = [dict.fromkeys(one.names, 0) for one in made]
     rounds, sample_of = dict.fromkeys(design.available, 0), cache(sample_of)
     for number in range(len(design.ends)):
-        due = [_due(one, lags, number) for one, lags in zip(made, behind, strict=True)]
+        due = [dict.fromkeys(one.names, number + 1) if one.goes_on else {} for one in made]
         for each in due:
             rounds |= {name: max(rounds[name], last) for name, last in each.items()}
         looks = [_samples(each, design, sample_of) for each in due]
         if not any(due) or None in looks:
             return Resolution(made, design.sizes(rounds), rounds, not any(due))
         samples = [look or {} for look in looks]
-        if number == 0:
-            behind = [rounds_behind({name: one.scores for name, one in each.items()}) for each in samples]
-        looked = zip(made, samples, behind, strict=True)
-        made = [_looked(one, each, design, number, lags) if each else one for one, each, lags in looked]
+        looked = zip(made, samples, strict=True)
+        made = [_looked(one, each, design, number) if each else one for one, each in looked]
     return Resolution(made, design.sizes(rounds), rounds, True)
-
-
-def _due(one: Comparison, behind: Mapping[str, int], number: int) -> dict[str, int]:
-    """Return a comparison's dictionaries and up to which of their rounds they are scored for it, from 1."""
-    return {name: max(1, number + 1 - lag) for name, lag in behind.items()} if one.goes_on else {}
 
 
 def _samples(due: Mapping[str, int], design: Design, sample_of: SampleOf) -> dict[str, Sample] | None:
@@ -174,9 +164,7 @@ def _samples(due: Mapping[str, int], design: Design, sample_of: SampleOf) -> dic
     return known if len(known) == len(samples) else None
 
 
-def _looked(
-    one: Comparison, samples: Mapping[str, Sample], design: Design, number: int, behind: Mapping[str, int]
-) -> Comparison:
+def _looked(one: Comparison, samples: Mapping[str, Sample], design: Design, number: int) -> Comparison:
     """Look at one comparison in a round; its first dictionary is then the one with the higher mean."""
     estimates = _estimates(one, samples, design)
     known = [made for made in estimates if made and made.error > 0]
@@ -190,8 +178,7 @@ def _looked(
         verdict = "differ"
     elif -design.difference < low and high < design.difference:
         verdict = "equal"
-    last = design.sizes({name: len(design.ends) - lag for name, lag in behind.items()})
-    sizes = [(len(sample.scores.value_F), last[name]) for name, sample in samples.items()]
+    sizes = [(len(sample.scores.value_F), design.available[name]) for name, sample in samples.items()]
     hope = min(chance(made, sizes, design.difference, design.together[-1]) for made in known)
     looked = replace(
         one,

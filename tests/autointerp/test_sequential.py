@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from autointerp.statistics.allocation import chance, rounds_behind
+from autointerp.statistics.allocation import chance
 from autointerp.statistics.clusters import Scores, estimate
 from autointerp.statistics.resolution import Design, Resolution, Sample, resolve
 from autointerp.statistics.sequential import levels, pocock_type, sizes
@@ -161,15 +161,6 @@ def test_the_chance_is_how_often_all_features_decide(difference: float, text: fl
     half = special.ndtri(0.9985) * math.sqrt(0.08 / whole + text**2)
     decided_P = (np.abs(final_P) > half) | (np.abs(final_P) < margin - half)
     assert chance(made, [(n, whole)] * 2, margin, 0.997) == pytest.approx(decided_P.mean(), abs=0.03)
-
-
-def test_what_varies_less_is_behind_unless_it_is_paired() -> None:
-    a_F, cluster_F = np.array([0.1, 0.9, 0.4, 0.6]), np.arange(4)
-    narrow = Scores(0.5 + (a_F - 0.5) / 2.5, 10 + cluster_F)
-    assert rounds_behind({"a": Scores(a_F, cluster_F), "b": narrow}) == {"a": 0, "b": 2}
-    assert rounds_behind({"a": Scores(a_F, cluster_F), "b": Scores(narrow.value_F, cluster_F)}) == {"a": 0, "b": 0}
-    assert rounds_behind({"a": Scores(a_F, cluster_F)}) == {"a": 0}
-    assert rounds_behind({"a": Scores(a_F, cluster_F), "b": Scores(np.ones(4), 10 + cluster_F)}) == {"a": 0, "b": 0}
 
 
 def test_a_comparison_without_a_chance_is_given_up_and_errors_do_not_become_more_frequent() -> None:
