@@ -5,6 +5,9 @@ Such weights are large and lie in a memory-mapped file: converted at once, they 
 Shape suffixes: B vectors, D their width, F features, E the width of what is written, N values that are not zero.
 """
 
+import ctypes
+import mmap
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +16,8 @@ from torch.nn.functional import embedding_bag
 
 PIECE = 2**24
 """Numbers of a matrix that are converted, and worked on, together."""
+PAGE_OUT = 21
+"""Linux's MADV_PAGEOUT: unlike MADV_DONTNEED it loses nothing, whatever the memory is."""
 
 
 def slices(length: int, width: int) -> Iterator[slice]:
@@ -66,3 +71,24 @@ def row_norms(W_FE: Tensor) -> Tensor:
         norm_F: Tensor = W_FE.norm(dim=1)
         return norm_F
     return torch.cat([W_FE[part].float().norm(dim=1) for part in slices(*W_FE.shape)])
+
+
+def side_by_side(W_LFD: Tensor) -> Tensor:
+    """Return L matrices side by side, [F, L * D]; what lies in a file is not kept in memory besides."""
+    layers, m, d = W_LFD.shape
+    W_FE = W_LFD.new_empty(m, layers * d)
+    for layer, W_FD in enumerate(W_LFD):
+        for part in slices(m, d):
+            W_FE[part, layer * d : (layer + 1) * d] = W_FD[part]
+            _page_out(W_FD[part])
+    return W_FE
+
+
+def _page_out(contiguous: Tensor) -> None:
+    """Tell Linux that the pages on which a tensor lies are not needed soon; those of a file leave memory at once."""
+    if sys.platform != "linux" or not contiguous.is_contiguous():
+        return
+    start = -(-contiguous.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = contiguous.data_ptr() + contiguous.nbytes - start
+    if length > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), PAGE_OUT)

@@ -17,10 +17,14 @@ Key = tuple[FeatureId, str]
 """A result's feature and explainer."""
 
 
-def scored_with_influences(method: Method, case: Case) -> LLMTask[tuple[FeatureResult, Influences]]:
-    """Score a case, and compute the documents' influences on its scores while its predictions are at hand."""
+def scored_with_influences(method: Method | None, case: Case) -> LLMTask[tuple[FeatureResult, Influences]]:
+    """Score a case, and compute the documents' influences on its scores while its predictions are at hand.
+
+    Args:
+        method: None where influences are not needed: there are none then.
+    """
     result = yield from evaluate(case)
-    return result, method.influences(case.feature, result)
+    return result, method.influences(case.feature, result) if method else {}
 
 
 def dependence_of(

@@ -46,7 +46,7 @@ def foretold(
     estimator = Estimator(config.runtime, cache_folder("autointerp"), request_settings(config))
     with report("rendering the prompts of the rounds") as progress:
         work.explain(estimator, progress)
-        work.evaluate(estimator, progress, lambda results: None)
+        work.evaluate(estimator, progress)
     costs = [stage.usage.cost_usd for stage in estimator.stages]
     known = None if None in costs else sum(cost for cost in costs if cost is not None)
     return Expected(len(indices), sum(stage.calls for stage in estimator.stages), known)

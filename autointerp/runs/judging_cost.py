@@ -37,7 +37,7 @@ def usd_per_feature(config: Config) -> float | None:
     work = Work(without_populations(_features(config)), config, method, [])
     with Silent("") as progress:
         work.explain(estimator, progress)
-        work.evaluate(estimator, progress, lambda results: None)
+        work.evaluate(estimator, progress)
     costs = [stage.usage.cost_usd for stage in estimator.stages]
     return None if None in costs else sum(cost for cost in costs if cost is not None) / FEATURES
 

@@ -98,7 +98,7 @@ def estimate(config: Config, report: Report) -> Estimate:
         work = Work(without_populations(features), plan.config, plan.method, without_errors(folder))
         with report("rendering prompts") as progress:
             work.explain(estimator, progress)
-            work.evaluate(estimator, progress, lambda results: None)
+            work.evaluate(estimator, progress)
         expected = foretold(plan.config, plan.method, features, without_errors(folder), report)
     saved = savings(plan.config, features) if any(stage.calls for stage in estimator.stages) else []
     return Estimate(estimator.stages, estimator.prices, len(features), saved, expected)

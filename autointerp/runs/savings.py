@@ -125,6 +125,6 @@ def _cost(config: Config, features: Sequence[FeatureRecord]) -> float | None:
     estimator = Estimator(config.runtime, cache_folder("autointerp"), request_settings(config))
     with Silent("") as progress:
         work.explain(estimator, progress)
-        work.evaluate(estimator, progress, lambda results: None)
+        work.evaluate(estimator, progress)
     costs = [stage.usage.cost_usd for stage in estimator.stages]
     return None if None in costs else sum(cost for cost in costs if cost is not None)

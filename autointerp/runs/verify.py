@@ -114,7 +114,7 @@ def _done_again(
         with report(f"explaining{label}") as progress:
             work.explain(Offline(), progress)
         with report(f"scoring{label}") as progress:
-            work.evaluate(Offline(), progress, lambda finished: None)
+            work.evaluate(Offline(), progress)
     written, computed = _keyed(results), _keyed(work.results())
     wrong = [
         f"{' by '.join(key)}: {text}" for key in {**computed, **written} if (text := _unlike(key, written, computed))

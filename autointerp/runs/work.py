@@ -132,16 +132,25 @@ class Work:
 
         resolver.resolve(tasks, done, lambda: progress.update(ended, len(tasks), resolver.note()))
 
-    def evaluate(self, resolver: Resolver, progress: Progress, append: Callable[[list[FeatureResult]], None]) -> None:
-        """Score every unfinished feature. Raises TooManyErrors as soon as too many errors are certain."""
-        tasks = [Later(scored_with_influences, self._method, self._case(key)) for key in self._pending]
+    def evaluate(
+        self, resolver: Resolver, progress: Progress, append: Callable[[list[FeatureResult]], None] | None = None
+    ) -> None:
+        """Score every unfinished feature. Raises TooManyErrors as soon as too many errors are certain.
+
+        Args:
+            append: receives results as they end; None where they are not kept, as in a dry run: then no influences are
+                computed.
+        """
+        method = self._method if append else None
+        tasks = [Later(scored_with_influences, method, self._case(key)) for key in self._pending]
         allowed = math.floor(self._config.runtime.fail_on_error * len(self._all()))
         held = ByFeature(self._pending)
         ended = 0
 
         def write(ready: Mapping[Key, FeatureResult]) -> None:
             if ready:
-                append(list(ready.values()))
+                if append:
+                    append(list(ready.values()))
                 self._finished.update(ready)
 
         def done(index: int, scored: tuple[FeatureResult, Influences]) -> None:

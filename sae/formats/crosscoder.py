@@ -78,7 +78,7 @@ def dictionary(tensors: Mapping[str, Any], trainer: Mapping[str, Any], header: H
     b_enc_F = products.encoded(require_tensor(tensors, "encoder.bias", (m,), path), -shift_1D, W_enc_DF)[0]
     b_dec_LD = require_tensor(tensors, "decoder.bias", (layers, d), path) / scale_out_L[:, None] + mean_LD
     threshold_PF = _thresholds(tensors, trainer, W_dec_LFD, path)
-    W_dec_FE = W_dec_LFD.transpose(0, 1).flatten(1) if parts == 1 else torch.block_diag(*W_dec_LFD)
+    W_dec_FE = products.side_by_side(W_dec_LFD) if parts == 1 else torch.block_diag(*W_dec_LFD)
     return Dictionary(
         name=header.name,
         kind="sae",

@@ -41,4 +41,4 @@ def test_training_and_runs_are_gone_on_with_and_measuring_is_not() -> None:
     kept = {
         name for main in (sae.main, autointerp.main) for name, it in main.commands.items() if isinstance(it, Resumable)
     }
-    assert kept == {"train", "run", "study"}
+    assert kept == {"train", "run", "study", "sensitivity"}

@@ -204,7 +204,7 @@ def test_sae_eval_and_info(world: World, tmp_path: Path, monkeypatch: pytest.Mon
     lines = {" ".join(line.split()) for line in shown.splitlines()}
     assert {"reads blocks.1.mlp.hook_in", "writes blocks.1.hook_mlp_out", "linear map past the features yes"} <= lines
     shown = CliRunner().invoke(main, ["info", str(world.paths["temporal"])]).output
-    assert "predicted from the tokens before  by 1 attention layers" in shown
+    assert "predicted from the tokens before by 1 attention layers" in " ".join(shown.split())
     done = CliRunner().invoke(main, ["eval", paths[0], "--model", str(world.model), "--hook", "hook_embed", *given[2:]])
     assert done.exit_code == 0, done.stderr  # a transcoder names its own
 
