@@ -303,6 +303,7 @@ def test_a_run_says_loudly_which_faults_are_on(loud: Path) -> None:
     assert said in command("leaderboard", loud, cwd=loud.parent).stdout.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_run_with_faults_can_be_verified_and_one_without_has_no_such_column(loud: Path, planted_run: Any) -> None:
     assert not [check for check in verify.verify(RunFolder(loud), Silent) if check.differences]
     assert all("peer_faults" not in row for row in RunFolder(planted_run.path).read_leaderboard())

@@ -156,6 +156,7 @@ def test_mistakes_are_one_line(flags: tuple[str, ...], message: str, tmp_path: P
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_opens_a_run_folder_and_what_is_finished_is_not_done_again(done: Path, tmp_path: Path) -> None:
     """The run's own protocol is its reference: the member that it becomes holds the same text."""
     before = {path: path.stat().st_mtime_ns for path in done.glob("*/results.jsonl")}
