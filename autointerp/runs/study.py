@@ -20,7 +20,7 @@ from sae.common.resources import path_of
 from sae.common.settings import cache_folder
 
 SCORERS = ("simulation", "logits", "effect")
-EFFECTS = 5
+EFFECTS = 3
 """Records of each kind on which a feature is ablated, unless the config says."""
 OFFLINE_FEATURES = 2_048
 """Features that are studied where nobody says and no language model is asked: all of the demo's dictionary."""
