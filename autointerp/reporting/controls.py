@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 
 from autointerp.records import FeatureResult
-from autointerp.reporting.tables import Row
+from autointerp.reporting.cells import Row
 from autointerp.sections import ControlKind
 from autointerp.statistics import intervals
 

@@ -11,11 +11,12 @@ from autointerp import peer_faults, ratings, stability_files
 from autointerp.ratings import Rating
 from autointerp.records import FeatureResult
 from autointerp.reporting import human
+from autointerp.reporting.cells import Row
 from autointerp.reporting.controls import control_columns, mean
 from autointerp.reporting.dependence import INDEPENDENT, Dependence
 from autointerp.reporting.resolution import Resolved, comparison_rows
 from autointerp.reporting.stability import with_stability
-from autointerp.reporting.tables import Row, all_tables
+from autointerp.reporting.tables import all_tables
 from autointerp.scorers import SCORERS
 from autointerp.statistics import intervals
 from autointerp.statistics.clusters import estimate

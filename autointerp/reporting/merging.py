@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from autointerp import peer_faults
+from autointerp.reporting.cells import Row
 from autointerp.reporting.leaderboard import COLUMNS, to_csv
 from autointerp.reporting.stability import STABILITY_COLUMNS
-from autointerp.reporting.tables import Row, all_tables
+from autointerp.reporting.tables import all_tables
 from autointerp.store import RunFolder, as_json
 from sae.common.tables import to_latex, to_markdown
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autointerp.records import FeatureResult
-from autointerp.reporting.tables import CONTROLS, SIMULATION, Row, main_rows, method_of, values_of, words
+from autointerp.reporting.cells import Row, words
+from autointerp.reporting.tables import CONTROLS, SIMULATION, main_rows, method_of, values_of
 from autointerp.store import PICTURES
 from sae.baselines.registry import colour_of, in_words
 from sae.common.errors import shortened, visible

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autointerp.reporting.tables import Row
+from autointerp.reporting.cells import Row
 from autointerp.statistics.clusters import Scores
 from autointerp.statistics.resolution import Comparison, Design, Resolution
 

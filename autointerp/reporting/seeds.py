@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from autointerp.reporting.cells import Row, words
 from autointerp.reporting.leaderboard import range_of
-from autointerp.reporting.tables import STABILITY, Row, main_rows, words
+from autointerp.reporting.tables import STABILITY, main_rows
 from autointerp.statistics.intervals import Bounds
 from autointerp.store import RunFolder
 from sae.common.tables import Table, number

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from autointerp.records import FeatureResult, Stability
+from autointerp.reporting.cells import Row
 from autointerp.reporting.controls import mean
-from autointerp.reporting.tables import Row
 
 STABILITY_COLUMNS = ("stability", "pw_mcc", "n_seeds")
 """Columns of a run that has dictionaries of several seeds, at the end: the mean share of the other seeds in which a

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autointerp.records import FeatureResult, Stability
+from autointerp.reporting.cells import Row
 from autointerp.reporting.dependence import Dependence
 from autointerp.reporting.plots import STYLE, STYLES, finish_panel, panels_of, plain, save
-from autointerp.reporting.tables import STABLE, Row, main_rows
+from autointerp.reporting.tables import STABLE, main_rows
 from autointerp.statistics.clusters import estimate
 from autointerp.statistics.intervals import ends
 from autointerp.store import PICTURES

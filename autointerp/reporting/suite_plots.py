@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autointerp.reporting.cells import Row, words
 from autointerp.reporting.plots import (
     LONGEST_TITLE,
     STYLE,
@@ -20,7 +21,7 @@ from autointerp.reporting.plots import (
     reach_of,
     save,
 )
-from autointerp.reporting.tables import Row, main_rows, method_of, values_of, words
+from autointerp.reporting.tables import main_rows, method_of, values_of
 from autointerp.store import PICTURES
 from sae.baselines.registry import colour_of, in_words
 

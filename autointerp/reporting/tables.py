@@ -1,13 +1,13 @@
 """Makes tables that a person reads from leaderboard rows. Renders none of them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from autointerp import peer_faults
 from autointerp.reporting import human
+from autointerp.reporting.cells import Row, interval, with_interval, words
+from autointerp.reporting.comparison_tables import comparisons_table, in_rounds, resolution_table
 from autointerp.reporting.human import column_of
 from autointerp.scorers import simulation
-from autointerp.statistics.comparisons import LEVEL, MARGIN
 from sae.common.tables import Table, number
 
 SIMULATION = simulation.NAMES
@@ -20,7 +20,6 @@ STABLE = 0.7
 """`sae.measuring.stability.THRESHOLD`, which cannot be imported without torch."""
 ORIGIN = ("model", "corpus")
 """Columns that only the rows of several runs have."""
-Row = dict[str, Any]
 
 
 def all_tables(rows: Sequence[Row], comparisons: Sequence[Row]) -> list[Table]:
@@ -60,7 +59,7 @@ def _agreement_table(rows: Sequence[Row]) -> Table:
     lines = []
     for (score, name), row in by_score.items():
         *rank, n = (row[column_of(name, column)] for column in human.COLUMNS)
-        lines.append([score, name, _interval(*rank), str(n)])
+        lines.append([score, name, interval(*rank), str(n)])
     title = (
         "Spearman's rank correlation of every score with the human ones, over the features of all dictionaries that "
         "have both, with 95% interval; features of one direction count as one there."
@@ -103,7 +102,7 @@ def _main_table(rows: Sequence[Row]) -> Table:
             *(row[label] or "-" for label in labels),
             with_interval(row),
             *(number(row[column]) for column in controls.values()),
-            _interval(row["lead"], row["lead_low"], row["lead_high"]),
+            interval(row["lead"], row["lead_low"], row["lead_high"]),
             *([row["group"] or "-"] if ranked else []),
         ]
         for row in rows
@@ -247,74 +246,8 @@ def values_of(rows: Sequence[Row], name: str) -> list[str]:
     return list(dict.fromkeys(row[name] for row in rows if row[name] is not None))
 
 
-def words(name: str) -> str:
-    """Write the name of a column or a score in words."""
-    return name.removeprefix("simulation/").replace("_", " ")
-
-
 def _counts(row: Row) -> str:
     return f"{row['n_ok']}/{row['n_failed']}/{row['n_undefined']}/{row['n_error']}"
-
-
-def comparisons_table(comparisons: Sequence[Row]) -> Table:
-    """Make the table of all pairs of dictionaries, the higher mean first."""
-    lines = [
-        [
-            f"{row['dictionary']} - {row['against']}",
-            _interval(row["difference"], row["low"], row["high"]),
-            f"{row['p_holm']:.2g}",
-            _verdict(row),
-            number(row["effect"]),
-            "more text" if row["features_needed"] is None else f"{row['features_needed']:,}",
-        ]
-        for row in comparisons
-    ]
-    what = comparisons[0]["scorer"]
-    title = (
-        f"Difference of means ({what}) with the pair's own 95% interval; p with Holm's correction over all pairs; "
-        f"whether the two differ, are proven to differ by less than {MARGIN} (equal), or neither (open); the effect in "
-        f"standard deviations of a feature's score; the features of each that a difference of {MARGIN} needs."
-    )
-    return Table(["comparison", "difference", "p", "verdict", "effect", "features needed"], lines, title)
-
-
-def _verdict(row: Row) -> str:
-    different, equal = row["p_holm"] < LEVEL, row["p_equivalence"] < LEVEL
-    if different:
-        return f"differ by less than {MARGIN}" if equal else "differ"
-    return "equal" if equal else "open"
-
-
-VERDICTS = {"differ": "differ", "equal": "equal", "open": "not resolved"}
-
-
-def in_rounds(comparisons: Sequence[Row]) -> bool:
-    """Tell whether comparisons are those of a run in rounds (--until-resolved)."""
-    return any("verdict" in row for row in comparisons)
-
-
-def resolution_table(rows: Sequence[Row]) -> Table:
-    """Make the table of what was resolved, in which round and after how many features."""
-    lines = [
-        [
-            row["dictionary"] + (f" - {row['against']}" if row["against"] else ", its lead"),
-            _interval(row["difference"], row["low"], row["high"]),
-            VERDICTS[row["verdict"]] + ("" if row.get("chance") is None else f" ({row['chance']:.0%})"),
-            "-" if row["round"] is None else str(row["round"]),
-            f"{row['features']:,}",
-        ]
-        for row in rows
-    ]
-    first = rows[0]
-    title = (
-        f"Until resolved, by {words(first['scorer'])} in at most {first['rounds']} rounds: difference of means, or "
-        "lead over the best control; all intervals of this table hold together, in every round, with probability 95%; "
-        f"whether they differ, are proven to differ by less than {first['equal_within']:g} (equal), or neither (in "
-        "brackets the chance that all features would have decided it); the round that decided it; the features of the "
-        "first that had a score by then. The 95% intervals of other tables hold each for itself, in whichever round "
-        "scoring stopped."
-    )
-    return Table(["comparison", "difference", "verdict", "round", "features"], lines, title)
 
 
 def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> Table:
@@ -324,14 +257,3 @@ def _explainers_table(rows: Sequence[Row], explainers: Sequence[str]) -> Table:
     lines = [[name, *(cells.get((name, explainer), "-") for explainer in explainers)] for name in names]
     title = f"{rows[0]['scorer']} by explainer: mean with 95% interval."
     return Table(["dictionary", *explainers], lines, title)
-
-
-def with_interval(row: Row) -> str:
-    """Format a row's mean as `0.71 [0.66, 0.76]`, or what of it exists."""
-    return _interval(row["mean"], row["ci_low"], row["ci_high"])
-
-
-def _interval(mean: float | None, low: float | None, high: float | None) -> str:
-    if mean is None or low is None or high is None:
-        return number(mean)
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"

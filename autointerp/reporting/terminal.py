@@ -15,8 +15,9 @@ import click
 from autointerp.peer_faults import FAULTS, loudly, switched_on
 from autointerp.records import ActivationRecord, Effect, FeatureRecord, FeatureResult
 from autointerp.reporting import seeds
+from autointerp.reporting.comparison_tables import in_rounds, resolution_table
 from autointerp.reporting.leaderboard import read_comparisons
-from autointerp.reporting.tables import in_rounds, resolution_table, scores_tables
+from autointerp.reporting.tables import scores_tables
 from autointerp.scorers import SCORERS, Scorer
 from autointerp.scorers.tokens import TokenScorer
 from autointerp.store import SITE, RunFolder

@@ -39,9 +39,13 @@ class Offline:
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
         """Run all tasks; results are handed on in their order."""
         with ExitStack() as stack:
-            for index, result in enumerate(_results(tasks, stack)):
+            for index, result in enumerate(self.results(tasks, stack)):
                 done(index, result)
                 tick()
+
+    def results(self, tasks: Sequence[LLMTask[T]], stack: ExitStack) -> Iterator[T]:
+        """Yield the tasks' results in their order; what is still at work when `stack` closes is stopped."""
+        return _results(tasks, stack)
 
     def note(self) -> str:
         """Return nothing: nothing is spent."""

@@ -7,20 +7,20 @@ account. A group whose process is killed is completed by another. Results are ha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from autointerp.cluster import Cluster
 from autointerp.llm.types import LLMTask
-from autointerp.llm.uses import Use
-from autointerp.runs.offline import GROUP, completed
+from autointerp.runs.offline import GROUP, Offline, completed
 
 T = TypeVar("T")
 AHEAD = 2
 """Groups that wait for each core: what is in flight does not grow with the number of tasks."""
 
 
-class OnRay:
+class OnRay(Offline):
     """Completes tasks that make no LLM calls and have not been started."""
 
     def __init__(self, address: str | None) -> None:
@@ -41,21 +41,8 @@ class OnRay:
     def __exit__(self, *error: Any) -> None:
         self._cluster.__exit__(*error)
 
-    def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:
-        """Run all tasks; results are handed on in their order. Raises the UserError that a task raises."""
-        for index, result in enumerate(self._completed(tasks)):
-            done(index, result)
-            tick()
-
-    def note(self) -> str:
-        """Return nothing: nothing is spent."""
-        return ""
-
-    def check(self, uses: Sequence[Use]) -> list[bool]:
-        """Ask nobody: there are no models."""
-        return [True] * len(uses)
-
-    def _completed(self, tasks: Sequence[LLMTask[T]]) -> Iterator[T]:
+    def results(self, tasks: Sequence[LLMTask[T]], stack: ExitStack) -> Iterator[T]:
+        """Yield the tasks' results in their order. Raises the UserError that a task raises."""
         group_of = self._cluster.ray.remote(num_cpus=1, max_retries=3)(_complete)
         most = AHEAD * max(1, int(sum(node.get("CPU", 0) for node in self._cluster.nodes())))
         waiting: deque[Any] = deque()

@@ -8,11 +8,11 @@ from typing import Any
 
 from autointerp.prompting import rules, templates
 from autointerp.records import Source
+from autointerp.reporting.cells import words
 from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.reporting.site.chunks import number
 from autointerp.reporting.site.features import STATUSES
 from autointerp.reporting.site.runs import SiteRun
-from autointerp.reporting.tables import words
 from autointerp.scorers.slices import SLICES
 from sae.baselines.registry import colour_of, in_words
 from sae.common.errors import visible
