@@ -15,11 +15,12 @@ from sae.common.errors import UserError
 from sae.common.progress import Progress, Report
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, Encoder
-from sae.measuring import similarity
 from sae.measuring.active import rows_in_cache
+from sae.measuring.correlation import Correlation
+from sae.measuring.cosines import max_cosine
 from sae.measuring.evaluate import batches_of, move_to_subject
 from sae.measuring.metrics import rows_at_once
-from sae.measuring.similarity import Correlation, Similarity
+from sae.measuring.nearest import Similarity, joined
 from sae.models.residual import share_basis
 from sae.models.subject import Subject, one_name
 
@@ -123,7 +124,7 @@ def _mmcs(a: Studied, b: Studied, report: Report) -> Similarity | None:
     if not same_model or a.dictionary.d_out != b.dictionary.d_out or not a.shares_basis(b):
         return None
     ours_FD, theirs_GD = a.dictionary.W_dec_FD, b.dictionary.W_dec_FD
-    return similarity.max_cosine(ours_FD, theirs_GD.to(ours_FD.device), report=report)
+    return max_cosine(ours_FD, theirs_GD.to(ours_FD.device), report=report)
 
 
 def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Similarity:
@@ -139,7 +140,7 @@ def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Sim
             _slice(a, b, features_S, blocks, partial(_update, progress, number * blocks.n_tokens, total))
             for number, features_S in enumerate(slices)
         ]
-    return similarity.joined(parts)
+    return joined(parts)
 
 
 def _update(progress: Progress, before: int, total: int, done: int) -> None:
