@@ -19,7 +19,7 @@ from sae.common.errors import UserError
 from sae.common.progress import Silent
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, JumpReLU
-from sae.measuring import compare, evaluate, metrics, similarity
+from sae.measuring import compare, correlation, evaluate, metrics, similarity
 from sae.measuring.compare import Comparison, Studied
 from sae.measuring.eval_text import read_blocks
 from sae.models.subject import Subject, boot
@@ -242,7 +242,7 @@ def test_several_passes_are_announced(world: World, monkeypatch: pytest.MonkeyPa
 def test_the_sums_of_one_pass_are_gone_before_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[int] = []
 
-    class Counted(similarity.Correlation):
+    class Counted(correlation.Correlation):
         def __init__(self, *sizes: Any) -> None:
             alive.append(len([one for one in made if one() is not None]))
             made.append(weakref.ref(self))

@@ -8,9 +8,10 @@ from scipy.stats import pearsonr
 from torch import Tensor
 
 from sae.common.progress import Silent
-from sae.measuring import similarity
+from sae.measuring import correlation, similarity
 from sae.measuring.active import Active
-from sae.measuring.similarity import Correlation, Nearest, Similarity
+from sae.measuring.correlation import Correlation
+from sae.measuring.similarity import Nearest, Similarity
 
 COSINE = 1e-6
 """Digits of a cosine: products are in single precision."""
@@ -180,7 +181,7 @@ def test_universality_is_scipys_however_batched_and_chunked(size: int, chunk: in
 def test_batches_longer_than_the_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     a_BF, b_BG = randn(50, 3), randn(50, 4, seed=1)
     whole = correlated(a_BF, b_BG)
-    monkeypatch.setattr(similarity, "ROWS", 8)
+    monkeypatch.setattr(correlation, "ROWS", 8)
     torch.testing.assert_close(correlated(a_BF, b_BG).a_to_b.similarity_F, whole.a_to_b.similarity_F)
 
 
@@ -294,7 +295,7 @@ def sparse_codes(seed: int, n_features: int, share: float = 0.03) -> Tensor:
 def test_products_of_active_pairs_are_those_of_dense_matrices(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     a_BF, b_BG = sparse_codes(0, 60), sparse_codes(1, 50)
     b_BG[:, 20] = a_BF[:, 9] * 3
-    monkeypatch.setattr(similarity, "WAITING_PAIRS", 200)
+    monkeypatch.setattr(correlation, "WAITING_PAIRS", 200)
     assert Active.of(a_BF) is not None
     result = correlated(a_BF, b_BG, size)
     monkeypatch.setattr(Active, "of", lambda acts_BF: None)
@@ -308,6 +309,24 @@ def test_products_of_active_pairs_are_those_of_dense_matrices(size: int, monkeyp
     known = [feature for feature in range(60) if feature not in (5, 7)]
     largest = np.nanmax(np.delete(matrix, (5, 7), 1)[known], 1)
     assert result.a_to_b.similarity_F[known].numpy() == pytest.approx(largest, abs=1e-7)
+
+
+@pytest.mark.parametrize("size", [600, 50, 7])
+def test_lists_of_active_features_give_the_same_digits(size: int) -> None:
+    """Which features are active on all of the first batch, and so have an origin, depends on its size."""
+    a_BF, b_BG = sparse_codes(0, 60), sparse_codes(1, 50)
+    sums = Correlation(60, 50)
+    for parts in zip(a_BF.split(size), b_BG.split(size), strict=True):
+        a, b = (Active.of(part) for part in parts)
+        assert a is not None
+        assert b is not None
+        assert np.array_equal(a.columns(np.array([5, 9])), parts[0][:, [5, 9]].double().numpy())
+        sums.add_active(a, b)
+    result, expected = sums.nearest(), correlated(a_BF, b_BG, size)
+    assert sums.tokens == 600
+    for got, dense in ((result.a_to_b, expected.a_to_b), (result.b_to_a, expected.b_to_a)):
+        assert np.array_equal(got.similarity_F.numpy(), dense.similarity_F.numpy(), equal_nan=True)
+        assert torch.equal(got.match_F, dense.match_F)
 
 
 def test_active_activations_are_all_that_are_not_zero() -> None:
