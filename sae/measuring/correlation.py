@@ -1,22 +1,23 @@
-"""Computes how alike features are by activation: Pearson correlations over a stream of tokens, in double precision.
+"""Correlates the features of two dictionaries over a stream of tokens, in double precision.
 
 Shape suffixes: B tokens, F features of A, G features of B.
 """
 
+from collections.abc import Sized
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sae.common.progress import Silent
-from sae.measuring.active import MOST_ACTIVE, Active, Side, add_products
-from sae.measuring.active import joined as joined_sides
+from sae.measuring.active import MOST_ACTIVE, Active, Side, add_products, joined
 from sae.measuring.nearest import CHUNK, Similarity, all_finite, both_nearest, refuse_non_finite
 
 ROWS = 4096
 """Tokens turned to double precision at once."""
 WAITING_PAIRS = 2**25
-"""Pairs of active features that are multiplied together: at most 400 MiB."""
+"""Pairs of active features that are multiplied together, which takes at most 400 MiB; four times as many where all
+pairs of features together are no more."""
 
 
 class Finite(NamedTuple):
@@ -52,15 +53,26 @@ class Correlation:
     @torch.no_grad()
     def add(self, a_BF: Tensor, b_BG: Tensor) -> None:
         """Count activations of both on the same tokens, in the same order."""
-        if len(a_BF) != len(b_BG):
-            raise ValueError(f"activations on {len(a_BF)} and on {len(b_BG)} tokens are not aligned")
+        _refuse_other_length(a_BF, b_BG)
         if not self.tokens and len(a_BF):
             self._origin_F.copy_(_origin(a_BF))
             self._origin_G.copy_(_origin(b_BG))
         for part_BF, part_BG in zip(a_BF.split(ROWS), b_BG.split(ROWS), strict=True):
-            if not self._add_active(part_BF, part_BG):
+            active = self._few_active(part_BF, part_BG)
+            if active is None:
                 self._add(part_BF.double() - self._origin_F, part_BG.double() - self._origin_G)
+            else:
+                self._add_active(*active)
         self.tokens += len(a_BF)
+
+    def add_active(self, a: Active, b: Active) -> None:
+        """Count activations of both on the same tokens that are listed already: the same, to the last bit, as `add`."""
+        _refuse_other_length(a, b)
+        if not self.tokens:
+            self._origin_F.copy_(torch.from_numpy(a.everywhere()))
+            self._origin_G.copy_(torch.from_numpy(b.everywhere()))
+        self._add_active(a, b)
+        self.tokens += len(a)
 
     @property
     def finite(self) -> Finite:
@@ -82,27 +94,27 @@ class Correlation:
 
         return both_nearest(tile, deviation_F, len(deviation_G), chunk, Silent("correlations"))
 
-    def _add_active(self, a_BF: Tensor, b_BG: Tensor) -> bool:
-        """Count activations if few are active on both sides; tell whether they are."""
+    def _few_active(self, a_BF: Tensor, b_BG: Tensor) -> tuple[Active, Active] | None:
+        """List what is active; None if that is much on either side."""
         if max(_share(self._origin_F), _share(self._origin_G)) > MOST_ACTIVE:
-            return False
-        active_a, active_b = Active.of(a_BF), Active.of(b_BG)
-        if active_a is None or active_b is None:
-            return False
-        a, b = Side.of(active_a, a_BF, self._origin_F), Side.of(active_b, b_BG, self._origin_G)
+            return None
+        a, b = Active.of(a_BF), Active.of(b_BG)
+        return None if a is None or b is None else (a, b)
+
+    def _add_active(self, active_a: Active, active_b: Active) -> None:
+        a, b = Side.of(active_a, self._origin_F.numpy()), Side.of(active_b, self._origin_G.numpy())
         for sum_F, square_F, side in ((self._sum_F, self._square_F, a), (self._sum_G, self._square_G, b)):
             sum_F += torch.from_numpy(side.sums(1))
             square_F += torch.from_numpy(side.sums(2))
         self._waiting.append((a, b))
-        self._waiting_pairs += len(active_a.values_N) * len(active_b.values_N) // len(a_BF)
-        if self._waiting_pairs > max(WAITING_PAIRS, self._product_FG.numel() // 8):
+        self._waiting_pairs += len(active_a.values_N) * len(active_b.values_N) // max(1, len(active_a))
+        if self._waiting_pairs > WAITING_PAIRS * (4 if self._product_FG.numel() <= WAITING_PAIRS else 1):
             self._multiply()
-        return True
 
     def _multiply(self) -> None:
         """Multiply what waits: of many tokens together, as adding to all pairs takes as long as multiplying."""
         if self._waiting:
-            add_products(self._product_FG.numpy(), *(joined_sides(sides) for sides in zip(*self._waiting, strict=True)))
+            add_products(self._product_FG.numpy(), *(joined(sides) for sides in zip(*self._waiting, strict=True)))
         self._waiting, self._waiting_pairs = [], 0
 
     def _add(self, a_BF: Tensor, b_BG: Tensor) -> None:
@@ -111,6 +123,11 @@ class Correlation:
         self._sum_G += b_BG.sum(0)
         self._square_F += a_BF.square_().sum(0)
         self._square_G += b_BG.square_().sum(0)
+
+
+def _refuse_other_length(a: Sized, b: Sized) -> None:
+    if len(a) != len(b):
+        raise ValueError(f"activations on {len(a)} and on {len(b)} tokens are not aligned")
 
 
 def _origin(acts_BF: Tensor) -> Tensor:

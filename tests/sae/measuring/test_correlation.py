@@ -164,6 +164,24 @@ def test_products_of_active_pairs_are_those_of_dense_matrices(size: int, monkeyp
     assert result.a_to_b.similarity_F[known].numpy() == pytest.approx(largest, abs=1e-7)
 
 
+@pytest.mark.parametrize("size", [600, 50, 7])
+def test_lists_of_active_features_give_the_same_digits(size: int) -> None:
+    """Which features are active on all of the first batch, and so have an origin, depends on its size."""
+    a_BF, b_BG = sparse_codes(0, 60), sparse_codes(1, 50)
+    sums = Correlation(60, 50)
+    for parts in zip(a_BF.split(size), b_BG.split(size), strict=True):
+        a, b = (Active.of(part) for part in parts)
+        assert a is not None
+        assert b is not None
+        assert np.array_equal(a.columns(np.array([5, 9])), parts[0][:, [5, 9]].double().numpy())
+        sums.add_active(a, b)
+    result, expected = sums.nearest(), correlated(a_BF, b_BG, size)
+    assert sums.tokens == 600
+    for got, dense in ((result.a_to_b, expected.a_to_b), (result.b_to_a, expected.b_to_a)):
+        assert np.array_equal(got.similarity_F.numpy(), dense.similarity_F.numpy(), equal_nan=True)
+        assert torch.equal(got.match_F, dense.match_F)
+
+
 def test_active_activations_are_all_that_are_not_zero() -> None:
     acts_BF = sparse_codes(2, 64)
     active = Active.of(acts_BF)
