@@ -23,7 +23,7 @@ from autointerp.statistics.clusters import estimate
 from autointerp.statistics.comparisons import LEVEL, compare_all, letters
 from autointerp.store import RunFolder, as_json
 from sae.common.errors import visible
-from sae.common.tables import to_latex, to_markdown
+from sae.common.tables import no_formula, to_latex, to_markdown
 
 COLUMNS = (
     "dictionary", "kind", "hook_point", "explainer", "simulator", "judge", "scorer", "n_ok", "n_undefined", "n_failed",
@@ -298,6 +298,4 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def _no_formula(value: Any) -> Any:
     """Return a cell's value; a text on one line of printable characters, and as `'=...` if it begins like a formula."""
-    if not isinstance(value, str):
-        return value
-    return visible(f"'{value}" if value.lstrip()[:1] in ("=", "+", "-", "@") else value)
+    return visible(no_formula(value)) if isinstance(value, str) else value
