@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sae.common.errors import visible
-from sae.common.tables import number
+from sae.common.tables import no_formula, number
 
 Row = dict[str, Any]
 """A row of the leaderboard, or of its comparisons."""
@@ -40,6 +40,4 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def _no_formula(value: Any) -> Any:
     """Return a cell's value; a text on one line of printable characters, and as `'=...` if it begins like a formula."""
-    if not isinstance(value, str):
-        return value
-    return visible(f"'{value}" if value.lstrip()[:1] in ("=", "+", "-", "@") else value)
+    return visible(no_formula(value)) if isinstance(value, str) else value
