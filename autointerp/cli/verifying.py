@@ -16,10 +16,10 @@ def verify(folder: str) -> None:
 
     RUN is a run folder, or a suite's, which is checked with all its members and the merged tables. A run's files are
     compared with the sizes and hashes in run.json; its scores are computed again from the records and the answers that
-    results.jsonl keeps; leaderboard.json, .csv, .md and .tex are made again. A run without language models is explained
-    and scored again whole; of another one the explanations and the controls' scores are read as they are written,
-    because the answers behind them are not kept. Nothing is written, and no model is called. Pages (RUN/site) are not
-    compared: `autointerp browse RUN` writes them again.
+    results.jsonl keeps; leaderboard.json, .csv, .md and .tex are made again; the pages (RUN/site) are written again
+    elsewhere, and every byte is compared. A run without language models is explained and scored again whole; of another
+    one the explanations and the controls' scores are read as they are written, because the answers behind them are not
+    kept. Nothing in RUN is written, and no model is called. Pictures are compared by their hashes only.
 
     Ends with status 1, and the first figure that does not hold, if there is one.
     """
