@@ -9,13 +9,13 @@ from autointerp.reporting.seeds import differ_only_in_seed
 from autointerp.runs import opening
 from autointerp.runs.plan import TOY
 from autointerp.runs.trying import plan_of
-from autointerp.store import SITE, RunFolder
+from autointerp.store import RunFolder
 from sae.common.progress import Report
 from sae.common.settings import cache_folder
 
 
 def measure_over_seeds(folders: Sequence[RunFolder], report: Report) -> None:
-    """Write the stability of what each run trained or fitted, and make its tables, pictures and pages again with it.
+    """Write the stability of what each run trained or fitted, and make its tables and pictures again with it.
 
     Nothing is done for runs whose subjects differ, since directions in two models have nothing in common: for the toy
     and for weights that are reset, which depend on the seed. Nor where it was done before.
@@ -42,14 +42,10 @@ def measure_over_seeds(folders: Sequence[RunFolder], report: Report) -> None:
     for folder, stability in zip(folders, over_runs(made, sampled, report), strict=True):
         stability_files.write_over_seeds(folder.path, runs, stability)
         opening.rebuild(folder)
-        if (folder.path / SITE).is_dir():
-            from autointerp.reporting.site import write  # jinja2 is needed for pages only
-
-            write.write([folder], folder.path / SITE)
 
 
 def _sampled(folder: RunFolder) -> dict[str, list[int]]:
     sampled: dict[str, list[int]] = {}
-    for feature in folder.largest_activations():
+    for feature in folder.numbers("max_activation"):
         sampled.setdefault(feature.dictionary, []).append(feature.index)
     return sampled
