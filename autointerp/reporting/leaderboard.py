@@ -39,9 +39,9 @@ these intervals holds in whichever round scoring stopped. group, of the main sco
 the data separate two dictionaries if they share no letter. Rows of a run that people have rated hold human.COLUMNS too,
 those of a run with faults of the originals `peer_faults`.
 """
-COMPARISONS = "comparisons.json"
-"""A row per pair of dictionaries; see `statistics.comparisons.Difference`. With --until-resolved also one per lead over
-the best control, and every row is as `reporting.resolution` says."""
+BOARD, COMPARISONS = "leaderboard.json", "comparisons.json"
+"""The second has a row per pair of dictionaries; see `statistics.comparisons.Difference`. With --until-resolved also
+one per lead over the best control, and every row is as `reporting.resolution` says."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
@@ -97,7 +97,7 @@ def _rows_of(
 def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
     tables = all_tables(rows, comparisons)
     return {
-        "leaderboard.json": as_json(rows),
+        BOARD: as_json(rows),
         "leaderboard.csv": to_csv(rows),
         "leaderboard.md": to_markdown(tables),
         "leaderboard.tex": to_latex(tables),
