@@ -175,7 +175,7 @@ def _interval_columns(
     scores, bounds = dependence.scores(group, scorer), range_of(scorer)
     estimated = estimate((1.0, scores))
     if estimated and bounds:
-        estimated = intervals.skewed_by_range(estimated, scores, bounds, chance)
+        estimated = intervals.shaped_by_range(estimated, scores, bounds, chance)
     low, high = intervals.ends(estimated, bounds, confidence) if estimated else (None, None)
     features, documents = (estimated.from_features, estimated.from_documents) if estimated else (None, None)
     return {
