@@ -65,13 +65,9 @@ def tables(folders: Sequence[RunFolder]) -> list[Table]:
     unknown = any(line[3] == number(None) for line in lines)
     numbers = ", ".join(str(about["config"]["seed"]) for about in abouts)
     title = (
-        (
-            f"Mean {words(score)} over seeds {numbers} with 95% interval over seed, text and features; the standard "
-            "deviation that each adds to the mean of one run; what adds most, to spend on next (another seed is also other "
-            "text and other features)."
-        )
-        + (ONE_DOCUMENT if unknown else "")
-        + (STABILITY if stable else "")
+        f"Mean {words(score)} over seeds {numbers} with 95% interval over seed, text and features; the standard "
+        "deviation that each adds to the mean of one run; what adds most, to spend on next (another seed is also other "
+        f"text and other features).{ONE_DOCUMENT if unknown else ''}{STABILITY if stable else ''}"
     )
     header = ["dictionary", words(score), "seed", "text", "features", "spend on"]
     return [Table([*header, *(["stability", "PW-MCC"] if stable else [])], lines, title)] if lines else []
