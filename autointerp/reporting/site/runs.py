@@ -84,8 +84,14 @@ def read(folder: RunFolder, label: str) -> SiteRun:
 def site_run(
     folder: RunFolder, label: str, features: Sequence[FeatureRecord], results: Iterable[FeatureResult]
 ) -> SiteRun:
-    """Describe a run whose features and results have been read. Raises UserError if another file cannot be read."""
+    """Describe a run whose features and results have been read. Raises UserError if another file cannot be read.
+
+    Features that a finished run in rounds did not score are left out.
+    """
     about, rated, every = folder.about, ratings.read(folder.path), list(results)
+    if about["status"] == "complete" and about["config"].get("stopping", {}).get("until_resolved"):
+        scored = {result.feature for result in every}
+        features = [feature for feature in features if feature.id in scored]
     rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, every, rated)
     by_feature = dict[FeatureId, list[FeatureResult]]()
     for result in human.joined(every, rated):
