@@ -207,9 +207,12 @@ class Stopping(Section):
     """Means that are proven to differ by less are equal; a comparison is open until it is separated or equal."""
     first: Annotated[int, I, Field(ge=5)] = 10
     """Features of each dictionary in the first round; every later one ends with half as many again as before."""
-    futility: Annotated[float, I, Field(ge=0, lt=1)] = 0.2
+    futility: Annotated[float, I, Field(ge=0, lt=1)] = 0.5
     """A comparison is given up, and said to be not resolved, when the scores so far leave less chance than this that
     all features would resolve it; 0: none is. Errors become rarer by this, never more frequent."""
+    most: Annotated[int | None, I, Field(gt=0)] = None
+    """Features of each dictionary that are scored at most; the others are scored by rules alone, for nothing. null:
+    all; but where language models are asked, `sampling.features`, which then becomes four times as many, up to 400."""
 
 
 class Runtime(Section):

@@ -27,7 +27,7 @@ from autointerp.runs.dependence import dependence_of
 from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
-from autointerp.runs.rounds import in_rounds, resolution_of
+from autointerp.runs.rounds import Rounds, in_rounds, judged_pool, rounds_of
 from autointerp.runs.work import Work
 from autointerp.store import RESULT, SITE, RunFolder
 from sae.common.errors import UserError
@@ -68,9 +68,10 @@ def verify(folder: RunFolder, report: Report) -> list[Check]:
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
     config, results, features = config_of(folder), list(folder.results()), folder.read_features()
     method = Method.of(config)
-    texts = _tables(folder, results, config, method, features)
+    rounds = rounds_of(config, method, features, report)
+    texts = _tables(folder, results, method, features, rounds)
     return [
-        *_results(config, method, features, results, report),
+        *_results(config, method, features, results, report, rounds),
         *(table_check(folder.path, name, text) for name, text in texts.items()),
         _totals(about, results),
         *_pages(folder, features, results, texts, report),
@@ -89,9 +90,10 @@ def _results(
     features: Sequence[FeatureRecord],
     results: Sequence[FeatureResult],
     report: Report,
+    rounds: Rounds | None,
 ) -> list[Check]:
     if not method.models:
-        return [_done_again(config, method, features, results, report)]
+        return [_done_again(config, method, features, results, report, rounds)]
     by_id = {str(feature.id): feature for feature in features}
     kept = Counter[str]()
     differences = [
@@ -114,10 +116,11 @@ def _done_again(
     features: Sequence[FeatureRecord],
     results: Sequence[FeatureResult],
     report: Report,
+    rounds: Rounds | None,
 ) -> Check:
     """Explain and score every feature once more, by rules alone."""
-    work = Work(features, config, method, ())
-    for label in in_rounds(config, method, work, features, report):
+    work = Work(judged_pool(config, features), config, method, ())
+    for label in in_rounds(rounds, work, report):
         with report(f"explaining{label}") as progress:
             work.explain(Offline(), progress)
         with report(f"scoring{label}") as progress:
@@ -180,14 +183,14 @@ def _status(result: FeatureResult, main: str) -> Status:
 def _tables(
     folder: RunFolder,
     results: Sequence[FeatureResult],
-    config: Config,
     method: Method,
     features: Sequence[FeatureRecord],
+    rounds: Rounds | None,
 ) -> dict[str, str]:
     """Make each table again from the results and the records."""
     sampled = {feature.id for feature in features}
     dependence = dependence_of(method, features, [result for result in results if result.feature in sampled])
-    resolved = resolution_of(config, method, features, results, dependence)
+    resolved = rounds.resolved(results, dependence) if rounds else None
     return leaderboard.texts(folder, results, method.chances, dependence, resolved)
 
 

@@ -41,8 +41,8 @@ class Influence:
     document_D: NDArray[np.int64]
     """Indices of documents in the corpus, ascending, each once."""
     value_D: Floats
-    """The score's change, to the first order, if the document counted twice; where all text is scored, the share of the
-    score that is lost without the document, D - 1 times as much as it loses (the jackknife's)."""
+    """The score's change, to the first order, if the document counted twice. Where all text is scored: what the score
+    loses without the document, times (D - 1) / D, less the mean over documents (the jackknife's)."""
     correction: float = 0.0
     """What the jackknife adds to the score of D documents to estimate that of any number (Quenouille 1956)."""
 

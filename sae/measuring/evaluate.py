@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class SquaredNorms:
-    """Means over the tokens of |y|^2, |y_hat|^2 and |y - y_hat|^2, y what is written."""
+    """Holds means over the tokens of |y|^2, |y_hat|^2 and |y - y_hat|^2, y what is written."""
 
     activations: float
     reconstructions: float

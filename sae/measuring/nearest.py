@@ -45,7 +45,7 @@ class Nearest:
         return float(self._defined.mean()) if len(self._defined) else None
 
     def quantiles(self, levels: Sequence[float] = LEVELS) -> dict[float, float]:
-        """Level -> linearly interpolated quantile over the features that have a similarity; empty if none has."""
+        """Return linearly interpolated quantiles by level, over the features that have one; empty if none has."""
         if not len(self._defined):
             return {}
         values = self._defined.quantile(self._defined.new_tensor(levels)).tolist()

@@ -93,10 +93,15 @@ def site_run(
 ) -> SiteRun:
     """Describe a run whose features and results have been read. Raises UserError if another file cannot be read.
 
+    Features that a finished run in rounds did not score are left out.
+
     Args:
         rows: the leaderboard's; None: those of the folder, or of what an unfinished run has.
     """
     about, rated, every = folder.about, ratings.read(folder.path), list(results)
+    if about["status"] == "complete" and about["config"].get("stopping", {}).get("until_resolved"):
+        scored = {result.feature for result in every}
+        features = [feature for feature in features if feature.id in scored]
     if rows is None:
         rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, every, rated)
     by_feature = dict[FeatureId, list[FeatureResult]]()
