@@ -86,8 +86,8 @@ class Records(Section):
     top: Annotated[int, I, Field(ge=0)] = 0
     """Records with the largest maximum activations."""
     top_stride: Annotated[int, I, Field(gt=0)] = 2
-    """Of the fragments with the largest maxima every which one is taken: every second one, as Bills et al. 2023 take
-    them for one side; 1: each."""
+    """Take every n-th of the fragments with the largest maxima. 2: every second one, as Bills et al. 2023 do for one
+    side; 1: all."""
     quantile: Annotated[int, I, Field(ge=0)] = 0
     """Records spread evenly over the quantiles of the maximum activations."""
     importance: Annotated[int, I, Field(ge=0)] = 0
@@ -184,10 +184,8 @@ Level = Annotated[Literal["default", "off", "low", "medium", "high"], BeforeVali
 
 
 class Effort(Section):
-    """Says how much models think before they answer: `off`, `low`, `medium`, `high`; `default`: nothing is sent.
-
-    null: off where the model can stop thinking, else the least that it can; nothing is sent to a model that
-    autointerp/llm/efforts.yaml does not list.
+    """Says how much models think before they answer: `off`, `low`, `medium`, `high`; `default`: nothing is sent; null:
+    off where the model can stop thinking, else the least that it can, and nothing for a model that is not known.
     """
 
     explaining: Annotated[Level | None, I] = "default"

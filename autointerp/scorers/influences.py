@@ -1,4 +1,7 @@
-"""Computes how much each document moves a score, to the first order: a score is a function of sums over documents.
+"""Computes how much each document moves a score, which is a function of sums over documents.
+
+What is exact over all text is computed anew without each document. Scores of a few records are not: the protocol fixes
+their number, and without a document that holds most of them little is left. Their influences are of the first order.
 
 Shape suffixes: D documents, N items.
 """
@@ -43,6 +46,35 @@ def correlation_influence(document_D: NDArray[np.int64], moments_6D: Floats) -> 
     x_D = (xx_D - 2 * mean_x * x_D + n_D * mean_x**2) / variance_x
     y_D = (yy_D - 2 * mean_y * y_D + n_D * mean_y**2) / variance_y
     return Influence(document_D, (both_D - r / 2 * (x_D + y_D)) / n)
+
+
+def correlation_without_each(document_D: NDArray[np.int64], moments_6D: Floats) -> Influence | None:
+    """Return the documents' influences on Pearson's r by the jackknife, and what corrects its bias.
+
+    A document without which r is undefined moves nothing. Arguments and None are those of `correlation_influence`.
+    """
+    n, total_6 = len(document_D), moments_6D.sum(1)
+    r, without_D = _correlation(total_6, total_6), _correlation(total_6[:, None] - moments_6D, total_6)
+    if np.isnan(r):
+        return None
+    change_D = np.where(np.isnan(without_D), 0.0, r - without_D) * (n - 1) / n
+    return Influence(document_D, change_D - change_D.mean(), float(change_D.sum()))
+
+
+def _correlation(moments_6N: Floats, total_6: Floats) -> Floats:
+    """Return r of each column of moments, [N]: 0 where y is constant, NaN where x is.
+
+    Differences of the totals are rounded as these are, so that what varies is judged by the totals, too.
+    """
+    n, x, y, xx, yy, xy = moments_6N
+    count = np.where(n > 0, n, 1.0)
+    least_x, least_y = ROUNDING * total_6[3:5] / total_6[0]
+    variance_x, variance_y = xx / count - (x / count) ** 2, yy / count - (y / count) ** 2
+    has_x, has_y = variance_x > least_x, variance_y > least_y
+    scale = np.sqrt(np.where(has_x, variance_x, 1.0) * np.where(has_y, variance_y, 1.0))
+    r = np.where(has_y, (xy / count - x * y / count**2) / scale, 0.0)
+    values: Floats = np.where(has_x, r, np.nan)
+    return values
 
 
 def confusion_influences(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from autointerp.population import Floats as Floats32
 from autointerp.population import Population
-from autointerp.scorers.influences import correlation_influence
+from autointerp.scorers.influences import correlation_influence, correlation_without_each
 from autointerp.statistics.clusters import Influence
 
 Outcome: TypeAlias = float | Literal["undefined", "failed"]
@@ -90,7 +90,7 @@ def estimate(
 
 def exact_influence(population: Population, predicted_ML: Floats32) -> Influence | None:
     """Return the documents' influences on `exact`; None where that is undefined."""
-    return correlation_influence(population.text.documents[0], document_moments(population, predicted_ML))
+    return correlation_without_each(population.text.documents[0], document_moments(population, predicted_ML))
 
 
 def estimated_influence(

@@ -9,6 +9,10 @@ V_features is the usual variance over features; it holds what each feature's own
 documents' influences on the mean, V_both those on each feature, so that their difference is what the text adds to all
 features in common. Features of one direction, as the halves of a principal component, are one cluster.
 
+A correlation over few documents is biased. Where all text is scored, intervals and tests are about the mean over any
+number of such documents: around the mean that the jackknife corrects, with its variance (MacKinnon, Nielsen & Webb
+2023 on few and unequal clusters). The mean that is reported stays that of this text.
+
 Shape suffixes: F features, G clusters of features, D documents, E influences one after the other, C cells of the table
 clusters x documents.
 """
@@ -25,17 +29,22 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 RELATIVE_TOLERANCE = 1e-9
 """Scores that vary by less than this share of the largest value are constant: the rest is rounding."""
+FEWEST_DOCUMENTS = 3.0
+"""The least number of documents that one long and several short ones count as: below, intervals were longer in
+simulations, not more often right."""
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """Holds how much each document moves one score of one feature, to the first order; the values add up to 0."""
+    """Holds how much each document moves one score of one feature; the values add up to 0."""
 
     document_D: NDArray[np.int64]
     """Indices of documents in the corpus, ascending, each once."""
     value_D: Floats
-    """The score's change, to the first order, if the document counted twice: a score is a smooth function of sums over
-    documents."""
+    """The score's change, to the first order, if the document counted twice. Where all text is scored: what the score
+    loses without the document, times (D - 1) / D, less the mean over documents (the jackknife's)."""
+    correction: float = 0.0
+    """What the jackknife adds to the score of D documents to estimate that of any number (Quenouille 1956)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +56,13 @@ class Scores:
     """Features with the same number are not independent draws; numbers mean the same in all samples of a run."""
     influences: Sequence[Influence] | None = None
     """Of the documents on each score; None where a score has no parts by document."""
+
+    @property
+    def corrected_F(self) -> Floats:
+        """The scores that are expected of any number of documents."""
+        if not self.influences:
+            return self.value_F
+        return self.value_F + np.array([one.correction for one in self.influences], np.float64)
 
     @property
     def n_documents(self) -> int | None:
@@ -61,6 +77,8 @@ class Estimate:
     """Holds a mean, or a difference of means, with its variance."""
 
     value: float
+    centre: float
+    """The same of the corrected scores: what intervals and tests are about."""
     from_features: float
     """Variance that the draw of features adds, with what each feature's own text adds."""
     from_documents: float | None
@@ -88,7 +106,7 @@ def estimate(*samples: tuple[float, Scores]) -> Estimate | None:
     if any(len(scores.value_F) < 2 for _, scores in samples):
         return None
     scale = max(float(np.abs(scores.value_F).max()) for _, scores in samples)
-    deviation_F = np.concatenate([weight * _deviations(scores.value_F, scale) for weight, scores in samples])
+    deviation_F = np.concatenate([weight * _deviations(scores.corrected_F, scale) for weight, scores in samples])
     _, index_F = np.unique(np.concatenate([scores.cluster_F for _, scores in samples]), return_inverse=True)
     deviation_G = np.bincount(index_F, deviation_F)
     from_features = float(deviation_G @ deviation_G)
@@ -96,12 +114,14 @@ def estimate(*samples: tuple[float, Scores]) -> Estimate | None:
     from_documents, freedom_of_documents = _documents(samples, index_F)
     total = from_features + (from_documents or 0.0)
     value = sum(weight * float(scores.value_F.mean()) for weight, scores in samples)
+    centre = sum(weight * float(scores.corrected_F.mean()) for weight, scores in samples)
     if total == 0:
-        return Estimate(value, 0.0, from_documents, freedom, 0.0)
+        return Estimate(value, centre, 0.0, from_documents, freedom, 0.0)
     parts = from_features**2 / freedom
     if from_documents:
         parts += from_documents**2 / freedom_of_documents
-    return Estimate(value, from_features, from_documents, total**2 / parts, float((deviation_G**3).sum()) / total**1.5)
+    skewness = float((deviation_G**3).sum()) / total**1.5
+    return Estimate(value, centre, from_features, from_documents, total**2 / parts, skewness)
 
 
 def _deviations(value_F: Floats, scale: float) -> Floats:
@@ -145,4 +165,5 @@ def _documents(samples: Sequence[tuple[float, Scores]], index_F: NDArray[np.int6
     number = float(own_D.sum() ** 2 / (own_D**2).sum())
     if number <= 1 + RELATIVE_TOLERANCE:
         return None, 0.0
+    number = max(number, min(FEWEST_DOCUMENTS, float(len(documents))))
     return max(0.0, float(all_D @ all_D - own_D.sum())) * number / (number - 1), number - 1

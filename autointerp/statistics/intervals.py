@@ -3,7 +3,8 @@
 Scores are bounded, and often skewed: most features of a dictionary near 0, some far above. Student's t interval then
 misses too often on one side. Hall's transformation (1992) takes the skewness of the mean out of the t statistic; it is
 monotone, so that intervals and p-values are those of one distribution function. The skewness is the sample's; of a
-score with a range it is at least that of the beta distribution with the sample's mean and variance.
+score with a range it is at least that of the beta distribution with the sample's mean and variance, and the degrees of
+freedom are those of that distribution's sample variance.
 """
 
 import math
@@ -17,6 +18,8 @@ from autointerp.statistics.clusters import Estimate, Scores, estimate
 CONFIDENCE = 0.95
 SMALLEST = 1e-9
 """Skewness below which the transformation is none: it divides by it."""
+LEAST_FREEDOM = 3.0
+"""Degrees of freedom below which kurtosis takes no more: few scores say little of it."""
 Bounds = tuple[float, float]
 """The lowest and the highest value that a score can have."""
 
@@ -49,8 +52,9 @@ def mean_interval(
     return Interval(estimated.value, *ends(estimated, bounds, confidence))
 
 
-def skewed_by_range(estimated: Estimate, scores: Scores, bounds: Bounds, chance: float | None) -> Estimate:
-    """Give the mean of a score the skewness that its range lets expect, where the sample's is smaller.
+def shaped_by_range(estimated: Estimate, scores: Scores, bounds: Bounds, chance: float | None) -> Estimate:
+    """Give the mean of a score the shape that its range lets expect: the skewness, where the sample's is smaller, and
+    the degrees of freedom, which the kurtosis takes or gives (Satterthwaite).
 
     A small sample that lacks the rare high scores does not show their skewness either, and misses the mean on that
     side. Its mean and variance show it: between chance and the best value, few distributions have both. The one taken
@@ -61,21 +65,23 @@ def skewed_by_range(estimated: Estimate, scores: Scores, bounds: Bounds, chance:
         bounds: the score's range.
         chance: its chance level; None: the lower bound.
     """
-    lowest = min(bounds[0] if chance is None else chance, float(scores.value_F.min()))
+    lowest = min(bounds[0] if chance is None else chance, float(scores.corrected_F.min()))
     width = bounds[1] - lowest
-    mean = (estimated.value - lowest) / width if width > 0 else 0.0
-    variance = float(scores.value_F.var(ddof=1)) / width**2 if width > 0 else 0.0
+    mean = (estimated.centre - lowest) / width if width > 0 else 0.0
+    variance = float(scores.corrected_F.var(ddof=1)) / width**2 if width > 0 else 0.0
     if not 0 < variance < mean * (1 - mean) or not estimated.from_features:
         return estimated
     size = mean * (1 - mean) / variance - 1  # the sum of the distribution's two parameters
-    of_feature = 2 * (1 - 2 * mean) * math.sqrt((size + 1) / (mean * (1 - mean))) / (size + 2)
-    share = (estimated.from_features / estimated.error**2) ** 1.5
-    expected = of_feature * share / math.sqrt(len(np.unique(scores.cluster_F)))
-    return replace(estimated, skewness=max(estimated.skewness, expected, key=abs))
+    skewness = 2 * (1 - 2 * mean) * math.sqrt((size + 1) / (mean * (1 - mean))) / (size + 2)
+    kurtosis = 3 * (size + 1) * (2 / (mean * (1 - mean)) + size - 6) / ((size + 2) * (size + 3)) - 3
+    n, share = len(np.unique(scores.cluster_F)), estimated.from_features / estimated.error**2
+    expected = skewness * share**1.5 / math.sqrt(n)
+    freedom = max(1 / (1 / estimated.freedom + share**2 * kurtosis / (2 * n)), min(estimated.freedom, LEAST_FREEDOM))
+    return replace(estimated, skewness=max(estimated.skewness, expected, key=abs), freedom=freedom)
 
 
 def ends(estimated: Estimate, bounds: Bounds | None = None, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the ends of the interval, cut off at the bounds; the estimate stays inside whatever its rounding.
+    """Return the ends of the interval around the centre, cut off at the bounds; the value stays inside.
 
     Beyond 95% the transformation of the skewness is an extrapolation: it then only widens the interval.
     """
@@ -85,7 +91,7 @@ def ends(estimated: Estimate, bounds: Bounds | None = None, confidence: float = 
     above, below = (_untransformed(q, estimated.skewness) for q in (reach, -reach))
     if confidence > CONFIDENCE:
         above, below = max(above, reach), min(below, -reach)
-    low, high = estimated.value - estimated.error * above, estimated.value - estimated.error * below
+    low, high = estimated.centre - estimated.error * above, estimated.centre - estimated.error * below
     lowest, highest = bounds or (-math.inf, math.inf)
     return min(estimated.value, max(lowest, low)), max(estimated.value, min(highest, high))
 
@@ -100,7 +106,7 @@ def tails(estimated: Estimate, value: float) -> tuple[float, float]:
 
     if not estimated.error:
         raise ValueError("the scores do not vary")
-    t, limit = (estimated.value - value) / estimated.error, (1 - CONFIDENCE) / 2
+    t, limit = (estimated.centre - value) / estimated.error, (1 - CONFIDENCE) / 2
     transformed = _transformed(t, estimated.skewness)
     pairs = [[float(special.stdtr(estimated.freedom, sign * one)) for one in (transformed, t)] for sign in (-1, 1)]
     above, below = (p if p >= limit else max(p, min(limit, plain)) for p, plain in pairs)

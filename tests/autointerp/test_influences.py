@@ -1,4 +1,4 @@
-"""Influences of documents against what scores do when a document counts a little more."""
+"""Influences of documents against what scores do when a document counts a little more, or is left out."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +11,16 @@ from autointerp.judges import Verdict
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult, Judgement, Simulation
 from autointerp.reporting.dependence import clusters_of
 from autointerp.scorers.agreement import confusion_scores
-from autointerp.scorers.influences import confusion_influences, correlation_influence, mean_influence
+from autointerp.scorers.influences import (
+    confusion_influences,
+    correlation_influence,
+    correlation_without_each,
+    mean_influence,
+)
 from autointerp.scorers.population import estimate, estimated_influence, exact_influence, sample_of
 from autointerp.scorers.slices import slice_influences
 from autointerp.sections import ScoreRecords
+from autointerp.statistics.clusters import Influence
 from tests.autointerp.test_judged_scorers import EXPLAINED, feature, make, record
 from tests.autointerp.test_population import feature_on
 
@@ -41,24 +47,46 @@ def test_of_a_populations_correlation() -> None:
     part = exact_influence(population, judged_ML)
     assert part
     assert part.document_D.tolist() == [0, 3, 6, 9, 12]
-    expected = slopes(lambda weight_D: weighted_correlation(x_T, y_T, weight_D[index_T]), 5)
-    assert part.value_D == pytest.approx(expected, abs=1e-6)
-    assert part.value_D.sum() == pytest.approx(0, abs=1e-12)
-    # Estimated from all fragments, each standing for itself, it is the same.
+    without_D = np.array([np.corrcoef(x_T[index_T != d], y_T[index_T != d])[0, 1] for d in range(5)])
+    pseudo_D = 5 * np.corrcoef(x_T, y_T)[0, 1] - 4 * without_D
+    assert part.correction == pytest.approx(pseudo_D.mean() - np.corrcoef(x_T, y_T)[0, 1])
+    assert part.value_D == pytest.approx((pseudo_D - pseudo_D.mean()) / 5)
+    # Estimated from all fragments, each standing for itself, it is of the first order.
     values = (each.astype(np.float64).tolist() for each in (population.acts_ML, judged_ML, control_ML))
     sample = sample_of(*values, [1.0] * 40)
     assert isinstance(estimate(population, sample, control_ML)[0], float)
     of_all = estimated_influence(population, sample, control_ML, text.document_M.tolist())
     assert of_all
-    assert of_all.value_D == pytest.approx(part.value_D, abs=1e-9)
+    expected = slopes(lambda weight_D: weighted_correlation(x_T, y_T, weight_D[index_T]), 5)
+    assert of_all.value_D == pytest.approx(expected, abs=1e-6)
+    assert of_all.value_D.sum() == pytest.approx(0, abs=1e-12)
+    assert of_all.correction == 0
 
 
-def test_of_a_constant() -> None:
+@pytest.mark.parametrize("influence", [correlation_influence, correlation_without_each])
+def test_of_a_constant(influence: Callable[[NDArray[np.int64], Floats], Influence | None]) -> None:
     ones = np.ones(3)
-    still = correlation_influence(np.arange(3), np.stack([4 * ones, 2 * ones, 4 * ones, 3 * ones, 4 * ones, 2 * ones]))
+    still = influence(np.arange(3), np.stack([4 * ones, 2 * ones, 4 * ones, 3 * ones, 4 * ones, 2 * ones]))
     assert still
     assert not still.value_D.any()
-    assert correlation_influence(np.arange(3), np.stack([4 * ones, 4 * ones, ones, 4 * ones, 3 * ones, ones])) is None
+    assert not still.correction
+    assert influence(np.arange(3), np.stack([4 * ones, 4 * ones, ones, 4 * ones, 3 * ones, ones])) is None
+
+
+def test_a_document_that_holds_all_activations_moves_nothing() -> None:
+    """Nor does the only document: without it there is no text."""
+    rng = np.random.default_rng(4)
+    x_T, y_T, index_T = rng.random(30) * (np.arange(30) < 10), rng.random(30), np.arange(30) // 10
+    terms = (np.ones(30), x_T, y_T, x_T**2, y_T**2, x_T * y_T)
+    moments_6D = np.stack([np.bincount(index_T, term_T) for term_T in terms])
+    part = correlation_without_each(np.arange(3), moments_6D)
+    assert part
+    change_D = part.value_D + part.correction / 3
+    expected = np.corrcoef(x_T, y_T)[0, 1] - np.corrcoef(x_T[index_T != 1], y_T[index_T != 1])[0, 1]
+    assert change_D[:2] == pytest.approx([0, expected * 2 / 3])
+    alone = correlation_without_each(np.arange(1), moments_6D.sum(1, keepdims=True))
+    assert alone
+    assert (alone.value_D.tolist(), alone.correction) == ([0.0], 0.0)
 
 
 def test_of_a_slice() -> None:

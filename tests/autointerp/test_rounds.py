@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from autointerp.evaluate import Method
+from autointerp.reporting import leaderboard
+from autointerp.runs.dependence import dependence_of
+from autointerp.runs.opening import config_of
 from autointerp.store import LOG, RunFolder
 from sae.common.progress import Silent
 from tests.autointerp.test_pipeline import contents, wait_for
@@ -77,17 +81,15 @@ def test_a_score_is_that_of_the_run_without_rounds(rounds: tuple[Path, list[byte
 
 
 def test_intervals_are_wider_than_those_of_one_look(rounds: tuple[Path, list[bytes]]) -> None:
-    from autointerp.statistics.intervals import mean_interval
-
-    run, _ = rounds
-    results = list(RunFolder(run).results())
-    for row in RunFolder(run).read_leaderboard():
-        values = [one.scores[row["scorer"]] for one in results if one.feature.dictionary == row["dictionary"]]
-        plain = mean_interval([value for value in values if value is not None])
-        assert plain is not None
-        assert plain.low is not None
-        assert plain.high is not None
-        assert row["ci_high"] - row["ci_low"] > 0.99 * min(plain.high - plain.low, 1)
+    folder = RunFolder(rounds[0])
+    method, results = Method.of(config_of(folder)), list(folder.results())
+    dependence = dependence_of(method, folder.read_features(), results)
+    texts = leaderboard.texts(folder, results, method.chances, dependence, None)
+    for row, plain in zip(folder.read_leaderboard(), json.loads(texts[leaderboard.BOARD]), strict=True):
+        assert row["mean"] == plain["mean"]
+        assert row["ci_low"] <= plain["ci_low"]
+        assert row["ci_high"] >= plain["ci_high"]
+        assert row["ci_high"] - row["ci_low"] > plain["ci_high"] - plain["ci_low"]
 
 
 @pytest.mark.parametrize("share", [0.6, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.1, 0.95))])

@@ -76,6 +76,32 @@ def test_the_variance_is_cameron_gelbach_and_millers() -> None:
     assert number < documents
 
 
+def test_intervals_are_around_the_corrected_mean_and_hold_the_one_that_is_reported() -> None:
+    """As of scores that lie where the correction moves them, whose documents are equal ones."""
+    rng = np.random.default_rng(11)
+    value_F, correction_F, noise_FD = rng.random(12), rng.normal(0.2, 0.1, 12), rng.normal(size=(12, 8)) * 0.05
+    noise_FD -= noise_FD.mean(1, keepdims=True)
+    parts = [Influence(np.arange(8), row_D, c) for row_D, c in zip(noise_FD, correction_F, strict=True)]
+    made = estimate((1.0, Scores(value_F, np.arange(12), parts)))
+    moved = estimate((1.0, scores(value_F + correction_F, 0, noise_FD)))
+    assert made
+    assert moved
+    assert made.value == pytest.approx(value_F.mean())
+    assert made.centre == pytest.approx(moved.value)
+    assert intervals.tails(made, 0.5) == pytest.approx(intervals.tails(moved, 0.5))
+    assert intervals.ends(made)[1] == pytest.approx(intervals.ends(moved)[1])
+    assert intervals.ends(made)[0] <= made.value
+
+
+def test_one_long_document_counts_as_three() -> None:
+    """Its influences are all but alone, and no number of equal documents below 3 is taken."""
+    influence_FD = np.tile([0.3, -0.1, -0.1, -0.1], (6, 1)) + np.arange(6)[:, None] * [0.1, -0.1, 0, 0]
+    estimated = estimate((1.0, scores(np.linspace(0, 1, 6), 0, influence_FD)))
+    assert estimated
+    common = (influence_FD.sum(0) ** 2).sum() - (influence_FD**2).sum()
+    assert estimated.from_documents == pytest.approx(common / 36 * 3 / 2)
+
+
 def test_what_has_no_documents_says_so() -> None:
     values = np.array([0.1, 0.5, 0.3])
     one = scores(values, 0, np.zeros((3, 1)))
@@ -127,25 +153,38 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n: int, repeats: int) ->
     assert 0.93 - error <= 1 - above - below <= 0.97 + error
 
 
-def test_the_range_gives_a_skewness_that_the_sample_does_not_show() -> None:
-    """Scores between chance and 1 of a beta distribution, whose skewness scipy knows; a larger one is kept."""
+def test_the_range_gives_a_shape_that_the_sample_does_not_show() -> None:
+    """Scores between chance and 1 of a beta distribution, whose moments scipy knows; a larger skewness is kept.
+
+    The degrees of freedom are those of the sample variance: 2 / freedom is its relative variance.
+    """
     parts = stats.beta(0.5, 6)
     value_F = parts.ppf((np.arange(4000) + 0.5) / 4000)
     few = np.repeat(parts.mean() + parts.std() * np.array([-0.99, 0.99]), 10)  # its mean and deviation, no skewness
     estimated = estimate((1.0, scores(few)))
     assert estimated
     assert estimated.skewness == pytest.approx(0)
-    expected = intervals.skewed_by_range(estimated, scores(few), (-1.0, 1.0), float(few.min()))
+    expected = intervals.shaped_by_range(estimated, scores(few), (-1.0, 1.0), float(few.min()))
     shifted = parts.mean() - few.min()
     assert expected.skewness > 0
     assert shifted > 0
     whole = estimate((1.0, scores(value_F)))
     assert whole
-    found = intervals.skewed_by_range(whole, scores(value_F), (-1.0, 1.0), 0.0)
+    found = intervals.shaped_by_range(whole, scores(value_F), (-1.0, 1.0), 0.0)
     assert found.skewness * np.sqrt(4000) == pytest.approx(float(parts.stats("s")), rel=0.02)
+    variances = parts.rvs((20_000, 40), random_state=0).var(1, ddof=1)
+    forty = np.tile(parts.ppf((np.arange(20) + 0.5) / 20), 2)
+    forty = parts.mean() + (forty - forty.mean()) * parts.std() / forty.std(ddof=1)
+    sampled = estimate((1.0, scores(forty)))
+    assert sampled
+    shaped = intervals.shaped_by_range(sampled, scores(forty), (0.0, 1.0), 0.0)
+    lowest = float(forty.min())
+    assert lowest > -0.05
+    assert 2 / shaped.freedom == pytest.approx(variances.var() / variances.mean() ** 2, rel=0.15)
     skewed = estimate((1.0, scores(np.array([0.01] * 19 + [0.9]))))
     assert skewed
-    assert intervals.skewed_by_range(skewed, scores(np.array([0.01] * 19 + [0.9])), (0.0, 1.0), None) == skewed
+    kept = intervals.shaped_by_range(skewed, scores(np.array([0.01] * 19 + [0.9])), (0.0, 1.0), None)
+    assert (kept.skewness, kept.freedom) == (skewed.skewness, intervals.LEAST_FREEDOM)
     high, low = intervals.ends(expected)[1], intervals.ends(estimated)[1]
     assert high > low
 

@@ -88,14 +88,19 @@ def _mmcs(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw FVU, and CE recovered or MMCS where all have them, against L0: a line per family and library."""
+    """Draw FVU, and the other metrics that all have, against L0: a line per family and library."""
     import matplotlib
     from matplotlib.figure import Figure
 
     from autointerp.reporting.plots import STYLE
     from sae.training.architectures.registry import ARCHITECTURES
 
-    titles = {"fvu": "FVU", "ce": "CE recovered", "mmcs": "MMCS with the true directions"}
+    titles = {
+        "fvu": "FVU",
+        "ce": "CE recovered",
+        "mmcs": "MMCS with the true directions",
+        "population": "population score",
+    }
     panels = [(metric, title) for metric, title in titles.items() if all(metric in row for row in rows)]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
