@@ -47,6 +47,24 @@ def test_the_estimate_is_the_fitted_line_at_the_mean_of_all_features() -> None:
     assert estimated(one, slope).value == pytest.approx(np.polyval(line, one.free.value_F.mean()))
 
 
+def test_what_corrects_the_scores_corrects_the_estimate() -> None:
+    """Scores with the jackknife's corrections, against the same scores with the corrections added to their values."""
+    rng = np.random.default_rng(3)
+    one, document_D = drawn(20, 100, 0.7, rng), np.arange(2)
+    assert one.free
+
+    def with_corrections(scores: Scores, correction_F: np.ndarray) -> Scores:
+        made = [Influence(document_D, np.array([0.01, -0.01]), float(each)) for each in correction_F]
+        return Scores(scores.value_F, scores.cluster_F, made)
+
+    own_F, free_F = rng.normal(0.02, 0.01, 20), rng.normal(0.05, 0.02, 100)
+    parts = with_corrections(one.judged, own_F), with_corrections(one.free, free_F)
+    added = [Scores(each.corrected_F, each.cluster_F) for each in parts]
+    made = estimated(Measured(*parts, one.index_F), 0.6)
+    assert made.value == pytest.approx(estimated(one, 0.6).value)
+    assert made.centre == pytest.approx(estimated(Measured(*added, one.index_F), 0.6).value)
+
+
 def test_the_slope_is_one_within_dictionaries() -> None:
     """Least squares with a dummy variable per dictionary."""
     rng = np.random.default_rng(2)
