@@ -47,24 +47,6 @@ def test_the_estimate_is_the_fitted_line_at_the_mean_of_all_features() -> None:
     assert estimated(one, slope).value == pytest.approx(np.polyval(line, one.free.value_F.mean()))
 
 
-def test_what_corrects_the_scores_corrects_the_estimate() -> None:
-    """Scores with the jackknife's corrections, against the same scores with the corrections added to their values."""
-    rng = np.random.default_rng(3)
-    one, document_D = drawn(20, 100, 0.7, rng), np.arange(2)
-    assert one.free
-
-    def with_corrections(scores: Scores, correction_F: np.ndarray) -> Scores:
-        made = [Influence(document_D, np.array([0.01, -0.01]), float(each)) for each in correction_F]
-        return Scores(scores.value_F, scores.cluster_F, made)
-
-    own_F, free_F = rng.normal(0.02, 0.01, 20), rng.normal(0.05, 0.02, 100)
-    parts = with_corrections(one.judged, own_F), with_corrections(one.free, free_F)
-    added = [Scores(each.corrected_F, each.cluster_F) for each in parts]
-    made = estimated(Measured(*parts, one.index_F), 0.6)
-    assert made.value == pytest.approx(estimated(one, 0.6).value)
-    assert made.centre == pytest.approx(estimated(Measured(*added, one.index_F), 0.6).value)
-
-
 def test_the_slope_is_one_within_dictionaries() -> None:
     """Least squares with a dummy variable per dictionary."""
     rng = np.random.default_rng(2)
@@ -98,13 +80,17 @@ def test_documents_move_the_corrected_mean_as_its_parts_do() -> None:
     base = drawn(n, n_free, 0.5, rng)
     assert base.free
     document_D = np.array([2, 3, 5, 8])
-    judged = Scores(base.judged.value_F, base.judged.cluster_F, [Influence(document_D, one) for one in judged_FD])
-    free = Scores(base.free.value_F, base.free.cluster_F, [Influence(document_D, one) for one in free_FD])
+    moved = [Influence(document_D, one, 0.01 * index) for index, one in enumerate(judged_FD)]
+    judged = Scores(base.judged.value_F, base.judged.cluster_F, moved)
+    moved = [Influence(document_D, one, -0.02 * index) for index, one in enumerate(free_FD)]
+    free = Scores(base.free.value_F, base.free.cluster_F, moved)
     made = estimated(Measured(judged, free, np.arange(n)), slope)
     own_FD = slope * free_FD / n_free
     own_FD[:n] += (judged_FD - slope * free_FD[:n]) / n
     all_D, squares_D = own_FD.sum(0), (own_FD**2).sum(0)
     number = squares_D.sum() ** 2 / (squares_D**2).sum()
+    of_all, of_judged = (-0.02 * np.arange(number).mean() for number in (n_free, n))
+    assert made.centre - made.value == pytest.approx(0.01 * np.arange(n).mean() + slope * (of_all - of_judged))
     assert made.from_documents == pytest.approx(max(0.0, all_D @ all_D - squares_D.sum()) * number / (number - 1))
 
 

@@ -18,7 +18,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from intervals import BOUNDS, scored
+from intervals import BOUNDS, OnText, true_mean
 from resolution_engine import Asked, Drawn, Floats, agree, fast_resolve
 
 from autointerp.evaluate import Method
@@ -62,11 +62,18 @@ def demo(
         drawn = {}
         for number, name in enumerate(judged):
             feature_F = rng.integers(len(judged[name]), size=n)
-            known_P, r_P, influence_PD = scored(judged[name][:, :, document_D])
-            _, free_P, free_PD = scored(free[name][:, :, document_D])
-            value_F = r_P[feature_F] + noise * rng.standard_normal(n) + (shift[number] if shift else 0.0)
-            parts = (free_P[feature_F], influence_PD[feature_F], free_PD[feature_F])
-            drawn[name] = Drawn(number, known_P[feature_F], value_F, *parts)
+            one, other = (OnText.of(each[name], document_D) for each in (judged, free))
+            moved_F = noise * rng.standard_normal(n) + (shift[number] if shift else 0.0)
+            drawn[name] = Drawn(
+                number,
+                one.known_P[feature_F],
+                one.value_P[feature_F] + moved_F,
+                other.value_P[feature_F],
+                (one.value_P + one.correction_P)[feature_F] + moved_F,
+                (other.value_P + other.correction_P)[feature_F],
+                one.influence_PD[feature_F],
+                other.influence_PD[feature_F],
+            )
         return drawn
 
     return draw
@@ -80,7 +87,7 @@ def planted(means: Mapping[str, float], correlation: float, deviation: float = 0
         for number, (name, mean) in enumerate(means.items()):
             free_F, rest_F = rng.standard_normal((2, n))
             value_F = mean + deviation * (correlation * free_F + math.sqrt(1 - correlation**2) * rest_F)
-            drawn[name] = Drawn(number, np.ones(n, np.bool_), value_F, free_F, none, none)
+            drawn[name] = Drawn(number, np.ones(n, np.bool_), value_F, free_F, value_F, free_F, none, none)
         return drawn
 
     return draw
@@ -162,8 +169,8 @@ def leads(folder: Path, least: float, repeats: int) -> None:
             offset = least - min(float(own_P.mean()) for own_P, _ in one.values())
             feature_F, none = rng.integers(len(next(iter(one.values()))[0]), size=N_FREE), np.zeros((N_FREE, 0))
             for kind, (own_P, free_P) in one.items():
-                parts = (own_P[feature_F] + offset, free_P[feature_F], none, none)
-                drawn[f"{name} over {kind}"] = Drawn(number, np.ones(N_FREE, np.bool_), *parts, kind)
+                pair = own_P[feature_F] + offset, free_P[feature_F]
+                drawn[f"{name} over {kind}"] = Drawn(number, np.ones(N_FREE, np.bool_), *pair, *pair, none, none, kind)
         verdicts, n = fast_resolve(design, drawn, asked, N_FREE)
         made.append((verdicts, n // len(design.controls)))
     cell = summary(made, dict.fromkeys(values, least))
@@ -188,10 +195,7 @@ def lead_values(folder: Path) -> dict[str, dict[str, tuple[Floats, Floats]]]:
 
 def main(folder: Path, parts: list[str]) -> None:
     judged, free = moments_of(folder, JUDGE), moments_of(folder, FREE)
-    truth = {}
-    for name, moments_P6D in judged.items():
-        known_P, r_P, _ = scored(moments_P6D)
-        truth[name] = float(r_P[known_P].mean())
+    truth = {name: true_mean(one) for name, one in judged.items()}
     print("| runs | features each | simulated | wrong | comparisons decided | features judged |")
     print("|---|---|---|---|---|---|", flush=True)
     names = list(judged)
