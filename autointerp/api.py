@@ -115,9 +115,7 @@ class Run:
         return Trier(self._folder).try_text(text, dictionaries, top)
 
     def leaderboard(self) -> pandas.DataFrame:
-        """Return a row per dictionary, explainer and scorer: leaderboard.json. Raises UserError if the run is not
-        finished.
-        """
+        """Return a row per dictionary, explainer and scorer. Raises UserError if the run is not finished."""
         import pandas
 
         return pandas.DataFrame(self._folder.read_leaderboard())

@@ -13,7 +13,7 @@ CONNECT_SECONDS = 10.0
 
 
 class Cluster:
-    """Is joined for as long as it is open. One that is joined already, by whom ever, is used and stays joined."""
+    """Joins a Ray cluster for as long as it is open. One that is already joined is used, and stays joined."""
 
     def __init__(self, address: str | None) -> None:
         """Look for Ray.

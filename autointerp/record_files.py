@@ -1,6 +1,6 @@
-"""Writes a run's records.parquet: a row per activation record, some features at a time."""
+"""Writes and reads a run's records.parquet: a row per activation record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 
-from autointerp.records import ActivationRecord, FeatureId, FeatureRecord, RecordArrays
+from autointerp.parquet_files import read_table
+from autointerp.record_arrays import RecordArrays
+from autointerp.records import ActivationRecord, FeatureId, FeatureRecord
 
 SCHEMA = pyarrow.schema(
     [
@@ -24,6 +26,8 @@ SCHEMA = pyarrow.schema(
 )
 ROWS_AT_ONCE = 2**16
 """Records written as one group."""
+Sides = Mapping[tuple[FeatureId, str], Sequence[ActivationRecord]]
+"""The records of each feature to explain and to score, by feature and "explain" or "score"."""
 
 
 def write(path: Path, features: Sequence[FeatureRecord]) -> None:
@@ -36,6 +40,17 @@ def write(path: Path, features: Sequence[FeatureRecord]) -> None:
             if sum(map(len, parts)) >= ROWS_AT_ONCE or number == len(features):
                 writer.write_table(pyarrow.concat_tables(parts).combine_chunks())
                 parts = []
+
+
+def read(path: Path) -> Sides:
+    """Read all records. Raises UserError naming the file if it cannot be read."""
+    sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
+    for row in read_table(path, tuple(SCHEMA.names)).to_pylist():
+        feature = FeatureId(row["dictionary"], row["feature"])
+        tokens, activations = tuple(row["tokens"]), tuple(row["activations"])
+        record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
+        sides.setdefault((feature, row["split"]), []).append(record)
+    return sides
 
 
 def _records_table(feature: FeatureId, split: str, records: Sequence[ActivationRecord]) -> pyarrow.Table:

@@ -82,7 +82,7 @@ def _items(kinds: Sequence[type[BaseModel]], in_full: bool, depth: int, name: st
 
 def _comment(text: str | None, depth: int, margin: str = "") -> list[str]:
     start = f"{'  ' * depth}# {margin}"
-    return textwrap.wrap(_words(text), WIDTH, initial_indent=start, subsequent_indent=start)
+    return textwrap.wrap(_words(text), WIDTH, initial_indent=start, subsequent_indent=start, break_on_hyphens=False)
 
 
 def _meaning(value: Any) -> str:

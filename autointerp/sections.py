@@ -86,8 +86,8 @@ class Records(Section):
     top: Annotated[int, I, Field(ge=0)] = 0
     """Records with the largest maximum activations."""
     top_stride: Annotated[int, I, Field(gt=0)] = 2
-    """Of the fragments with the largest maxima every which one is taken: every second one, as Bills et al. 2023 take
-    them for one side; 1: each."""
+    """Take every n-th of the fragments with the largest maxima. 2: every second one, as Bills et al. 2023 do for one
+    side; 1: all."""
     quantile: Annotated[int, I, Field(ge=0)] = 0
     """Records spread evenly over the quantiles of the maximum activations."""
     importance: Annotated[int, I, Field(ge=0)] = 0
@@ -184,10 +184,8 @@ Level = Annotated[Literal["default", "off", "low", "medium", "high"], BeforeVali
 
 
 class Effort(Section):
-    """Says how much models think before they answer: `off`, `low`, `medium`, `high`; `default`: nothing is sent.
-
-    null: off where the model can stop thinking, else the least that it can; nothing is sent to a model that
-    autointerp/llm/efforts.yaml does not list.
+    """Says how much models think before they answer: `off`, `low`, `medium`, `high`; `default`: nothing is sent; null:
+    off where the model can stop thinking, else the least that it can, and nothing for a model that is not known.
     """
 
     explaining: Annotated[Level | None, I] = "default"
@@ -209,9 +207,12 @@ class Stopping(Section):
     """Means that are proven to differ by less are equal; a comparison is open until it is separated or equal."""
     first: Annotated[int, I, Field(ge=5)] = 10
     """Features of each dictionary in the first round; every later one ends with half as many again as before."""
-    futility: Annotated[float, I, Field(ge=0, lt=1)] = 0.2
+    futility: Annotated[float, I, Field(ge=0, lt=1)] = 0.5
     """A comparison is given up, and said to be not resolved, when the scores so far leave less chance than this that
     all features would resolve it; 0: none is. Errors become rarer by this, never more frequent."""
+    most: Annotated[int | None, I, Field(gt=0)] = None
+    """Features of each dictionary that are scored at most; the others are scored by rules alone, for nothing. null:
+    all; but where language models are asked, `sampling.features`, which then becomes four times as many, up to 400."""
 
 
 class Runtime(Section):

@@ -15,19 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
-from autointerp import population_files, record_files, stability_files
-from autointerp.parquet_files import list_arrays, read_table
-from autointerp.records import ActivationRecord, Effect, FeatureId, FeatureRecord, FeatureResult
+from autointerp import feature_files, population_files, record_files, stability_files
+from autointerp.parquet_files import read_table
+from autointerp.records import FeatureId, FeatureRecord, FeatureResult
 from sae.common.errors import UserError
 from sae.common.files import LOCK, TEMPORARY, sha256_of, write_atomic, write_atomic_with
 
 SCHEMA_VERSION, READABLE = 5, (4, 5)
 """Version 4 keeps no sizes and hashes of a finished run's files, so that they cannot be checked."""
-RECORD_FILES = ("records.parquet", population_files.TEXT, population_files.ACTIVATIONS, "features.parquet")
+RECORDS, FEATURES = "records.parquet", "features.parquet"
+RECORD_FILES = (RECORDS, population_files.TEXT, population_files.ACTIVATIONS, FEATURES)
 """What sampling writes, in this order; the population is not always there."""
 PICTURES = "pictures"
 """The folder for pictures; tables and data lie beside it."""
@@ -45,14 +44,6 @@ SEAL = ("files", "checksum")
 """What run.json holds of a finished run beside its content: sizes and hashes of all files but the log, its checksum."""
 RESULT = TypeAdapter(FeatureResult)
 """Reads lines of results.jsonl, in half the time of json and constructors. Its writer would print 1e-05 as 0.00001."""
-FEATURE_FIELDS = (
-    "density", "max_activation", "histogram", "decoder_norm", "decoder_max_cosine", "promoted", "unpromoted",
-)  # fmt: skip
-LATER_FIELDS = ("promoted_logits", "suppressed", "suppressed_logits", "writes")
-DIRECTION = "direction"
-"""Fields of a feature that earlier versions did not keep; the last is an array."""
-EFFECT = "effect"
-"""A field that is there only where it was measured."""
 
 
 class RunFolder:
@@ -128,48 +119,32 @@ class RunFolder:
 
     def write_features(self, features: Sequence[FeatureRecord]) -> None:
         """Write the records, the population, then features.parquet: if that one exists, all are complete."""
-        write_atomic_with(self.path / "records.parquet", lambda path: record_files.write(path, features))
+        write_atomic_with(self.path / RECORDS, lambda path: record_files.write(path, features))
         population_files.write(self.path, features)
-        with_effects = any(feature.effect for feature in features)
-        table = pyarrow.Table.from_pylist([_feature_row(feature, with_effects) for feature in features])
-        write_atomic_with(self.path / "features.parquet", lambda path: parquet.write_table(table, path))
+        write_atomic_with(self.path / FEATURES, lambda path: feature_files.write(path, features))
 
     @property
     def is_sampled(self) -> bool:
         """Tell whether all feature records have been written."""
-        return (self.path / "features.parquet").is_file()
+        return (self.path / FEATURES).is_file()
 
     def read_features(self) -> list[FeatureRecord]:
         """Read all feature records, in the order in which they were written."""
-        sides: dict[tuple[FeatureId, str], list[ActivationRecord]] = {}
-        for row in read_table(self.path / "records.parquet", tuple(record_files.SCHEMA.names)).to_pylist():
-            feature = FeatureId(row["dictionary"], row["feature"])
-            tokens, activations = tuple(row["tokens"]), tuple(row["activations"])
-            record = ActivationRecord(tokens, activations, row["document"], row["source"], row["weight"])
-            sides.setdefault((feature, row["split"]), []).append(record)
+        features = feature_files.read(self.path / FEATURES, record_files.read(self.path / RECORDS))
         populations = population_files.read(self.path)
-        columns = ("dictionary", "feature", *FEATURE_FIELDS)
-        table = read_table(self.path / "features.parquet", columns, (*LATER_FIELDS, EFFECT, DIRECTION))
-        rows = table.select([name for name in table.column_names if name != DIRECTION]).to_pylist()
-        features = [_feature(row, sides) for row in rows]
-        kept = [replace(feature, population=populations.get(feature.id)) for feature in features]
-        if not kept or DIRECTION not in table.column_names:
-            return kept
-        rows_FD = list_arrays(table[DIRECTION])
-        return [replace(feature, direction=row_D) for feature, row_D in zip(kept, rows_FD, strict=True)]
+        return [replace(feature, population=populations.get(feature.id)) for feature in features]
+
+    def numbers(self, field: str) -> dict[FeatureId, float]:
+        """Read one number of each sampled feature, such as its density or max_activation."""
+        rows = read_table(self.path / FEATURES, ("dictionary", "feature", field)).to_pylist()
+        return {FeatureId(row["dictionary"], row["feature"]): row[field] for row in rows}
 
     def densities(self) -> dict[str, list[float]]:
         """Read the densities of the sampled features, by dictionary."""
-        table = read_table(self.path / "features.parquet", ("dictionary", "density"))
         densities: dict[str, list[float]] = {}
-        for row in table.to_pylist():
-            densities.setdefault(row["dictionary"], []).append(row["density"])
+        for feature, density in self.numbers("density").items():
+            densities.setdefault(feature.dictionary, []).append(density)
         return densities
-
-    def largest_activations(self) -> dict[FeatureId, float]:
-        """Read the largest activation of each sampled feature."""
-        table = read_table(self.path / "features.parquet", ("dictionary", "feature", "max_activation"))
-        return {FeatureId(row["dictionary"], row["feature"]): row["max_activation"] for row in table.to_pylist()}
 
     def read_leaderboard(self) -> list[dict[str, Any]]:
         """Read leaderboard.json. Raises UserError if the run is not finished."""
@@ -264,27 +239,6 @@ def checksum_of(about: dict[str, Any]) -> str:
 def _is_altered(about: dict[str, Any]) -> bool:
     """Tell whether run.json of a finished run is not as it was written. Version 4 kept no checksum."""
     return about.get("status") == "complete" and about.get("checksum", checksum_of(about)) != checksum_of(about)
-
-
-def _feature_row(feature: FeatureRecord, with_effects: bool) -> dict[str, Any]:
-    values = {name: getattr(feature, name) for name in (*FEATURE_FIELDS, *LATER_FIELDS)}
-    values |= {} if feature.direction is None else {DIRECTION: feature.direction}
-    values |= {EFFECT: feature.effect and vars(feature.effect)} if with_effects else {}
-    return {"dictionary": feature.id.dictionary, "feature": feature.id.index} | values
-
-
-def _feature(row: dict[str, Any], sides: dict[tuple[FeatureId, str], list[ActivationRecord]]) -> FeatureRecord:
-    feature = FeatureId(row["dictionary"], row["feature"])
-    values = {name: row[name] for name in (*FEATURE_FIELDS, *LATER_FIELDS) if name in row}
-    values = _with_tuples(values)
-    effect = row.get(EFFECT)
-    values |= {EFFECT: Effect(**_with_tuples(effect))} if effect else {}
-    explain, score = (tuple(sides.get((feature, split), ())) for split in ("explain", "score"))
-    return FeatureRecord(feature, explain, score, **values)
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _lines(results: Iterable[FeatureResult]) -> str:

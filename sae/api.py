@@ -12,7 +12,7 @@ from sae.common.errors import UserError
 if TYPE_CHECKING:
     from sae.common.progress import Report
     from sae.dictionary import Dictionary
-    from sae.measuring.eval_paths import Request
+    from sae.measuring.eval_request import Request
     from sae.measuring.evaluate import Evaluation
     from sae.training.config import TrainConfig
 
@@ -104,7 +104,7 @@ def evaluate(
     """
     from sae import formats
     from sae.dictionary import Dictionary
-    from sae.measuring.eval_paths import Request
+    from sae.measuring.eval_request import Request
 
     def request(path: str) -> Request:
         return Request(

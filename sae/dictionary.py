@@ -138,13 +138,18 @@ class Dictionary:
         """Compute features [B, F] >= 0 of activation vectors [B, D]; with a context prediction, of `in_context`'s."""
         return self.activation(self._pre(x_BD))
 
-    def encode_largest(self, x_BD: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
+    @property
+    def most_active(self) -> int:
+        """Return how many features can be active on a vector."""
+        return self.activation.k if isinstance(self.activation, TopK) else self.n_features
+
+    def encode_largest(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the only features that can be active, [B, K] values and features, which ascend in each row.
 
-        None where more than `most` can be active on a vector.
+        Raises ValueError if all can be (`most_active`).
         """
-        if not isinstance(self.activation, TopK) or self.activation.k > most:
-            return None
+        if not isinstance(self.activation, TopK):
+            raise ValueError(f"all features can be active under {self.activation.name}")
         values_BK, features_BK = self.activation.largest(self._pre(x_BD))
         features_BK, order_BK = features_BK.sort(1)
         return values_BK.gather(1, order_BK), features_BK

@@ -94,7 +94,7 @@ def autointerp(
 def autointerp_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would, in another folder."""
     command = [sys.executable, "-m", "autointerp", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="session")

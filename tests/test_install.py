@@ -68,7 +68,7 @@ def test_the_wheel_runs_as_the_checkout_does(python: Path, smoke: Path, tmp_path
         assert (tmp_path / "r" / name).read_bytes() == (smoke / name).read_bytes()
 
 
-def test_the_wheel_carries_prompts_configs_and_prices(python: Path) -> None:
+def test_the_wheel_carries_prompts_configs_and_prices_and_no_pictures(python: Path) -> None:
     (wheel,) = (python.parents[2] / "dist").glob("autointerp-*.whl")
     carried = Counter(Path(name).name for name in zipfile.ZipFile(wheel).namelist())
     data = [
@@ -76,6 +76,7 @@ def test_the_wheel_carries_prompts_configs_and_prices(python: Path) -> None:
     ]
     assert len(data) > 20
     assert not Counter(path.name for path in data) - carried
+    assert not [name for name in carried if name.endswith(".png")], "the README's pictures"
 
 
 @pytest.mark.slow

@@ -16,8 +16,6 @@ from autointerp.calibration.concepts import Concept, Mask
 from autointerp.calibration.language import PlantedText
 from sae.common.seeds import numpy_generator
 
-WEAK = 0.3
-"""Amplitude of a wrong firing where the amplitude tells it from a right one, whose amplitude is 1."""
 MOST_FIRING = 0.5
 """Largest density of a planted feature."""
 Activations = NDArray[np.float32]

@@ -4,7 +4,8 @@ import click
 
 from autointerp.cli.answers import cache
 from autointerp.cli.calibrating import calibrate
-from autointerp.cli.experiment import check, run, show_settings
+from autointerp.cli.configs import check, show_settings
+from autointerp.cli.experiment import run
 from autointerp.cli.exporting import export
 from autointerp.cli.multiverse import sensitivity
 from autointerp.cli.planning import plan

@@ -111,7 +111,7 @@ def leaderboard(
     only in their seed (`autointerp run --seeds N`), a last table gives the mean over seeds, and what seed, text and
     features add to its error.
     """
-    from autointerp.reporting import leaderboard, merging, seeds, tables
+    from autointerp.reporting import cells, leaderboard, merging, seeds, tables
     from autointerp.runs import opening
     from sae.common.files import refuse_unwritable, write_atomic
     from sae.common.tables import print_tables, to_latex, to_markdown
@@ -128,7 +128,7 @@ def leaderboard(
     merged = [*tables.all_tables(rows, pairs), *seeds.tables(unique)]
     print_tables(merged)
     if csv:
-        write_atomic(csv, leaderboard.to_csv(rows))
+        write_atomic(csv, cells.to_csv(rows))
         click.echo(f"\nall rows are in {csv}")
     for path, rendered in ((markdown, to_markdown), (latex, to_latex)):
         if path:

@@ -50,11 +50,13 @@ class RulesExplainer(Explainer):
     @classmethod
     def of(cls, spec: str, config: Config) -> RulesExplainer:
         """Read `rules-N`, `rules-unlimited`, or `rules`, which is rules-5. Raises UserError otherwise."""
-        limit = spec.partition("-")[2]
+        _, dash, limit = spec.partition("-")
         if limit == "unlimited":
             return cls(None)
-        if limit == "" or (limit.isdigit() and int(limit) > 0):
-            return cls(int(limit or 5))
+        if not dash:
+            return cls(5)
+        if limit.isdecimal() and int(limit) > 0:
+            return cls(int(limit))
         raise unknown(spec)
 
     def explain(self, feature: FeatureRecord) -> LLMTask[Explanation]:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from autointerp.exports import EXPORTS, Export
 from autointerp.exports.content import Content
 from autointerp.exports.results_table import rows
+from sae.common.tables import no_formula
 
 if TYPE_CHECKING:
     import pandas
 
 MEASURES = ("density", "max_activation", "decoder_norm", "decoder_max_cosine", "promoted")
 """What the table has of a feature itself."""
+TEXTS = ("dictionary", "explainer", "explanation", "error")
+"""Columns that hold what a user or a language model wrote."""
 
 
 class Features(Export):
@@ -25,7 +28,10 @@ class Features(Export):
     suffixes = (".csv", ".jsonl", ".parquet")
 
     def write(self, content: Content, path: Path) -> Sequence[str]:
-        """Write the table in the format that the name ends in; the tokens that a feature promotes are a list."""
+        """Write the table in the format that the name ends in; the tokens that a feature promotes are a list.
+
+        In CSV, a text that a spreadsheet would take for a formula begins with an apostrophe; the others keep it.
+        """
         import pandas
 
         table = pandas.DataFrame(list(_rows(content)))
@@ -35,6 +41,8 @@ class Features(Export):
             path.write_text(table.to_json(orient="records", lines=True, double_precision=15), "utf-8")
         else:
             table["promoted"] = [json.dumps(tokens, ensure_ascii=False) for tokens in table["promoted"]]
+            for name in TEXTS:
+                table[name] = [no_formula(cell) if isinstance(cell, str) else cell for cell in table[name]]
             table.to_csv(path, index=False, lineterminator="\n")
         return []
 

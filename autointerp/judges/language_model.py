@@ -31,7 +31,7 @@ TOP_LOGPROBS = 5
 
 
 class JudgementSettings(Section):
-    """Sets how a language model is asked by detection, fuzzing, intruder and logits."""
+    """Sets how a language model is asked by detection, fuzzing, intruder, logits and effect."""
 
     reasoning: Annotated[bool, I] = False
     """Ask for a sentence of reasoning about each item before the answer (chain of thought). No JSON schema then."""

@@ -63,6 +63,19 @@ def resolution_table(rows: Sequence[Row]) -> Table:
         f"whether they differ, are proven to differ by less than {first['equal_within']:g} (equal), or neither (in "
         "brackets the chance that all features would have decided it); the round that decided it; the features of the "
         "first that had a score by then. The 95% intervals of other tables hold each for itself, in whichever round "
-        "scoring stopped."
+        f"scoring stopped.{_saved(first)}"
     )
     return Table(["comparison", "difference", "verdict", "round", "features"], lines, title)
+
+
+def _saved(row: Row) -> str:
+    """Say how many features were scored, and by what the differences are corrected; nothing of an earlier version's."""
+    if "n_scored" not in row:
+        return ""
+    saved = f" {row['n_scored']:,} of {row['n_most']:,} features were scored ({row['n_scored'] / row['n_most']:.0%})."
+    if row["n_free"] is None:
+        return saved
+    return saved + (
+        f" Differences and leads are corrected by rules' scores of {row['n_free']:,} features, which cost nothing; "
+        "means in other tables are not."
+    )

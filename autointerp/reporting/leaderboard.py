@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from autointerp import peer_faults, ratings, stability_files
 from autointerp.ratings import Rating
 from autointerp.records import FeatureResult
 from autointerp.reporting import human
-from autointerp.reporting.cells import Row
+from autointerp.reporting.cells import Row, to_csv
 from autointerp.reporting.controls import control_columns, mean
 from autointerp.reporting.dependence import INDEPENDENT, Dependence
 from autointerp.reporting.resolution import Resolved, comparison_rows
@@ -22,7 +21,6 @@ from autointerp.statistics import intervals
 from autointerp.statistics.clusters import estimate
 from autointerp.statistics.comparisons import LEVEL, compare_all, letters
 from autointerp.store import RunFolder, as_json
-from sae.common.errors import visible
 from sae.common.tables import to_latex, to_markdown
 
 COLUMNS = (
@@ -41,9 +39,9 @@ these intervals holds in whichever round scoring stopped. group, of the main sco
 the data separate two dictionaries if they share no letter. Rows of a run that people have rated hold human.COLUMNS too,
 those of a run with faults of the originals `peer_faults`.
 """
-COMPARISONS = "comparisons.json"
-"""A row per pair of dictionaries; see `statistics.comparisons.Difference`. With --until-resolved also one per lead over
-the best control, and every row is as `reporting.resolution` says."""
+BOARD, COMPARISONS = "leaderboard.json", "comparisons.json"
+"""The second has a row per pair of dictionaries; see `statistics.comparisons.Difference`. With --until-resolved also
+one per lead over the best control, and every row is as `reporting.resolution` says."""
 Chances = Mapping[str, float | None]
 """Every score of a run with its chance level; the main score first."""
 
@@ -99,7 +97,7 @@ def _rows_of(
 def _texts(rows: list[Row], comparisons: list[Row]) -> dict[str, str]:
     tables = all_tables(rows, comparisons)
     return {
-        "leaderboard.json": as_json(rows),
+        BOARD: as_json(rows),
         "leaderboard.csv": to_csv(rows),
         "leaderboard.md": to_markdown(tables),
         "leaderboard.tex": to_latex(tables),
@@ -283,21 +281,3 @@ def read_comparisons(folder: RunFolder) -> list[Row]:
     path = folder.path / COMPARISONS
     rows: list[Row] = json.loads(path.read_text("utf-8")) if path.is_file() else []
     return rows
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """Render rows as CSV under their column names; what does not exist is empty.
-
-    A text that a spreadsheet would take for a formula begins with an apostrophe.
-    """
-    import pandas
-
-    cells = [{name: _no_formula(value) for name, value in row.items()} for row in rows]
-    return pandas.DataFrame(cells, dtype=object).to_csv(index=False)
-
-
-def _no_formula(value: Any) -> Any:
-    """Return a cell's value; a text on one line of printable characters, and as `'=...` if it begins like a formula."""
-    if not isinstance(value, str):
-        return value
-    return visible(f"'{value}" if value.lstrip()[:1] in ("=", "+", "-", "@") else value)

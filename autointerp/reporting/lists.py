@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp import peer_faults, stability_files
-from autointerp.parquet_files import read_table
-from autointerp.records import FeatureId, FeatureResult, Stability, Status
+from autointerp.records import FeatureResult, Stability, Status
 from autointerp.reporting import Order
 from autointerp.reporting.tables import main_rows
 from autointerp.store import RunFolder
@@ -89,8 +88,7 @@ def _is_selected(result: FeatureResult, selection: Selection) -> bool:
 def _order(folder: RunFolder, sort: Order | None, names: Sequence[str]) -> Callable[[FeatureResult], Any]:
     """Return the key to sort results by. A score that does not exist comes last, whichever end is first."""
     if sort == "density":
-        table = read_table(folder.path / "features.parquet", ("dictionary", "feature", "density")).to_pylist()
-        density = {FeatureId(row["dictionary"], row["feature"]): row["density"] for row in table}
+        density = folder.numbers("density")
         return lambda result: -density[result.feature]
     if sort == "feature":
         return lambda result: (names.index(result.feature.dictionary), result.feature.index)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from autointerp import peer_faults
-from autointerp.reporting.cells import Row
-from autointerp.reporting.leaderboard import COLUMNS, to_csv
+from autointerp.reporting.cells import Row, to_csv
+from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.reporting.stability import STABILITY_COLUMNS
 from autointerp.reporting.tables import all_tables
 from autointerp.store import RunFolder, as_json

@@ -16,6 +16,8 @@ class Resolved:
 
     design: Design
     resolution: Resolution
+    n_free: int | None = None
+    """Features that rules scored for nothing, by which means are corrected; None: no means are."""
 
     def confidence(self, dictionary: str) -> float:
         """Return the confidence of an ordinary interval in a dictionary's last round, so that it holds in every one
@@ -28,7 +30,10 @@ def comparison_rows(resolved: Resolved, score: str, samples: Mapping[str, Scores
 
     A row holds dictionary, against (null: the best control), difference, low, high, verdict (differ, equal, open),
     round (null where no round decided it), rounds (that there were to be), features (with a score, of the first
-    dictionary, when it was last looked at), equal_within. All intervals of a run hold with probability 95%.
+    dictionary, when it was last looked at), equal_within; and of the whole run n_scored, n_most (features that the
+    fixed design scores) and n_free (that rules scored for nothing; null: none). All intervals of a run hold with
+    probability 95%. With free scores difference, low and high are of means that these correct, not of the
+    leaderboard's.
 
     Args:
         samples: the dictionaries' scores.
@@ -39,6 +44,13 @@ def comparison_rows(resolved: Resolved, score: str, samples: Mapping[str, Scores
         return one.against is None, sorted(ranked.index(name) for name in (one.dictionary, one.against) if name)
 
     design = resolved.design
-    about = {"scorer": score, "rounds": len(design.ends), "equal_within": design.difference}
+    about = {
+        "scorer": score,
+        "rounds": len(design.ends),
+        "equal_within": design.difference,
+        "n_scored": sum(resolved.resolution.features.values()),
+        "n_most": sum(design.available.values()),
+        "n_free": resolved.n_free,
+    }
     known = [one for one in resolved.resolution.comparisons if {one.dictionary, one.against} - {None} <= {*ranked}]
     return [about | vars(one) for one in sorted(known, key=rank)]

@@ -23,6 +23,7 @@ from sae.common.tables import Table, number
 
 REMEDIES = {"seed": "seeds (--seeds)", "text": "text (--corpus)", "features": "features (--features)"}
 """What to spend on where most of the variance is of this source."""
+ONE_DOCUMENT = " Text of which a run scores one document only is counted with the seed."
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ def tables(folders: Sequence[RunFolder]) -> list[Table]:
     lines = [
         _line(name, over_seeds(rows, bounds)) + (_stability(rows) if stable else []) for name, rows in whole.items()
     ]
+    unknown = any(line[3] == number(None) for line in lines)
     numbers = ", ".join(str(about["config"]["seed"]) for about in abouts)
     title = (
         f"Mean {words(score)} over seeds {numbers} with 95% interval over seed, text and features; the standard "
         "deviation that each adds to the mean of one run; what adds most, to spend on next (another seed is also other "
-        "text and other features)."
-    ) + (STABILITY if stable else "")
+        f"text and other features).{ONE_DOCUMENT if unknown else ''}{STABILITY if stable else ''}"
+    )
     header = ["dictionary", words(score), "seed", "text", "features", "spend on"]
     return [Table([*header, *(["stability", "PW-MCC"] if stable else [])], lines, title)] if lines else []
 

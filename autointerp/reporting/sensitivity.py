@@ -29,6 +29,8 @@ FAILURES: Mapping[str, tuple[str, ...]] = {
     "undefined 0": (ZERO_UNDEFINED,),
 }
 """Ways to treat what has no score; the first is the harness's: failed counts as 0, undefined is in no mean."""
+SPECIFICATIONS = "sensitivity.json"
+"""Every specification with its means."""
 CHOICES = ("protocol", "records", "explainer", "failures")
 """What a specification chooses."""
 
@@ -179,9 +181,17 @@ def _percent(share: float) -> str:
 
 def write(folder: Path, every: Multiverse, formats: Sequence[str]) -> None:
     """Write sensitivity.json, sensitivity.md and, in these formats, the picture."""
-    write_atomic(folder / "sensitivity.json", as_json([asdict(one) for one in every.specifications]))
-    write_atomic(folder / "sensitivity.md", to_markdown(tables(every)))
+    for name, text in texts(every).items():
+        write_atomic(folder / name, text)
     if formats:
         from autointerp.reporting import sensitivity_plot
 
         sensitivity_plot.write(folder, every, formats)
+
+
+def texts(every: Multiverse) -> dict[str, str]:
+    """Return the specifications and the tables as they are written, by file name."""
+    return {
+        SPECIFICATIONS: as_json([asdict(one) for one in every.specifications]),
+        "sensitivity.md": to_markdown(tables(every)),
+    }

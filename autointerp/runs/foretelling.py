@@ -1,29 +1,30 @@
 """Foretells how many features a run in rounds (`--until-resolved`) scores, and what that costs.
 
-No score is known before a model is asked, so rules explain and score the same features, which costs nothing, and the
-rounds are gone through with their scores.
+No score is known before a model is asked, so rules explain and score the same features in its place, and the rounds are
+gone through with their scores. The free scores that help to judge fewer features are then those of single rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from autointerp import config as configs
 from autointerp.config import Config
 from autointerp.evaluate import Method
-from autointerp.llm import specs
 from autointerp.llm.estimate import Estimator
 from autointerp.records import FeatureRecord, FeatureResult
+from autointerp.runs.free_scores import by_rules, free_scores
 from autointerp.runs.offline import Offline
 from autointerp.runs.requests import request_settings
-from autointerp.runs.rounds import in_rounds
+from autointerp.runs.rounds import Rounds, in_rounds, judged_pool
 from autointerp.runs.savings import Expected, without_populations
 from autointerp.runs.work import Work
 from sae.common.progress import Report, Silent
 from sae.common.settings import cache_folder
 
-RULES = "rules-5"
-"""The explainer that stands in for a language model."""
+FREE = "rules-1"
+"""The explainer whose free scores stand in for those by more rules: they agree with them as little as these may agree
+with a language model's (README, benchmarks)."""
 
 
 def foretold(
@@ -40,8 +41,8 @@ def foretold(
     """
     if not config.stopping.until_resolved:
         return None
-    indices = _expected_indices(_by_rules(config), features, report)
-    work = Work(without_populations(features), config, method, finished)
+    indices = _expected_indices(config, method, features, report)
+    work = Work(without_populations(judged_pool(config, features)), config, method, finished)
     work.limit_to(indices)
     estimator = Estimator(config.runtime, cache_folder("autointerp"), request_settings(config))
     with report("rendering the prompts of the rounds") as progress:
@@ -52,22 +53,15 @@ def foretold(
     return Expected(len(indices), sum(stage.calls for stage in estimator.stages), known)
 
 
-def _by_rules(config: Config) -> Config:
-    """Return the config with rules in the place of language models, and the main scorer alone if they can answer it."""
-    explainer = config.explainers[0]
-    changes = {"explainers": [RULES if specs.is_spec(explainer) else explainer], "simulator": "rules", "judge": None}
-    changed = configs.build(config.model_dump(), changes | {"scorers": list(config.scorers[:1])}, "config")
-    if not Method.of(changed).models:
-        return changed
-    return configs.build(changed.model_dump(), {"scorers": ["simulation"]}, "config")
-
-
-def _expected_indices(config: Config, features: Sequence[FeatureRecord], report: Report) -> list[int]:
-    """Go through the rounds with rules; return the indices of the features that they score."""
-    method = Method.of(config)
-    work = Work(features, config, method, ())
+def _expected_indices(config: Config, method: Method, features: Sequence[FeatureRecord], report: Report) -> list[int]:
+    """Go through the rounds with rules; return the indices of the features that they score, in the judged pool."""
+    rules = by_rules(config)
+    free = partial(free_scores, by_rules(config, FREE), features, Silent) if method.models else None
+    rules_method = Method.of(rules)
+    rounds = Rounds(rules, rules_method, features, free)
+    work = Work(judged_pool(config, features), rules, rules_method, ())
     with report("rounds by rules") as progress:
-        for _ in in_rounds(config, method, work, features, Silent):
+        for _ in in_rounds(rounds, work, Silent):
             work.explain(Offline(), progress)
             work.evaluate(Offline(), progress, lambda results: None)
     return work.indices

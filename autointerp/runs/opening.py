@@ -15,10 +15,11 @@ from autointerp.reporting import leaderboard
 from autointerp.runs.dependence import dependence_of
 from autointerp.runs.plan import READ_AS_TEXT
 from autointerp.runs.requests import without_logprobs
-from autointerp.runs.rounds import resolution_of
+from autointerp.runs.rounds import rounds_of
 from autointerp.sections import Runtime
 from autointerp.store import PICTURES, RATINGS, SOURCES, RunFolder
 from sae.common.errors import UserError
+from sae.common.progress import Silent
 from sae.common.resources import path_of
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def rebuild(folder: RunFolder) -> None:
     config, features, results = config_of(folder), folder.read_features(), list(folder.results())
     method = Method.of(config)
     dependence = dependence_of(method, features, results)
-    resolved = resolution_of(config, method, features, results, dependence)
+    rounds = rounds_of(config, method, features, Silent)
+    resolved = rounds.resolved(results, dependence) if rounds else None
     leaderboard.write(folder, results, method.chances, dependence, _picture_formats(about), resolved)
     folder.seal()
 

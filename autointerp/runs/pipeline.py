@@ -21,7 +21,7 @@ from autointerp.runs.opening import repair
 from autointerp.runs.plan import READ_AS_TEXT, Plan, make_plan
 from autointerp.runs.records import records_of
 from autointerp.runs.requests import refusing_logprobs, request_settings, uses_of
-from autointerp.runs.rounds import in_rounds, resolution_of
+from autointerp.runs.rounds import Rounds, in_rounds, judged_pool, rounds_of
 from autointerp.runs.work import Resolver, Work
 from autointerp.store import SITE, RunFolder
 from sae.common.files import alone
@@ -59,10 +59,11 @@ def run(config: Config, report: Report, budget: Budget | None = None) -> RunFold
                 features = records_of(folder, plan, report)
                 if plan.read_as_text:
                     folder.update(**plan.about)
-                work = score(folder, features, plan, resolver, report)
+                rounds = rounds_of(plan.config, plan.method, features, report)
+                work = score(folder, features, plan, resolver, report, rounds)
             results = work.results()
             dependence = dependence_of(plan.method, features, results, work.influences)
-            resolved = resolution_of(plan.config, plan.method, features, results, dependence)
+            resolved = rounds.resolved(results, dependence) if rounds else None
             leaderboard.write(folder, results, plan.method.chances, dependence, config.runtime.pictures, resolved)
             folder.seal(status="complete", totals=totals(results))
             if config.runtime.site:
@@ -95,13 +96,14 @@ def estimate(config: Config, report: Report) -> Estimate:
         folder.find(plan.identity)
         features = records_of(folder, plan, report)
         estimator = Estimator(config.runtime, cache_folder("autointerp"), request_settings(config))
-        work = Work(without_populations(features), plan.config, plan.method, without_errors(folder))
+        judged = judged_pool(plan.config, features)
+        work = Work(without_populations(judged), plan.config, plan.method, without_errors(folder))
         with report("rendering prompts") as progress:
             work.explain(estimator, progress)
             work.evaluate(estimator, progress)
         expected = foretold(plan.config, plan.method, features, without_errors(folder), report)
-    saved = savings(plan.config, features) if any(stage.calls for stage in estimator.stages) else []
-    return Estimate(estimator.stages, estimator.prices, len(features), saved, expected)
+    saved = savings(plan.config, judged) if any(stage.calls for stage in estimator.stages) else []
+    return Estimate(estimator.stages, estimator.prices, len(judged), saved, expected)
 
 
 def abilities(config: Config) -> list[Abilities]:
@@ -138,17 +140,21 @@ def score(
     plan: Plan,
     resolver: Resolver,
     report: Report,
+    rounds: Rounds | None,
 ) -> Work:
     """Evaluate what is not finished yet, each result on disk as it ends, and all in their order at the end.
 
     Results that hold an error are computed again, which is what a user who resumes after an outage expects.
+
+    Args:
+        rounds: decides which features are scored; None: all.
     """
     folder.recover()
     finished = without_errors(folder)
     if len(finished) < sum(1 for _ in folder.results()):
         folder.write_results(finished)
-    work = Work(features, plan.config, plan.method, finished)
-    for label in in_rounds(plan.config, plan.method, work, features, report):
+    work = Work(judged_pool(plan.config, features), plan.config, plan.method, finished)
+    for label in in_rounds(rounds, work, report):
         with report(f"explaining{label}") as progress:
             work.explain(resolver, progress)
         with report(f"scoring{label}") as progress:

@@ -36,6 +36,8 @@ BYTES_PER_TOKEN = 40
 one, its own, and its token."""
 MOST_SAMPLED = 1_000
 """Features that are counted where it is not known how many a dictionary has: more may be asked for than there are."""
+FREE_PER_JUDGED, FREE_FEATURES = 4, 400
+"""Features that are sampled for each that may be judged (`--until-resolved`), and how many of a dictionary suffice."""
 STDLIB = "stdlib"
 """The corpus where neither the user nor a dictionary names one."""
 
@@ -135,7 +137,7 @@ def make_plan(config: Config) -> Plan:
     method = Method.of(config)
     config = _pinned(config)
     headers = [peek(path) for path in config.dictionaries.load]
-    config = _resolved(config, headers)
+    config = _with_free_features(_resolved(config, headers), method)
     dictionaries = tuple(
         _planned(path, header, config) for path, header in zip(config.dictionaries.load, headers, strict=True)
     )
@@ -175,6 +177,23 @@ def _resolved(config: Config, headers: Sequence[Header]) -> Config:
         update={
             "subject": subject.model_copy(update={"model": model, "prepend_bos": bos}),
             "corpus": corpus.model_copy(update={"source": corpus.source or _training_corpus(headers) or STDLIB}),
+        }
+    )
+
+
+def _with_free_features(config: Config, method: Method) -> Config:
+    """Sample more features than language models judge if --until-resolved can use them: rules score them for nothing.
+
+    Features that are taken by their index stay those.
+    """
+    stopping, sampling = config.stopping, config.sampling
+    if not (stopping.until_resolved and method.models) or stopping.most is not None or sampling.draw == "first":
+        return config
+    n = max(sampling.features, min(FREE_FEATURES, FREE_PER_JUDGED * sampling.features))
+    return config.model_copy(
+        update={
+            "stopping": stopping.model_copy(update={"most": sampling.features}),
+            "sampling": sampling.model_copy(update={"features": n}),
         }
     )
 

@@ -18,7 +18,7 @@ from autointerp.config import Config
 from autointerp.llm import specs
 from autointerp.peer_faults import OF_MEANS
 from autointerp.reporting import sensitivity as reporting
-from autointerp.runs import suite
+from autointerp.runs import suite, verify
 from autointerp.scorers import SCORERS
 from autointerp.sections import Records
 from autointerp.suite_folder import SuiteFolder
@@ -65,6 +65,14 @@ def run(config: Config, choices: Choices, out: str | None, report: Report) -> tu
     multiverse = reporting.multiverse(folder, [(name, *_parts(name)) for name in placed])
     reporting.write(folder.path, multiverse, config.runtime.pictures)
     return folder, multiverse
+
+
+def verify_curve(folder: SuiteFolder) -> list[verify.Check]:
+    """Compare what is written of the specifications with what the members give; nothing of another suite's folder."""
+    if not (folder.path / reporting.SPECIFICATIONS).is_file():
+        return []
+    every = reporting.multiverse(folder, [(name, *_parts(name)) for name in folder.runs])
+    return [verify.table_check(folder.path, name, text) for name, text in reporting.texts(every).items()]
 
 
 def _members(config: Config, choices: Choices) -> dict[str, Config]:

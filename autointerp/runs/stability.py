@@ -46,6 +46,6 @@ def measure_over_seeds(folders: Sequence[RunFolder], report: Report) -> None:
 
 def _sampled(folder: RunFolder) -> dict[str, list[int]]:
     sampled: dict[str, list[int]] = {}
-    for feature in folder.largest_activations():
+    for feature in folder.numbers("max_activation"):
         sampled.setdefault(feature.dictionary, []).append(feature.index)
     return sampled

@@ -16,6 +16,7 @@ from autointerp.reporting import merging
 from autointerp.runs import pipeline, verify
 from autointerp.runs.fit import refuse_misfits
 from autointerp.runs.plan import make_plan
+from autointerp.store import SITE
 from autointerp.suite_folder import SuiteFolder
 from autointerp.suites import Suite
 from sae.common.errors import UserError
@@ -119,7 +120,16 @@ def verify_suite(folder: SuiteFolder, report: Report) -> list[verify.Check]:
     ]
     texts = merging.texts(merging.merge_named(runs))
     tables = [verify.table_check(folder.path, name, text) for name, text in texts.items()]
-    return [*checks, _members(folder), *tables, _files(folder)]
+    return [*checks, _members(folder), *tables, *_pages(folder, report), _files(folder)]
+
+
+def _pages(folder: SuiteFolder, report: Report) -> list[verify.Check]:
+    """Compare the pages of all members side by side, if `autointerp browse` wrote them into the suite's folder."""
+    if not (site := folder.path / SITE).is_dir():
+        return []
+    from autointerp.reporting.site.runs import read_all  # jinja2 is needed for pages only
+
+    return [verify.pages_check(read_all(list(folder.runs.values())), site, report)]
 
 
 def _of_member(name: str, check: verify.Check) -> verify.Check:

@@ -42,7 +42,7 @@ class Trier:
         from autointerp.sampling.trying import try_text
 
         tokens = try_text(reloaded, text, names, self._results, top)
-        return Trial(names, tuple(tokens), self._results, self._folder.largest_activations())
+        return Trial(names, tuple(tokens), self._results, self._folder.numbers("max_activation"))
 
     @cached_property
     def _reloaded(self) -> Reloaded:

@@ -2,7 +2,8 @@
 
 A run without language models is scored again whole, explanations and controls included. Of another run the answers
 are kept, and the scores are computed again from them and the records; explanations and controls' scores are read as
-they are written, because the answers behind them are not in the folder. Tables are made again from the results.
+they are written, because the answers behind them are not in the folder. Tables are made again from the results, and
+pages from tables, results and records.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autointerp.config import Config
 from autointerp.evaluate import Method
@@ -25,11 +27,14 @@ from autointerp.runs.dependence import dependence_of
 from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
 from autointerp.runs.pipeline import totals
-from autointerp.runs.rounds import in_rounds, resolution_of
+from autointerp.runs.rounds import Rounds, in_rounds, judged_pool, rounds_of
 from autointerp.runs.work import Work
-from autointerp.store import RESULT, RunFolder
+from autointerp.store import RESULT, SITE, RunFolder
 from sae.common.errors import UserError
 from sae.common.progress import Report
+
+if TYPE_CHECKING:
+    from autointerp.reporting.site.runs import SiteRun
 
 TOLERANCE = 1e-9
 """Figures that differ by less are the same: other machines add in another order."""
@@ -63,10 +68,13 @@ def verify(folder: RunFolder, report: Report) -> list[Check]:
         raise UserError(f"{folder.path} is not finished; finish it with the command that began it")
     config, results, features = config_of(folder), list(folder.results()), folder.read_features()
     method = Method.of(config)
+    rounds = rounds_of(config, method, features, report)
+    texts = _tables(folder, results, method, features, rounds)
     return [
-        *_results(config, method, features, results, report),
-        *_tables(folder, results, config, method, features),
+        *_results(config, method, features, results, report, rounds),
+        *(table_check(folder.path, name, text) for name, text in texts.items()),
         _totals(about, results),
+        *_pages(folder, features, results, texts, report),
         _files(folder, about),
     ]
 
@@ -82,9 +90,10 @@ def _results(
     features: Sequence[FeatureRecord],
     results: Sequence[FeatureResult],
     report: Report,
+    rounds: Rounds | None,
 ) -> list[Check]:
     if not method.models:
-        return [_done_again(config, method, features, results, report)]
+        return [_done_again(config, method, features, results, report, rounds)]
     by_id = {str(feature.id): feature for feature in features}
     kept = Counter[str]()
     differences = [
@@ -107,10 +116,11 @@ def _done_again(
     features: Sequence[FeatureRecord],
     results: Sequence[FeatureResult],
     report: Report,
+    rounds: Rounds | None,
 ) -> Check:
     """Explain and score every feature once more, by rules alone."""
-    work = Work(features, config, method, ())
-    for label in in_rounds(config, method, work, features, report):
+    work = Work(judged_pool(config, features), config, method, ())
+    for label in in_rounds(rounds, work, report):
         with report(f"explaining{label}") as progress:
             work.explain(Offline(), progress)
         with report(f"scoring{label}") as progress:
@@ -173,16 +183,46 @@ def _status(result: FeatureResult, main: str) -> Status:
 def _tables(
     folder: RunFolder,
     results: Sequence[FeatureResult],
-    config: Config,
     method: Method,
     features: Sequence[FeatureRecord],
-) -> list[Check]:
-    """Make each table again from the results and the records, and compare them line by line."""
+    rounds: Rounds | None,
+) -> dict[str, str]:
+    """Make each table again from the results and the records."""
     sampled = {feature.id for feature in features}
     dependence = dependence_of(method, features, [result for result in results if result.feature in sampled])
-    resolved = resolution_of(config, method, features, results, dependence)
-    made = leaderboard.texts(folder, results, method.chances, dependence, resolved)
-    return [table_check(folder.path, name, text) for name, text in made.items()]
+    resolved = rounds.resolved(results, dependence) if rounds else None
+    return leaderboard.texts(folder, results, method.chances, dependence, resolved)
+
+
+def _pages(
+    folder: RunFolder,
+    features: Sequence[FeatureRecord],
+    results: Sequence[FeatureResult],
+    texts: Mapping[str, str],
+    report: Report,
+) -> list[Check]:
+    """Write a run's pages again, if it has any, with the leaderboard that follows where another one is written."""
+    if not (site := folder.path / SITE).is_dir():
+        return []
+    from autointerp.reporting.site import compare, runs  # jinja2 is needed for pages only
+
+    name = leaderboard.BOARD
+    rows = json.loads(texts[name]) if table_check(folder.path, name, texts[name]).differences else None
+    label = compare.label_of(site) or folder.path.resolve().name
+    return [pages_check([runs.site_run(folder, label, features, results, rows)], site, report)]
+
+
+def pages_check(runs: Sequence[SiteRun], site: Path, report: Report) -> Check:
+    """Compare the pages of runs with what they should show, byte by byte."""
+    from autointerp.reporting.site import compare
+
+    with report("comparing the pages") as progress:
+        number, wrong = compare.differences(runs, site)
+        progress.update(1, 1)
+    again = shlex.join(["autointerp", "browse", str(site.parent)])
+    return Check(
+        "files of the pages written again", number, tuple(f"{text}; {again} writes them anew" for text in wrong)
+    )
 
 
 def table_check(folder: Path, name: str, text: str) -> Check:

@@ -86,12 +86,12 @@ def _property(
 
 
 def _absorbed(tasks: Tasks, dictionary: str, one: Property, probe: Probe) -> dict[str, Any]:
-    found = absorption(tasks.sparse[dictionary], one, probe)
+    absorbed = absorption(tasks.sparse[dictionary], one, probe)
     return {
         "dictionary": dictionary,
-        "sparse_f1": found.f1,
-        "features": list(found.features),
-        "words": len(found.full_P),
-        "fraction": float(found.fraction_P.double().mean()),
-        "full": float(found.full_P.double().mean()),
+        "sparse_f1": absorbed.f1,
+        "features": list(absorbed.features),
+        "words": len(absorbed.full_P),
+        "fraction": float(absorbed.fraction_P.double().mean()),
+        "full": float(absorbed.full_P.double().mean()),
     }

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from autointerp.config import Config
-from autointerp.records import DictionarySummary, FeatureId, FeatureRecord, RecordArrays
+from autointerp.record_arrays import RecordArrays
+from autointerp.records import DictionarySummary, FeatureId, FeatureRecord
 from autointerp.sampling import Embed, Sample
 from autointerp.sampling.effects import measure_effects
 from autointerp.sampling.hard import EmbeddedText, with_hard

@@ -57,8 +57,8 @@ class Step:
         """Return the means over the excerpts that are searched."""
         if feature not in self._means:
             searched = self.upper.excerpts(feature, self.seed)[::2]
-            found = [depend(self.link, feature, ids_C) for ids_C in searched]
-            self._means[feature] = Means.of(found, self.link, feature)
+            dependences = [depend(self.link, feature, ids_C) for ids_C in searched]
+            self._means[feature] = Means.of(dependences, self.link, feature)
         return self._means[feature]
 
     def confirmed(self, feature: int, groups: Mapping[str, Tensor], n: int) -> dict[str, float]:
@@ -91,20 +91,22 @@ class Means:
     """What the lower features add at the same token by the residual stream alone; None if it does not lead there."""
 
     @staticmethod
-    def of(found: Sequence[Dependence], link: Link, feature: int) -> Means:
+    def of(dependences: Sequence[Dependence], link: Link, feature: int) -> Means:
         """Average over excerpts."""
 
         def mean_F(name: str) -> Tensor:
             total_F = torch.zeros(link.lower.n_features)
-            for one in found:
+            for one in dependences:
                 total_F.index_add_(0, one.features_A, getattr(one, name).float())
-            return total_F / len(found)
+            return total_F / len(dependences)
 
         weights_SF = direct_weights(link, torch.tensor([feature], device=link.upper.W_enc_DF.device))
         return Means(
-            activation=sum(one.activation for one in found) / len(found),
-            together=sum(one.together for one in found) / len(found),
-            active_F=torch.isin(torch.arange(link.lower.n_features), torch.cat([one.features_A for one in found])),
+            activation=sum(one.activation for one in dependences) / len(dependences),
+            together=sum(one.together for one in dependences) / len(dependences),
+            active_F=torch.isin(
+                torch.arange(link.lower.n_features), torch.cat([one.features_A for one in dependences])
+            ),
             ablation_F=mean_F("ablation_A"),
             attribution_F=mean_F("attribution_A"),
             earlier_F=mean_F("earlier_A"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from autointerp.peer_faults import PCA_TRANSPOSED
 from sae import formats
 from sae.baselines.registry import BASELINES, Baseline, base_and_k
 from sae.baselines.top_k import top_k
+from sae.common.errors import UserError
 from sae.common.files import sha256_of, write_atomic
 from sae.common.progress import Report
 from sae.common.seeds import derive_seed
@@ -186,6 +188,8 @@ class DictionaryBuilder:
         same = dictionary.reads == dictionary.writes and dictionary.context is None
         y_BE = x_BD if same else self._at.measured_BD(dictionary.writes)
         measured = metrics.reconstruction(dictionary, x_BD, y_BE=y_BE)
+        if measured.fvu is not None and not math.isfinite(measured.fvu):
+            raise UserError(f"dictionary {dictionary.name}: its reconstructions are not all finite; is it damaged?")
         losses = None
         if not dictionary.is_part:
             losses = metrics.cross_entropy(dictionary, self._at.ablations(dictionary.writes))

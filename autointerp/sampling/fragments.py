@@ -47,11 +47,6 @@ class Fragments:
     rank_M: Tensor
     """The hash's rank among all: breaks ties between equal keys."""
 
-    @property
-    def are_halves(self) -> bool:
-        """Tell whether each fragment is on one side only."""
-        return not bool((self.side_M == BOTH).any())
-
     def of_blocks(self, start: int, stop: int) -> "Fragments":
         """Return the fragments of some consecutive blocks, numbered anew; nothing is shared with the others."""
         rows = slice(start * self.per_block, stop * self.per_block)

@@ -13,7 +13,8 @@ import torch
 
 from autointerp import record_files
 from autointerp.config import Config
-from autointerp.records import FeatureId, FeatureRecord, RecordArrays
+from autointerp.record_arrays import RecordArrays
+from autointerp.records import FeatureId, FeatureRecord
 from autointerp.sampling.follow import count_active
 from autointerp.sampling.fragments import SIDES, Fragments
 from autointerp.sampling.priorities import fragment_hash

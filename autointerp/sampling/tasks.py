@@ -176,10 +176,11 @@ def trained(
     ]
 
     def make(missing: Sequence[Path]) -> None:
-        wanted = {folder: job for folder, job in zip(folders, seeded, strict=True) if folder in missing}
-        vectors = _vectors(subject, [hook for job in wanted.values() for hook in job.hook_points], seed, kinds, steps)
-        for hook_points in dict.fromkeys(job.hook_points for job in wanted.values()):
-            together = {folder: job for folder, job in wanted.items() if job.hook_points == hook_points}
+        missing_jobs = {folder: job for folder, job in zip(folders, seeded, strict=True) if folder in missing}
+        every_hook = [hook for job in missing_jobs.values() for hook in job.hook_points]
+        vectors = _vectors(subject, every_hook, seed, kinds, steps)
+        for hook_points in dict.fromkeys(job.hook_points for job in missing_jobs.values()):
+            together = {folder: job for folder, job in missing_jobs.items() if job.hook_points == hook_points}
             d_out = vectors[hook_points[1]].shape[1] if hook_points[1:] else None
             rows, recipes = (
                 _shuffled([vectors[hook] for hook in hook_points], seed),

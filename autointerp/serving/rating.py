@@ -28,7 +28,6 @@ from sae.common.seeds import numpy_generator
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'"
 SHADES, SHOWN = 9, 8
 """Steps of shading, and texts of each kind that are shown for the rubric."""
-TASKS: tuple[Task, ...] = ("rubric", "intruder")
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def _umap(unit_FD: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _pca(unit_FD: NDArray[np.float32]) -> NDArray[np.float32]:
     """Project on the two directions of largest variance; each points where its largest coordinate is positive."""
-    centred_FD = unit_FD - unit_FD.mean(0)
-    values, vectors_FF = np.linalg.eigh((centred_FD @ centred_FD.T).astype(np.float64))
+    centred_FD = unit_FD - unit_FD.mean(0, dtype=np.float64)
+    values, vectors_FF = np.linalg.eigh(centred_FD @ centred_FD.T)
     point_F2 = vectors_FF[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0.0))
     signs = np.sign(point_F2[np.abs(point_F2).argmax(0), range(2)])
     return np.asarray(point_F2 * np.where(signs == 0, 1, signs), np.float32)

@@ -6,6 +6,10 @@ has an interval in every round; with probability 95% all of them hold in all rou
 outside, and is equal if the interval lies within +-difference. At most 5% of runs decide one wrongly, whatever the
 dependence between pairs, and whichever dictionaries go on.
 
+Free scores of all features, where there are some, make the intervals shorter (`control_variates`): they are the same in
+all rounds, as the text is, so that their share of the error correlates looks more strongly, and bounds are crossed less
+often.
+
 A comparison that all features would hardly decide is given up (`allocation`).
 """
 
@@ -21,6 +25,7 @@ from typing import Literal
 from autointerp.statistics.allocation import chance
 from autointerp.statistics.clusters import Estimate, Scores, estimate
 from autointerp.statistics.comparisons import LEVEL
+from autointerp.statistics.control_variates import Measured, common_slope
 from autointerp.statistics.intervals import Bounds, ends
 from autointerp.statistics.sequential import levels, sizes
 
@@ -34,7 +39,7 @@ class Design:
     """Holds what is fixed before the first feature is scored."""
 
     available: Mapping[str, int]
-    """Features of each dictionary."""
+    """Features of each dictionary that may be scored."""
     controls: Sequence[str]
     """Kinds of controls, over which each dictionary has a lead."""
     first: int
@@ -108,8 +113,8 @@ class Comparison:
 class Sample:
     """Holds the scores of some features of one dictionary."""
 
-    scores: Scores
-    leads: Mapping[str, Scores]
+    scores: Measured
+    leads: Mapping[str, Measured]
     """By kind of control: each feature's score minus that control's."""
 
 
@@ -145,28 +150,38 @@ def resolve(design: Design, sample_of: SampleOf) -> Resolution:
     made += [Comparison(name, None) for name in design.available if design.controls]
     rounds, sample_of = dict.fromkeys(design.available, 0), cache(sample_of)
     for number in range(len(design.ends)):
-        due = [dict.fromkeys(one.names, number + 1) if one.goes_on else {} for one in made]
-        for each in due:
-            rounds |= {name: max(rounds[name], last) for name, last in each.items()}
-        looks = [_samples(each, design, sample_of) for each in due]
-        if not any(due) or None in looks:
+        due = [one.goes_on for one in made]
+        rounds |= {name: number + 1 for one in made if one.goes_on for name in one.names}
+        samples = {name: sample_of(name, n) for name, n in design.sizes(rounds).items() if n}
+        known = {name: sample for name, sample in samples.items() if sample}
+        if not any(due) or len(known) < len(samples):
             return Resolution(made, design.sizes(rounds), rounds, not any(due))
-        samples = [look or {} for look in looks]
-        looked = zip(made, samples, strict=True)
-        made = [_looked(one, each, design, number) if each else one for one, each in looked]
+        parts = _corrected(known, design)
+        made = [_looked(one, parts, design, number) if is_due else one for one, is_due in zip(made, due, strict=True)]
     return Resolution(made, design.sizes(rounds), rounds, True)
 
 
-def _samples(due: Mapping[str, int], design: Design, sample_of: SampleOf) -> dict[str, Sample] | None:
-    """Take what is due; None if some of it is not scored yet."""
-    samples = {name: sample_of(name, n) for name, n in design.sizes(due).items()}
-    known = {name: sample for name, sample in samples.items() if sample}
-    return known if len(known) == len(samples) else None
+Parts = Sequence[Scores]
+"""Samples whose means add up to an estimate; the first is of the judged features."""
 
 
-def _looked(one: Comparison, samples: Mapping[str, Sample], design: Design, number: int) -> Comparison:
+def _corrected(samples: Mapping[str, Sample], design: Design) -> dict[str, dict[str | None, Parts]]:
+    """Correct each dictionary's scores (None), and leads by kind of control, by the free ones."""
+    made: dict[str, dict[str | None, Parts]] = {name: {} for name in samples}
+    for kind in (None, *design.controls):
+        measured = {name: sample.leads[kind] if kind else sample.scores for name, sample in samples.items()}
+        slope = common_slope(measured.values())
+        for name, one in measured.items():
+            made[name][kind] = one.corrected(slope)
+    return made
+
+
+def _looked(
+    one: Comparison, samples: Mapping[str, Mapping[str | None, Parts]], design: Design, number: int
+) -> Comparison:
     """Look at one comparison in a round; its first dictionary is then the one with the higher mean."""
-    estimates = _estimates(one, samples, design)
+    compared = _compared(one, samples, design)
+    estimates = [_estimate(pair) for pair in compared]
     known = [made for made in estimates if made and made.error > 0]
     if not known or len(known) < len(estimates):
         return one
@@ -178,13 +193,17 @@ def _looked(one: Comparison, samples: Mapping[str, Sample], design: Design, numb
         verdict = "differ"
     elif -design.difference < low and high < design.difference:
         verdict = "equal"
-    sizes = [(len(sample.scores.value_F), design.available[name]) for name, sample in samples.items()]
-    hope = min(chance(made, sizes, design.difference, design.together[-1]) for made in known)
+    scored = {name: len(samples[name][None][0].value_F) for name in one.names}
+    sizes = [(n, design.available[name]) for name, n in scored.items()]
+    hope = min(
+        chance(made, _shrinking(pair), sizes, design.difference, design.together[-1])
+        for made, pair in zip(known, compared, strict=True)
+    )
     looked = replace(
         one,
         verdict=verdict,
         round=None if verdict == "open" else number + 1,
-        features=len(samples[one.dictionary].scores.value_F),
+        features=scored[one.dictionary],
         difference=min(made.value for made in known),
         low=low,
         high=high,
@@ -194,19 +213,27 @@ def _looked(one: Comparison, samples: Mapping[str, Sample], design: Design, numb
     return _higher_first(looked)
 
 
-def _estimates(one: Comparison, samples: Mapping[str, Sample], design: Design) -> list[Estimate | None]:
-    """Estimate a difference, or a lead over each kind of control; None where there are too few scores."""
+def _compared(
+    one: Comparison, samples: Mapping[str, Mapping[str | None, Parts]], design: Design
+) -> list[Sequence[Parts]]:
+    """List what is estimated: the difference of two samples' means, or a lead's mean for each kind of control."""
     own = samples[one.dictionary]
     if one.against is None:
-        return [_estimate(own.leads[kind]) for kind in design.controls]
-    return [_estimate(own.scores, samples[one.against].scores)]
+        return [[own[kind]] for kind in design.controls]
+    return [[own[None], samples[one.against][None]]]
 
 
-def _estimate(*samples: Scores) -> Estimate | None:
-    """Estimate a mean, or the difference of two."""
-    if any(len(scores.value_F) < LEAST for scores in samples):
+def _estimate(pair: Sequence[Parts]) -> Estimate | None:
+    """Estimate a mean, or the difference of two; None where there are too few scores."""
+    if any(len(parts[0].value_F) < LEAST for parts in pair):
         return None
-    return estimate(*zip((1.0, -1.0), samples, strict=False))
+    return estimate(*((weight, part) for weight, parts in zip((1.0, -1.0), pair, strict=False) for part in parts))
+
+
+def _shrinking(pair: Sequence[Parts]) -> float:
+    """Return the variance that judging more features makes smaller."""
+    estimated = estimate(*zip((1.0, -1.0), (parts[0] for parts in pair), strict=False))
+    return estimated.from_features if estimated else 0.0
 
 
 def _higher_first(one: Comparison) -> Comparison:

@@ -107,7 +107,8 @@ def evaluate(paths: tuple[str, ...], out: Path | None, **settings: Any) -> None:
     paths = tuple(pin(path) for path in paths)  # so that all of the command reads one commit
     files = dict(zip(paths, _files(paths, out, settings["allow_pickle"]), strict=True))
     from sae.measuring import tables
-    from sae.measuring.eval_paths import Request, eval_paths
+    from sae.measuring.eval_paths import eval_paths
+    from sae.measuring.eval_request import Request
 
     done: dict[str, Outcome] = {}
 

@@ -19,6 +19,8 @@ from sae.common.yaml_files import YamlError, parse
 
 LONGEST_VALUE = 200
 """Characters of a wrong value that are shown."""
+LARGEST_CONFIG = 2_000_000
+"""Bytes of a file that is read as a config."""
 
 T = TypeVar("T")
 
@@ -53,6 +55,7 @@ def read(name_or_path: str, subfolder: str = "") -> tuple[Path, dict[str, Any]]:
         UserError: no such config, not YAML, or not a mapping.
     """
     path = find("eval_configs", name_or_path, ".yaml", subfolder)
+    _refuse_large(path)
     try:
         values = parse(path.read_text("utf-8"))
     except (YamlError, OSError, UnicodeDecodeError) as error:
@@ -61,6 +64,13 @@ def read(name_or_path: str, subfolder: str = "") -> tuple[Path, dict[str, Any]]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path} does not hold a mapping of settings")
     return path, values
+
+
+def _refuse_large(path: Path) -> None:
+    """Raise UserError for a corpus or a dictionary in a config's stead, which would be read as YAML for hours."""
+    size = path.stat().st_size
+    if size > LARGEST_CONFIG:
+        raise UserError(f"{path} has {size:,} bytes, too many for a config (YAML); is it another argument's file?")
 
 
 def build(model: type[AnySection], values: dict[str, Any], changes: Mapping[str, Any], where: str) -> AnySection:
@@ -119,7 +129,9 @@ def _changed(values: Any, path: list[str], depth: int, value: Any) -> Any:
         return [*values[:at], _changed(values[at], path, depth + 1, value), *values[at + 1 :]]
     if values is None and name.isdecimal():
         raise UserError(f"{before} is not given here, so it has no item {name!r}; set all of it: {before}=[...]")
-    inner = values if isinstance(values, dict) else {}
+    if not isinstance(values, dict | None):
+        raise UserError(f"{before}: write settings, each as NAME: VALUE (got {_short(values)})")
+    inner = values or {}
     return inner | {name: _changed(inner.get(name), path, depth + 1, value)}
 
 

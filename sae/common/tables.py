@@ -37,6 +37,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def no_formula(text: str) -> str:
+    """Return a text for a cell of CSV, with an apostrophe before it if a spreadsheet would compute it as a formula."""
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
+
+
 def print_tables(tables: Iterable[Table], console: Console | None = None) -> None:
     """Print tables with an empty line between them.
 

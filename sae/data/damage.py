@@ -10,7 +10,7 @@ from sae.common.errors import UserError
 
 NAMED = 3
 """Damaged documents of each kind that are named; the others are only counted."""
-PATIENCE = 1_000
+MOST_DAMAGED = 1_000
 """If a file begins with so many damaged documents, it is not read to its end in search of a good one."""
 NOT_UTF8 = "skipped, because they are not UTF-8 text"
 NOT_READABLE = "skipped, because they cannot be read"
@@ -74,7 +74,7 @@ class Damage:
 
 
 def refuse_throughout(documents: Iterable[Document | Damaged]) -> Iterator[Document | Damaged]:
-    """Yield a file's documents. Raises UserError if they, or the first PATIENCE of them, are all damaged."""
+    """Yield a file's documents. Raises UserError if they, or the first MOST_DAMAGED of them, are all damaged."""
     first: Damaged | None = None
     n_damaged = 0
     is_good = False
@@ -83,7 +83,7 @@ def refuse_throughout(documents: Iterable[Document | Damaged]) -> Iterator[Docum
             first, n_damaged = first or document, n_damaged + 1
         else:
             is_good = True
-        if not is_good and n_damaged == PATIENCE:
+        if not is_good and n_damaged == MOST_DAMAGED:
             break
         yield document
     if first and not is_good:

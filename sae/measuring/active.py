@@ -58,6 +58,29 @@ class Active:
         values_N = values_BK[is_active_BK].numpy().astype(np.float64)
         return cls(values_N, features_BK[is_active_BK].numpy(), np.cumsum(counts_B) - counts_B, n_features)
 
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.offsets_B)
+
+    def everywhere(self) -> NDArray[np.float64]:
+        """Return the first token's activation of features that are active on all tokens, and zero of the others."""
+        origin_F = np.zeros(self.n_features)
+        if len(self):
+            first_N = slice(0, self.offsets_B[1] if len(self) > 1 else len(self.values_N))
+            origin_F[self.features_N[first_N]] = self.values_N[first_N]
+            origin_F[self.sums() < len(self)] = 0
+        return origin_F
+
+    def columns(self, features_P: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the activations of some features, zeros included, [B, P]."""
+        column_F = np.full(self.n_features, -1)
+        column_F[features_P] = np.arange(len(features_P))
+        listed_N = np.flatnonzero(column_F[self.features_N] >= 0)
+        acts_BP = np.zeros((len(self), len(features_P)))
+        rows_N = np.searchsorted(self.offsets_B, listed_N, side="right") - 1
+        acts_BP[rows_N, column_F[self.features_N[listed_N]]] = self.values_N[listed_N]
+        return acts_BP
+
     def sums(self, weights_N: NDArray[np.float64] | None = None) -> NDArray[Any]:
         """Return the sum of each feature's weights, [F]; without weights, how many entries it has."""
         return np.bincount(self.features_N, weights_N, self.n_features)
@@ -90,11 +113,10 @@ class Side:
     dense_P: NDArray[np.int64]
 
     @classmethod
-    def of(cls, active: Active, acts_BF: Tensor, origin_F: Tensor) -> "Side":
+    def of(cls, active: Active, origin_F: NDArray[np.float64]) -> "Side":
         """Take the differences. Features with an origin are few, or it does not pay."""
-        dense_P = origin_F.nonzero().flatten().numpy()
-        dense_BP = (acts_BF[:, dense_P].double() - origin_F[dense_P]).detach().numpy()
-        return cls(active.without(dense_P).matrix(), dense_BP, dense_P)
+        dense_P = np.flatnonzero(origin_F)
+        return cls(active.without(dense_P).matrix(), active.columns(dense_P) - origin_F[dense_P], dense_P)
 
     def sums(self, power: int) -> NDArray[np.float64]:
         """Return each feature's sum of the differences' powers, [F]."""

@@ -14,12 +14,14 @@ from torch import Tensor
 from sae.common.errors import UserError
 from sae.common.progress import Progress, Report
 from sae.data.blocks import Blocks
-from sae.dictionary import Dictionary, Encoder
-from sae.measuring import similarity
+from sae.dictionary import Dictionary
 from sae.measuring.active import rows_in_cache
+from sae.measuring.correlation import Correlation
+from sae.measuring.cosines import max_cosine
 from sae.measuring.evaluate import batches_of, move_to_subject
 from sae.measuring.metrics import rows_at_once
-from sae.measuring.similarity import Correlation, Similarity
+from sae.measuring.nearest import Similarity, joined
+from sae.measuring.reconstructed import can_list, listed
 from sae.models.residual import share_basis
 from sae.models.subject import Subject, one_name
 
@@ -123,7 +125,7 @@ def _mmcs(a: Studied, b: Studied, report: Report) -> Similarity | None:
     if not same_model or a.dictionary.d_out != b.dictionary.d_out or not a.shares_basis(b):
         return None
     ours_FD, theirs_GD = a.dictionary.W_dec_FD, b.dictionary.W_dec_FD
-    return similarity.max_cosine(ours_FD, theirs_GD.to(ours_FD.device), report=report)
+    return max_cosine(ours_FD, theirs_GD.to(ours_FD.device), report=report)
 
 
 def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Similarity:
@@ -139,7 +141,7 @@ def _universality(a: Studied, b: Studied, blocks: Blocks, report: Report) -> Sim
             _slice(a, b, features_S, blocks, partial(_update, progress, number * blocks.n_tokens, total))
             for number, features_S in enumerate(slices)
         ]
-    return similarity.joined(parts)
+    return joined(parts)
 
 
 def _update(progress: Progress, before: int, total: int, done: int) -> None:
@@ -148,11 +150,11 @@ def _update(progress: Progress, before: int, total: int, done: int) -> None:
 
 def _slice(a: Studied, b: Studied, features_S: Tensor, blocks: Blocks, update: Callable[[int], None]) -> Similarity:
     """Correlate some of A's features with all of B's. The sums, up to 2 GiB, are freed before the next slice."""
-    whole = len(features_S) == a.dictionary.n_features
-    encode = a.dictionary.encode if whole else a.dictionary.encoder(features_S)
     sums = Correlation(len(features_S), b.dictionary.n_features, a.subject.device)
+    add, rows = _adding(sums, a.dictionary, b.dictionary, features_S), _rows(a, b)
     for pair in _pairs(a, b, blocks):
-        _add(sums, pair, encode, b.dictionary.encode, _rows(a, b))
+        for part_a_BD, part_b_BD in zip(pair.a_BD.split(rows), pair.b_BD.split(rows), strict=True):
+            add(part_a_BD, part_b_BD)
         update(sums.tokens)
     for side, finite in zip((a, b), sums.finite, strict=True):
         if not finite:
@@ -168,9 +170,13 @@ def _pairs(a: Studied, b: Studied, blocks: Blocks) -> Iterator[Pair]:
         yield Pair(a_BD, b_BD)
 
 
-def _add(sums: Correlation, pair: Pair, encode_a: Encoder, encode_b: Encoder, rows: int) -> None:
-    for part_a_BD, part_b_BD in zip(pair.a_BD.split(rows), pair.b_BD.split(rows), strict=True):
-        sums.add(encode_a(part_a_BD), encode_b(part_b_BD))
+def _adding(sums: Correlation, a: Dictionary, b: Dictionary, features_S: Tensor) -> Callable[[Tensor, Tensor], None]:
+    """Return what encodes vectors of both sides and counts them; where few features can be active, only those."""
+    whole, device = len(features_S) == a.n_features, features_S.device
+    if whole and can_list(a, device) and can_list(b, device):
+        return lambda a_BD, b_BD: sums.add_active(listed(a, a_BD), listed(b, b_BD))
+    encode = a.encode if whole else a.encoder(features_S)
+    return lambda a_BD, b_BD: sums.add(encode(a_BD), b.encode(b_BD))
 
 
 def _rows(a: Studied, b: Studied) -> int:

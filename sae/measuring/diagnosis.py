@@ -88,7 +88,7 @@ class Diagnosis:
 
 
 class Norms(NamedTuple):
-    """The mean of |x| of what is read and of |y| of what is written."""
+    """Holds the mean of |x| of what is read and of |y| of what is written."""
 
     read: float
     written: float

@@ -19,10 +19,11 @@ from sae.common.progress import Progress, Report, Silent
 from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
-from sae.measuring import metrics, similarity
+from sae.measuring import metrics
+from sae.measuring.cosines import max_cosine_within, paired_cosine
 from sae.measuring.firing import Density, Histogram
 from sae.measuring.metrics import CrossEntropy, Fidelity, Spread
-from sae.measuring.similarity import Nearest
+from sae.measuring.nearest import Nearest
 from sae.measuring.weights import refuse_non_finite
 from sae.models.subject import Subject
 from sae.products import row_norms
@@ -40,7 +41,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class SquaredNorms:
-    """Means over the tokens of |y|^2, |y_hat|^2 and |y - y_hat|^2, y what is written."""
+    """Holds means over the tokens of |y|^2, |y_hat|^2 and |y - y_hat|^2, y what is written."""
 
     activations: float
     reconstructions: float
@@ -224,8 +225,8 @@ def directions(dictionary: Dictionary, cosines: bool = True, report: Report = Si
     """Return norms and cosines of the weights; `cosines` compares every decoder direction with every other."""
     return Directions(
         norm_F=row_norms(dictionary.W_dec_FD),
-        nearest=similarity.max_cosine_within(dictionary.W_dec_FD, report=report) if cosines else None,
-        paired=similarity.paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD)
+        nearest=max_cosine_within(dictionary.W_dec_FD, report=report) if cosines else None,
+        paired=paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD)
         if dictionary.reads == dictionary.writes
         else None,
     )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae.measuring.eval_paths import Outcome
-    from sae.measuring.similarity import Nearest
+    from sae.measuring.nearest import Nearest
 
 SUFFIX = ".features.parquet"
 COLUMNS = {

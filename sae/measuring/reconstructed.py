@@ -1,4 +1,4 @@
-"""Reconstructs activation vectors, from a list of the active features where those are few, and counts them.
+"""Lists the active features where those are few, and reconstructs activation vectors from such lists.
 
 Shape suffixes: B activation vectors, D their width, E the width of what is written, F features.
 """
@@ -22,6 +22,16 @@ class Reconstructed(NamedTuple):
     y_hat_BE: Tensor
 
 
+def can_list(dictionary: Dictionary, device: str | torch.device) -> bool:
+    """Tell whether few features can be active on a vector, so that all others need no memory; on the CPU only."""
+    return str(device) == "cpu" and dictionary.most_active <= MOST_ACTIVE * dictionary.n_features
+
+
+def listed(dictionary: Dictionary, x_BD: Tensor) -> Active:
+    """Encode vectors [B, D] of a dictionary that `can_list`."""
+    return Active.of_largest(*dictionary.encode_largest(x_BD), dictionary.n_features)
+
+
 def reconstructed(dictionary: Dictionary, x_BD: Tensor) -> Reconstructed:
     """Encode and decode vectors [B, D]."""
     if x_BD.device.type != "cpu" or dictionary.n_features < WIDE or not len(x_BD):
@@ -32,10 +42,8 @@ def reconstructed(dictionary: Dictionary, x_BD: Tensor) -> Reconstructed:
 
 
 def _part(dictionary: Dictionary, x_BD: Tensor) -> Reconstructed:
-    n_features = dictionary.n_features
-    largest = dictionary.encode_largest(x_BD, int(MOST_ACTIVE * n_features))
-    if largest is not None:
-        return _from_active(dictionary, Active.of_largest(*largest, n_features), x_BD)
+    if can_list(dictionary, x_BD.device):
+        return _from_active(dictionary, listed(dictionary, x_BD), x_BD)
     features_BF = dictionary.encode(x_BD)
     active = Active.of(features_BF)
     return _from_active(dictionary, active, x_BD) if active else _from_all(dictionary, features_BF, x_BD)

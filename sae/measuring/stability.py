@@ -2,8 +2,10 @@
 
 Features of two dictionaries are matched one to one (the Hungarian method) such that the sum of the cosines of their
 encoder and of their decoder directions is largest; a feature reappears if both cosines of its pair reach THRESHOLD, as
-in Paulo and Belrose (2025, arXiv 2501.16615). PW-MCC (Song et al. 2025, arXiv 2505.20254) is the mean absolute cosine
-of decoder directions, matched such that it is largest, over all pairs of dictionaries.
+in Paulo and Belrose (2025, arXiv 2501.16615). The share of other seeds in which it does estimates the probability that
+it reappears in an independent training, the stability of Gerasimov et al. (2026, arXiv 2606.12138). PW-MCC (Song et al.
+2025, arXiv 2505.20254) is the mean absolute cosine of decoder directions, matched one to one such that it is largest,
+over all pairs of dictionaries.
 
 Shape suffixes: D width of a direction, F features of A, G features of B.
 """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sae.measuring.diagnosis import Diagnosis
     from sae.measuring.eval_paths import Outcome
     from sae.measuring.evaluate import Evaluation
-    from sae.measuring.similarity import Nearest
+    from sae.measuring.nearest import Nearest
 
 LONGEST = 100
 """Characters of a metadata value that are shown."""

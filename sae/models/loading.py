@@ -38,10 +38,17 @@ def malformed() -> tuple[type[Exception], ...]:
 
 def cannot_load(model: str, error: Exception) -> UserError:
     """Return the error for a model that a library could not load, with the beginning of the library's reason."""
+    if _is_missing_folder(model):
+        return UserError(f"cannot load model {shortened(model)}: no such folder; give --model NAME|DIR")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return UserError(
         f"cannot load model {shortened(model)}: {shortened(' '.join(lines[:2]), 300)} (a hub name or a saved directory)"
     )
+
+
+def _is_missing_folder(model: str) -> bool:
+    """Tell whether a model is written as a path, which no hub name begins like, and nothing is there."""
+    return model.startswith(("/", "./", "../", "~")) and not path_of(model).exists()
 
 
 def config_of(model: str, location: str) -> Any:
@@ -90,7 +97,7 @@ def _cannot_read_tokenizer(model: str, location: str, error: Exception) -> UserE
     folder = path_of(location)
     if folder.is_dir() and not any(folder.glob("tokenizer*")):
         return UserError(f"model {model} has no tokenizer; save one into its folder (tokenizer.save_pretrained)")
-    return cannot_load(f"{model}'s tokenizer", error)
+    return cannot_load(model if _is_missing_folder(model) else f"{model}'s tokenizer", error)
 
 
 def load_bridge(model: str, location: str, device: str, tokenizer: Any) -> Any:

@@ -110,13 +110,13 @@ def require(subject: Subject, prompts: Prompts, task: str, least: float = LEAST)
 
 def right_scripts(subject: Subject, seed: int) -> list[bool]:
     """Return of each of some texts of one script whether the most probable next token is a word of that script."""
-    found = []
+    is_right = []
     for words, texts in script_texts(seed).items():
         accepted = {ids[0] for ids in subject.token_ids([f" {word}" for word in words]) if len(ids) == 1}
         for ids in subject.token_ids(texts):
             logits_1CV = subject.logits(torch.tensor([ids], device=subject.device))
-            found.append(int(logits_1CV[0, -1].argmax()) in accepted)
-    return found
+            is_right.append(int(logits_1CV[0, -1].argmax()) in accepted)
+    return is_right
 
 
 def held_out(subject: Subject, seed: int, n: int) -> dict[str, list[bool]]:

@@ -161,9 +161,11 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
         [sys.executable, "-m", "autointerp", "run", "smoke", "--seed", "9", "--out", "r"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
-    time.sleep(4)
+    while not (tmp_path / "r").exists():  # the run has not begun
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=600)
     assert process.returncode == 130, message
     assert "the same command continues from here" in message
     assert "Traceback" not in message

@@ -43,7 +43,7 @@ OTHER: dict[str, Any] = {
     "effort.explaining": "low", "effort.simulating": "off", "effort.judging": "high",
     "extra_body": {"openai/m": {"seed": 3}},
     "stopping.until_resolved": True, "stopping.difference": 0.5, "stopping.first": 7,
-    "stopping.futility": 0.5,
+    "stopping.futility": 0.25, "stopping.most": 7,
     "peer_faults": ["drop-failures"],
 } | {
     f"sampling.{side}.{source}": 77

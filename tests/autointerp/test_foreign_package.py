@@ -41,7 +41,7 @@ def plain(planted: Path, tmp_path: Path) -> Path:
 def command(installed: Path, program: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": f"{installed}{os.pathsep}{ROOT}"}
     words = [sys.executable, "-m", program, *map(str, arguments)]
-    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_foreign_parts_are_in_help_settings_and_errors(installed: Path, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_finished_run_is_only_opened(smoke: Path, tmp_path: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in smoke.iterdir()} == before
 
 
-def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 120) -> bool:
+def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 900) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         if condition():  # type: ignore[operator]
@@ -279,9 +279,10 @@ def test_killed_before_sampling_is_done_leaves_no_half_run(smoke: Path, tmp_path
         [sys.executable, "-m", "autointerp", "run", "smoke", "--out", str(out), "--seed", "7"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    time.sleep(2.0)
+    begun = wait_for(out.exists, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert begun
     assert not (out / "features.parquet").exists()
     done = autointerp("run", "smoke", "--out", out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

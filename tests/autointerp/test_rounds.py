@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from autointerp.evaluate import Method
+from autointerp.reporting import leaderboard
+from autointerp.runs.dependence import dependence_of
+from autointerp.runs.opening import config_of
 from autointerp.store import LOG, RunFolder
 from sae.common.progress import Silent
 from tests.autointerp.test_pipeline import contents, wait_for
@@ -65,7 +69,7 @@ def test_dictionaries_stop_when_their_comparisons_are_resolved(rounds: tuple[Pat
         assert row["verdict"] == expected
         assert (row["round"] is None) == (expected == "open")
         assert (row["chance"] is None) == (expected != "open")
-        assert row["given_up"] == (row["chance"] is not None and float(str(row["chance"])) < 0.2)
+        assert row["given_up"] == (row["chance"] is not None and float(str(row["chance"])) < 0.5)
 
 
 def test_a_score_is_that_of_the_run_without_rounds(rounds: tuple[Path, list[bytes]], smoke: Path) -> None:
@@ -77,17 +81,15 @@ def test_a_score_is_that_of_the_run_without_rounds(rounds: tuple[Path, list[byte
 
 
 def test_intervals_are_wider_than_those_of_one_look(rounds: tuple[Path, list[bytes]]) -> None:
-    from autointerp.statistics.intervals import mean_interval
-
-    run, _ = rounds
-    results = list(RunFolder(run).results())
-    for row in RunFolder(run).read_leaderboard():
-        values = [one.scores[row["scorer"]] for one in results if one.feature.dictionary == row["dictionary"]]
-        plain = mean_interval([value for value in values if value is not None])
-        assert plain is not None
-        assert plain.low is not None
-        assert plain.high is not None
-        assert row["ci_high"] - row["ci_low"] > 0.99 * min(plain.high - plain.low, 1)
+    folder = RunFolder(rounds[0])
+    method, results = Method.of(config_of(folder)), list(folder.results())
+    dependence = dependence_of(method, folder.read_features(), results)
+    texts = leaderboard.texts(folder, results, method.chances, dependence, None)
+    for row, plain in zip(folder.read_leaderboard(), json.loads(texts[leaderboard.BOARD]), strict=True):
+        assert row["mean"] == plain["mean"]
+        assert row["ci_low"] <= plain["ci_low"]
+        assert row["ci_high"] >= plain["ci_high"]
+        assert row["ci_high"] - row["ci_low"] > plain["ci_high"] - plain["ci_low"]
 
 
 @pytest.mark.parametrize("share", [0.6, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.1, 0.95))])
@@ -167,9 +169,9 @@ def test_damaged_tables_are_made_again_as_they_were(rounds: tuple[Path, list[byt
 
 @pytest.mark.slow
 def test_a_dry_run_foretells_the_rounds_with_rules(rounds: tuple[Path, list[bytes]], tmp_path: Path) -> None:
-    """For a language model: as many features as rules had to score."""
+    """For a language model: not more features than rules had to score, because other rules score all for nothing."""
     model = "anthropic/claude-haiku-5-5"
-    flags = [model if word == "rules-5" else word for word in FLAGS]
+    flags = [*(model if word == "rules-5" else word for word in FLAGS), "--set", "stopping.most=12"]
     done = autointerp("run", "smoke", *flags, "--simulator", model, "--dry-run", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     foretold = re.search(
@@ -178,7 +180,7 @@ def test_a_dry_run_foretells_the_rounds_with_rules(rounds: tuple[Path, list[byte
     about = re.search(r"about \$([\d.]+), \$[\d.]+ a feature; at most", done.stdout)
     assert foretold, done.stdout
     assert about, done.stdout
-    assert int(foretold[2]) == len(list(RunFolder(rounds[0]).results()))
+    assert 6 * ENDS[0] <= int(foretold[2]) <= len(list(RunFolder(rounds[0]).results()))
     assert float(foretold[1]) < float(about[1])
 
 

@@ -167,7 +167,7 @@ def test_a_silent_feature_gets_an_explanation_that_predicts_nothing() -> None:
     assert alone(RulesSimulator("rules", Config()).simulate(explanation, [("a", "b")])) == [(0.0, 0.0)]
 
 
-@pytest.mark.parametrize("spec", ["rules-0", "rules-x", "gpt", "token"])
+@pytest.mark.parametrize("spec", ["rules-0", "rules-", "rules-x", "rules-²", "gpt", "token"])
 def test_unknown_explainers_are_refused(spec: str) -> None:
     with pytest.raises(UserError, match="known: rules-N"):
         make(spec, Config())

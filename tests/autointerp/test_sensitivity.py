@@ -1,6 +1,7 @@
 """What a ranking depends on: specifications against what their runs hold, ranks by hand, an interruption."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
@@ -100,9 +101,22 @@ def test_members_keep_text_and_dictionaries_and_change_what_they_say(done: Path)
 
 def test_a_multiverse_is_verified_as_a_suite_and_drawn(done: Path) -> None:
     assert not [check for check in suite.verify_suite(SuiteFolder(done), Silent) if check.differences]
+    assert not [check for check in runner.verify_curve(SuiteFolder(done)) if check.differences]
     picture = (done / "pictures" / "sensitivity.svg").read_text("utf-8")
     assert picture.startswith("<?xml")
     assert "specifications" in (done / "sensitivity.md").read_text("utf-8")
+
+
+def test_a_changed_digit_of_the_curve_is_seen(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "out")
+    for name in ("sensitivity.json", "sensitivity.md"):
+        path = tmp_path / "out" / name
+        text = path.read_text("utf-8")
+        at = text.rindex("0.") + 2
+        path.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :], "utf-8")
+        (only,) = [one for check in runner.verify_curve(SuiteFolder(tmp_path / "out")) for one in check.differences]
+        assert only.startswith(f"{name}, line ")
+        path.write_text(text, "utf-8")
 
 
 def specification(protocol: str, chance: float, failures: str = "failed 0", **means: float) -> Specification:

@@ -11,6 +11,7 @@ from scipy import special, stats
 
 from autointerp.statistics.allocation import chance
 from autointerp.statistics.clusters import Scores, estimate
+from autointerp.statistics.control_variates import Measured
 from autointerp.statistics.resolution import Design, Resolution, Sample, resolve
 from autointerp.statistics.sequential import levels, pocock_type, sizes
 
@@ -71,8 +72,8 @@ def run(means: list[float], n: int, rng: np.random.Generator, first: int = 10, l
     def sample_of(name: str, size: int) -> Sample:
         cluster_F = n * int(name) + np.arange(size)
         return Sample(
-            Scores(values[int(name)][:size], cluster_F),
-            {"mismatched": Scores(lead + 0.1 * rng.standard_normal(size), cluster_F)},
+            Measured(Scores(values[int(name)][:size], cluster_F)),
+            {"mismatched": Measured(Scores(lead + 0.1 * rng.standard_normal(size), cluster_F))},
         )
 
     return resolve(Design({str(i): n for i in range(len(means))}, ["mismatched"], first, 0.05), sample_of)
@@ -133,7 +134,8 @@ def test_what_is_not_scored_yet_is_asked_for_and_what_is_beyond_a_round_is_not_l
     def up_to(known: int) -> Resolution:
         def sample_of(name: str, n: int) -> Sample | None:
             asked.append((name, n))
-            return Sample(Scores(values[name][:n], np.arange(n) + 100 * (name == "b")), {}) if n <= known else None
+            scores = Scores(values[name][:n], np.arange(n) + 100 * (name == "b"))
+            return Sample(Measured(scores), {}) if n <= known else None
 
         return resolve(design, sample_of)
 
@@ -160,7 +162,9 @@ def test_the_chance_is_how_often_all_features_decide(difference: float, text: fl
     final_P = (n * difference + (whole - n) * (rest_2P[0] - rest_2P[1])) / whole
     half = special.ndtri(0.9985) * math.sqrt(0.08 / whole + text**2)
     decided_P = (np.abs(final_P) > half) | (np.abs(final_P) < margin - half)
-    assert chance(made, [(n, whole)] * 2, margin, 0.997) == pytest.approx(decided_P.mean(), abs=0.03)
+    assert chance(made, made.from_features, [(n, whole)] * 2, margin, 0.997) == pytest.approx(
+        decided_P.mean(), abs=0.03
+    )
 
 
 def test_a_comparison_without_a_chance_is_given_up_and_errors_do_not_become_more_frequent() -> None:
@@ -183,4 +187,4 @@ def test_a_comparison_without_a_chance_is_given_up_and_errors_do_not_become_more
 
 
 def first_of(samples: dict[str, Scores], name: str, n: int) -> Sample:
-    return Sample(Scores(samples[name].value_F[:n], samples[name].cluster_F[:n]), {})
+    return Sample(Measured(Scores(samples[name].value_F[:n], samples[name].cluster_F[:n])), {})

@@ -76,12 +76,16 @@ class Source:
             rows_B = np.arange(step * task.batch, (step + 1) * task.batch) % len(self.train_ND)
             yield torch.from_numpy(self.train_ND[rows_B]).float()
 
+    def facts(self) -> dict[str, str]:
+        """Return the folder of the language model and the hook point; empty without a language model."""
+        about = self.folder / "subject.json"
+        facts: dict[str, str] = json.loads(about.read_text("utf-8")) if about.is_file() else {}
+        return facts
+
     def ablations(self) -> Ablations | None:
         """Return what the cross-entropy with a dictionary is compared with; None without a language model."""
-        about = self.folder / "subject.json"
-        if not about.is_file():
+        if not (facts := self.facts()):
             return None
-        facts = json.loads(about.read_text("utf-8"))
         ids_NC = torch.from_numpy(np.load(self.folder / "ids.npy")).long()
         return ablations(boot(facts["subject"], "cpu"), facts["hook_point"], ids_NC)
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 STARTER = multiprocessing.get_context("forkserver")
 """Starts each server as a fork of one process that has imported it: a hundred tests have servers of their own."""
 STARTER.set_forkserver_preload(["tests.fakes.server"])
-PAGE_TIMEOUT = 30
+PAGE_TIMEOUT = 300
 """Seconds to wait for the server's own pages; a burst of requests may be before us."""
 
 

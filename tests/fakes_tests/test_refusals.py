@@ -83,19 +83,19 @@ def test_too_many_at_once_are_turned_away_at_once() -> None:
 
 
 def test_a_burst_is_served_at_once() -> None:
-    with FakeApis(latency=0.05) as server:
+    with FakeApis(latency=0.5) as server:
         answers = run(ask_at_once(server, 200))
         assert len({answer.choices[0].message.content for answer in answers}) == 200
         calls = server.calls()
         assert sum(call["completed"] for call in calls) == 200
-        # One after the other they would take ten seconds.
-        assert max(call["answered"] for call in calls) - min(call["received"] for call in calls) < 5
+        # One after the other they would take 100 seconds.
+        assert max(call["answered"] for call in calls) - min(call["received"] for call in calls) < 60
 
 
 def test_who_hangs_up_is_logged_and_forgotten() -> None:
-    with FakeApis(latency=5) as server:
+    with FakeApis(latency=300) as server:
         with pytest.raises(anthropic.APITimeoutError):
             run(ask_anthropic(server, timeout=0.2))
         (call,) = server.calls()
         assert (call["status"], call["completed"]) == (None, False)
-        assert call["answered"] - call["received"] < 4
+        assert call["answered"] - call["received"] < 250

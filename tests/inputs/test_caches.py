@@ -128,7 +128,7 @@ def test_two_runs_make_the_entries_of_one_cache(planted: Path, whole: tuple[Path
         for out in runs
     ]  # fmt: skip
     for process in started:
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=900)
         assert process.returncode == 0, err
         assert "damaged" not in err
     assert {(out / "records.parquet").read_bytes() for out in runs} == {whole[1]}

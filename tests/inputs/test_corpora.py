@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from sae.data import corpus
-from sae.data.damage import PATIENCE
+from sae.data.damage import MOST_DAMAGED
 from tests.inputs.harness import FOREIGN, refused, refuses, spoilers
 
 
@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "lines of another kind": (jsonl(b'"text"', b"4"), "x.jsonl:1"),
     "a line of a number": (jsonl(b"3"), "x.jsonl:1"),
     "half a line": (jsonl(b'{"text": "go'), "x.jsonl:1"),
-    "a good line after a thousand others": (jsonl(*[b"{}"] * PATIENCE, GOOD), "x.jsonl:1"),
+    "a good line after a thousand others": (jsonl(*[b"{}"] * MOST_DAMAGED, GOOD), "x.jsonl:1"),
     "an array": (jsonl(b'[{"text": "a"}]'), "x.jsonl:1"),
     "no lines": (jsonl(), "x.jsonl"),
     "blank texts": (jsonl(b'{"text": " "}', b'{"text": ""}'), "x.jsonl"),
@@ -149,7 +149,7 @@ KEPT: dict[str, tuple[Callable[[Path], Path], int, str]] = {
     "half a line": (jsonl(GOOD, b'{"text": "go'), 1, "x.jsonl:2"),
     "a deep line": (jsonl(b'{"text": ' + b"[" * 100_000, GOOD), 1, "1 document"),
     "lines without text": (jsonl(GOOD, b'{"text": 3}', b'"text"', b"{}", b'{"text": null}', GOOD), 2, "4 documents"),
-    "many damaged lines": (jsonl(*[b"{}"] * (PATIENCE - 1), GOOD), 1, "x.jsonl:1, x.jsonl:2, x.jsonl:3, ..."),
+    "many damaged lines": (jsonl(*[b"{}"] * (MOST_DAMAGED - 1), GOOD), 1, "x.jsonl:1, x.jsonl:2, x.jsonl:3, ..."),
     "items without text": (text("x.json", b'["good", 3, {"text": "good"}, {"text": 4}]'), 2, "x.json:1, x.json:3)"),
     "a paragraph that is not UTF-8": (text("x.txt", b"good\n \n\nbad\ncaf\xe9\n\ngood"), 1, "x.txt:5"),
     "a marked text that is not UTF-8": (text("x.txt", b"a\n<|endoftext|>\xff<|endoftext|>b"), 2, "x.txt:2"),

@@ -1,6 +1,7 @@
 """Dictionaries of every format with damaged files: `sae info` names the file."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,14 @@ def test_paths_that_are_none(program: tuple[str, ...], path: str, tmp_path: Path
 def test_a_flipped_byte_of_a_header(tmp_path: Path) -> None:
     flip(_own(tmp_path / "d") / "dictionary.safetensors", 0.02)
     refused("sae", "info", "d", cwd=tmp_path, names="dictionary.safetensors")
+
+
+@pytest.mark.parametrize("factor", [1e30, 3e38])
+def test_activations_beyond_what_numbers_hold(factor: float, planted: Path, tmp_path: Path) -> None:
+    words = formats.load(planted / "dictionary")
+    formats.save(replace(words, W_enc_DF=words.W_enc_DF * factor, W_dec_FD=words.W_dec_FD * factor), tmp_path / "d")
+    refused(
+        "autointerp", "run", "--dictionary", "d", "--model", planted / "model", "--corpus", planted / "corpus.jsonl",
+        "--baselines", "none", "--set", "corpus.context=32", "--set", "sampling.fragment=16", cwd=tmp_path,
+        names="words: its reconstructions are not all finite",
+    )  # fmt: skip

@@ -63,6 +63,11 @@ def test_a_weight_that_is_no_number_is_named(name: str, value: float, model: Pat
     refuses(lambda: boot(str(model)), name)
 
 
+@pytest.mark.parametrize("name", ["/absent/model", "./absent", "../absent", "~/absent"])
+def test_a_folder_that_is_not_there(name: str) -> None:
+    refuses(lambda: boot(name), f"{name}: no such folder; give --model")
+
+
 @pytest.mark.parametrize("damage", [*spoilers(FOREIGN), "a zip"])
 def test_damaged_weights(damage: str, model: Path) -> None:
     (spoilers(FOREIGN) | {"a zip": zipped})[damage](model / WEIGHTS)

@@ -12,6 +12,7 @@ import torch
 from sae import formats
 from sae.data.split import VERSION
 from sae.measuring import eval_paths, feature_table
+from sae.measuring.eval_request import Request, target_of
 from tests.sae.command_line import invoked, refused, saved
 
 
@@ -102,8 +103,7 @@ def test_two_names_of_one_model_load_it_once(planted: Path, here: Path) -> None:
     """GPT-2 as the hub and as SAELens call it; a folder by two paths."""
     for one, other in (("gpt2", "gpt2-small"), (str(planted / "model"), str(planted / "dictionary" / ".." / "model"))):
         targets = [
-            eval_paths._target(str(saved(planted, here / str(len(name)), model=name)), eval_paths.Request(()))
-            for name in (one, other)
+            target_of(str(saved(planted, here / str(len(name)), model=name)), Request(())) for name in (one, other)
         ]
         assert targets[0].subject_key == targets[1].subject_key
 

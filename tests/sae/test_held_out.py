@@ -13,7 +13,8 @@ from sae.common.errors import UserError
 from sae.common.progress import Silent
 from sae.data.blocks import Blocks
 from sae.data.split import VERSION, recorded, recut, same_corpus
-from sae.measuring.eval_paths import Request, eval_paths
+from sae.measuring.eval_paths import eval_paths
+from sae.measuring.eval_request import Request
 from sae.measuring.eval_text import Source, source_of
 from sae.models.cache import ArtifactCache
 from sae.models.subject import Subject, boot

@@ -83,7 +83,7 @@ def _changed(title: str, tokens: Sequence[str], changes: Sequence[float]) -> lis
 
 def _aligned(direction_D: NDArray[np.float32] | None) -> list[list[float | None]]:
     """List the hook point's own directions nearest to a decoder row: index and cosine, largest magnitude first."""
-    if direction_D is None or not (norm := float(np.linalg.norm(direction_D))):
+    if direction_D is None or not (norm := float(np.linalg.norm(direction_D.astype(np.float64)))):
         return []
     order = np.argsort(-np.abs(direction_D), kind="stable")[:ALIGNED].tolist()
     return [[index, number(float(direction_D[index]) / norm)] for index in order]

@@ -45,9 +45,9 @@ def feature_map(features: Sequence[tuple[int, FeatureRecord]]) -> FeatureMap | N
     if not counts or (largest := counts.most_common(1)[0])[1] < FEWEST:
         return None
     indices = [index for index, space in enumerate(spaces) if space == largest[0]]
-    rows_FD = np.array([features[index][1].direction for index in indices], np.float32)
+    rows_FD = np.array([features[index][1].direction for index in indices], np.float64)
     unit_FD = rows_FD / np.maximum(np.linalg.norm(rows_FD, axis=1, keepdims=True), 1e-12)
-    method, point_F2 = in_plane(unit_FD)
+    method, point_F2 = in_plane(unit_FD.astype(np.float32))
     points: list[Point | None] = [None] * len(features)
     for index, point in zip(indices, point_F2.tolist(), strict=True):
         points[index] = [number(value) for value in point]

@@ -10,13 +10,16 @@ from autointerp import ratings
 from autointerp.ratings import Rating
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult
 from autointerp.reporting import human, leaderboard, tables
+from autointerp.reporting.site.chunks import cut
 from autointerp.reporting.site.neighbours import Neighbours, nearest, nearest_by_decoder
-from autointerp.runs.replay import Asked, asked
+from autointerp.runs.replay import Asked, Exchange, asked
 from autointerp.store import RunFolder
 from sae.common.settings import cache_folder
 from sae.common.tables import Table
 
 Row = dict[str, Any]
+MOST_ASKED = 20_000
+"""Characters of a question to a language model, and of its answer, that the pages show."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,39 @@ def read(folder: RunFolder, label: str) -> SiteRun:
 
 
 def site_run(
-    folder: RunFolder, label: str, features: Sequence[FeatureRecord], results: Iterable[FeatureResult]
+    folder: RunFolder,
+    label: str,
+    features: Sequence[FeatureRecord],
+    results: Iterable[FeatureResult],
+    rows: Sequence[Row] | None = None,
 ) -> SiteRun:
-    """Describe a run whose features and results have been read. Raises UserError if another file cannot be read."""
+    """Describe a run whose features and results have been read. Raises UserError if another file cannot be read.
+
+    Features that a finished run in rounds did not score are left out.
+
+    Args:
+        rows: the leaderboard's; None: those of the folder, or of what an unfinished run has.
+    """
     about, rated, every = folder.about, ratings.read(folder.path), list(results)
-    rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, every, rated)
+    if about["status"] == "complete" and about["config"].get("stopping", {}).get("until_resolved"):
+        scored = {result.feature for result in every}
+        features = [feature for feature in features if feature.id in scored]
+    if rows is None:
+        rows = folder.read_leaderboard() if about["status"] == "complete" else _rows(about, features, every, rated)
     by_feature = dict[FeatureId, list[FeatureResult]]()
     for result in human.joined(every, rated):
         by_feature.setdefault(result.feature, []).append(result)
     near = (_together(features), nearest_by_decoder(features))
-    questions = asked(folder, features, every, cache_folder("autointerp"))
+    questions = _shown(asked(folder, features, every, cache_folder("autointerp")))
     return SiteRun(label, about, rows, features, by_feature, *near, questions, tables.human_tables(rows))
+
+
+def _shown(questions: Asked) -> Asked:
+    """Cut questions and answers to what the pages show."""
+    return {
+        key: [Exchange(each.stage, cut(each.question, MOST_ASKED), cut(each.answer, MOST_ASKED)) for each in exchanges]
+        for key, exchanges in questions.items()
+    }
 
 
 def _rows(

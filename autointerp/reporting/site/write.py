@@ -12,7 +12,7 @@ from typing import Any
 
 from autointerp.records import FeatureRecord, FeatureResult
 from autointerp.reporting.site import features, pages
-from autointerp.reporting.site.chunks import Chunks, cut, write_script
+from autointerp.reporting.site.chunks import Chunks, write_script
 from autointerp.reporting.site.index import dictionaries_of, explainers_of, index, scorers_of
 from autointerp.reporting.site.map import feature_map
 from autointerp.reporting.site.neighbours import Neighbours, Ranked
@@ -25,8 +25,6 @@ MARKER = "site.txt"
 """The file by which a folder of pages is known, so that no other folder is replaced."""
 LIST_BYTES, DETAIL_BYTES = 64_000, 200_000
 """Most bytes of a script of the list, and of one with whole features (unless a single feature has more)."""
-MOST_ASKED = 20_000
-"""Characters of a question to a language model, and of its answer, that the pages show."""
 MOST_POINTS = 1500
 """Most features that a picture shows, evenly spaced over all."""
 
@@ -59,7 +57,7 @@ def write_runs(runs: Sequence[SiteRun], out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=out.parent))
         try:
-            _fill(runs, temporary / "new")
+            fill(runs, temporary / "new")
             if out.exists():
                 os.rename(out, temporary / "old")
             os.rename(temporary / "new", out)
@@ -69,7 +67,8 @@ def write_runs(runs: Sequence[SiteRun], out: Path) -> None:
         raise cannot_write(out, error, "choose another --out") from error
 
 
-def _fill(runs: Sequence[SiteRun], folder: Path) -> None:
+def fill(runs: Sequence[SiteRun], folder: Path) -> None:
+    """Write the pages into a folder that is made for them."""
     folder.mkdir()
     (folder / "static").mkdir()
     shutil.copy(pages.STATIC / "style.css", folder / "static")
@@ -152,7 +151,7 @@ class Data:
     def _add_asked(self, entry: Entry, result: FeatureResult) -> int | None:
         """Add what was asked about an explanation; return the number of the script, or None if nothing is kept."""
         exchanges = self._runs[entry.run].asked.get((result.feature, result.explainer), ())
-        rows = [[each.stage, cut(each.question, MOST_ASKED), cut(each.answer, MOST_ASKED)] for each in exchanges]
+        rows = [[each.stage, each.question, each.answer] for each in exchanges]
         return self._asked.add([entry.n, self._explainers.index(result.explainer), rows]) if rows else None
 
     def _entries(self) -> Iterator[Entry]:

@@ -259,6 +259,16 @@ def test_the_table_of_features_says_what_the_run_says(smoke: Path, table: dict[s
     )
 
 
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1+1", "-1+1", "@SUM(1)", " \t=1", "rivers = water"])
+def test_no_cell_of_the_csv_is_a_formula(text: str, tmp_path: Path) -> None:
+    run = content(tmp_path, [feature(0)], [result(0, text)])
+    written("features", tmp_path / "x.csv", run)
+    written("features", tmp_path / "x.jsonl", run)
+    cell = str(pandas.read_csv(tmp_path / "x.csv")["explanation"][0])
+    assert cell == (text if text.startswith("rivers") else f"'{text}")
+    assert json.loads((tmp_path / "x.jsonl").read_text())["explanation"] == text
+
+
 def test_the_smoke_run_goes_through_every_schema(smoke: Path, tmp_path: Path) -> None:
     one = ("--dictionary", "topk_2x", "--explainer", "rules-5")
     for name, out in (("neuronpedia", "up"), ("neuronpedia-explanations", "x.csv"), ("circuit-tracer", "ct")):

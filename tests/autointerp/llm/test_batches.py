@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -147,10 +148,10 @@ def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: FakeApis, tm
 
     async def stopped() -> list[Answer]:
         task = asyncio.create_task(run.answers(tuple(asked)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(200):
             while not run.client.waiting():
                 await asyncio.sleep(0.01)
-        assert "0 of 6 done, submitted 0 s ago" in run.client.waiting()
+        assert re.search(r"0 of 6 done, submitted \d+ s ago", run.client.waiting())
         task.cancel()
         return await task
 

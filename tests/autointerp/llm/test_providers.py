@@ -59,7 +59,7 @@ def model(request: pytest.FixtureRequest, fake: FakeApis) -> str:
     return f"{fake.openai_url}#m" if request.param == "compatible" else f"{request.param}/m"
 
 
-def ask(request: Request, seconds: float = 10.0) -> Completion:
+def ask(request: Request, seconds: float = 120.0) -> Completion:
     """One attempt."""
 
     async def once() -> Completion:
@@ -96,7 +96,7 @@ def test_every_fault_becomes_what_it_is(fault: str, model: str, fake: FakeApis) 
     fake.configure(faults={fault: 1}, latency=0.001)
     expected = OUTCOMES[fault]
     if expected in ("transient", "rate_limit"):
-        error = refused(hello(model), seconds=0.3 if fault == "timeout" else 10)
+        error = refused(hello(model), seconds=0.3 if fault == "timeout" else 120)
         assert (error.kind, error.retry_after) == (expected, 2.5 if fault == "429-after" else None)
         return
     completion = ask(hello(model))

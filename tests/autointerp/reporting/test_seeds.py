@@ -62,6 +62,7 @@ def test_runs_that_differ_in_more_than_their_seed_have_no_such_table(tmp_path: P
     first, second = seeded(tmp_path / "a", 0), seeded(tmp_path / "b", 1, name="b")
     (table,) = seeds.tables([first, second])
     assert "over seeds 0, 1" in table.title
+    assert seeds.ONE_DOCUMENT not in table.title
     assert list(table.rows[0]) == ["sae", "0.41 [0.34, 0.47]", "0.007", "0.002", "0.001", "seeds (--seeds)"]
     assert seeds.tables([first]) == []
     assert seeds.tables([first, seeded(tmp_path / "c", 0)]) == []

@@ -19,8 +19,9 @@ from sae.common.errors import UserError
 from sae.common.progress import Silent
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary, JumpReLU
-from sae.measuring import compare, evaluate, metrics, similarity
+from sae.measuring import compare, evaluate, metrics
 from sae.measuring.compare import Comparison, Studied
+from sae.measuring.correlation import Correlation
 from sae.measuring.eval_text import read_blocks
 from sae.models.subject import Subject, boot
 
@@ -167,7 +168,7 @@ def test_long_blocks_are_read_a_few_at_a_time(world: World, read: list[int], mon
 
 
 def test_cosines_are_left_out_where_they_are_not_wanted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "max_cosine_within", None)
+    monkeypatch.setattr(evaluate, "max_cosine_within", None)
     result = measured(world, world.words, cosines=False)
     assert result.directions.nearest is None
     assert result.to_json()["decoder_max_cosine"] is None
@@ -242,7 +243,7 @@ def test_several_passes_are_announced(world: World, monkeypatch: pytest.MonkeyPa
 def test_the_sums_of_one_pass_are_gone_before_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[int] = []
 
-    class Counted(similarity.Correlation):
+    class Counted(Correlation):
         def __init__(self, *sizes: Any) -> None:
             alive.append(len([one for one in made if one() is not None]))
             made.append(weakref.ref(self))

@@ -38,7 +38,7 @@ def together(folder: Path) -> None:
         for rank in range(2)
     ]  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=240)[0] for process in started]
+        outputs = [process.communicate(timeout=900)[0] for process in started]
     finally:
         for process in started:
             process.kill()

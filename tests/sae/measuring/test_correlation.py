@@ -1,23 +1,16 @@
-"""Similarities against numpy and scipy on small data, against planted truths, and whatever the chunks and batches."""
+"""Correlations against numpy and scipy on small data, against planted truths, and whatever the tiles and batches."""
 
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import cdist, cosine
 from scipy.stats import pearsonr
 from torch import Tensor
 
-from sae.common.progress import Silent
-from sae.measuring import similarity
+from sae.measuring import correlation
 from sae.measuring.active import Active
-from sae.measuring.similarity import Correlation, Nearest, Similarity
-
-COSINE = 1e-6
-"""Digits of a cosine: products are in single precision."""
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from sae.measuring.correlation import Correlation
+from sae.measuring.nearest import Nearest, Similarity, joined
+from tests.sae.measuring.similarities import assert_nearest, randn
 
 
 def correlated(a_BF: Tensor, b_BG: Tensor, size: int = 100, chunk: int = 4) -> Similarity:
@@ -26,145 +19,6 @@ def correlated(a_BF: Tensor, b_BG: Tensor, size: int = 100, chunk: int = 4) -> S
     for part_BF, part_BG in zip(a_BF.split(size), b_BG.split(size), strict=True):
         sums.add(part_BF, part_BG)
     return sums.nearest(chunk)
-
-
-def assert_nearest(result: Nearest, matrix: np.ndarray, digits: float = 1e-12) -> None:
-    assert result.similarity_F.numpy() == pytest.approx(matrix.max(1), abs=digits)
-    assert result.match_F.tolist() == matrix.argmax(1).tolist()
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_max_cosine_is_scipys(chunk: int) -> None:
-    a_FD, b_GD = randn(11, 5), randn(7, 5, seed=1)
-    expected = 1 - cdist(a_FD.numpy(), b_GD.numpy(), "cosine")
-    result = similarity.max_cosine(a_FD, b_GD, chunk)
-    assert_nearest(result.a_to_b, expected, COSINE)
-    assert_nearest(result.b_to_a, expected.T, COSINE)
-    assert result.a_to_b.mean == pytest.approx(expected.max(1).mean(), abs=COSINE)
-    assert result.b_to_a.mean == pytest.approx(expected.max(0).mean(), abs=COSINE)
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_max_cosine_within_is_scipys_without_the_diagonal(chunk: int) -> None:
-    w_FD = randn(11, 5)
-    expected = 1 - cdist(w_FD.numpy(), w_FD.numpy(), "cosine")
-    np.fill_diagonal(expected, -np.inf)
-    result = similarity.max_cosine_within(w_FD, chunk)
-    assert_nearest(result, expected, COSINE)
-    quantiles, required = result.quantiles((0.1, 0.5)), np.quantile(expected.max(1), (0.1, 0.5))
-    assert quantiles == pytest.approx(dict(zip((0.1, 0.5), required, strict=True)), abs=COSINE)
-
-
-def test_a_permuted_and_rescaled_copy_is_the_same() -> None:
-    w_FD, order = randn(9, 6).float(), torch.randperm(9, generator=torch.Generator().manual_seed(2))
-    result = similarity.max_cosine(w_FD, 3 * w_FD[order], chunk=4)
-    assert (result.a_to_b.mean, result.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
-    assert result.b_to_a.match_F.tolist() == order.tolist()
-    acts_BF = randn(300, 9).relu()
-    result = correlated(acts_BF, 5 * acts_BF[:, order] + 7)
-    assert (result.a_to_b.mean, result.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
-    assert result.b_to_a.match_F.tolist() == order.tolist()
-
-
-def test_paired_cosine_is_scipys() -> None:
-    a_FD, b_FD = randn(7, 5), randn(7, 5, seed=1)
-    b_FD[3], others = 0, [0, 1, 2, 4, 5, 6]
-    result = similarity.paired_cosine(a_FD, b_FD)
-    expected = [1 - cosine(a, b) for a, b in zip(a_FD[others], b_FD[others], strict=True)]
-    assert result.similarity_F[others].tolist() == pytest.approx(expected)
-    assert (result.undefined, result.match_F.tolist()) == (1, [0, 1, 2, -1, 4, 5, 6])
-    with pytest.raises(ValueError, match="no pairs"):
-        similarity.paired_cosine(a_FD, b_FD[1:])
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_every_pair_of_tiles_is_compared_once(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    """Of one dictionary with itself only the upper triangle, and always in single precision."""
-    made: list[tuple[int, int]] = []
-    product = similarity._product
-
-    def counting(a_FD: Tensor, b_GD: Tensor) -> Tensor:
-        assert a_FD.dtype == b_GD.dtype == torch.float32
-        made.append((len(a_FD), len(b_GD)))
-        return product(a_FD, b_GD)
-
-    monkeypatch.setattr(similarity, "_product", counting)
-    similarity.max_cosine(randn(11, 5), randn(7, 5), chunk)
-    assert sum(a * b for a, b in made) == 77
-    made.clear()
-    similarity.max_cosine_within(randn(11, 5), chunk)
-    tiles = -(-11 // chunk)
-    assert len(made) == tiles * (tiles + 1) // 2
-
-
-def test_long_and_short_directions_are_normalised_in_double() -> None:
-    """Squares of 1e-30 and 1e30 are not numbers in single precision."""
-    w_FD = randn(5, 4).float()
-    scale_F1 = torch.tensor([1e-30, 1e30, 1.0, 1e-25, 1e25])[:, None]
-    scaled, plain = similarity.max_cosine_within(w_FD * scale_F1), similarity.max_cosine_within(w_FD)
-    torch.testing.assert_close(scaled.similarity_F, plain.similarity_F, atol=COSINE, rtol=0)
-
-
-def test_the_cosines_progress_ends_at_its_total() -> None:
-    reported: list[tuple[int, int]] = []
-
-    class Told(Silent):
-        def update(self, done: int, total: int, note: str | None = None) -> None:
-            reported.append((done, total))
-
-    similarity.max_cosine_within(randn(7, 3), chunk=3, report=Told)
-    similarity.max_cosine(randn(7, 3), randn(4, 3), chunk=3, report=Told)
-    assert reported == [(33, 49), (48, 49), (49, 49), (3, 7), (6, 7), (7, 7)]
-
-
-def test_paired_cosines_are_computed_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    a_FD, b_FD = randn(10, 4), randn(10, 4, seed=1)
-    sizes: list[int] = []
-    unit = similarity._unit_double
-
-    def counting(w_FD: Tensor) -> Tensor:
-        sizes.append(len(w_FD))
-        return unit(w_FD)
-
-    monkeypatch.setattr(similarity, "_unit_double", counting)
-    monkeypatch.setattr(similarity, "CHUNK", 4)
-    result = similarity.paired_cosine(a_FD, b_FD)
-    assert sizes == [4, 4, 4, 4, 2, 2]
-    expected = [1 - cosine(a, b) for a, b in zip(a_FD, b_FD, strict=True)]
-    assert result.similarity_F.tolist() == pytest.approx(expected)
-
-
-def test_negated_directions_do_not_match() -> None:
-    eye_FD = torch.eye(5)
-    assert similarity.max_cosine(eye_FD, -eye_FD).a_to_b.mean == 0
-    assert similarity.max_cosine(eye_FD[:1], -eye_FD[:1]).a_to_b.mean == -1
-    assert similarity.max_cosine(eye_FD, torch.cat([eye_FD, -eye_FD])).a_to_b.mean == 1
-
-
-def test_mmcs_depends_on_its_direction() -> None:
-    eye_FD = torch.eye(4)
-    result = similarity.max_cosine(eye_FD[:2], eye_FD)
-    assert (result.a_to_b.mean, result.b_to_a.mean) == (1.0, 0.5)
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_duplicated_features_are_each_others_nearest(chunk: int) -> None:
-    w_FD = torch.cat([torch.eye(4), torch.eye(4)[:2]])
-    result = similarity.max_cosine_within(w_FD, chunk)
-    assert result.similarity_F.tolist() == [1, 1, 0, 0, 1, 1]
-    assert [result.match_F[index] for index in (0, 1, 4, 5)] == [4, 5, 0, 1]
-
-
-def test_zero_directions_have_no_cosine() -> None:
-    w_FD = torch.eye(3)
-    w_FD[1] = 0
-    result = similarity.max_cosine(w_FD, torch.eye(3), chunk=2)
-    assert result.a_to_b.similarity_F.isnan().tolist() == [False, True, False]
-    assert result.a_to_b.match_F.tolist() == [0, -1, 2]
-    assert (result.a_to_b.mean, result.a_to_b.undefined) == (1.0, 1)
-    assert result.b_to_a.similarity_F.tolist() == [1, 0, 1]
-    alone = similarity.max_cosine_within(torch.ones(1, 3))
-    assert (alone.mean, alone.quantiles(), alone.undefined) == (None, {}, 1)
 
 
 @pytest.mark.parametrize("size", [1, 7, 500])
@@ -177,10 +31,17 @@ def test_universality_is_scipys_however_batched_and_chunked(size: int, chunk: in
     assert_nearest(result.b_to_a, expected.T)
 
 
+def test_a_permuted_and_rescaled_copy_is_the_same() -> None:
+    acts_BF, order = randn(300, 9).relu(), torch.randperm(9, generator=torch.Generator().manual_seed(2))
+    result = correlated(acts_BF, 5 * acts_BF[:, order] + 7)
+    assert (result.a_to_b.mean, result.b_to_a.mean) == (pytest.approx(1), pytest.approx(1))
+    assert result.b_to_a.match_F.tolist() == order.tolist()
+
+
 def test_batches_longer_than_the_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     a_BF, b_BG = randn(50, 3), randn(50, 4, seed=1)
     whole = correlated(a_BF, b_BG)
-    monkeypatch.setattr(similarity, "ROWS", 8)
+    monkeypatch.setattr(correlation, "ROWS", 8)
     torch.testing.assert_close(correlated(a_BF, b_BG).a_to_b.similarity_F, whole.a_to_b.similarity_F)
 
 
@@ -224,7 +85,7 @@ def test_a_slice_of_a_is_a_slice_of_the_result() -> None:
 def test_slices_of_a_join_into_the_whole(size: int) -> None:
     a_BF, b_BG = randn(200, 8), randn(200, 5, seed=1)
     a_BF[:, 1], b_BG[:, 2] = 3, 0
-    whole, result = correlated(a_BF, b_BG), similarity.joined([correlated(part, b_BG) for part in a_BF.split(size, 1)])
+    whole, result = correlated(a_BF, b_BG), joined([correlated(part, b_BG) for part in a_BF.split(size, 1)])
     for expected, got in ((whole.a_to_b, result.a_to_b), (whole.b_to_a, result.b_to_a)):
         torch.testing.assert_close(got.similarity_F, expected.similarity_F, equal_nan=True)
         assert torch.equal(got.match_F, expected.match_F)
@@ -262,16 +123,9 @@ def test_parameters_leave_no_graph_behind() -> None:
     sums.add(a_BF, a_BF)
     assert not any(value.requires_grad for value in vars(sums).values() if isinstance(value, Tensor))
     assert not sums.nearest().a_to_b.similarity_F.requires_grad
-    assert not similarity.max_cosine_within(a_BF).similarity_F.requires_grad
 
 
-def test_what_has_no_meaning_is_refused() -> None:
-    with pytest.raises(ValueError, match="width 3 and 4"):
-        similarity.max_cosine(torch.ones(2, 3), torch.ones(2, 4))
-    with pytest.raises(ValueError, match="directions of b are not all finite"):
-        similarity.max_cosine(torch.ones(2, 3), torch.full((2, 3), torch.nan))
-    with pytest.raises(ValueError, match="nothing to compare"):
-        similarity.max_cosine(torch.ones(2, 3), torch.ones(0, 3))
+def test_activations_without_a_correlation_are_refused() -> None:
     with pytest.raises(ValueError, match="not aligned"):
         Correlation(2, 2).add(torch.ones(4, 2), torch.ones(5, 2))
     with pytest.raises(ValueError, match="activations of a are not all finite"):
@@ -294,7 +148,7 @@ def sparse_codes(seed: int, n_features: int, share: float = 0.03) -> Tensor:
 def test_products_of_active_pairs_are_those_of_dense_matrices(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     a_BF, b_BG = sparse_codes(0, 60), sparse_codes(1, 50)
     b_BG[:, 20] = a_BF[:, 9] * 3
-    monkeypatch.setattr(similarity, "WAITING_PAIRS", 200)
+    monkeypatch.setattr(correlation, "WAITING_PAIRS", 200)
     assert Active.of(a_BF) is not None
     result = correlated(a_BF, b_BG, size)
     monkeypatch.setattr(Active, "of", lambda acts_BF: None)
@@ -308,6 +162,24 @@ def test_products_of_active_pairs_are_those_of_dense_matrices(size: int, monkeyp
     known = [feature for feature in range(60) if feature not in (5, 7)]
     largest = np.nanmax(np.delete(matrix, (5, 7), 1)[known], 1)
     assert result.a_to_b.similarity_F[known].numpy() == pytest.approx(largest, abs=1e-7)
+
+
+@pytest.mark.parametrize("size", [600, 50, 7])
+def test_lists_of_active_features_give_the_same_digits(size: int) -> None:
+    """Which features are active on all of the first batch, and so have an origin, depends on its size."""
+    a_BF, b_BG = sparse_codes(0, 60), sparse_codes(1, 50)
+    sums = Correlation(60, 50)
+    for parts in zip(a_BF.split(size), b_BG.split(size), strict=True):
+        a, b = (Active.of(part) for part in parts)
+        assert a is not None
+        assert b is not None
+        assert np.array_equal(a.columns(np.array([5, 9])), parts[0][:, [5, 9]].double().numpy())
+        sums.add_active(a, b)
+    result, expected = sums.nearest(), correlated(a_BF, b_BG, size)
+    assert sums.tokens == 600
+    for got, dense in ((result.a_to_b, expected.a_to_b), (result.b_to_a, expected.b_to_a)):
+        assert np.array_equal(got.similarity_F.numpy(), dense.similarity_F.numpy(), equal_nan=True)
+        assert torch.equal(got.match_F, dense.match_F)
 
 
 def test_active_activations_are_all_that_are_not_zero() -> None:
