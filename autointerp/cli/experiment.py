@@ -126,7 +126,9 @@ class Experiment(AsksModels, Resumable):
     is_flag=True,
     default=None,
     help="Score features in rounds, and stop with those dictionaries of which every pair, and the lead over the best "
-    "control, is separated or proven equal, by intervals of 95% for all rounds and comparisons together.",
+    "control, is separated or proven equal, by intervals of 95% for all rounds and comparisons together. Where models "
+    "are asked, rules score more features than are judged, for nothing; these scores correct the differences in the "
+    "table of what is resolved, and no means in other tables.",
 )
 @click.option(
     "--difference",

@@ -38,8 +38,8 @@ def chance(
 
     def above(value: float) -> float:
         if not spread:
-            return float(estimated.value > value)
-        return float(special.stdtr(estimated.freedom, (estimated.value - value) / spread))
+            return float(estimated.centre > value)
+        return float(special.stdtr(estimated.freedom, (estimated.centre - value) / spread))
 
     differ = above(half) + 1 - above(-half)
     return differ + max(0.0, above(half - margin) - above(margin - half))

@@ -80,13 +80,17 @@ def test_documents_move_the_corrected_mean_as_its_parts_do() -> None:
     base = drawn(n, n_free, 0.5, rng)
     assert base.free
     document_D = np.array([2, 3, 5, 8])
-    judged = Scores(base.judged.value_F, base.judged.cluster_F, [Influence(document_D, one) for one in judged_FD])
-    free = Scores(base.free.value_F, base.free.cluster_F, [Influence(document_D, one) for one in free_FD])
+    moved = [Influence(document_D, one, 0.01 * index) for index, one in enumerate(judged_FD)]
+    judged = Scores(base.judged.value_F, base.judged.cluster_F, moved)
+    moved = [Influence(document_D, one, -0.02 * index) for index, one in enumerate(free_FD)]
+    free = Scores(base.free.value_F, base.free.cluster_F, moved)
     made = estimated(Measured(judged, free, np.arange(n)), slope)
     own_FD = slope * free_FD / n_free
     own_FD[:n] += (judged_FD - slope * free_FD[:n]) / n
     all_D, squares_D = own_FD.sum(0), (own_FD**2).sum(0)
     number = squares_D.sum() ** 2 / (squares_D**2).sum()
+    of_all, of_judged = (-0.02 * np.arange(number).mean() for number in (n_free, n))
+    assert made.centre - made.value == pytest.approx(0.01 * np.arange(n).mean() + slope * (of_all - of_judged))
     assert made.from_documents == pytest.approx(max(0.0, all_D @ all_D - squares_D.sum()) * number / (number - 1))
 
 

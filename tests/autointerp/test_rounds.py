@@ -69,7 +69,7 @@ def test_dictionaries_stop_when_their_comparisons_are_resolved(rounds: tuple[Pat
         assert row["verdict"] == expected
         assert (row["round"] is None) == (expected == "open")
         assert (row["chance"] is None) == (expected != "open")
-        assert row["given_up"] == (row["chance"] is not None and float(str(row["chance"])) < 0.2)
+        assert row["given_up"] == (row["chance"] is not None and float(str(row["chance"])) < 0.5)
 
 
 def test_a_score_is_that_of_the_run_without_rounds(rounds: tuple[Path, list[bytes]], smoke: Path) -> None:
@@ -169,9 +169,9 @@ def test_damaged_tables_are_made_again_as_they_were(rounds: tuple[Path, list[byt
 
 @pytest.mark.slow
 def test_a_dry_run_foretells_the_rounds_with_rules(rounds: tuple[Path, list[bytes]], tmp_path: Path) -> None:
-    """For a language model: as many features as rules had to score."""
+    """For a language model: not more features than rules had to score, because other rules score all for nothing."""
     model = "anthropic/claude-haiku-5-5"
-    flags = [model if word == "rules-5" else word for word in FLAGS]
+    flags = [*(model if word == "rules-5" else word for word in FLAGS), "--set", "stopping.most=12"]
     done = autointerp("run", "smoke", *flags, "--simulator", model, "--dry-run", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     foretold = re.search(
@@ -180,7 +180,7 @@ def test_a_dry_run_foretells_the_rounds_with_rules(rounds: tuple[Path, list[byte
     about = re.search(r"about \$([\d.]+), \$[\d.]+ a feature; at most", done.stdout)
     assert foretold, done.stdout
     assert about, done.stdout
-    assert int(foretold[2]) == len(list(RunFolder(rounds[0]).results()))
+    assert 6 * ENDS[0] <= int(foretold[2]) <= len(list(RunFolder(rounds[0]).results()))
     assert float(foretold[1]) < float(about[1])
 
 

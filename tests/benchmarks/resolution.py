@@ -18,7 +18,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from intervals import BOUNDS, scored
+from intervals import BOUNDS, OnText, true_mean
 from resolution_engine import Asked, Drawn, Floats, agree, fast_resolve
 
 from autointerp.evaluate import Method
@@ -62,11 +62,18 @@ def demo(
         drawn = {}
         for number, name in enumerate(judged):
             feature_F = rng.integers(len(judged[name]), size=n)
-            known_P, r_P, influence_PD = scored(judged[name][:, :, document_D])
-            _, free_P, free_PD = scored(free[name][:, :, document_D])
-            value_F = r_P[feature_F] + noise * rng.standard_normal(n) + (shift[number] if shift else 0.0)
-            parts = (free_P[feature_F], influence_PD[feature_F], free_PD[feature_F])
-            drawn[name] = Drawn(number, known_P[feature_F], value_F, *parts)
+            one, other = (OnText.of(each[name], document_D) for each in (judged, free))
+            moved_F = noise * rng.standard_normal(n) + (shift[number] if shift else 0.0)
+            drawn[name] = Drawn(
+                number,
+                one.known_P[feature_F],
+                one.value_P[feature_F] + moved_F,
+                other.value_P[feature_F],
+                (one.value_P + one.correction_P)[feature_F] + moved_F,
+                (other.value_P + other.correction_P)[feature_F],
+                one.influence_PD[feature_F],
+                other.influence_PD[feature_F],
+            )
         return drawn
 
     return draw
@@ -80,7 +87,7 @@ def planted(means: Mapping[str, float], correlation: float, deviation: float = 0
         for number, (name, mean) in enumerate(means.items()):
             free_F, rest_F = rng.standard_normal((2, n))
             value_F = mean + deviation * (correlation * free_F + math.sqrt(1 - correlation**2) * rest_F)
-            drawn[name] = Drawn(number, np.ones(n, np.bool_), value_F, free_F, none, none)
+            drawn[name] = Drawn(number, np.ones(n, np.bool_), value_F, free_F, value_F, free_F, none, none)
         return drawn
 
     return draw
@@ -108,16 +115,24 @@ class Way:
 FIXED, NOW, BEFORE = Way(0, 0, 0.0), Way(FIRST, N_FREE, FUTILITY), Way(FIRST, 0, 0.2)
 
 
-def measure(label: str, draw: Draw, truth: Mapping[str, float], repeats: int, most: int = MOST, way: Way = NOW) -> None:
-    """Print a row: wrong runs, decided comparisons (in brackets those of the fixed design), scored features."""
+def measure(
+    label: str,
+    draw: Draw,
+    truth: Mapping[str, float],
+    repeats: int,
+    most: int = MOST,
+    way: Way = NOW,
+    fixed: bool = True,
+) -> None:
+    """Print a row: wrong runs, decided comparisons (in brackets those of the fixed design), judged features."""
     cells, asked = [], pairs_of(list(truth))
     true = {key: truth[pair[0][0]] - truth[pair[0][1]] for key, pair in asked.items()}
-    for one in (way, FIXED):
+    for one in (way, FIXED) if fixed else (way,):
         rng = np.random.default_rng(0)
         design = Design(dict.fromkeys(truth, most), (), one.first or most, MARGIN, BOUNDS, one.futility)
         made = []
         for repeat in range(repeats):
-            drawn = draw(max(most, N_FREE), rng)
+            drawn = draw(max(most, one.n_free), rng)
             made.append(fast_resolve(design, drawn, asked, one.n_free))
             if repeat == 0:
                 agree(design, drawn, one.n_free, *made[0])
@@ -133,12 +148,10 @@ def summary(made: Sequence[tuple[Mapping[str, str], int]], true: Mapping[str, fl
 
 
 def report(label: str, most: int, repeats: int, cells: Sequence[tuple[float, float, float]], whole: int) -> None:
-    (wrong, decided, n), fixed = cells[0], cells[-1]
-    print(
-        f"| {label} | {most} | {repeats} | {wrong:.1%} | {decided:.1f} ({fixed[1]:.1f}) | {n:,.0f} of {whole:,}: "
-        f"{n / whole:.2f} |",
-        flush=True,
-    )
+    wrong, decided, n = cells[0]
+    beside = "".join(f" ({cell[1]:.1f})" for cell in cells[1:])
+    share = f"{n:,.0f} of {whole:,}: {n / whole:.2f}"
+    print(f"| {label} | {most} | {repeats} | {wrong:.1%} | {decided:.1f}{beside} | {share} |", flush=True)
 
 
 def leads(folder: Path, least: float, repeats: int) -> None:
@@ -156,12 +169,12 @@ def leads(folder: Path, least: float, repeats: int) -> None:
             offset = least - min(float(own_P.mean()) for own_P, _ in one.values())
             feature_F, none = rng.integers(len(next(iter(one.values()))[0]), size=N_FREE), np.zeros((N_FREE, 0))
             for kind, (own_P, free_P) in one.items():
-                parts = (own_P[feature_F] + offset, free_P[feature_F], none, none)
-                drawn[f"{name} over {kind}"] = Drawn(number, np.ones(N_FREE, np.bool_), *parts, kind)
+                pair = own_P[feature_F] + offset, free_P[feature_F]
+                drawn[f"{name} over {kind}"] = Drawn(number, np.ones(N_FREE, np.bool_), *pair, *pair, none, none, kind)
         verdicts, n = fast_resolve(design, drawn, asked, N_FREE)
         made.append((verdicts, n // len(design.controls)))
     cell = summary(made, dict.fromkeys(values, least))
-    report(f"leads of {least:g}", MOST, repeats, [cell, (math.nan, math.nan, math.nan)], MOST * len(values))
+    report(f"leads of {least:g}", MOST, repeats, [cell], MOST * len(values))
 
 
 def lead_values(folder: Path) -> dict[str, dict[str, tuple[Floats, Floats]]]:
@@ -182,10 +195,7 @@ def lead_values(folder: Path) -> dict[str, dict[str, tuple[Floats, Floats]]]:
 
 def main(folder: Path, parts: list[str]) -> None:
     judged, free = moments_of(folder, JUDGE), moments_of(folder, FREE)
-    truth = {}
-    for name, moments_P6D in judged.items():
-        known_P, r_P, _ = scored(moments_P6D)
-        truth[name] = float(r_P[known_P].mean())
+    truth = {name: true_mean(one) for name, one in judged.items()}
     print("| runs | features each | simulated | wrong | comparisons decided | features judged |")
     print("|---|---|---|---|---|---|", flush=True)
     names = list(judged)
@@ -203,32 +213,27 @@ def main(folder: Path, parts: list[str]) -> None:
         measure("the same, 100 free features", demo(judged, free), truth, 200, way=Way(FIRST, 100, FUTILITY))
         measure(f"the same, judge with noise {NOISE:g}", demo(judged, free, NOISE), truth, 200)
     if "null" in parts:
-        for source in (names[0], "pca", "neurons"):
+        for source in ("pca", names[0], "neurons"):
             six = [{str(index): each[source] for index in range(6)} for each in (judged, free)]
-            for noise in (0.0, NOISE):
-                measure(
-                    f"six from {source}{f', noise {noise:g}' if noise else ''}",
-                    demo(*six, noise),
-                    dict.fromkeys(six[0], 0.0),
-                    1000,
-                )
-            measure(f"six from {source}, no free scores", demo(*six), dict.fromkeys(six[0], 0.0), 1000, way=BEFORE)
+            zero = dict.fromkeys(six[0], 0.0)
+            measure(f"six from {source}", demo(*six), zero, 500, fixed=False)
+            measure(f"six from {source}, judge with noise {NOISE:g}", demo(*six, NOISE), zero, 500, fixed=False)
+            measure(f"six from {source}, no free scores", demo(*six), zero, 500, way=BEFORE, fixed=False)
         two = [{str(index): each["pca"] for index in range(2)} for each in (judged, free)]
-        measure("two from pca", demo(*two), dict.fromkeys(two[0], 0.0), 1000)
+        measure("two from pca", demo(*two), dict.fromkeys(two[0], 0.0), 500, fixed=False)
     if "margin" in parts:
         two = [{str(index): each["pca"] for index in range(2)} for each in (judged, free)]
-        measure(f"two from pca, {MARGIN} apart", demo(*two, shift=(MARGIN, 0.0)), {"0": MARGIN, "1": 0.0}, 1000, 200)
+        apart = demo(*two, shift=(MARGIN, 0.0))
+        measure(f"two from pca, {MARGIN} apart", apart, {"0": MARGIN, "1": 0.0}, 500, fixed=False)
     if "leads" in parts:
         for least in (0.0, MARGIN):
-            leads(folder, least, 1000)
+            leads(folder, least, 500)
     if "planted" in parts:
         means = {"a": 0.4, "b": 0.25, "c": 0.06, "d": 0.2, "e": 0.2, "f": 0.2}
-        for correlation in (0.0, 0.5, 0.8, 0.95):
-            measure(
-                f"planted, means as the demo's, correlation {correlation:g}", planted(means, correlation), means, 500
-            )
-            equal = dict.fromkeys("abcdef", 0.2)
-            measure(f"planted, all equal, correlation {correlation:g}", planted(equal, correlation), equal, 1000)
+        equal = dict.fromkeys(means, 0.2)
+        for r in (0.5, 0.8, 0.95):
+            measure(f"planted, means as the demo's, correlation {r:g}", planted(means, r), means, 200)
+            measure(f"planted, all equal, correlation {r:g}", planted(equal, r), equal, 500, fixed=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.statistics.allocation import chance
-from autointerp.statistics.clusters import Estimate, Influence, Scores
+from autointerp.statistics.clusters import FEWEST_DOCUMENTS, Estimate, Influence, Scores
 from autointerp.statistics.control_variates import Measured
 from autointerp.statistics.intervals import ends
 from autointerp.statistics.resolution import LEAST, Design, Sample, resolve
@@ -29,6 +29,9 @@ class Drawn:
     known_F: NDArray[np.bool_]
     judged_F: Floats
     free_F: Floats
+    judged_corrected_F: Floats
+    """The same by the jackknife over documents."""
+    free_corrected_F: Floats
     judged_FD: Floats
     """The documents' influences; without columns: none are known."""
     free_FD: Floats
@@ -38,18 +41,20 @@ class Drawn:
     def measured(self, n: int, n_free: int) -> Measured:
         """Return the first features as the package takes them."""
         one, everyone = self.first(n), self.first(n_free)
-        free = self._scores(everyone, self.free_F, self.free_FD) if n_free else None
-        judged = self._scores(one, self.judged_F, self.judged_FD)
-        return Measured(judged, free, np.arange(len(one)) if n_free else None)
+        judged = self._scores(one, self.judged_F, self.judged_corrected_F, self.judged_FD)
+        if not n_free:
+            return Measured(judged)
+        free = self._scores(everyone, self.free_F, self.free_corrected_F, self.free_FD)
+        return Measured(judged, free, np.arange(len(one)))
 
     def first(self, n: int) -> NDArray[np.intp]:
         """Return which of the first n have a score."""
         return np.flatnonzero(self.known_F[:n])
 
-    def _scores(self, index_F: NDArray[np.intp], value_F: Floats, influence_FD: Floats) -> Scores:
-        document_D = np.arange(influence_FD.shape[1])
-        influences = [Influence(document_D, influence_FD[index]) for index in index_F] if len(document_D) else None
-        return Scores(value_F[index_F], 1_000_000 * self.number + index_F, influences)
+    def _scores(self, index_F: NDArray[np.intp], value_F: Floats, corrected_F: Floats, influence_FD: Floats) -> Scores:
+        document_D, correction_F = np.arange(influence_FD.shape[1]), corrected_F - value_F
+        influences = [Influence(document_D, influence_FD[index], float(correction_F[index])) for index in index_F]
+        return Scores(value_F[index_F], 1_000_000 * self.number + index_F, influences if len(document_D) else None)
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Sums:
     n: int
     n_free: int
     value: float
+    centre: float
     features: float
     """Variance from features."""
     shrinking: float
@@ -75,20 +81,23 @@ def sums(one: Drawn, n: int, n_free: int, slope: float) -> Sums | None:
     size, all_size = len(index_F), len(all_F)
     if size < LEAST:
         return None
-    free_F = one.free_F[all_F] - one.free_F[all_F].mean() if all_size else np.zeros(size)
-    value_F = one.judged_F[index_F] - slope * free_F[:size]
-    judged_F = (value_F - value_F.mean()) / math.sqrt(size * (size - 1))
+    level = float(one.free_F[all_F].mean()) if all_size else 0.0
+    value = float((one.judged_F[index_F] - slope * (one.free_F[index_F] - level)).mean())
+    value_F = one.judged_corrected_F[index_F] - slope * (one.free_corrected_F[index_F] - level)
+    judged_F, centre = (value_F - value_F.mean()) / math.sqrt(size * (size - 1)), float(value_F.mean())
     deviation_F, influence_FD = judged_F.copy(), one.judged_FD[index_F] / size
     parts = [(float(judged_F @ judged_F), size)]
     if all_size:
-        deviation_F = slope * free_F / math.sqrt(all_size * (all_size - 1))
+        free_F = slope * (one.free_corrected_F[all_F] - level)
+        centre += float(free_F.mean())
+        deviation_F = (free_F - free_F.mean()) / math.sqrt(all_size * (all_size - 1))
         parts.append((float(deviation_F @ deviation_F), all_size))
         deviation_F[:size] += judged_F
         influence_FD = slope * one.free_FD[all_F] / all_size
         influence_FD[:size] += (one.judged_FD[index_F] - slope * one.free_FD[index_F]) / size
     square, cube = float(deviation_F @ deviation_F), float((deviation_F**3).sum())
     by_document = influence_FD.sum(0), (influence_FD**2).sum(0)
-    return Sums(size, all_size, float(value_F.mean()), square, parts[0][0], parts, cube, *by_document)
+    return Sums(size, all_size, value, centre, square, parts[0][0], parts, cube, *by_document)
 
 
 def estimated(*samples: Sums) -> Estimate:
@@ -102,14 +111,16 @@ def estimated(*samples: Sums) -> Estimate:
     own_D = np.sum([one.own_D for one in samples], axis=0)
     documents, freedom_of_documents = None, 1.0
     if own_D.any():
-        number = own_D.sum() ** 2 / (own_D**2).sum()
+        number = max(own_D.sum() ** 2 / (own_D**2).sum(), FEWEST_DOCUMENTS)
         documents = float(max(0.0, all_D @ all_D - own_D.sum()) * number / (number - 1))
         freedom_of_documents = number - 1
     total = features + (documents or 0.0)
     freedom = total**2 / (features**2 / freedom + (documents or 0.0) ** 2 / freedom_of_documents)
     cubes = sum(sign * one.cubes for sign, one in zip(signs, samples, strict=True)) / total**1.5
-    value = sum(sign * one.value for sign, one in zip(signs, samples, strict=True))
-    return Estimate(value, features, documents, freedom, cubes)
+    value, centre = (
+        sum(sign * getattr(one, name) for sign, one in zip(signs, samples, strict=True)) for name in ("value", "centre")
+    )
+    return Estimate(value, centre, features, documents, freedom, cubes)
 
 
 Asked = Mapping[str, Sequence[tuple[str, ...]]]
