@@ -205,7 +205,7 @@ class Stopping(Section):
     with probability 95% (statistics/sequential.py)."""
     difference: Annotated[float, I, Field(gt=0)] = 0.05
     """Means that are proven to differ by less are equal; a comparison is open until it is separated or equal."""
-    first: Annotated[int, I, Field(ge=5)] = 10
+    first: Annotated[int, I, Field(ge=5)] = 8
     """Features of each dictionary in the first round; every later one ends with half as many again as before."""
     futility: Annotated[float, I, Field(ge=0, lt=1)] = 0.5
     """A comparison is given up, and said to be not resolved, when the scores so far leave less chance than this that

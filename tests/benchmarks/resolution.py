@@ -30,7 +30,7 @@ from autointerp.statistics.resolution import Design
 from autointerp.store import RunFolder
 
 JUDGE, FREE = "rules-5", "rules-1"
-FIRST, FUTILITY, N_FREE, MOST = 10, 0.5, 400, 100
+FIRST, FUTILITY, N_FREE, MOST = 8, 0.5, 400, 100
 NOISE = 0.08
 """Standard deviation of the error of a population score that is estimated from ten excerpts."""
 Draw = Callable[[int, np.random.Generator], dict[str, Drawn]]
@@ -112,7 +112,7 @@ class Way:
     futility: float
 
 
-FIXED, NOW, BEFORE = Way(0, 0, 0.0), Way(FIRST, N_FREE, FUTILITY), Way(FIRST, 0, 0.2)
+FIXED, NOW, BEFORE = Way(0, 0, 0.0), Way(FIRST, N_FREE, FUTILITY), Way(10, 0, 0.2)
 
 
 def measure(
