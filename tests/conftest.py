@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,12 @@ for library in ("OMP", "MKL", "OPENBLAS"):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let property tests try few examples where slow tests are left out; always the same ones."""
+    """Let property tests try few examples where slow tests are left out; always the same ones.
+
+    Hugging Face's libraries keep what they keep in a folder of this process: home may be read-only, and is the user's.
+    """
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="autointerp-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True))
     n_examples = 30 if "not slow" in config.getoption("markexpr") else 200
     profile = hypothesis.settings(database=None, deadline=None, derandomize=True, max_examples=n_examples)
     hypothesis.settings.register_profile("ours", profile)

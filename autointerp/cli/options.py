@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,25 @@ from typing import Any
 import click
 
 from sae.common.click_group import Command
+from sae.common.errors import UserError
 
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+
+def refuse_output(*files: Path | None) -> None:
+    """Raise UserError for a file that cannot be written, that a run folder holds already, or that is given twice.
+
+    A run's own files can hold answers that were paid for.
+    """
+    from sae.common.files import refuse_unwritable
+
+    given = [file for file in files if file]
+    for number, file in enumerate(given):
+        refuse_unwritable(file)
+        if file.exists() and (file.parent / "run.json").is_file():
+            raise UserError(f"{file} is a file of the run in that folder; write to another one")
+        if os.path.realpath(file) in map(os.path.realpath, given[:number]):
+            raise UserError(f"{file} is to be written twice; give two files")
 
 
 class AsksModels(Command):
@@ -94,9 +112,12 @@ def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _numbers(text: str) -> list[int]:
     """Read a list of numbers, or a file of them. Raises UserError if it is neither."""
-    from sae.common.errors import UserError
-
-    words = re.split(r"[\s,]+", (Path(text).read_text("utf-8") if Path(text).is_file() else text).strip())
+    try:
+        # A long list is no path: the system refuses to look for it.
+        given = Path(text).read_text("utf-8") if os.path.isfile(text) else text
+    except UnicodeDecodeError as error:
+        raise UserError(f"--feature-ids: {text} is no file of numbers; write 0,5,17 or a file") from error
+    words = re.split(r"[\s,]+", given.strip())
     if not all(word.isdecimal() for word in words):
         wrong = next(word for word in words if not word.isdecimal())
         raise UserError(f"--feature-ids: {wrong[:40]!r} is neither a file nor a whole number; write 0,5,17 or a file")

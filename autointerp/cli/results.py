@@ -11,7 +11,7 @@ from typing import Any, get_args
 import click
 
 from autointerp.cli import suites
-from autointerp.cli.options import OUTPUT
+from autointerp.cli.options import OUTPUT, refuse_output
 from autointerp.records import Status
 from autointerp.reporting import Order
 from sae.common.click_group import Command
@@ -113,12 +113,10 @@ def leaderboard(
     """
     from autointerp.reporting import cells, leaderboard, merging, seeds, tables
     from autointerp.runs import opening
-    from sae.common.files import refuse_unwritable, write_atomic
+    from sae.common.files import write_atomic
     from sae.common.tables import print_tables, to_latex, to_markdown
 
-    for file in filter(None, (csv, markdown, latex)):
-        refuse_unwritable(file)
-
+    refuse_output(csv, markdown, latex)
     opened = suites.opened(folders)
     for folder in opened if rebuild else ():
         opening.rebuild(folder)

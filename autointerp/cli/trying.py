@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from autointerp.cli.options import refuse_output
 from autointerp.cli.results import echo_paged
 from sae.common.click_group import Command
 
@@ -61,10 +62,9 @@ def try_text(
     from autointerp.reporting import trial as reporting
     from autointerp.reporting.site import tried
     from sae.common.errors import visible
-    from sae.common.files import refuse_unwritable, write_atomic
+    from sae.common.files import write_atomic
 
-    if out:
-        refuse_unwritable(out)
+    refuse_output(out)
     trial = open_run(folder).try_text(_given_text(text, text_file), dictionaries, top)
     if out:
         write_atomic(out, tried.saved_page(trial).encode("utf-8", "replace"))

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Literal
 
 from pydantic import SecretStr
@@ -128,7 +129,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = _number(value) if milliseconds is None else milliseconds / 1000
     if seconds is None and value:
         try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            date = email.utils.parsedate_to_datetime(value)
+            # One that names no zone is in UTC, whatever the zone here.
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
     return None if seconds is None else max(0.0, seconds)

@@ -119,8 +119,9 @@ class Follower:
         if counted:
             self._active_fragments_F2 = torch.zeros((dictionary.n_features, 2), dtype=torch.int64, device=device)
         self._shard, self._fragments, self._dictionary = shard, shard.fragments, dictionary
-        self._encode = dictionary.encode if counted else dictionary.encoder(self._tally.features_S)
-        self._width = dictionary.n_features if counted or dictionary.encodes_jointly else len(features_S)
+        self._takes_all = counted and dictionary.encodes_jointly
+        self._encode = dictionary.encode if self._takes_all else dictionary.encoder(self._tally.features_S)
+        self._width = dictionary.n_features if dictionary.encodes_jointly else len(features_S)
 
     def add(self, acts: Mapping[str, Tensor], number_M: Tensor) -> None:
         """Take in whole blocks, some at a time, in the shard's order.
@@ -132,8 +133,7 @@ class Follower:
         parts = [acts[hook_point] for hook_point in self._dictionary.reads]
         acts_MLD = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         per_block, length = self._fragments.per_block, self._fragments.length
-        elements = ELEMENTS.get(acts_MLD.device.type, ELEMENTS["cpu"])
-        n_blocks = max(1, elements // (per_block * length * self._width))
+        n_blocks = _at_once(acts_MLD, per_block * length * self._width)
         for part_MLD, part_M in zip(
             acts_MLD.split(n_blocks * per_block), number_M.split(n_blocks * per_block), strict=True
         ):
@@ -153,7 +153,10 @@ class Follower:
     def _take(self, acts_MLD: Tensor, number_M: Tensor) -> None:
         acts_MLS = self._encode(acts_MLD.flatten(0, 1)).unflatten(0, acts_MLD.shape[:2])
         if self._active_fragments_F2 is not None:
-            self._active_fragments_F2 += count_active(acts_MLS, self._fragments.side_M[number_M])
+            side_M = self._fragments.side_M[number_M]
+            counts_F2 = count_active(acts_MLS, side_M) if self._takes_all else self._counts(acts_MLD, side_M)
+            self._active_fragments_F2 += counts_F2
+        if self._takes_all:
             acts_MLS = acts_MLS[:, :, self._tally.features_S]
         self._tally.add(acts_MLS, number_M, self._fragments)
         is_population_M = self._shard.is_population_M[number_M]
@@ -161,6 +164,17 @@ class Follower:
             part = CensusPart.of(acts_MLS[is_population_M], self._next_population_token)
             self._census.append(part)
             self._next_population_token += part.n_tokens
+
+    def _counts(self, acts_MLD: Tensor, side_M: Tensor) -> Tensor:
+        """Count the active fragments of all features, [F, 2], which do not depend on each other: some at a time."""
+        x_BD, features_F = acts_MLD.flatten(0, 1), torch.arange(self._dictionary.n_features, device=acts_MLD.device)
+        encoders = map(self._dictionary.encoder, features_F.split(_at_once(acts_MLD, len(x_BD))))
+        return torch.cat([count_active(encode(x_BD).unflatten(0, acts_MLD.shape[:2]), side_M) for encode in encoders])
+
+
+def _at_once(like: Tensor, elements: int) -> int:
+    """Return how many times so many activations are computed at once, at least once."""
+    return max(1, ELEMENTS.get(like.device.type, ELEMENTS["cpu"]) // elements)
 
 
 def count_active(acts_MLF: Tensor, side_M: Tensor) -> Tensor:

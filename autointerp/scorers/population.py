@@ -42,6 +42,8 @@ class Truth:
         """Sum a feature's activations; a feature has many explanations, scored in turn."""
         n, value_A = population.text.ids_ML.size, population.value_A.astype(np.float64)
         mean = float(value_A.sum()) / n
+        if len(value_A) == n and value_A.min() == value_A.max():
+            return Truth(n, mean, 0.0)  # below, rounding would leave it a deviation
         return Truth(n, mean, math.sqrt(max(0.0, float((value_A**2).sum()) / n - mean**2)))
 
 

@@ -53,7 +53,10 @@ class Measured:
         values = own.value_F - slope * self._free_F, slope * (free.value_F - free.value_F.mean())
         if own.influences is None or free.influences is None:
             return [Scores(values[0], own.cluster_F), Scores(values[1], free.cluster_F)]
-        scaled = [Influence(one.document_D, slope * one.value_D, slope * one.correction) for one in free.influences]
+        usual = sum(one.correction for one in free.influences) / len(free.influences)
+        scaled = [
+            Influence(one.document_D, slope * one.value_D, slope * (one.correction - usual)) for one in free.influences
+        ]
         pairs = zip(own.influences, self.index_F, strict=True)
         left = [_less(one, scaled[index]) if index >= 0 else one for one, index in pairs]
         return [Scores(values[0], own.cluster_F, left), Scores(values[1], free.cluster_F, scaled)]
@@ -73,7 +76,7 @@ def common_slope(samples: Iterable[Measured]) -> float:
 
 
 def _less(one: Influence, other: Influence) -> Influence:
-    """Subtract the documents' influences on two scores."""
+    """Subtract the documents' influences on two scores, and what corrects the scores."""
     document_D, index_D = np.unique(np.concatenate([one.document_D, other.document_D]), return_inverse=True)
     value_D = np.zeros(len(document_D))
     np.add.at(value_D, index_D, np.concatenate([one.value_D, -other.value_D]))

@@ -4,7 +4,7 @@ Scores are bounded, and often skewed: most features of a dictionary near 0, some
 misses too often on one side. Hall's transformation (1992) takes the skewness of the mean out of the t statistic; it is
 monotone, so that intervals and p-values are those of one distribution function. The skewness is the sample's; of a
 score with a range it is at least that of the beta distribution with the sample's mean and variance, and the degrees of
-freedom are those of that distribution's sample variance.
+freedom are at most those of that distribution's sample variance.
 """
 
 import math
@@ -54,7 +54,7 @@ def mean_interval(
 
 def shaped_by_range(estimated: Estimate, scores: Scores, bounds: Bounds, chance: float | None) -> Estimate:
     """Give the mean of a score the shape that its range lets expect: the skewness, where the sample's is smaller, and
-    the degrees of freedom, which the kurtosis takes or gives (Satterthwaite).
+    the fewer degrees of freedom of a variance whose distribution has long tails (Satterthwaite).
 
     A small sample that lacks the rare high scores does not show their skewness either, and misses the mean on that
     side. Its mean and variance show it: between chance and the best value, few distributions have both. The one taken
@@ -76,7 +76,8 @@ def shaped_by_range(estimated: Estimate, scores: Scores, bounds: Bounds, chance:
     kurtosis = 3 * (size + 1) * (2 / (mean * (1 - mean)) + size - 6) / ((size + 2) * (size + 3)) - 3
     n, share = len(np.unique(scores.cluster_F)), estimated.from_features / estimated.error**2
     expected = skewness * share**1.5 / math.sqrt(n)
-    freedom = max(1 / (1 / estimated.freedom + share**2 * kurtosis / (2 * n)), min(estimated.freedom, LEAST_FREEDOM))
+    fewer = 1 / (1 / estimated.freedom + share**2 * max(0.0, kurtosis) / (2 * n))
+    freedom = max(fewer, min(estimated.freedom, LEAST_FREEDOM))
     return replace(estimated, skewness=max(estimated.skewness, expected, key=abs), freedom=freedom)
 
 

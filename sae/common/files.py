@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,13 +31,39 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_atomic_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Do the same as `write_atomic` with libraries that write to a path."""
+    """Do the same as `write_atomic` with libraries that write to a path.
+
+    A device or a pipe, such as /dev/stdout, is written to, and a link is followed: neither is replaced by a file.
+    """
+    if _is_device(path):
+        _write_through(path, write)
+        return
+    path = Path(os.path.realpath(path))
     with _temporary_beside(path) as folder:
         temporary = folder / path.name
         write(temporary)
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+
+
+def _is_device(path: Path) -> bool:
+    """Tell whether something is at `path` that is neither a file nor a folder."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _write_through(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
+            temporary = Path(folder) / "content"
+            write(temporary)
+            path.write_bytes(temporary.read_bytes())
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def make_folder_atomic(path: Path, fill: Callable[[Path], object]) -> None:
@@ -88,6 +115,8 @@ def cannot_write(path: Path, error: Exception, remedy: str = "") -> UserError:
 
 def refuse_unwritable(path: Path) -> None:
     """Raise UserError if no file or folder could be made at `path`; makes nothing."""
+    if _is_device(path):
+        return
     try:
         folder = next(parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink())
         path.exists()  # raises for a name that is too long, or a folder that cannot be looked into

@@ -130,7 +130,7 @@ def _changed(values: Any, path: list[str], depth: int, value: Any) -> Any:
     if values is None and name.isdecimal():
         raise UserError(f"{before} is not given here, so it has no item {name!r}; set all of it: {before}=[...]")
     if not isinstance(values, dict | None):
-        raise UserError(f"{before}: write settings, each as NAME: VALUE (got {_short(values)})")
+        raise UserError(f"{before} is {_short(values)} here, which holds no settings; {name!r} cannot be set in it")
     inner = values or {}
     return inner | {name: _changed(inner.get(name), path, depth + 1, value)}
 

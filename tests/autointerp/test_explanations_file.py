@@ -147,9 +147,12 @@ def test_a_wrong_file_is_one_line(name: str, text: str, line: str, planted: Path
 
 
 def test_a_wrong_list_of_features_is_one_line(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"1\xa02")
     for given, line in (
         ("1,x", "'x' is neither a file nor a whole number"),
         ("1,99", "has features 0 to 7, and no 99"),
+        (",".join(map(str, range(500))), "has features 0 to 7, and no 499"),
+        (str(tmp_path / "latin.txt"), "latin.txt is no file of numbers"),
     ):
         code, shown, _ = run(planted, tmp_path, "--feature-ids", given, "--baselines", "none")
         assert (code, shown.strip().count("\n")) == (2, 0), shown

@@ -99,10 +99,17 @@ def children(pid: int) -> list[int]:
 
 def is_scoring(pid: int) -> bool:
     """Tell a process that was forked and has set itself up from those of other tests."""
-    status = Path(f"/proc/{pid}/status")
-    lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-    return bool(int(lines["SigIgn"], 16) & 1 << signal.SIGINT - 1) and "zombie" not in lines["State"]
+    lines = dict(line.split(":\t", 1) for line in status_of(pid).splitlines() if ":\t" in line)
+    return is_running(pid) and bool(int(lines.get("SigIgn", "0"), 16) & 1 << signal.SIGINT - 1)
 
 
 def is_running(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    return "zombie" not in (status_of(pid) or "zombie")
+
+
+def status_of(pid: int) -> str:
+    """Return what Linux says of a process, nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -63,6 +63,15 @@ def test_the_exact_score_is_numpys_correlation_over_all_tokens() -> None:
     assert exact(population_of(text, np.zeros(text.ids_ML.shape)), predicted_ML) == "undefined"
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 1e-3, 3.3, 123.456])
+@pytest.mark.parametrize("n", [4, 50, 500])
+def test_a_constant_truth_is_undefined_whatever_its_value(value: float, n: int) -> None:
+    """A sum of 2,000 times 0.1 is not 200: rounding must not become a deviation."""
+    text = text_of(np.random.default_rng(n), n, length=4)
+    population = population_of(text, np.full(text.ids_ML.shape, value))
+    assert exact(population, predict_text([Rule("token", ("d",), 4.0)], text)) == "undefined"
+
+
 @pytest.mark.parametrize("n", [1, 7, 30, 60, 80])
 def test_probabilities_sum_to_the_number_of_records_and_grow_with_size(n: int) -> None:
     size_M = np.random.default_rng(n).pareto(0.7, 60)

@@ -151,7 +151,7 @@ class Bench:
             if "dictionary" in row:
                 names.setdefault(row["task"]["source"], []).append(row["dictionary"])
         found = {name: score for where in names for name, score in scores(names[where], self.source(where)).items()}
-        return [row | ({"population": found[row["dictionary"]]} if "dictionary" in row else {}) for row in rows]
+        return [row | found.get(row.get("dictionary", ""), {}) for row in rows]
 
     def known_rate(self, task: Task, family: str, library: str) -> float:
         """Return the best rate of those tried so far; where none was, the one that the search begins with."""

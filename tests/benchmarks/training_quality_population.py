@@ -24,6 +24,9 @@ from tests.benchmarks.training_quality_sources import Source
 FEATURES, TOKENS = 100, 100_000
 """Sampled of each dictionary, and of the text that the trainings held out."""
 SCORER = "simulation/population"
+COLUMNS = {"population": "mean", "population_low": "ci_low", "population_high": "ci_high"}
+"""What a row of the benchmark calls the mean score and its 95% interval, and what the leaderboard does."""
+Score = dict[str, float]
 
 
 def keep(dictionary: Dictionary, key: Mapping[str, Any], source: Source) -> str:
@@ -45,17 +48,17 @@ def keep(dictionary: Dictionary, key: Mapping[str, Any], source: Source) -> str:
     return name
 
 
-def scores(names: list[str], source: Source) -> dict[str, float]:
+def scores(names: list[str], source: Source) -> dict[str, Score]:
     """Return the mean score of each dictionary's sampled features; what was scored before is remembered."""
     path = source.folder / "population.json"
-    known: dict[str, float] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known: dict[str, Score] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if missing := [name for name in dict.fromkeys(names) if name not in known]:
         known |= _scored(missing, source)
         path.write_text(json.dumps(known, indent=1))
     return {name: known[name] for name in names}
 
 
-def _scored(names: list[str], source: Source) -> dict[str, float]:
+def _scored(names: list[str], source: Source) -> dict[str, Score]:
     import autointerp
 
     changes = {
@@ -71,5 +74,5 @@ def _scored(names: list[str], source: Source) -> dict[str, float]:
     }
     with tempfile.TemporaryDirectory() as folder:
         table = autointerp.run("dictionary", changes, out=Path(folder) / "run").leaderboard()
-    own = table[table["scorer"] == SCORER]
-    return dict(zip(own["dictionary"], own["mean"].astype(float), strict=True))
+    own = table[table["scorer"] == SCORER].set_index("dictionary")
+    return {name: {metric: float(own.loc[name, column]) for metric, column in COLUMNS.items()} for name in own.index}

@@ -11,6 +11,7 @@ from tests.benchmarks.training_quality_sources import Task
 
 Row = dict[str, Any]
 HEAD = "| source | family | library | rate | {goal} | L0 | dead | MMCS | s | ours against the best peer |"
+TICKS = (2, 4, 8, 16, 32, 64, 128)
 MARKERS = {"ours": "o-", "SAELens": "s--", "dictionary_learning": "^:", "sparsify": "x-."}
 
 
@@ -96,30 +97,30 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     from sae.training.architectures.registry import ARCHITECTURES
 
     titles = {
-        "fvu": "FVU",
-        "ce": "CE recovered",
-        "mmcs": "MMCS with the true directions",
-        "population": "population score",
-    }
+        "fvu": "FVU", "ce": "CE recovered", "mmcs": "MMCS with the true directions",
+        "population": "population score, 95% interval",
+    }  # fmt: skip
     panels = [(metric, title) for metric, title in titles.items() if all(metric in row for row in rows)]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
+        figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, (metric, title) in zip(axes, panels, strict=True):
             for family, library in dict.fromkeys((row["family"], row["library"]) for row in rows):
                 own = [row for row in rows if (row["family"], row["library"]) == (family, library)]
-                points = sorted((row["l0"], row[metric]) for row in own)
                 colour = ARCHITECTURES.get(family).colour
-                panel.plot(
-                    *zip(*points, strict=True),
-                    MARKERS[library],
-                    color=colour,
-                    markersize=3,
-                    linewidth=1,
-                    label=f"{family}, {library}",
-                )
+                _line(panel, own, metric, fmt=MARKERS[library], color=colour, label=f"{family}, {library}")
             panel.set(xscale="log", xlabel="L0 (mean active features of a vector)", ylabel=title)
+            panel.set_xticks(TICKS, [str(tick) for tick in TICKS])
+            panel.minorticks_off()
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=6)
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=7)
         figure.suptitle(f"{rows[0]['task']['source']}, {rows[0]['task']['steps']} steps, seed 0")
-        figure.savefig(path, dpi=200)
+        figure.savefig(path, dpi=120)
+
+
+def _line(panel: Any, rows: Sequence[Row], metric: str, **style: Any) -> None:
+    """Draw a metric against L0, with its interval where the rows have one."""
+    rows = sorted(rows, key=lambda row: row["l0"])
+    ends = [[abs(row.get(f"{metric}_{end}", row[metric]) - row[metric]) for row in rows] for end in ("low", "high")]
+    x, y = ([row[name] for row in rows] for name in ("l0", metric))
+    panel.errorbar(x, y, yerr=ends if any(map(any, ends)) else None, markersize=3, linewidth=1, elinewidth=0.5, **style)

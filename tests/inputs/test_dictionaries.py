@@ -101,5 +101,5 @@ def test_activations_beyond_what_numbers_hold(factor: float, planted: Path, tmp_
     refused(
         "autointerp", "run", "--dictionary", "d", "--model", planted / "model", "--corpus", planted / "corpus.jsonl",
         "--baselines", "none", "--set", "corpus.context=32", "--set", "sampling.fragment=16", cwd=tmp_path,
-        names="words: its reconstructions are not all finite",
+        names="words: its reconstructions are not all finite", seconds=30,
     )  # fmt: skip

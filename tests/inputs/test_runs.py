@@ -80,6 +80,16 @@ def test_rebuild_makes_all_tables_and_pictures_again(finished: Path, tmp_path: P
     assert contents(run) == contents(finished)
 
 
+@pytest.mark.parametrize("flag", ["--csv", "--markdown", "--latex"])
+@pytest.mark.parametrize("name", ["run.json", "results.jsonl", "leaderboard.csv"])
+def test_a_table_is_not_written_over_a_runs_files(name: str, flag: str, finished: Path, tmp_path: Path) -> None:
+    run = copied(finished, tmp_path / "run")
+    refused("autointerp", "leaderboard", "run", flag, f"run/{name}", cwd=tmp_path, names=name)
+    refused("autointerp", "leaderboard", "run", flag, "x", "--csv", "./x", "--latex", "y/../x", cwd=tmp_path, names="x")
+    refused("autointerp", "try", "run", "--text", "red", "--out", f"run/{name}", cwd=tmp_path, names=name)
+    assert contents(run) == contents(finished)
+
+
 @pytest.mark.parametrize("damage", spoilers(JSONS))
 @pytest.mark.parametrize("command", ["show", "leaderboard"])
 def test_a_garbled_run_json(command: str, damage: str, finished: Path, tmp_path: Path) -> None:

@@ -154,13 +154,13 @@ def test_files_that_are_no_configs(program: str, kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("program", ["autointerp run", "sae train"])
 def test_a_corpus_in_a_configs_stead(program: str, tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_bytes(b'{"text": "words"}\n' * 200_000)
-    refused(*program.split(), "corpus.jsonl", cwd=tmp_path, names="corpus.jsonl has 3,600,000 bytes", seconds=3)
+    refused(*program.split(), "corpus.jsonl", cwd=tmp_path, names="corpus.jsonl has 3,600,000 bytes")
 
 
 @pytest.mark.parametrize("value", ["fast", "true", "3"])
 def test_a_flag_does_not_replace_a_section_that_is_none(value: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(f"runtime: {value}\n")
-    refused("autointerp", "run", "x.yaml", "--no-site", "--dry-run", cwd=tmp_path, names="runtime: write settings")
+    refused("autointerp", "run", "x.yaml", "--no-site", "--dry-run", cwd=tmp_path, names="runtime is ")
 
 
 VALUES = ("[" * 5000, "{a: " * 5000, "9" * 5000, "2024-13-45", "*a", "!!python/name:os.system", "[", "\0", "\udcff")

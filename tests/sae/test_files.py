@@ -1,5 +1,6 @@
 """Files are whole or absent; a failed write leaves what was there."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,31 @@ def test_hash_knows_names_and_boundaries(tmp_path: Path) -> None:
     assert files.sha256_of_path(tmp_path / "a") == files.sha256_of_path(tmp_path / "b")
     (tmp_path / "b" / "same").rename(tmp_path / "b" / "other")
     assert files.sha256_of_path(tmp_path / "a") != files.sha256_of_path(tmp_path / "b")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """The superuser's --csv /dev/stdout would otherwise put a file in the place of that device."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.refuse_unwritable(tmp_path / "pipe")
+        files.write_atomic(tmp_path / "pipe", "content")
+        assert os.read(reader, 100) == b"content"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_full_device_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left"):
+        files.write_atomic(Path("/dev/full"), "content")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere/file")
+    files.write_atomic(tmp_path / "link", "content")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_text() == "content"

@@ -92,7 +92,7 @@ def test_items_of_lists_are_changed_by_number_and_nothing_else_is() -> None:
         ({"dictionaries.-1.k": 3}, "it has no item '-1'"),
         ({"listed.0.k": 3}, "listed is not given here, so it has no item '0'; set all of it: listed=[...]"),
         ({"listed": [{"architecture": "topk", "kk": 3}]}, "unknown key 'listed.0.kk'"),
-        ({"sizes.0.k": 3}, "sizes.0: input should be a valid integer"),
+        ({"sizes.0.k": 3}, "sizes.0 is 1 here, which holds no settings; 'k' cannot be set in it"),
         ({"main": {"architecture": "tpk"}}, "main.architecture: unknown 'tpk'; did you mean topk?"),
         ({"main": {"architecture": "topk", "kk": 3}}, "unknown key 'main.kk'; did you mean k?"),
         ({"alone": {}}, "alone.expansion is required"),

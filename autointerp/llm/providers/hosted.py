@@ -18,6 +18,9 @@ from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Request
 from sae.common.files import sha256_of
 
+SHORTEST_SECRET = 16
+"""Characters of a key that an answer must not repeat; what servers of one's own take may be a word, such as EMPTY."""
+
 
 class HostedProvider(Provider):
     """Asks a model through its official SDK."""
@@ -67,6 +70,16 @@ class HostedProvider(Provider):
     def broken(self, what: str | Exception) -> CallError:
         """Return the error for a call that brought no whole answer."""
         return faults.broken(self.spec, self.secret, what)
+
+    def reason(self, text: str) -> str:
+        """Return on one line, without the key, what a server gives as its reason."""
+        return faults.one_line(keys.redact(text, self.secret))
+
+    def require_no_key(self, text: str) -> None:
+        """Raise CallError if an answer repeats the key, as servers for debugging do: answers are kept and shown."""
+        key = self.secret.get_secret_value()
+        if len(key) >= SHORTEST_SECRET and key in text:
+            raise CallError("rejected", f"{self.spec.text}: the answer repeats the API key and is not kept")
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -66,7 +66,7 @@ def _difference(site: Path, name: Path, follows: bytes) -> str | None:
 
 def _first_difference(a: bytes, b: bytes) -> int:
     n = min(len(a), len(b))
-    differs = np.frombuffer(a, np.uint8, n) != np.frombuffer(b, np.uint8, n)
+    differs = np.frombuffer(a[:n], np.uint8) != np.frombuffer(b[:n], np.uint8)
     return int(differs.argmax()) if differs.any() else n
 
 
@@ -97,7 +97,7 @@ def _keep_umap(site: Path, made: Path) -> Path | None:
 
 
 def _with_written(runs: Sequence[SiteRun], site: Path) -> list[SiteRun]:
-    """Give the runs the questions and answers that are written where the cache has not as many."""
+    """Give the runs the questions and answers that are written where the cache has not the same number of them."""
     written = _asked(site, explainers_of(runs))
     made, first = [], 0
     for run in runs:
@@ -114,7 +114,7 @@ def _complete(
     for feature, results in run.results.items():
         for explainer in (result.explainer for result in results):
             cached, shown = run.asked.get((feature, explainer), ()), written.get((numbers[feature], explainer), ())
-            complete[feature, explainer] = cached if len(cached) >= len(shown) else shown
+            complete[feature, explainer] = cached if len(cached) == len(shown) else shown
     return complete
 
 

@@ -212,6 +212,49 @@ def test_the_text_parts_of_a_content_are_joined(monkeypatch: pytest.MonkeyPatch)
     assert asyncio.run(ask(http(body.encode()), monkeypatch)).text == "a\t7"
 
 
+@pytest.mark.parametrize("where", ["a\\t7", "stop", "end_turn"])
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+def test_a_key_in_an_answer_is_not_kept(model: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers for debugging answer with what they were sent, headers among it."""
+    key = "sk-0123456789abcdef0123"
+    monkeypatch.setenv("ANTHROPIC_API_KEY" if model == CLAUDE else "OPENAI_API_KEY", key)
+    body = json.dumps(MESSAGE if model == CLAUDE else CHAT)
+    assert asyncio.run(ask(http(body.encode()), monkeypatch, model)).text == "a\t7"
+    if f'"{where}"' in body:
+        with pytest.raises(CallError) as caught:
+            asyncio.run(ask(http(body.replace(f'"{where}"', f'"Bearer {key}"').encode()), monkeypatch, model))
+        assert caught.value.kind == "rejected"
+        assert key not in str(caught.value)
+
+
+def test_a_short_key_may_be_a_word_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "7")
+    assert asyncio.run(ask(http(json.dumps(CHAT).encode()), monkeypatch)).text == "a\t7"
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+def test_a_key_in_a_batchs_error_is_not_shown(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-0123456789abcdef0123"
+    monkeypatch.setenv("ANTHROPIC_API_KEY" if model == CLAUDE else "OPENAI_API_KEY", key)
+    error = {"message": f"wrong header: Bearer {key}"}
+    ends = {"result": {"type": "errored", "error": error}} if model == CLAUDE else {"error": error, "response": None}
+
+    async def outcome() -> Outcome | None:
+        state, line = json.dumps(STATES[model]).encode(), json.dumps({"custom_id": "k"} | ends).encode()
+        async with answering(lambda path: http(line if path.endswith(("results", "content")) else state)) as url:
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+            monkeypatch.setenv("OPENAI_BASE_URL", f"{url}/v1")
+            provider = make_provider(model, Runtime(attempt_seconds=5), Limits(4))
+            assert provider.batches is not None
+            results = await provider.batches.results("b", {"k": Request(model, (Message("user", PROMPT),), 20)})
+            await provider.close()
+        return results.get("k")
+
+    reason = str(asyncio.run(outcome()))
+    assert "wrong header: Bearer [key]" in reason
+    assert key not in reason
+
+
 LINES = {
     CLAUDE: {"custom_id": "k", "result": {"type": "succeeded", "message": MESSAGE}},
     GPT: {"id": "r", "custom_id": "k", "error": None, "response": {"status_code": 200, "body": CHAT}},

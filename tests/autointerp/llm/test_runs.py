@@ -42,7 +42,7 @@ def test_faults_change_no_value(session: RunSession, finished: Finished, feature
         (session.folder / "faulty" / name).unlink()
     about = json.loads((session.folder / "faulty" / "run.json").read_text())
     (session.folder / "faulty" / "run.json").write_text(json.dumps(about | {"status": "scoring"}))
-    retry_policy = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=3")
+    retry_policy = ("--fail-on-error", 1, "--set", "runtime.attempt_seconds=10")
     done = session.run("faulty", *flags, *retry_policy, cache="b")
     assert done.returncode == 0, done.stderr
     calls = session.server.calls()[before:]

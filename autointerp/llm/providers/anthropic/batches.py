@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from autointerp.llm import faults
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers.batches import CLOCK_SKEW, Lost, Outcome, Progress, batch_faults, lines_by_id, outcome_of
 from autointerp.llm.types import Request
@@ -71,7 +70,7 @@ class AnthropicBatches:
     def _read(self, result: Any, request: Request) -> Outcome:
         if result["type"] == "succeeded":
             return self._provider.read(result["message"], request)
-        reason, spec = faults.one_line(json.dumps(result.get("error", {}))), self._provider.spec.text
+        reason, spec = self._provider.reason(json.dumps(result.get("error", {}))), self._provider.spec.text
         if result["type"] == "errored" and "invalid_request" in reason:
             return CallError("rejected", f"{spec}: {reason}")
         return CallError("transient", f"{spec}: {result['type']} in its batch {reason}")

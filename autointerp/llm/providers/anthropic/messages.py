@@ -7,7 +7,7 @@ from typing import Any
 import anthropic
 import httpx2
 
-from autointerp.llm import faults, reading
+from autointerp.llm import reading
 from autointerp.llm.faults import CallError
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers.anthropic.batches import AnthropicBatches
@@ -61,8 +61,9 @@ class AnthropicProvider(HostedProvider):
             stop, usage = message["stop_reason"], usage_of(message.get("usage"))
             text = "".join(text_of(block["text"]) for block in message["content"] if block["type"] == "text")
             known = STOPS.get(stop)
+        self.require_no_key(text)
         if known is None:
-            raise CallError("rejected", f"{self.spec.text}: stopped for {faults.one_line(repr(stop))}")
+            raise CallError("rejected", f"{self.spec.text}: stopped for {self.reason(repr(stop))}")
         return Completion(text, known, usage or most_usage(request), is_counted=usage is not None)
 
 

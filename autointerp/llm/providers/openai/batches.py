@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from autointerp.llm import faults
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers.batches import CLOCK_SKEW, Outcome, Progress, batch_faults, lines_by_id, outcome_of
 from autointerp.llm.types import Request
@@ -63,7 +62,7 @@ class OpenAIBatches:
             if state.status == "failed":
                 problems = state.errors.data if state.errors and state.errors.data else []
                 reason = "; ".join(str(problem.message) for problem in problems)
-                return Progress(True, done, total, faults.one_line(reason) or "no reason given")
+                return Progress(True, done, total, self._provider.reason(reason) or "no reason given")
             return Progress(state.status in ("completed", "expired", "cancelled"), done, total)
 
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
@@ -83,6 +82,6 @@ class OpenAIBatches:
         status = response.get("status_code")
         if not error and status == 200:
             return self._provider.read(response["body"], request)
-        reason = faults.one_line(json.dumps(error or response.get("body")))
+        reason = self._provider.reason(json.dumps(error or response.get("body")))
         is_rejected = status and 400 <= status < 500 and status not in (408, 409, 429)
         return CallError("rejected" if is_rejected else "transient", f"{self._provider.spec.text}: {reason}")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import httpx2
 import openai
 
-from autointerp.llm import faults, keys, reading
+from autointerp.llm import keys, reading
 from autointerp.llm.faults import CallError, NoLogprobs
 from autointerp.llm.limits import Limits
 from autointerp.llm.providers.gate import Gate
@@ -73,11 +73,12 @@ class ChatProvider(HostedProvider):
             known, message = STOPS.get(choice["finish_reason"]), choice["message"]
             text, refusal = optional_text(message.get("content")), optional_text(message.get("refusal"))
             logprobs = _logprobs(choice) if request.top_logprobs else ()
+        self.require_no_key(text + refusal)
         taken, is_counted = usage or most_usage(request), usage is not None
         if refusal:
             return Completion(refusal, "refusal", taken, is_counted=is_counted)
         if known is None:
-            stop = faults.one_line(repr(choice["finish_reason"]))
+            stop = self.reason(repr(choice["finish_reason"]))
             raise CallError("rejected", f"{self.spec.text}: stopped for {stop}")
         if request.top_logprobs and not logprobs and text:
             raise NoLogprobs(f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
