@@ -23,8 +23,8 @@ from sae.common.progress import Report, Silent
 from sae.common.settings import cache_folder
 
 FREE = "rules-1"
-"""The explainer whose free scores stand in for those by more rules: they agree with them as little as these may agree
-with a language model's (README, benchmarks)."""
+"""The explainer of a dry run's free scores: a single rule, because the rules that stand in for the model would agree
+with themselves wholly."""
 
 
 def foretold(
