@@ -70,11 +70,16 @@ def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache folder of both programs, for this session and its subprocesses: a toy is trained once for all."""
+    """The cache folder of both programs, for this session and its subprocesses: a toy is trained once for all.
+
+    How a terminal looks is taken out of the environment.
+    """
     folder = make_once(tmp_path_factory, "cache", lambda folder: None)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AUTOINTERP_CACHE", "SAE_CACHE"):
             patch.setenv(name, str(folder))
+        for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES"):
+            patch.delenv(name, raising=False)  # tables are those of a terminal of the usual width, without colours
         yield folder
 
 

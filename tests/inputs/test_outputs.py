@@ -68,7 +68,7 @@ def test_a_folder_that_is_read_only(command: str, planted: Path, tmp_path: Path)
     folder = tmp_path / "fixed"
     folder.mkdir()
     folder.chmod(0o555)
-    for path in given.rglob("*"):
+    for path in [given, *given.rglob("*")]:
         path.chmod(0o755)
     for path in [tmp_path, *tmp_path.parents]:
         if path.owner() == "root" and not path.stat().st_mode & 0o005:

@@ -1,5 +1,6 @@
 """What a run prints in a terminal, from folders and estimates made by hand."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_the_outcome_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert part in printed
     assert "model calls" not in printed
     assert "errors" not in printed
-    assert printed.endswith(f"next: autointerp show {tmp_path}/run\n")
+    assert printed.endswith(f"next: autointerp show {shlex.quote(str(tmp_path / 'run'))}\n")
 
 
 def test_the_outcome_of_a_paid_run_with_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,10 @@ def test_eval_tries_why_it_does_not_fit(world: World, tmp_path: Path) -> None:
         ["BOS token"] + ["scale"] * 5 + ["layer"] * 2 + ["processing"] * 3
     )
     assert diagnosis["best"]["fvu"] < 0.5 < 1 < diagnosis["fvu"]
-    assert shown.splitlines()[-1] == f"next: sae convert {tmp_path / 'd'} OUT {diagnosis['best']['options']}"
+    assert (
+        shown.splitlines()[-1]
+        == f"next: sae convert {shlex.quote(str(tmp_path / 'd'))} OUT {diagnosis['best']['options']}"
+    )
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_a_user_trains(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.Mo
     table = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.startswith(NAMES)}
     assert list(table) == list(NAMES)
     assert table[NAMES[0]][:2] == ["128", "4"]
-    assert shown.splitlines()[-1] == f"next: sae eval {' '.join(f'{out}/{name}' for name in NAMES)}"
+    assert shown.splitlines()[-1] == f"next: sae eval {shlex.join(f'{out}/{name}' for name in NAMES)}"
     assert "dead features start over" in progress
     # again: everything is there, so nothing is trained or written
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
