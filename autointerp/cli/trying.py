@@ -85,9 +85,10 @@ def _given_text(text: str | None, file: str | None) -> str:
 
     if (text is None) == (file is None):
         raise UserError("give a text: either --text TEXT (- for the standard input) or --text-file FILE")
-    if text is not None and text != "-":
-        return text
     try:
+        if text is not None and text != "-":
+            return text.encode("utf-8", "surrogateescape").decode("utf-8")  # a shell's bytes that are not UTF-8
         return (sys.stdin.buffer.read() if file is None else Path(file).read_bytes()).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file or 'the standard input'} is not UTF-8 text: {error.reason}") from error
+        source = file or ("the standard input" if text == "-" else "--text")
+        raise UserError(f"{source} is not UTF-8 text: {error.reason}") from error

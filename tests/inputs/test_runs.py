@@ -80,6 +80,10 @@ def test_rebuild_makes_all_tables_and_pictures_again(finished: Path, tmp_path: P
     assert contents(run) == contents(finished)
 
 
+def test_a_text_that_is_not_utf8(finished: Path, tmp_path: Path) -> None:
+    refused("autointerp", "try", finished, "--text", "caf\udce9", cwd=tmp_path, names="--text is not UTF-8 text")
+
+
 @pytest.mark.parametrize("flag", ["--csv", "--markdown", "--latex"])
 @pytest.mark.parametrize("name", ["run.json", "results.jsonl", "leaderboard.csv"])
 def test_a_table_is_not_written_over_a_runs_files(name: str, flag: str, finished: Path, tmp_path: Path) -> None:
