@@ -1,6 +1,7 @@
 """The command line as a user meets it: their own things, one line for each mistake, a feature's page."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_list_names_the_runs_here(smoke: Path, tmp_path: Path) -> None:
     assert listed.returncode == 0
     assert "complete" in listed.stdout
     assert "topk_2x 0." in listed.stdout
-    assert listed.stdout.endswith(f"next: autointerp show {smoke}\n")
+    assert listed.stdout.endswith(f"next: autointerp show {shlex.quote(str(smoke))}\n")
 
 
 def test_version_and_help(tmp_path: Path) -> None:

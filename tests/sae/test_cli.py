@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_eval_prints_a_table_and_writes_it(planted: Path, here: Path) -> None:
     assert (
         "all metrics of words are in words.metrics.json, one row per feature in words.features.parquet" in done.stdout
     )
-    assert done.stdout.splitlines()[-1] == f"next: sae info {planted}/dictionary"
+    assert done.stdout.splitlines()[-1] == f"next: sae info {shlex.quote(str(planted / 'dictionary'))}"
 
 
 def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
@@ -61,11 +62,11 @@ def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
     assert done.exit_code == 0, done.output
     written = json.loads(Path("a/b.json").read_text())
     assert (written["tokens"], written["context"], written["comparison"]) == (512, 16, None)
-    assert done.stdout.splitlines()[-1] == f"next: sae info {unnamed}"
+    assert done.stdout.splitlines()[-1] == f"next: sae info {shlex.quote(str(unnamed))}"
     other = saved(planted, here / "other", name="other", model=None, reads=(), writes=())
     both = invoked("eval", unnamed, other, *given, "--tokens", 500)
-    words = " ".join(map(str, given))
-    assert both.stdout.splitlines()[-1] == f"next: sae eval {unnamed} --against {other} {words}"
+    words = shlex.join(map(str, (unnamed, "--against", other, *given)))
+    assert both.stdout.splitlines()[-1] == f"next: sae eval {words}"
 
 
 def test_mistakes_are_one_line(planted: Path, here: Path) -> None:
@@ -102,7 +103,7 @@ def test_info_says_what_it_is(planted: Path, here: Path) -> None:
     assert message["cosine with the nearest other: 5%, median, 95%"] == "0.000  0.000  0.000"
     assert (message["recipe.k"], message["metrics.fvu"]) == ("32", "0.25")
     assert len(message["recipe.note"]) == tables.LONGEST
-    assert done.stdout.splitlines()[-1] == f"next: sae eval {made}"
+    assert done.stdout.splitlines()[-1] == f"next: sae eval {shlex.quote(str(made))}"
 
 
 def test_info_refuses_weights_that_are_not_finite(planted: Path, here: Path) -> None:

@@ -1,6 +1,7 @@
 """`sae eval`: what is written when, on which text, and what a mistake does not cost."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def test_two_names_of_one_model_load_it_once(planted: Path, here: Path) -> None:
 
 def test_a_pickle_is_to_be_converted_next(planted: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(formats.FORMATS._parts, "own", replace(formats.FORMATS.get("own"), pickled=True))
-    expected = f"next: sae convert {planted}/dictionary OUT --allow-pickle"
+    expected = f"next: sae convert {shlex.quote(str(planted / 'dictionary'))} OUT --allow-pickle"
     given = ["--allow-pickle", "--corpus", planted / "corpus.jsonl", "--tokens", 200]
     assert invoked("info", planted / "dictionary", "--allow-pickle").stdout.splitlines()[-1] == expected
     assert invoked("eval", planted / "dictionary", *given).stdout.splitlines()[-1] == expected
@@ -125,7 +126,7 @@ def test_a_trained_dictionary_is_measured_on_what_was_held_out(planted: Path, he
     assert f"corpus {message['source']}, held out of its training: 960 tokens in blocks of 16" in done.stdout
     written = json.loads((here / "words.metrics.json").read_text())
     assert (written["corpus_part"], written["tokens"]) == ("held out of its training", 960)
-    assert done.stdout.splitlines()[-1] == f"next: sae info {trained}"
+    assert done.stdout.splitlines()[-1] == f"next: sae info {shlex.quote(str(trained))}"
     other = saved(planted, here / "other", name="other")
     both = invoked("eval", trained, other, "--corpus", message["source"], "--tokens", 3000)
     assert f"words: corpus {message['source']}, held out of its training: 960 tokens in blocks of 16" in both.stdout
