@@ -63,7 +63,7 @@ def feature_list(folder: RunFolder, selection: Selection = ALL) -> Table:
     own = [result for result in results if result.explainer == explainer]
     kept = [result for result in own if _is_selected(result, selection)]
     kept.sort(key=_order(folder, selection.sort, list(dict.fromkeys(named))))
-    score = next((name for result in own for name in result.scores), "score")
+    score = next((name for result in own for name in result.scores), "none")
     stability = stability_files.read(folder.path)
     rows = [_row(result, stability) for result in kept[: selection.limit]]
     count = "" if len(rows) == len(own) else f" {len(rows)} of {len(own)} features."

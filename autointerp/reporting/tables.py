@@ -122,7 +122,8 @@ GROUPS_OF_RUNS = " group: the data separate two dictionaries of one run if they 
 def _few(rows: Sequence[Row]) -> str:
     """Warn of intervals of so few features that the sample may lack what is rare."""
     few = [row["dictionary"] for row in rows if row["n_ok"] + row["n_failed"] < FEW]
-    return f" Of fewer than {FEW} features, so that rare high scores may be missed: {', '.join(few)}." if few else ""
+    which = "all" if len(few) == len(rows) else ", ".join(dict.fromkeys(few))
+    return f" Of fewer than {FEW} features, so that rare high scores may be missed: {which}." if few else ""
 
 
 def over(rows: Sequence[Row]) -> str:
