@@ -157,7 +157,8 @@ class Work:
             nonlocal ended
             ended += 1
             result, influences = scored
-            self.influences[result.feature, result.explainer] = influences
+            if method:
+                self.influences[result.feature, result.explainer] = influences
             self._errors += bool(result.errors)
             write(held.add(self._pending[index], result))
             if self._errors > allowed:

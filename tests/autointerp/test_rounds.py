@@ -14,7 +14,10 @@ import pytest
 from autointerp.evaluate import Method
 from autointerp.reporting import leaderboard
 from autointerp.runs.dependence import dependence_of
+from autointerp.runs.offline import Offline
 from autointerp.runs.opening import config_of
+from autointerp.runs.rounds import Rounds
+from autointerp.runs.work import Work
 from autointerp.store import LOG, RunFolder
 from sae.common.progress import Silent
 from tests.autointerp.test_pipeline import contents, wait_for
@@ -78,6 +81,21 @@ def test_a_score_is_that_of_the_run_without_rounds(rounds: tuple[Path, list[byte
     for result in RunFolder(rounds[0]).results():
         assert result.scores == whole[result.feature].scores
         assert result.controls["mismatched"] == whole[result.feature].controls["mismatched"]
+
+
+def test_scored_again_without_a_file_the_same_is_decided(rounds: tuple[Path, list[bytes]]) -> None:
+    """As `verify` and dry runs score: what the text adds to the error is not lost where nothing is written."""
+    folder = RunFolder(rounds[0])
+    config, features = config_of(folder), folder.read_features()
+    method, made = Method.of(config), []
+    for append in (None, lambda results: None):
+        work, deciding = Work(features, config, method, ()), Rounds(config, method, features)
+        work.explain(Offline(), Silent("explaining"))
+        work.evaluate(Offline(), Silent("scoring"), append)
+        own = deciding.compared(work.results())
+        resolution = deciding.resolution(own, deciding.dependence(own, work.influences))
+        made.append([(one.difference, one.low, one.high) for one in resolution.comparisons])
+    assert made[0] == made[1]
 
 
 def test_intervals_are_wider_than_those_of_one_look(rounds: tuple[Path, list[bytes]]) -> None:
