@@ -12,7 +12,11 @@ from tests.benchmarks.training_quality_sources import Task
 Row = dict[str, Any]
 HEAD = "| source | family | library | rate | {goal} | L0 | dead | MMCS | s | ours against the best peer |"
 TICKS = (2, 4, 8, 16, 32, 64, 128)
-MARKERS = {"ours": "o-", "SAELens": "s--", "dictionary_learning": "^:", "sparsify": "x-."}
+METRICS = {
+    "fvu": "FVU", "ce": "CE recovered", "mmcs": "MMCS with the true directions",
+    "population": "population score",
+}  # fmt: skip
+MARKERS = {"ours": "ko-", "SAELens": "C1s--", "dictionary_learning": "C2^:", "sparsify": "C3x-."}
 
 
 def line(row: Row) -> str:
@@ -89,33 +93,57 @@ def _mmcs(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw FVU, and the other metrics that all have, against L0: a line per family and library."""
+    """Draw FVU, and the other metrics that all have, against L0: our architectures, then each beside its peers."""
     import matplotlib
     from matplotlib.figure import Figure
 
     from autointerp.reporting.plots import STYLE
-    from sae.training.architectures.registry import ARCHITECTURES
 
-    titles = {
-        "fvu": "FVU", "ce": "CE recovered", "mmcs": "MMCS with the true directions",
-        "population": "population score, 95% interval",
-    }  # fmt: skip
-    panels = [(metric, title) for metric, title in titles.items() if all(metric in row for row in rows)]
+    metrics = [metric for metric in METRICS if all(metric in row for row in rows)]
+    columns, task = _columns(rows), rows[0]["task"]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for panel, (metric, title) in zip(axes, panels, strict=True):
-            for family, library in dict.fromkeys((row["family"], row["library"]) for row in rows):
-                own = [row for row in rows if (row["family"], row["library"]) == (family, library)]
-                colour = ARCHITECTURES.get(family).colour
-                _line(panel, own, metric, fmt=MARKERS[library], color=colour, label=f"{family}, {library}")
-            panel.set(xscale="log", xlabel="L0 (mean active features of a vector)", ylabel=title)
+        figure = Figure(figsize=(2.4 * len(columns), 2.3 * len(metrics) + 0.6), layout="constrained")
+        axes = figure.subplots(len(metrics), len(columns), squeeze=False, sharex=True, sharey="row")
+        for panels, metric in zip(axes, metrics, strict=True):
+            panels[0].set_ylabel(METRICS[metric])
+            for panel, lines in zip(panels, columns.values(), strict=True):
+                for label, (own, style) in lines.items():
+                    _line(panel, own, metric, label=label, **style)
+        for panel, title in zip(axes[0], columns, strict=True):
+            panel.set_title(title, fontsize=9)
+            panel.legend(fontsize=6)
+        for panel in axes[-1]:
+            panel.set(xscale="log", xlabel="L0")
             panel.set_xticks(TICKS, [str(tick) for tick in TICKS])
             panel.minorticks_off()
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=7)
-        figure.suptitle(f"{rows[0]['task']['source']}, {rows[0]['task']['steps']} steps, seed 0")
-        figure.savefig(path, dpi=120)
+        figure.suptitle(f"{task['source']}, {task['steps']} steps, seed 0; L0: mean active features of a vector")
+        figure.savefig(path, dpi=100)
+
+
+Lines = dict[str, tuple[list[Row], dict[str, Any]]]
+"""By label, the rows of a line and its style."""
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, Lines]:
+    """Return the lines of each column of panels by its title."""
+    from sae.training.architectures.registry import ARCHITECTURES
+
+    families = list(dict.fromkeys(row["family"] for row in rows))
+
+    def of(family: str, library: str) -> list[Row]:
+        return [row for row in rows if (row["family"], row["library"]) == (family, library)]
+
+    ours: Lines = {
+        family: (own, {"fmt": "o-", "color": ARCHITECTURES.get(family).colour})
+        for family in families
+        if (own := of(family, "ours"))
+    }
+    columns = {"ours": ours} if ours else {}
+    for family in families:
+        lines = {name: (own, {"fmt": fmt}) for name, fmt in MARKERS.items() if (own := of(family, name))}
+        if set(lines) - {"ours"}:
+            columns[family] = lines
+    return columns
 
 
 def _line(panel: Any, rows: Sequence[Row], metric: str, **style: Any) -> None:
