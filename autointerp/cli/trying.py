@@ -85,6 +85,8 @@ def _given_text(text: str | None, file: str | None) -> str:
 
     if (text is None) == (file is None):
         raise UserError("give a text: either --text TEXT (- for the standard input) or --text-file FILE")
+    if file is not None and Path(file).exists() and not Path(file).is_file():
+        raise UserError(f"--text-file {file} is no regular file; give one, or send the text to --text -")
     try:
         if text is not None and text != "-":
             return text.encode("utf-8", "surrogateescape").decode("utf-8")  # a shell's bytes that are not UTF-8

@@ -22,7 +22,7 @@ def random_directions(x_BD: Tensor, seed: int) -> Dictionary:
     generator = torch_generator(seed, "random directions")
     drawn_KD = torch.randn((x_BD.shape[1],) * 2, generator=generator, dtype=torch.float64)
     unit_KD = drawn_KD / drawn_KD.norm(dim=1, keepdim=True)
-    return signed_halves("random", unit_KD, unit_KD, x_BD.mean(0))
+    return signed_halves("random", unit_KD, unit_KD, x_BD.mean(0).cpu())
 
 
 BASELINES.register("random", Baseline("random", "#000000", random_directions, label="random directions"))

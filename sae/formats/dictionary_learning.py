@@ -58,7 +58,8 @@ def peek(location: Path) -> Header:
     trainer, folder = _trainer(path), path.resolve().parent.name
     if trainer["dict_class"] in CROSSCODERS:
         return crosscoder.header(_state(_weights_file(location), shapes_only=True), trainer, path)
-    at = hook_points(_hook_point(optional_typed(trainer, "submodule_name", str, path) or ""))
+    module, io = optional_typed(trainer, "submodule_name", str, path) or "", _io(read_json(path), path)
+    at = hook_points(_hook_point(module) if io == "out" else None)
     return Header(
         name=folder if location.is_dir() else f"{folder}-{location.stem}",
         d_in=positive_int(trainer, "activation_dim", path),
@@ -122,11 +123,16 @@ def _trainer(path: Path) -> dict[str, Any]:
     name = require_typed(trainer, "dict_class", str, path)
     if name not in (known := (*LAYOUTS, *CROSSCODERS)):
         raise UserError(f"{path}: dict_class {name!r} is not supported ({', '.join(known)} are)")
-    if (optional_typed(config, "buffer", dict, path) or {}).get("io") == "in_and_out":
+    if _io(config, path) == "in_and_out":
         raise UserError(
             f"{path}: buffer.io is in_and_out; transcoders of this library are not supported, autoencoders are"
         )
     return trainer
+
+
+def _io(config: dict[str, Any], path: Path) -> Any:
+    """Return which side of its module was read: `out`, the default, `in` or `in_and_out`."""
+    return (optional_typed(config, "buffer", dict, path) or {}).get("io", "out")
 
 
 def _hook_point(name: str) -> str | None:

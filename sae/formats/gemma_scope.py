@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 WEIGHTS = "params.npz"
 DAMAGED = (*MALFORMED, BadZipFile, zlib.error, TokenError, SyntaxError, MemoryError)
 """What numpy and zipfile raise on bytes that `savez` did not write; the last one for a header with huge sizes."""
+UNNAMED = (
+    "the release's folder names are not in its path, so it is taken for an autoencoder; a transcoder's file looks the "
+    "same, and is one only below a folder called as the release (gemma-scope-...)"
+)
 SITES = {
     "res": ("hook_resid_post", "hook_resid_post"),
     "mlp": ("hook_mlp_out", "hook_mlp_out"),
@@ -63,6 +67,7 @@ def peek(folder: Path) -> Header:
         model=f"google/gemma-2-{release[1]}{'-it' if release[2] == 'it' else ''}" if release else None,
         prepend_bos=True,  # all were trained on text that begins with it
         processing={},  # and on the model as it was released
+        notes=() if release else (UNNAMED,),
     )
 
 

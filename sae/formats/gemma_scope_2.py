@@ -31,6 +31,10 @@ ENDS = {
     "transcoder": ("mlp.hook_in", "hook_mlp_out"),
 }
 """What the dictionaries of each folder read and write, as TransformerLens calls it."""
+UNNAMED = (
+    f"neither {ABOUT} nor the release's folder names are there, so it is taken for an autoencoder; a transcoder's file "
+    "may look the same"
+)
 HOOK_POINTS = {
     "output": "hook_resid_post",
     "self_attn.o_proj.input": "attn.hook_z",
@@ -54,6 +58,7 @@ def peek(folder: Path) -> Header:
         model=model_of(about, resolved, folder / ABOUT),
         prepend_bos=True,  # all were trained on text that begins with it
         processing={},  # and on the model as it was released
+        notes=() if reads else (UNNAMED,),
     )
 
 

@@ -174,6 +174,7 @@ def _config(folder: Path) -> dict[str, Any]:
             "hook_name": hook_name,
             "model_name": config.get("model_name"),
             "hook_name_out": config.get("hook_name_out"),
+            "hook_head_index": config.get("hook_head_index"),
             "prepend_bos": config.get("prepend_bos", True),
             KWARGS: config.get(KWARGS),
         },
@@ -195,6 +196,11 @@ def _processing(about: dict[str, Any], path: Path) -> dict[str, bool] | None:
 def _ends(config: dict[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the hook points read and written. Raises UserError for a transcoder that does not name both."""
     about = config["metadata"]
+    if about.get("hook_head_index") is not None:
+        head = short_repr(about["hook_head_index"])
+        raise UserError(
+            f"{path}: it reads head {head} of its hook point alone (hook_head_index), which is not supported"
+        )
     reads = hook_points(optional_typed(about, "hook_name", str, path))
     if config["architecture"] not in TRANSCODERS:
         return reads, reads

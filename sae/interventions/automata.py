@@ -84,7 +84,7 @@ def _activations(subject: Subject, dictionary: Dictionary, ids_NC: Tensor) -> Te
     """Return all features, [N, C, F]."""
     hook_point, parts = hook_point_of(dictionary), []
     for part_NC in batches(ids_NC, loss_blocks_at_once(ids_NC.shape[1], subject.vocabulary)):
-        x_BD = subject.activations(part_NC, hook_point).flatten(0, 1)
+        x_BD = dictionary.in_context(subject.activations(part_NC, hook_point)).flatten(0, 1)
         parts.append(active(dictionary, x_BD).view(*part_NC.shape, -1))
     return torch.cat(parts)
 

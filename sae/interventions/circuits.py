@@ -86,9 +86,9 @@ class Excerpt:
         self.link, self._ids_C = link, ids_C
         self._encode = link.upper.encoder(torch.tensor([feature], device=ids_C.device))
         at = link.subject.activations_at(ids_C[None], (*link.lower.reads, link.written))
-        x_CD, self.stream_CE = at[link.lower.reads[0]][0], at[link.written][0]
+        x_CD, self.stream_CE = link.lower.in_context(at[link.lower.reads[0]])[0], at[link.written][0]
         acts_CF = link.lower.encode(x_CD)
-        size_F = acts_CF.norm(dim=0) * link.lower.W_dec_FD.float().norm(dim=1)
+        size_F = acts_CF.norm(dim=0) * link.lower.unit_writes().norm(dim=1)
         order_F = size_F.argsort(descending=True, stable=True)[:MOST]
         self.features_A = order_F[size_F[order_F] > 0]
         self.acts_AC = acts_CF[:, self.features_A].T
@@ -104,7 +104,7 @@ class Excerpt:
     def _value(self, stream_RCE: Tensor, with_gradients: bool = False) -> Tensor:
         ids_RC, link = self._ids_C.expand(len(stream_RCE), -1), self.link
         at = link.subject.activations_at(ids_RC, (link.read,), {link.written: lambda _: stream_RCE}, with_gradients)
-        value_R: Tensor = self._encode(at[link.read][:, -1]).squeeze(1)
+        value_R: Tensor = self._encode(link.upper.in_context(at[link.read])[:, -1]).squeeze(1)
         return value_R
 
     def without(self, groups: Sequence[Tensor]) -> Tensor:
@@ -153,5 +153,5 @@ def direct_weights(link: Link, features_S: Tensor) -> Tensor | None:
     out. Between transcoders it is the whole effect that goes past attention (Dunefsky et al. 2024, arXiv 2406.11944).
     None where the residual stream does not lead from the one to the other.
     """
-    W_FD = carried(link.subject.bridge, link.written, link.read, link.lower.W_dec_FD.float())
+    W_FD = carried(link.subject.bridge, link.written, link.read, link.lower.unit_writes())
     return None if W_FD is None else link.upper.W_enc_DF[:, features_S].float().T @ W_FD.T

@@ -64,8 +64,8 @@ class Pairs:
 
     def edited_whole(self) -> Tensor:
         """Return the change of the activations, [P, C, D], that patching all features makes."""
-        x_BD, changed_BF = self.x_PCD.flatten(0, 1), self._encoded_BF + self.change_PCF.flatten(0, 1)
-        decoded = (self.dictionary.decode(acts_BF, x_BD) for acts_BF in (changed_BF, self._encoded_BF))
+        changed_BF = self._encoded_BF + self.change_PCF.flatten(0, 1)
+        decoded = (self.dictionary.decode(acts_BF, self.encoded_BD) for acts_BF in (changed_BF, self._encoded_BF))
         return torch.sub(*decoded).view_as(self.x_PCD)
 
     def logits(self, edit_PCD: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Pairs:
 
     def candidates(self, n: int = CANDIDATES) -> list[int]:
         """Return the features whose patch alone changes the activations most, in the mean over prompts."""
-        lengths_F = self.dictionary.W_dec_FD.norm(dim=1)
+        lengths_F = self.dictionary.unit_writes().norm(dim=1)
         moved_F = self.change_PCF.square().sum(1).sqrt().mean(0) * lengths_F
         order = moved_F.argsort(descending=True, stable=True)[:n]
         return [int(index) for index in order if moved_F[index] > 0]

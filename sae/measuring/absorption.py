@@ -91,8 +91,9 @@ def absorbed(
         features: the property's.
     """
     acts_PF = dictionary.encode(x_PD)
-    along_F = dictionary.W_dec_FD @ direction_D
-    cosine_F = along_F / dictionary.W_dec_FD.norm(dim=1).clamp(min=1e-12)
+    written_FD = dictionary.unit_writes()
+    along_F = written_FD @ direction_D
+    cosine_F = along_F / written_FD.norm(dim=1).clamp(min=1e-12)
     parts_PF, whole_P = acts_PF * along_F, x_PD @ direction_D
     own_P = parts_PF[:, list(features)].sum(1)
     may_F = cosine_F >= NEAR

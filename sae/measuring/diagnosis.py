@@ -22,6 +22,7 @@ from sae.dictionary import Dictionary, Normalisation
 from sae.formats.changes import NONE, can_be_scaled, flags_of, scaled
 from sae.measuring.evaluate import batches_of, inputs, side_by_side
 from sae.measuring.metrics import Fidelity, Spread
+from sae.models.hook_names import names_modules
 from sae.models.subject import Subject
 
 TOKENS = 16_384
@@ -179,6 +180,9 @@ def _layers(dictionary: Dictionary, subject: Subject, text: Blocks) -> Iterator[
 
 
 def _processings(dictionary: Dictionary, text: Blocks, boot: Boot, processing: Mapping[str, Any]) -> Iterator[Trial]:
+    if names_modules((*dictionary.reads, *dictionary.writes)):
+        yield Trial("processing", "transformers' modules are read, whose weights nothing processes", None)
+        return
     now = {name for name, value in processing.items() if value}
     for tried, names in PROCESSINGS.items():
         if {*names} == now:
@@ -209,4 +213,5 @@ def _first(blocks: Blocks, context: int) -> Blocks:
 
 
 def _moved(hook_point: str, step: int) -> str:
-    return re.sub(r"(?<=^blocks\.)\d+", lambda number: str(int(number[0]) + step), hook_point)
+    """Return the same hook point, or module, of another layer: its name's first number is the layer's."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", lambda number: str(int(number[0]) + step), hook_point, count=1)

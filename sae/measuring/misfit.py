@@ -1,5 +1,7 @@
 """Says in one line that a dictionary does not fit the activations it was measured on. Imports nothing heavy."""
 
+import shlex
+
 CAUSES = "a BOS token, the scale of the activations, a layer off by one, or a folded layer norm"
 
 
@@ -14,5 +16,5 @@ def misfit(name: str, kind: str, fvu: float | None, path: str) -> str | None:
         return None
     return (
         f"{name} does not fit these activations: FVU {fvu:.3g} is worse than predicting the mean. Likely causes: "
-        f"{CAUSES}; to try each: sae eval {path} --diagnose"
+        f"{CAUSES}; to try each: sae eval {shlex.quote(path)} --diagnose"
     )

@@ -55,8 +55,7 @@ class ArtifactCache:
         return tuple(json.loads((self._tokens(subject, text) / DAMAGE).read_text("utf-8")))
 
     def _tokens(self, subject: Subject, text: Text) -> Path:
-        vocabulary = json.dumps(subject.tokenizer.get_vocab(), sort_keys=True)
-        folder = self.folder / "tokens" / digest([VERSION, vocabulary, *text.content])
+        folder = self.folder / "tokens" / digest([VERSION, _how_it_cuts(subject.tokenizer), *text.content])
         return make_one(folder, lambda: make_folder_atomic(folder, lambda new: _write_tokens(new, subject, text)))
 
     def toy(self, recipe: Toy, text: Text, split: Callable[[Blocks], Split], split_by: Any) -> Path:
@@ -91,6 +90,17 @@ class ArtifactCache:
         content = sha256_of_path(given) if given.is_dir() else hub_name(model)
         folder = self.folder / "subjects" / digest([VERSION, "reset", content, seed])
         return make_one(folder, lambda: write_reset(model, seed, folder))
+
+
+def _how_it_cuts(tokenizer: Any) -> Any:
+    """Return what the token ids of a text depend on, ready for JSON: two tokenizers of one vocabulary may differ in
+    merges, in normalisation, or in how they divide a text before. Where that cannot be read, only the vocabulary.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return tokenizer.get_vocab()
+    parts: dict[str, Any] = json.loads(backend.to_str())
+    return {name: parts.get(name) for name in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
 
 
 def _write_tokens(folder: Path, subject: Subject, text: Text) -> None:

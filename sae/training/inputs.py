@@ -1,6 +1,8 @@
 """Prepares what a training reads: the subject, booted or trained, the text to train on, and the text held out."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,7 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     if ranks.first:
         ranks.barrier()
     runtime = config.runtime
-    reader = _Pairs(subject, config.subject.writes) if config.subject.writes else subject
+    reader = Reader(subject, config.subject.writes)
     stream = ActivationStream(
         reader, config.subject.hook_point, source, config.seed, runtime.forward_blocks, config.buffer, dtype
     )
@@ -85,18 +87,34 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Reads what a transcoder reads and, right of it, what it writes, in one pass of the model."""
+class Reader:
+    """Reads the vectors to train on: of a transcoder, what it reads and, right of it, what it writes, in one pass.
+
+    Only here the model's float32 products are TF32 on a GPU: those of dictionaries and of all measures are not.
+    """
 
     subject: Subject
-    writes: str
+    writes: str | None
 
     @property
     def device(self) -> str:
         return self.subject.device
 
     def activations(self, ids_NC: Tensor, hook_point: str) -> Tensor:
-        return self.subject.side_by_side(ids_NC, (hook_point, self.writes))
+        with _fast_products(self.device):
+            return self.subject.side_by_side(ids_NC, (hook_point, *([self.writes] if self.writes else [])))
+
+
+@contextmanager
+def _fast_products(device: str) -> Iterator[None]:
+    """Let float32 products run in TF32 (not bfloat16) on a GPU inside the block."""
+    before = torch.get_float32_matmul_precision()
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _subject(config: TrainConfig, folder: Path, artifacts: ArtifactCache, ranks: Ranks) -> Subject:

@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -80,7 +80,7 @@ def _read_about(folder: Path, config: TrainConfig) -> dict[str, Any]:
     """Read train.json, if there is one. Raises UserError if something was trained there by another config."""
     path = folder / ABOUT
     about = _about(path)
-    if not isinstance(about, dict) or about.get("version") != VERSION:
+    if not isinstance(about, dict) or about.get("version") != VERSION or not {"config", "status"} <= about.keys():
         if folder.exists() and (not folder.is_dir() or any(not _left_behind(inside) for inside in folder.iterdir())):
             raise UserError(f"{folder} already exists and holds no training; choose another folder with --out")
         return {}
@@ -132,7 +132,7 @@ class Session:
         if self.checkpoints.step is None:
             self._begin()
         self._tidy()
-        with _fast_products(self.device), to_all(self._sinks()) as tell:
+        with to_all(self._sinks()) as tell:
             return self._finish(tell)
 
     def _begin(self) -> None:
@@ -258,18 +258,6 @@ class Session:
         if self.ranks.first:
             write_atomic(self.folder / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         return about
-
-
-@contextmanager
-def _fast_products(device: str) -> Iterator[None]:
-    """Let the language model's float32 products run in TF32 (not bfloat16) on a GPU inside the block."""
-    before = torch.get_float32_matmul_precision()
-    if device.startswith("cuda"):
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _summary(learners: Sequence[Learner], evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:

@@ -16,8 +16,15 @@ Sink = AbstractContextManager[Tell]
 
 @contextmanager
 def json_lines(path: Path, step: int) -> Iterator[Tell]:
-    """Append one line for each row; rows of a later step than `step`, the checkpoint's, are dropped first."""
-    kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+    """Append one line for each row; rows of a later step than `step`, the checkpoint's, are dropped first.
+
+    Raises UserError if the file is damaged.
+    """
+    try:
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+    except (ValueError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({reason}); remove it, and the same command continues") from error
     write_atomic(path, "".join(line + "\n" for line in kept))
     with path.open("a", encoding="utf-8") as stream:
 

@@ -121,7 +121,7 @@ class Trainer:
         if not self.workspace.d_out:
             return self.scale
         d = self.workspace.d_in
-        divisor_D = x_BD.new_full((x_BD.shape[1],), self.scale)
+        divisor_D = x_BD.new_full((x_BD.shape[1],), self.scale, dtype=self.autoencoder.master)
         divisor_D[:d] = self.scale_in
         return divisor_D
 

@@ -146,6 +146,7 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
         (("--text", "a", "--text-file", "b"), "give a text: either"),
         (("--text-file", "bytes.txt"), "bytes.txt is not UTF-8 text"),
         (("--text-file", "absent.txt"), "absent.txt: No such file"),
+        (("--text-file", "/dev/zero"), "/dev/zero is no regular file; give one, or send the text to --text -"),
         (("--text", "  \t"), "--text is empty"),
         (("--text-file", "blank.txt"), "makes no token of this text; give another"),
         (("--text", "red", "--dictionary", "word"), "no dictionary 'word'; did you mean words?"),

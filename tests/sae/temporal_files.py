@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
+from sae.dictionary import ContextAttention, ContextPrediction, Dictionary
 from tests.sae.release_files import Array, Case, Tensors, drawn, only, relu, residual, top_k
 
 d, m, HEADS, BOTTLENECK = 6, 24, 2, 3
@@ -103,3 +105,15 @@ TEMPORAL = {
     "saelens temporal, b_dec only added": saelens_case(subtracts=False, tied_weights=False),
     "saelens temporal, b_dec unused": saelens_case(subtracts=False),
 }
+
+
+def temporal(width: int, n_features: int) -> Dictionary:
+    """A random one of one layer and head, not read from files."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"A": 4, "F": n_features}
+    names = ("W_q_FA", "b_q_A", "W_k_FA", "b_k_A", "W_v_FF", "b_v_F", "W_o_FF", "b_o_F")
+    weights = [torch.randn([sizes[size] for size in name.split("_")[2]], generator=generator) for name in names]
+    W_FD = torch.randn(n_features, width, generator=generator)
+    context = ContextPrediction((ContextAttention(1, *weights),), 1e-6)
+    zeros = torch.zeros(n_features), torch.zeros(width)
+    return Dictionary("temporal", "sae", W_FD.T, zeros[0], W_FD, zeros[1], context=context)

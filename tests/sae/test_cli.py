@@ -72,7 +72,7 @@ def test_eval_of_what_names_nothing(planted: Path, here: Path) -> None:
 def test_mistakes_are_one_line(planted: Path, here: Path) -> None:
     dictionary, corpus = planted / "dictionary", planted / "corpus.jsonl"
     assert "no such file or folder" in refused("eval", here / "nothing")
-    assert "no such file or folder" in refused("info", here / "nothing")
+    assert refused("info", here / "nothing").endswith("(sae find WORDS searches these)")
     assert "there are 2 dictionaries" in refused("eval", dictionary, dictionary, "--out", "x.json")
     assert "would be written to words.metrics.json" in refused("eval", dictionary, dictionary)
     assert "cannot load model" in refused("eval", dictionary, "--model", here / "nothing")

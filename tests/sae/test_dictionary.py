@@ -145,3 +145,10 @@ def test_normalised_identity_reconstructs_its_input(x_BD: torch.Tensor) -> None:
     for normalisation in ("none", "layer_norm", "constant_norm_rescale"):
         same = replace(both, normalisation=normalisation)
         torch.testing.assert_close(same.reconstruct(x_BD), x_BD, atol=1e-4, rtol=1e-4)
+
+
+def test_a_unit_of_each_feature_writes_what_decoding_adds() -> None:
+    made = random_dictionary(TopK(3, torch.rand(M) + 0.5))
+    made = replace(made, write_scale_E=torch.rand(D) + 0.5)
+    units_FD = made.decode(torch.eye(M)) - made.decode(torch.zeros(M, M))
+    torch.testing.assert_close(made.unit_writes(), units_FD, atol=1e-5, rtol=1e-5)

@@ -161,6 +161,9 @@ def test_header_is_read_from_the_config_alone(tmp_path: Path) -> None:
     assert (formats.peek(other).hook_point, formats.peek(other).model) == (None, None)
     with pytest.raises(UserError, match=r"cannot read .*ae\.pt: not a file of PyTorch"):
         formats.load(folder)
+    about = json.loads((folder / "config.json").read_text()) | {"buffer": {"io": "in"}}
+    (folder / "config.json").write_text(json.dumps(about))  # what goes into the module is not the block's output
+    assert formats.peek(folder).hook_point is None
 
 
 def test_topk_keeps_k(tmp_path: Path) -> None:

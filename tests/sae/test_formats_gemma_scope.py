@@ -52,6 +52,7 @@ def test_the_path_tells_what_the_file_does_not(
     header = formats.peek(write(tmp_path / subpath) / "params.npz")
     assert (header.name, header.d_in, header.n_features) == ("l0", D, M)
     assert (header.hook_point, header.model, header.prepend_bos) == (hook_point, model, True)
+    assert ["taken for an autoencoder" in note for note in header.notes] == ([] if model else [True])
 
 
 @pytest.mark.parametrize("name", arrays())

@@ -66,6 +66,14 @@ def test_saelens_before_version_6_is_flat(tmp_path: Path) -> None:
     assert loaded.hook_point == "blocks.3.hook_mlp_out"
 
 
+@pytest.mark.parametrize("config", [{"hook_point": "blocks.3.attn.hook_z"}, {"metadata": {}}], ids=["flat", "nested"])
+def test_saelens_of_one_head_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    (config.get("metadata", config))["hook_head_index"] = 2
+    folder = write_saelens(tmp_path / "s", config, saelens_tensors("b_enc"))
+    with pytest.raises(UserError, match="it reads head 2 of its hook point alone"):
+        formats.peek(folder)
+
+
 FLAT = {"hook_point": "blocks.3.hook_mlp_out", "model_name": "gpt2-small"}
 AVERAGED = {"normalize_activations": "expected_average_only_in"}
 

@@ -5,6 +5,8 @@ import logging
 import os
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -100,6 +102,19 @@ def test_unknown_hook_point_lists_the_near_ones(subject: Subject) -> None:
 def test_hook_points_without_a_vector_per_token_are_refused(subject: Subject) -> None:
     with pytest.raises(UserError, match="does not hold one vector per token"):
         subject.width("blocks.0.attn.hook_pattern")
+
+
+def test_heads_are_no_tokens_when_a_bos_row_is_dropped() -> None:
+    """Of eight heads seven are left, as many as the probe has tokens."""
+
+    def run(ids_NC: torch.Tensor, fwd_hooks: list[Any]) -> None:
+        for _, hook in fwd_hooks:
+            hook(torch.zeros(1, 8, ids_NC.shape[1], ids_NC.shape[1]), None)
+
+    bridge = SimpleNamespace(hook_dict={"pattern": None}, run_with_hooks=run)
+    subject = Subject("m", bridge, SimpleNamespace(bos_token_id=0), True, "cpu")
+    with pytest.raises(UserError, match="does not hold one vector per token"):
+        subject.width("pattern")
 
 
 def test_processing_centres_the_residual_stream(planted: Path, subject: Subject, ids_NC: torch.Tensor) -> None:

@@ -18,6 +18,7 @@ from sae.data.split import split_blocks
 from sae.data.token_files import open_blocks, write_grouped
 from sae.data.token_source import Shuffled
 from sae.models.cache import ArtifactCache
+from sae.models.subject import Subject
 from tests.sae.test_deduplication import random_texts
 
 FIELDS = ("ids_NC", "length_N", "document_N", "group_N")
@@ -70,3 +71,25 @@ def test_what_is_damaged_in_a_hub_dataset_is_kept_with_its_tokens(
     assert damage == ("corpus hf:a/b: 2 documents skipped, because they have no text in column 'text' (a/b:1, a/b:3)",)
     assert [record.getMessage() for record in caplog.records] == [*damage]
     assert read == ["a/b"]
+
+
+def test_tokenizers_of_one_vocabulary_that_cut_differently_share_no_tokens(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    (tmp_path / "text.txt").write_text("One two one")
+
+    def cut(lower: bool) -> list[list[int]]:
+        tokenizer = Tokenizer(models.WordLevel({"?": 0, "one": 1, "two": 2}, unk_token="?"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        if lower:
+            tokenizer.normalizer = normalizers.Lowercase()
+        subject = Subject("m", None, PreTrainedTokenizerFast(tokenizer_object=tokenizer), False, "cpu")
+        text = Text(str(tmp_path / "text.txt"), 3, 100)
+        ids: list[list[int]] = ArtifactCache(tmp_path, Silent, "cpu").tokens(subject, text).ids_NC.tolist()
+        return ids
+
+    assert (cut(lower=False), cut(lower=True)) == ([[0, 2, 1]], [[1, 2, 1]])
+    assert len([*(tmp_path / "tokens").glob("*.sha256")]) == 2
+    assert cut(lower=False) == [[0, 2, 1]]
+    assert len([*(tmp_path / "tokens").glob("*.sha256")]) == 2

@@ -64,7 +64,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
     def activation(self, scale: float) -> Activation:
         from sae.dictionary import JumpReLU
 
-        return JumpReLU((self.threshold * scale).clamp_min(0).expand(self.n_features).clone())
+        return JumpReLU((self.threshold.cpu() * scale).clamp_min(0).expand(self.n_features).clone())
 
     def _entries(self, pre_BF: Tensor) -> Entries:
         from sae.training.sparse import batch_top_k

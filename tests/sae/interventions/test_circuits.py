@@ -16,6 +16,7 @@ from sae.interventions.circuits import Excerpt, Link, depend, direct_weights
 from sae.models.residual import carried
 from sae.models.subject import Subject
 from tests.sae.tasks.conftest import folder, subject
+from tests.sae.temporal_files import temporal
 
 __all__ = ["folder", "subject"]
 LOW, HIGH = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
@@ -171,3 +172,14 @@ def test_dictionaries_in_the_wrong_order_are_refused(subject: Subject) -> None:
             Link(subject, one.at(lower), one.at(upper))
     with pytest.raises(UserError, match="one has 2 hook points"):
         Link(subject, replace(one, reads=(LOW, HIGH), writes=(LOW,)), one.at(HIGH))
+
+
+def test_features_of_temporal_autoencoders_are_read_in_their_context() -> None:
+    link, ids_C = linked(random(D, D, seed=2), random(D, D, seed=3), random(D, F, seed=4), 1e3), torch.tensor([3, 1, 4])
+    link = replace(link, lower=temporal(D, F).at(LOW), upper=temporal(D, F).at(HIGH))
+    excerpt = Excerpt(link, 2, ids_C)
+    low_1CD, high_1CD = (link.subject.activations(ids_C[None], at) for at in (LOW, HIGH))
+    acts_CF = link.lower.encode(link.lower.in_context(low_1CD)[0])
+    torch.testing.assert_close(excerpt.acts_AC.T, acts_CF[:, excerpt.features_A])
+    expected = link.upper.encode(link.upper.in_context(high_1CD)[0])[-1, 2]
+    torch.testing.assert_close(excerpt.values(torch.zeros(1, 3, D)), expected[None])

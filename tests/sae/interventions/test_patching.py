@@ -16,6 +16,7 @@ from sae.models.subject import Subject
 from sae.tasks.accuracy import Prompts, in_tokens
 from sae.tasks.grammar import indirect_objects, sides
 from tests.sae.tasks.conftest import folder, subject
+from tests.sae.temporal_files import temporal
 
 __all__ = ["folder", "subject"]
 HOOK = "blocks.0.hook_resid_post"
@@ -101,3 +102,10 @@ def test_a_transcoder_is_refused(subject: Subject, prompts: Prompts) -> None:
     one = Dictionary("t", "sae", eye, torch.zeros(D), eye, torch.zeros(D), reads=(HOOK,), writes=("hook_embed",))
     with pytest.raises(UserError, match="features can be ablated only where"):
         Pairs(subject, one, prompts)
+
+
+def test_features_of_a_temporal_autoencoder_are_patched_in_their_context(subject: Subject, prompts: Prompts) -> None:
+    """Patching all features one after the other is patching them together."""
+    dictionary = temporal(D, 24).at(HOOK)
+    pairs = Pairs(subject, dictionary, prompts)
+    torch.testing.assert_close(pairs.edited_whole(), pairs.edited(range(24)), atol=1e-4, rtol=1e-4)

@@ -1,5 +1,7 @@
 """Absorption: planted in one word of a made dictionary, in part or whole, it is found; without it there is none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -83,3 +85,13 @@ def test_features_that_lie_along_the_probe_but_add_little_absorb_nothing() -> No
     assert float(dictionary.encode(x_PD)[0, 0]) == 0
     assert float(fraction_P[0]) == 0
     assert not full_P[0]
+
+
+def test_it_is_the_same_of_a_file_in_bf16_whose_scale_is_beside_the_weights() -> None:
+    direction_D, x_PD = torch.eye(D)[0], torch.zeros(1, D)
+    x_PD[0, 0], x_PD[0, 1 + TESTED[0]] = STRENGTH, 3.0
+    plain = made({TESTED[0]: 0.6})
+    stored = replace(plain, W_dec_FD=(4 * plain.W_dec_FD).bfloat16(), write_scale_E=torch.full((D,), 4.0))
+    expected, actual = (absorbed(each, x_PD, direction_D, (0,)) for each in (plain, stored))
+    torch.testing.assert_close(actual[0], expected[0], rtol=0.02, atol=0)
+    assert float(expected[0][0]) > 0.5

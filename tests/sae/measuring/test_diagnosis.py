@@ -184,6 +184,19 @@ def test_eval_says_in_one_line_that_it_does_not_fit(world: World, tmp_path: Path
     assert "planted fits\n" in invoked("eval", fits, *given[2:], "--diagnose").stdout
 
 
+def test_modules_of_transformers_are_diagnosed_without_processing(world: World) -> None:
+    subject = boot(str(world.model), "cpu", False, hook_points=("hf:transformer.h.1",))
+    dictionary = fitted(world.acts(LATER)).at("hf:transformer.h.1")
+
+    def never(processing: Any) -> Subject:
+        raise AssertionError("TransformerLens is not asked for")
+
+    made = diagnose(dictionary, subject, world.blocks, never, {}, has_bos=True)
+    assert made.best is not None
+    assert (made.best.cause, made.best.options) == ("layer", "--hook hf:transformer.h.2")
+    assert [(trial.cause, trial.fvu) for trial in made.trials][-1] == ("processing", None)
+
+
 def test_only_trained_dictionaries_worse_than_the_mean_are_named() -> None:
     assert misfit("a", "sae", 1.0, "p") is misfit("a", "sae", None, "p") is misfit("a", "random", 3.0, "p") is None
     line = misfit("a", "sae", 3.217, "p")

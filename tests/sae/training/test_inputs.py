@@ -13,7 +13,7 @@ import torch
 from sae import formats
 from sae.common.errors import UserError
 from sae.training.config import TrainConfig
-from sae.training.inputs import Inputs, prepare
+from sae.training.inputs import Inputs, Reader, prepare
 from sae.training.ranks import Ranks
 from sae.training.session import run
 from tests.sae.training.small import KilledError, Silent, assert_same, cut_short, finish, of_planted, toy
@@ -114,3 +114,17 @@ def test_too_little_text_is_one_line(planted: Path, tmp_path: Path) -> None:
         short = {"corpus__streamed": streamed, "corpus__source": str(tmp_path / "short.txt")}
         with pytest.raises(UserError, match="too few"):
             finish(of_planted(planted, tmp_path / f"{streamed}", **short))
+
+
+def test_only_the_language_models_products_are_fast() -> None:
+    """Those of dictionaries in float32, and of measures, are what they are called."""
+    seen: list[str] = []
+
+    def side_by_side(ids_NC: torch.Tensor, hook_points: tuple[str, ...]) -> torch.Tensor:
+        seen.append(f"{torch.get_float32_matmul_precision()} {' '.join(hook_points)}")
+        return torch.zeros(1)
+
+    subject: Any = SimpleNamespace(device="cuda", side_by_side=side_by_side)
+    Reader(subject, None).activations(torch.zeros(1), "a")
+    Reader(subject, "b").activations(torch.zeros(1), "a")
+    assert (seen, torch.get_float32_matmul_precision()) == (["high a", "high a b"], "highest")

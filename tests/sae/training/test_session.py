@@ -211,8 +211,9 @@ def test_another_trainings_folder_is_refused(undisturbed: Path, tmp_path: Path) 
     assert "holds no training" in refused(config, "--out", tmp_path)
     assert "holds no training" in refused(config, "--out", config)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "train.json").write_text('{"epochs": 3}')
-    assert "holds no training" in refused(config, "--out", tmp_path / "other")
+    for content in ('{"epochs": 3}', '{"version": 1}'):
+        (tmp_path / "other" / "train.json").write_text(content)
+        assert "holds no training" in refused(config, "--out", tmp_path / "other")
 
 
 @pytest.mark.slow

@@ -48,6 +48,14 @@ def lines(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", "\0\0", "{"])
+def test_a_damaged_file_is_one_line(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged .*remove it"), json_lines(path, 5):
+        pass
+
+
 def test_rows_after_the_checkpoint_and_torn_lines_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with json_lines(path, 0) as write:

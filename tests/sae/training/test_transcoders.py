@@ -109,3 +109,10 @@ def test_settings_that_no_transcoder_has(changes: dict[str, Any], message: str, 
     with pytest.raises(UserError, match=message) as caught:
         of_planted(planted, tmp_path / "t", **changes)
     assert "\n" not in str(caught.value)
+
+
+def test_the_scales_are_not_rounded_where_activations_are_bf16() -> None:
+    rows_BD = next(batches()).bfloat16()
+    made = Trainer(RECIPES[0], 10, rows_BD, replace(workspace(D), d_out=E, compute=torch.bfloat16))
+    divisor_D = torch.tensor([made.scale_in] * D + [made.scale] * E)
+    assert torch.equal(made.scaled(rows_BD), (rows_BD.float() * (1 / divisor_D)).bfloat16())
