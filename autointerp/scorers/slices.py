@@ -108,7 +108,8 @@ def _influence(document_K: NDArray[np.int64], moments_6K: NDArray[Any]) -> Influ
 
 
 def correlation(true: Sequence[float] | Floats, predicted: Sequence[float | None] | Floats) -> Outcome:
-    """Return Pearson's r; "undefined" without a varying, finite truth or a whole prediction, "failed" for a constant one.
+    """Return Pearson's r; "failed" for a constant prediction, "undefined" if it is not whole, or without a truth that
+    varies and is finite.
 
     Raises ValueError if the lengths differ.
     """
