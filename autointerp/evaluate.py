@@ -14,7 +14,7 @@ from autointerp.llm.types import LLMTask, Usage
 from autointerp.parts import Part
 from autointerp.peer_faults import LITERAL, LITERAL_FAILURE, OF_MEANS
 from autointerp.prompting.templates import Prompt
-from autointerp.records import AnswerError, Control, Explanation, FeatureRecord, FeatureResult, Status
+from autointerp.records import AnswerError, Control, Explanation, FeatureId, FeatureRecord, FeatureResult, Status
 from autointerp.scorers import Scored, Scorer
 from autointerp.statistics.clusters import Influence
 from sae.common.errors import UserError
@@ -71,6 +71,15 @@ class Method:
     def chances(self) -> dict[str, float | None]:
         """Every score's name with its chance level, main score first."""
         return {name: chance for scorer in self.scorers for name, chance in scorer.chances.items()}
+
+    def own_chances(self, features: Sequence[FeatureRecord]) -> dict[FeatureId, dict[str, float | None]]:
+        """Return the chance levels of the features whose records give others than the config lets expect."""
+        usual, own = self.chances, dict[FeatureId, dict[str, float | None]]()
+        for feature in features:
+            levels = {name: value for scorer in self.scorers for name, value in scorer.chances_of(feature).items()}
+            if levels != usual:
+                own[feature.id] = levels
+        return own
 
     def scorers_for(self, explainer: str) -> tuple[Scorer, ...]:
         """Return an explainer's scorers: those that need no explanation run for the main explainer only."""

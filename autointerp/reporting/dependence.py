@@ -1,4 +1,5 @@
-"""Says what the scores of a run's features have in common: the documents that move them, and their directions."""
+"""Says what the scores of a run's features have in common: the documents that move them, and their directions; and
+which features have chance levels of their own."""
 
 from __future__ import annotations
 
@@ -25,6 +26,21 @@ class Dependence:
     """A number per direction. A feature that is not listed is a cluster of its own."""
     influences: Mapping[tuple[FeatureId, str], Mapping[str, Influence]] = field(default_factory=dict)
     """How much each document moves each score of a feature's result, by feature and explainer."""
+    chances: Mapping[FeatureId, Mapping[str, float | None]] = field(default_factory=dict)
+    """The chance levels of a feature's scores, by name. A feature that is not listed has those of the run."""
+
+    def chance(self, results: Sequence[FeatureResult], score: str, usual: float | None) -> float | None:
+        """Return the mean chance level of a score over the features that have it; None if there is none.
+
+        Args:
+            usual: the run's.
+        """
+        known = [one.feature for one in results if one.scores.get(score) is not None]
+        own = [self.chances[one].get(score, usual) if one in self.chances else usual for one in known]
+        if all(level == usual for level in own):
+            return usual
+        levels = [level for level in own if level is not None]
+        return float(np.mean(levels)) if levels else None
 
     def scores(self, results: Sequence[FeatureResult], score: str) -> Scores:
         """Take a score of some features, each with one result; those without a value are left out."""

@@ -163,8 +163,9 @@ def _rows(
         for explainer in order
         for name in facts
         for group in [groups.get((explainer, name), [])]
-        for scorer, chance in chances.items()
+        for scorer, usual in chances.items()
         if any(_has(result, scorer) for result in group)
+        for chance in [dependence.chance(group, scorer, usual)]
     ]
 
 

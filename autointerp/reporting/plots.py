@@ -262,9 +262,9 @@ def finish_panel(panel: Axes, x_label: str, rows: Sequence[Row]) -> None:
 
 
 def draw_chance(line: Any, rows: Sequence[Row]) -> None:
-    """Draw the chance level by the panel's function for a line across it."""
-    levels = [row["chance"] for row in rows if row["chance"] is not None]
-    line(levels[0] if levels else 0.0, color=CHANCE_COLOUR, linewidth=0.8, zorder=0)
+    """Draw the chance levels by the panel's function for a line across it: mostly one, else one of each dictionary."""
+    for level in sorted({row["chance"] for row in rows if row["chance"] is not None}) or [0.0]:
+        line(level, color=CHANCE_COLOUR, linewidth=0.8, zorder=0)
 
 
 def draw_line(panel: Axes, line: Line, label: str, style: str) -> None:

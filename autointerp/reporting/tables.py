@@ -108,11 +108,17 @@ def _main_table(rows: Sequence[Row]) -> Table:
         for row in rows
     ]
     score = words(rows[0]["scorer"])
-    chance = "-" if rows[0]["chance"] is None else f"{rows[0]['chance']:.2g}"
-    text = f"mean {score} with 95% interval{over(rows)}; chance level {chance}. {meanings(list(controls))}{_few(rows)}"
+    text = f"mean {score} with 95% interval{over(rows)}; chance level {_chance(rows)}. "
+    text += f"{meanings(list(controls))}{_few(rows)}"
     header = [*map(words, labels), score, *controls, "lead", *(["group"] if ranked else [])]
     groups = GROUPS_OF_RUNS if "model" in rows[0] else GROUPS
     return Table(header, lines, _title(rows, text + (groups if ranked else "")))
+
+
+def _chance(rows: Sequence[Row]) -> str:
+    """Write the chance level, or from where to where it goes: dense features have fewer silent texts."""
+    levels = sorted(row["chance"] for row in rows if row["chance"] is not None)
+    return " to ".join(dict.fromkeys(f"{level:.2g}" for level in (levels[:1] + levels[-1:]))) or "-"
 
 
 GROUPS = " group: the data separate two dictionaries if they share no letter."

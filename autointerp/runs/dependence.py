@@ -33,7 +33,7 @@ def dependence_of(
     results: Sequence[FeatureResult],
     known: Mapping[Key, Influences] | None = None,
 ) -> Dependence:
-    """Compute by how much each document moves each score, and which features are of one direction.
+    """Compute by how much each document moves each score, which features are of one direction, and chance levels.
 
     Args:
         known: the influences on some of the results. For the others, predictions on whole texts are made once more,
@@ -51,4 +51,6 @@ def dependence_of(
         influences[missing[index].feature, missing[index].explainer] = value
 
     Offline().resolve([task(result) for result in missing], done, lambda: None)
-    return Dependence(clusters_of(features), influences)
+    scored = {result.feature for result in results}
+    chances = method.own_chances([feature for feature in features if feature.id in scored])
+    return Dependence(clusters_of(features), influences, chances)

@@ -78,6 +78,10 @@ class Scorer(Part, ABC):
         self.chances: Mapping[str, float | None] = {self.name: self.chance}
         """The chance level of each of its scores, by name, main score first."""
 
+    def chances_of(self, feature: FeatureRecord) -> Mapping[str, float | None]:
+        """Return the chance levels of one feature's scores, which can depend on its records; by default `chances`."""
+        return self.chances
+
     @classmethod
     def needs_of(cls, config: Config) -> Needs:
         """Return what it needs with these settings."""

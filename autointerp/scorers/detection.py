@@ -49,14 +49,18 @@ class Detection(TextScorer):
     needs = Needs(active=("score",), inactive=("score",), judge=True)
 
     def __init__(self, config: Config) -> None:
+        self._is_without_chance = PLAIN_ACCURACY in config.peer_faults
+        self._has_accuracy = config.section(DetectionSettings).accuracy or self._is_without_chance
         super().__init__(config)
-        without_chance = PLAIN_ACCURACY in config.peer_faults
-        self._has_accuracy = config.section(DetectionSettings).accuracy or without_chance
-        if self._has_accuracy:
-            chance = None if without_chance else max(self.rate(), 1 - self.rate())
-            self.chances = {self.name + ACCURACY: chance, **self.chances}
         if config.sampling.score.hard:
             self.chances = {**self.chances, self.name + HARD: 0.5}
+
+    def levels(self, rate: float) -> dict[str, float | None]:
+        """Add that of the share of right answers, which comes first: always giving the commoner answer."""
+        levels = super().levels(rate)
+        if not self._has_accuracy:
+            return levels
+        return {self.name + ACCURACY: None if self._is_without_chance else max(rate, 1 - rate), **levels}
 
     def samples(self, feature: FeatureRecord) -> Sequence[Classes[MarkedText]]:
         """Return what all scorers of texts ask about, and the active texts with the hard ones."""

@@ -88,15 +88,23 @@ class YesNoScorer(Scorer, YesNo[T]):
         self.per_request, self.graded = per_request, graded
         self._judge = judges.make(config, self)
         self.prompts, self.models = self._judge.prompts, self._judge.models
-        rate = self.rate()
-        always = 2 * rate / (1 + rate)  # F1 of answering "yes" to everything
-        levels = {"": 0.5, "/precision": rate, "/recall": None, "/f1": always}
-        levels |= {"/auroc": 0.5} if graded else {}
-        self.chances = {self.name + detail: level for detail, level in levels.items()}
+        self.chances = self.levels(self.rate()) | ({f"{self.name}/auroc": 0.5} if graded else {})
 
     def rate(self) -> float:
-        """Return the share of items whose right answer is yes; by default half of them."""
+        """Return the share of items whose right answer is yes, as the config asks for them; by default half."""
         return 0.5
+
+    def levels(self, rate: float) -> dict[str, float | None]:
+        """Return the chance levels of its published scores where this share of the right answers is yes."""
+        always = 2 * rate / (1 + rate)  # F1 of answering "yes" to everything
+        levels: Sequence[float | None] = (0.5, rate, None, always)
+        return {self.name + detail: level for detail, level in zip(PUBLISHED, levels, strict=True)}
+
+    def chances_of(self, feature: FeatureRecord) -> Mapping[str, float | None]:
+        """Return the chance levels at the feature's own share: a dense one can lack silent texts that are asked for."""
+        published = self.samples(feature)[0]
+        own = self.levels(len(published.yes) / len(published.items)) if published.items else {}
+        return {**self.chances, **own}
 
     @abstractmethod
     def samples(self, feature: FeatureRecord) -> Sequence[Classes[T]]:

@@ -108,14 +108,15 @@ def _influence(document_K: NDArray[np.int64], moments_6K: NDArray[Any]) -> Influ
 
 
 def correlation(true: Sequence[float] | Floats, predicted: Sequence[float | None] | Floats) -> Outcome:
-    """Return Pearson's r; "undefined" without a varying truth or a whole prediction, "failed" for a constant one.
+    """Return Pearson's r; "failed" for a constant prediction, "undefined" if it is not whole, or without a truth that
+    varies and is finite.
 
     Raises ValueError if the lengths differ.
     """
     if len(true) != len(predicted):
         raise ValueError(f"{len(true)} activations but {len(predicted)} predictions")
     x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)  # a missing prediction is NaN there
-    if not len(x) or np.isnan(lowest := y.min()) or x.max() == x.min():
+    if not len(x) or np.isnan(lowest := y.min()) or not np.isfinite(x).all() or x.max() == x.min():
         return "undefined"
     if y.max() == lowest:
         return "failed"

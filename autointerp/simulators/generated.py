@@ -62,7 +62,8 @@ class GeneratedSimulator(Simulator):
         self._logprobs = method == "logprobs"
         self._structured = self._settings.format == "json" and not self._logprobs
         self._schema = SCHEMA if self._structured and model.has_schema else None
-        self.prompts = (templates.load("simulator/structured" if self._structured else "simulator/lines"),)
+        prompt = templates.load("simulator/structured" if self._structured else "simulator/lines")
+        self.prompts = (prompt, templates.load("again"))
         shots = render.shots(self.prompts[0].few_shot)
         self._shots = [self._shot(shot, shot.active[0]) for shot in shots]
         self._shots += [self._shot(shot, shot.silent[0]) for shot in shots[:1]]

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from autointerp.statistics.clusters import Estimate, Floats, Scores, estimate
+from autointerp.statistics.clusters import RELATIVE_TOLERANCE, Estimate, Floats, Scores, estimate
 from autointerp.statistics.intervals import Bounds, ends, holm, tails
 
 LEVEL = 0.05
@@ -39,8 +39,8 @@ class Difference:
     """The same, adjusted for the number of pairs."""
     p_equivalence: float
     """Of "the means differ by MARGIN or more" (two one-sided tests; Schuirmann 1987), adjusted for the pairs."""
-    effect: float
-    """Difference in standard deviations of one feature's score (Hedges' g)."""
+    effect: float | None
+    """Difference in standard deviations of one feature's score (Hedges' g); None where neither's scores vary."""
     superiority: float
     """Probability that a feature of the first scores higher than one of the second; ties count half."""
     n_matched: int
@@ -53,7 +53,8 @@ class Difference:
 def compare_all(samples: Mapping[str, Scores], bounds: Bounds | None) -> list[Difference]:
     """Compare every pair of dictionaries, best means first; those with fewer than two features are left out.
 
-    Two dictionaries whose scores do not vary at all are not compared either.
+    Two dictionaries whose scores do not vary at all, neither with the features nor with the text, are not compared
+    either.
 
     Args:
         samples: one score of each dictionary's features.
@@ -99,9 +100,11 @@ def _difference(
     )
 
 
-def _effect(a_F: Floats, b_F: Floats) -> float:
+def _effect(a_F: Floats, b_F: Floats) -> float | None:
     freedom = len(a_F) + len(b_F) - 2
     pooled = math.sqrt((len(a_F) * float(a_F.var()) + len(b_F) * float(b_F.var())) / freedom)
+    if pooled <= RELATIVE_TOLERANCE * max(float(np.abs(a_F).max()), float(np.abs(b_F).max())):
+        return None
     return float(a_F.mean() - b_F.mean()) / pooled * (1 - 3 / (4 * freedom - 1))
 
 

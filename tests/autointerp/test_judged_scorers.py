@@ -218,6 +218,17 @@ def test_plain_accuracy_is_the_main_score_where_asked_for(seed: int) -> None:
     assert len(asked(scorer, one)) == 1
 
 
+def test_chance_levels_are_those_of_the_texts_that_a_feature_has() -> None:
+    """A dense feature has fewer silent texts than are asked for, so that "always active" is right more often."""
+    score = ScoreRecords(top=2, importance=2, inactive=10)
+    scorer, dense = make("detection", score=score, accuracy=True), feature(0, 4, 1)
+    chances, always = dict(scorer.chances_of(dense)), answered_by(scorer.score(dense, EXPLAINED), judge(lambda _: 0.8))
+    assert chances.pop("detection/recall") is None
+    assert {name: always.scores[name] for name in chances} == pytest.approx(chances)
+    assert chances["detection/accuracy"] == 0.8
+    assert scorer.chances_of(feature(0, 4, 10)) == scorer.chances == scorer.chances_of(feature(0, 4, 0))
+
+
 def test_a_probability_that_does_not_exist_leaves_only_the_auroc_undefined() -> None:
     def answer(question: Question) -> Completion:
         given = judge(lambda name: 0.9 if name[0] == "a" else 0.1)(question)

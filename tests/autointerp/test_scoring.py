@@ -44,6 +44,7 @@ def test_pooled_is_not_the_mean_of_records() -> None:
     [
         ([0, 0, 0], [1, 2, 3], "undefined"), ([0, 0, 0], [1, 1, 1], "undefined"), ([1, 2, 3], [5, 5, 5], "failed"),
         ([], [], "undefined"), ([1], [2], "undefined"), ([1, 2], [1, None], "undefined"),
+        ([1, float("nan"), 2], [0, 1, 0], "undefined"), ([1, float("inf"), 2], [0, 1, 0], "undefined"),
     ],
 )  # fmt: skip
 def test_a_constant_truth_is_undefined_and_a_constant_prediction_failed(

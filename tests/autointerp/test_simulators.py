@@ -246,6 +246,11 @@ def test_only_fragments_whose_answer_is_wrong_are_asked_again_and_once() -> None
     assert asked[1].messages[:-1] == asked[0].messages[:-1]
 
 
+def test_the_words_of_the_second_question_are_among_the_prompts() -> None:
+    """They change answers, so that a run's identity holds them."""
+    assert any(prompt.name == "again" for prompt in simulator("openai/m", method="text", format="lines").prompts)
+
+
 @pytest.mark.parametrize("stop", ["length", "refusal"])
 def test_a_whole_answer_that_cannot_be_used_is_asked_for_again(stop: StopReason) -> None:
     asked: list[Request] = []

@@ -212,6 +212,14 @@ def test_a_group_that_does_not_vary_is_compared_without_a_warning(constant: list
     assert row.p == pytest.approx(stats.ttest_1samp(varied.value_F, 0.3).pvalue)  # all variance is the other group's
 
 
+def test_groups_that_vary_with_the_text_alone_have_no_effect_size() -> None:
+    """As two features each of two dictionaries, all judged alike: only the documents' influences give an error."""
+    moved_FD = np.array([[0.1, -0.1, 0.0], [0.1, 0.0, -0.1]])
+    samples = {"a": scores(np.array([0.5] * 2), 0, moved_FD), "b": scores(np.array([0.75] * 2), 10, -moved_FD)}
+    (row,) = compare_all(samples, (0.0, 1.0))
+    assert (row.dictionary, row.difference, row.effect) == ("b", 0.25, None)
+
+
 def test_intervals_stay_within_the_scores_range_whatever_the_rounding() -> None:
     few = [0.99, 0.2, 0.95]
     free, cut = intervals.mean_interval(few), intervals.mean_interval(few, (-1.0, 1.0))

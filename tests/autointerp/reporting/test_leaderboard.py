@@ -11,6 +11,7 @@ from scipy import stats
 from autointerp.llm.types import LLMTask
 from autointerp.records import Control, Explanation, FeatureId, FeatureRecord, FeatureResult
 from autointerp.reporting import leaderboard, merging, tables
+from autointerp.reporting.dependence import Dependence
 from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.reporting.merging import MERGED_COLUMNS
 from autointerp.scorers import SCORERS, Scored, Scorer
@@ -51,6 +52,13 @@ def test_a_row_has_the_contracts_columns_and_counts() -> None:
     assert (row["n_control"], row["n_control_undefined"], row["n_control_failed"]) == (2, 1, 1)
     assert (row["mean"], row["mean_undefined_as_zero"]) == (pytest.approx(1.6 / 3), pytest.approx(1.6 / 4))
     assert (row["control_mean"], row["density_median"], row["cost_usd"], row["tokens_in"]) == (0.25, 0.2, 0.25, 3)
+
+
+def test_a_chance_level_is_the_mean_over_the_features_that_have_the_score() -> None:
+    results = [result(index, {"detection": value}) for index, value in enumerate([1.0, 0.8, None])]
+    own = {FeatureId("d", 0): {"detection": 0.9}, FeatureId("d", 2): {"detection": 0.1}}
+    (row,) = leaderboard.make_rows(about(), {"d": [0.1]}, results, {"detection": 0.5}, Dependence(chances=own))
+    assert row["chance"] == pytest.approx(0.7)
 
 
 def known(mismatched: float | None, permuted: float) -> dict[str, Control]:
