@@ -61,8 +61,8 @@ class Config(Section):
     model; null: the simulator."""
     effort: Effort = Effort()
     extra_body: Annotated[dict[str, dict[str, Any]], I] = Field(default_factory=dict)
-    """Further fields of the requests to a model of an API, by its spec; they override all others:
-    {anthropic/MODEL: {service_tier: standard_only}}."""
+    """Further fields of the requests to a model of an API, by its spec; they override all others, but none may change
+    prompts, or lengths and numbers of answers: {anthropic/MODEL: {service_tier: standard_only}}."""
     scorers: Annotated[tuple[Annotated[str, AfterValidator(_known_scorer)], ...], I, Field(min_length=1), Different] = (
         "simulation",
     )

@@ -67,9 +67,14 @@ class Ledger:
     def _read(path: Path) -> Entry | None:
         try:
             values = json.loads(path.read_text("utf-8"))
+            return Entry(**values | {"keys": tuple(values["keys"])})
         except FileNotFoundError:  # deleted by another process just now
             return None
-        return Entry(**values | {"keys": tuple(values["keys"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path}, the record of a batch under way, is damaged; look the batch up at the provider, delete this "
+                "file, then run the same command"
+            ) from error
 
     def _path(self, entry: Entry) -> Path:
         return self._folder / f"{entry.tag}.json"
@@ -178,8 +183,7 @@ class BatchRounds:
             self._ledger.write(entry)
             entry = await self._submit(api, entry, requests)
             outcomes = await self._collect(api, entry, requests)
-            costs = [self._answer(requests[key], outcome).usage.cost_usd for key, outcome in outcomes.items()]
-            spent = sum(cost or 0.0 for cost in costs)
+            spent = sum(self._cost(requests[key], outcome) for key, outcome in outcomes.items())
         finally:
             self._client.budget.settle(reserved, spent)
         return outcomes
@@ -242,6 +246,14 @@ class BatchRounds:
             if is_clean(outcome):
                 form = canonical(request, self._provider_of(request).fingerprint)
                 self._client.cache.put(key, form, outcome)
+        elif outcome.may_cost:
+            self._client.charge_unread(self._client.prices.bound(request, batch=True))
+
+    def _cost(self, request: Request, outcome: Outcome) -> float:
+        """Return what an outcome costs in USD; the most that it can cost where the answer is not read."""
+        if isinstance(outcome, CallError):
+            return self._client.prices.bound(request, batch=True) or 0.0 if outcome.may_cost else 0.0
+        return self._client.priced(request, outcome).usage.cost_usd or 0.0
 
     def _answer(self, request: Request, outcome: Outcome) -> Answer:
         """Return a request's answer. Raises UserError if no request can be answered until the user does something."""

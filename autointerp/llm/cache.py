@@ -19,6 +19,7 @@ import logging
 import sqlite3
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ class AnswerCache:
     def get(self, key: str) -> Completion | Vectors | None:
         """Look an answer up. A damaged entry is a miss, and a warning says so."""
         try:
-            entry = self._disk.get(key)
+            with self._intact():
+                entry = self._disk.get(key)
             return None if entry is None else _answer(entry["answer"])
         except (zlib.error, ValueError, KeyError, TypeError) as error:
             log.warning(
@@ -98,8 +100,6 @@ class AnswerCache:
                 key[:12],
                 type(error).__name__,
             )
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"the cache {self.path} is damaged ({error}); move it away and run again") from error
         return None
 
     def put(self, key: str, form: dict[str, Any], answer: Answer) -> None:
@@ -114,20 +114,31 @@ class AnswerCache:
 
     def info(self) -> dict[str, Any]:
         """Return the folder, the number of entries, and their bytes on disk."""
-        return {"folder": str(self.path), "entries": len(self._disk), "bytes": self._disk.volume()}
+        with self._intact():
+            return {"folder": str(self.path), "entries": len(self._disk), "bytes": self._disk.volume()}
 
     def export(self) -> Iterator[dict[str, Any]]:
         """Yield every readable entry: its key, request and answer."""
-        for key in filter(None, self._disk.iterkeys()):
-            if (answer := self.get(key)) is not None:
-                yield {"key": key, "request": self._disk.get(key)["request"], "answer": _stored(answer)}
+        with self._intact():
+            for key in filter(None, self._disk.iterkeys()):
+                if (answer := self.get(key)) is not None:
+                    yield {"key": key, "request": self._disk.get(key).get("request"), "answer": _stored(answer)}
 
     def clear(self) -> int:
         """Delete all entries and return their number."""
-        return int(self._disk.clear())
+        with self._intact():
+            return int(self._disk.clear())
 
     def close(self) -> None:
         self._disk.close()
+
+    @contextmanager
+    def _intact(self) -> Iterator[None]:
+        """Raise UserError where SQLite cannot read what it keeps."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, diskcache.Timeout) as error:
+            raise UserError(f"the cache {self.path} is damaged ({error}); move it away and run again") from error
 
 
 def _stored(answer: Answer) -> dict[str, Any]:

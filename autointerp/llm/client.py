@@ -37,8 +37,9 @@ class Tally:
     paid: Usage = field(default_factory=Usage)
     """Usage of the answers that this invocation paid for."""
     uncounted: int = 0
-    """Attempts whose tokens no server counted: sent without an answer (a timeout, a dropped connection), or answered
-    without a usage. Each is charged with the most that it can have cost, which is in `uncounted_usd`."""
+    """Attempts whose tokens nobody counted: sent without an answer (a timeout, a dropped connection), answered without
+    a usage, or so that the answer is not read. Each is charged with the most that it can have cost, which is in
+    `uncounted_usd`."""
     uncounted_usd: float = 0.0
 
 
@@ -200,7 +201,7 @@ class Client:
             answer = await self._sent(question, deadline, queued)
             cost = self.charge(question, answer)
         except CallError as error:
-            cost = self._charge_unanswered(bound) if error.may_cost else 0.0
+            cost = self.charge_unread(bound) if error.may_cost else 0.0
             raise
         finally:
             self.budget.settle(reserved, cost)
@@ -238,8 +239,8 @@ class Client:
             self.tally.uncounted_usd += usage.cost_usd or 0.0
         return usage.cost_usd
 
-    def _charge_unanswered(self, bound: float | None) -> float | None:
-        """Count an attempt that the provider may charge for, and return the most that it can cost in USD."""
+    def charge_unread(self, bound: float | None) -> float | None:
+        """Count an attempt without a readable answer that may be charged for; return the most that it can cost."""
         self.tally.uncounted += 1
         self.tally.uncounted_usd += bound or 0.0
         self.tally.paid += Usage(cost_usd=bound)

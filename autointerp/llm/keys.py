@@ -92,8 +92,15 @@ def without_openai_variables() -> Iterator[None]:
 
 
 def _dotenv() -> dict[str, str | None]:
-    """Read the working directory's .env, if there is one; the process's environment is left as it is."""
+    """Read the working directory's .env, if there is one; the process's environment is left as it is.
+
+    Raises UserError if it cannot be read.
+    """
     import dotenv
 
     path = Path.cwd() / ".env"
-    return dict(dotenv.dotenv_values(path)) if path.is_file() else {}
+    try:
+        return dict(dotenv.dotenv_values(path)) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        # Without the error's own text: it may hold a part of a key.
+        raise UserError(f"cannot read {path}, where keys may be; save it as UTF-8, or move it away") from error

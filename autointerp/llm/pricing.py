@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from autointerp.llm import specs
 from autointerp.llm.types import EmbeddingRequest, Question, Request, Usage
 from sae.common.errors import UserError
+from sae.common.settings import Section, build
+from sae.common.yaml_files import YamlError, parse
 
 SHIPPED = Path(__file__).parent / "prices.yaml"
 MESSAGE_OVERHEAD = 16
@@ -19,10 +20,9 @@ SCHEMA_OVERHEAD = 1000
 """More tokens than providers add to explain a schema of ours to the model."""
 
 
-class Price(BaseModel):
+class Price(Section):
     """Holds USD per million tokens. Without prices of their own, tokens of the provider's prompt cache cost `input`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     input: float = Field(ge=0)
     output: float = Field(ge=0)
     cache_read: float | None = Field(default=None, ge=0)
@@ -33,12 +33,11 @@ FREE = Price(input=0, output=0)
 """The price of a model that runs in this process."""
 
 
-class _PriceFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+class _PriceFile(Section):
     as_of: Any = None
-    sources: list[str] = []
+    sources: tuple[str, ...] = ()
     batch_factor: float = Field(default=0.5, ge=0)
-    models: dict[str, Price] = {}
+    models: dict[str, Price] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,7 @@ def load_prices(override: str | None = None) -> Prices:
 
 def _read(path: Path) -> _PriceFile:
     try:
-        return _PriceFile.model_validate(yaml.safe_load(path.read_text("utf-8")) or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the prices {path}: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"the prices {path}: {where}: {problem['msg'].lower()}; see {SHIPPED}") from error
+        values = parse(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError, YamlError) as error:
+        raise UserError(f"cannot read the prices {path}: {' '.join(str(error).split())}; see {SHIPPED}") from error
+    return build(_PriceFile, values, {}, f"the prices {path} (see {SHIPPED})")

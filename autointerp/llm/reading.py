@@ -23,7 +23,9 @@ ROUNDING = 1e-3
 """How far above 0 a log-probability may lie by rounding."""
 TEXT_PARTS = (None, "text", "output_text")
 """Types of the parts of an answer that hold its text; others hold the model's thinking."""
-_THINKING = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+_THINKING = re.compile(r"\s*<think>.*?</think>\s*|(?:(?!<think>).)*?\n</think>[^\S\n]*(?:\n\s*|\Z)", re.DOTALL)
+"""Thinking before an answer. Chat templates that write <think> themselves (DeepSeek R1, QwQ, Qwen3 Thinking) leave only
+its end to the answer, alone on a line."""
 
 
 def json_of(body: bytes) -> Any:
@@ -85,7 +87,7 @@ def _count(value: Any) -> int | None:
 
 
 def without_thinking(answer: Answer) -> Answer:
-    """Return an answer without a leading <think>...</think>, and without that part's log-probabilities."""
+    """Return an answer without the thinking before it, and without that part's log-probabilities."""
     thinking = _THINKING.match(answer.text) if isinstance(answer, Completion) else None
     if not isinstance(answer, Completion) or not thinking:
         return answer

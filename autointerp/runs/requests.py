@@ -21,13 +21,25 @@ from autointerp.simulators.settings import SimulationSettings
 from sae.common.errors import UserError
 
 log = logging.getLogger(__name__)
+COUNTED_ON = frozenset({
+    "model", "messages", "prompt", "stream", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens",
+})  # fmt: skip
+"""Fields of a request's body that no config changes: the readers of answers count on them, or the budget."""
 
 
 def request_settings(config: Config) -> RequestSettings:
-    """Return what a config says about requests in general. Raises UserError for fields of a model without an API."""
-    for model in config.extra_body:
+    """Return what a config says about requests in general.
+
+    Raises UserError for fields of a model without an API, and for those that the run itself sets.
+    """
+    for model, fields in config.extra_body.items():
         if specs.parse(model).is_free:
             raise UserError(f"{model} runs in this process and takes no extra_body; remove it there")
+        if taken := sorted(COUNTED_ON & set(fields)):
+            raise UserError(
+                f"extra_body of {model}: leave {taken[0]} out, which the run sets, and by which it keeps its budget; "
+                "lengths and numbers of answers have their own settings: autointerp config explanation"
+            )
     varied: set[Purpose] = set()
     if config.section(ExplanationSettings).candidates > 1:
         varied.add("explaining")

@@ -79,7 +79,8 @@ class HostedProvider(Provider):
         """Raise CallError if an answer repeats the key, as servers for debugging do: answers are kept and shown."""
         key = self.secret.get_secret_value()
         if len(key) >= SHORTEST_SECRET and key in text:
-            raise CallError("rejected", f"{self.spec.text}: the answer repeats the API key and is not kept")
+            reason = f"{self.spec.text}: the answer repeats the API key and is not kept"
+            raise CallError("rejected", reason, may_cost=True)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

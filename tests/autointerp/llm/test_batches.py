@@ -18,6 +18,7 @@ from autointerp.llm.batches import SUBMISSIONS, BatchRounds, drive_in_batches
 from autointerp.llm.budget import BudgetReached
 from autointerp.llm.faults import CallError
 from autointerp.llm.pricing import load_prices
+from autointerp.llm.providers.anthropic import messages
 from autointerp.llm.providers.anthropic.batches import AnthropicBatches
 from autointerp.llm.providers.openai import chat
 from autointerp.llm.providers.openai.batches import OpenAIBatches
@@ -273,6 +274,28 @@ def test_what_no_request_can_mend_is_not_paid_three_times(
     assert {type(answer) for answer in answers} == {Failure}
     assert all("simulation.method=text" in answer.reason for answer in answers)
     assert (created(fake, GPT), ledger(tmp_path)) == (1, [])
+
+
+@both
+def test_what_a_batch_answered_and_nobody_can_read_is_charged(
+    model: str, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that stopped to call a tool: the provider did its work."""
+    for module in (chat, messages):
+        monkeypatch.setattr(module, "STOPS", {})
+    asked, run = requests(model), Run(tmp_path, 10.0)
+    assert {type(answer) for answer in run(*asked)} == {Failure}
+    bounds = sum(load_prices().bound(request, batch=True) or 0.0 for request in asked)
+    assert run.client.budget.spent == pytest.approx(bounds)
+    assert (run.client.tally.uncounted, created(fake, model)) == (len(asked), 1)
+
+
+def test_a_damaged_record_of_a_batch_is_told_in_a_line(fake: FakeApis, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    (tmp_path / "batches").mkdir()
+    (tmp_path / "batches" / "tag.json").write_text('{"judge": "a"')
+    with pytest.raises(UserError, match=r"tag.json, the record of a batch under way, is damaged; .* delete this file"):
+        run(*requests(GPT))
 
 
 def test_a_refused_batch_is_reported_once_and_then_submitted_again(fake: FakeApis, tmp_path: Path) -> None:

@@ -190,6 +190,20 @@ def test_export_lists_all_and_clear_forgets(tmp_path: Path) -> None:
         assert (cache.get("0"), list(cache.export()), cache.info()["entries"]) == (None, [], 0)
 
 
+def test_a_database_that_is_damaged_within_is_told_in_a_line(tmp_path: Path) -> None:
+    """It opens, as its first pages are whole."""
+    with opened(tmp_path) as cache:
+        for number in range(100):
+            cache.put(str(number), {"sample": number}, Completion(random.Random(number).randbytes(300).hex()))
+    path = tmp_path / "answers" / "cache.db"
+    pages = path.read_bytes()
+    path.write_bytes(pages[: 6 * 4096] + b"\xde\xad" * 2048 * 2 + pages[8 * 4096 :])
+    with opened(tmp_path) as cache:
+        for use in (lambda: list(cache.export()), cache.clear):
+            with pytest.raises(UserError, match=r"is damaged .*; move it away and run again"):
+                use()
+
+
 WRITER = """
 import sys
 from pathlib import Path

@@ -8,6 +8,8 @@ import pytest
 from autointerp.llm import reading
 from autointerp.llm.budget import BudgetReached
 from autointerp.llm.pricing import load_prices
+from autointerp.llm.providers.anthropic import messages
+from autointerp.llm.providers.openai import chat
 from autointerp.llm.types import Completion, Failure, Message, Request, TokenLogprobs
 from tests.autointerp.llm.test_client import CLAUDE, GPT, Run, requests, texts
 from tests.fakes import FakeApis
@@ -32,6 +34,22 @@ def test_a_call_that_nobody_counted_costs_its_bound(
     assert run.client.tally.uncounted == (2 if is_charged else 0)
     assert run.client.tally.uncounted_usd == pytest.approx(run.client.budget.spent)
     assert run.client.tally.paid.cost_usd == pytest.approx(run.client.budget.spent)
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+def test_an_answer_that_nobody_can_read_costs_its_bound(
+    model: str, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that stopped to call a tool."""
+    for module in (chat, messages):
+        monkeypatch.setattr(module, "STOPS", {})
+    run = Run(tmp_path, 10.0)
+    (asked,) = requests(model, 1)
+    (answer,) = run(asked)
+    assert isinstance(answer, Failure)
+    assert "stopped for" in answer.reason
+    assert run.client.budget.spent == pytest.approx(load_prices().bound(asked))
+    assert (run.client.tally.uncounted, len(fake.calls())) == (1, 1)
 
 
 def test_a_server_that_is_not_there_costs_nothing(tmp_path: Path) -> None:
@@ -75,6 +93,8 @@ def test_thinking_before_an_answer_is_taken_off(fake: FakeApis, tmp_path: Path) 
     [
         ("<think>a</think>b", "b"), ("<think></think>", ""), ("b <think>a</think>", "b <think>a</think>"),
         ("<think>a", "<think>a"), ("<think>a</think>b<think>c</think>", "b<think>c</think>"),
+        ("so, 5\nor 7?\n</think>\n\n7", "7"), ("so\n</think>", ""), ("on </think> tokens", "on </think> tokens"),
+        ("a\t1\n</think>\t3\nb\t0", "a\t1\n</think>\t3\nb\t0"), ("b <think>a\n</think>\nc", "b <think>a\n</think>\nc"),
     ],
 )  # fmt: skip
 def test_only_thinking_at_the_beginning_is_taken_off(text: str, rest: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from autointerp.llm.providers.openai.echo import slot_logprobs
+from autointerp.llm.providers.openai.echo import slot_logprobs, token_texts
 from autointerp.llm.types import Message, Request
 from tests.autointerp.llm.test_providers import ask
 from tests.fakes import FakeApis, script
@@ -99,3 +99,38 @@ def test_slots_of_a_server_whose_tokenizer_has_a_bos_token(bos: str, monkeypatch
     for slot, result in zip(SLOTS, completion.slots, strict=True):
         numbers = script.prompt_logprobs(PROMPT, slot, "unknown")
         assert {token: result[token] for token in numbers} == numbers
+
+
+ANSWER = "a \U0001f60a\t5\n\u65e5\t0\n"
+PIECES = [b"a", b" \xf0\x9f", b"\x98", b"\x8a", b"\t", b"5", b"\n\xe6", b"\x97\xa5", b"\t", b"0", b"\n"]
+"""Its tokens: an emoji and a kanji are in several, one with a space before it, one with a line break."""
+
+
+def escaped(piece: bytes) -> str:
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+SERVERS = {
+    "OpenAI, DeepSeek": [{"token": escaped(piece), "bytes": list(piece)} for piece in PIECES],
+    "vLLM, Ollama": [{"token": piece.decode("utf-8", "replace"), "bytes": [239, 191, 189]} for piece in PIECES],
+    "no bytes": [{"token": piece.decode("utf-8", "replace")} for piece in PIECES],
+    "nothing for a piece": [{"token": "" if escaped(piece)[-3:-2] == "x" else piece.decode()} for piece in PIECES],
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_pieces_of_characters_in_an_answer_add_up_to_its_text(server: str) -> None:
+    """So that the numbers beside them are read, and not refused because the tokens are not the text."""
+    texts = token_texts(ANSWER, SERVERS[server])
+    assert "".join(texts) == ANSWER
+    assert [texts[index] for index in (0, 4, 5, 8, 9, 10)] == ["a", "\t", "5", "\t", "0", "\n"]
+
+
+@pytest.mark.parametrize("tokens", [[], ["b"], ["a ", "\ufffd", "x"], ["a", "5"], ["c", " 5"]])
+def test_tokens_of_another_text_stay_as_they_are(tokens: list[str]) -> None:
+    content = [{"token": token, "bytes": None} for token in tokens]
+    for text in ("", "c 5\n"):
+        assert token_texts(text, content) == tokens

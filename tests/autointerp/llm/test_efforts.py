@@ -179,6 +179,9 @@ def test_a_config_says_who_is_asked_how_and_the_identity_holds_it() -> None:
     assert described(configs.load("demo")) == {}
     with pytest.raises(UserError, match="hf/gpt2 runs in this process and takes no extra_body"):
         request_settings(configs.load("judged", {"extra_body": {"hf/gpt2": {"a": 1}}}))
+    for name in ("max_completion_tokens", "n", "stream"):  # the first two pass any bound on a call's cost
+        with pytest.raises(UserError, match=f"leave {name} out"):
+            request_settings(configs.load("judged", {"extra_body": {"openai/m": {"seed": 3, name: 4}}}))
     many = configs.load("judged", changes | {"simulation.samples": 3})
     assert described(many)["simulating openai/gpt-5.4"]["default_temperature"] is None
 

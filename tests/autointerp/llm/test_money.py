@@ -95,10 +95,13 @@ def test_a_price_file_is_laid_over_the_shipped_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"models: {a: {input: 1}}", "models.a.output: field required"),
+        (b"models: {a: {input: 1}}", "models.a.output is required"),
         (b"models: {a: {input: -1, output: 1}}", "models.a.input"),
         (b"models: {a: {input: .nan, output: 1}}", "models.a.input"),
         (b"models: {a: {input: cheap, output: 1}}", "models.a.input"),
+        (b"models: {a: {input: yes, output: 1}}", "models.a.input: write a number"),
+        (b"models: {a: {input: .inf, output: 1}}", "models.a.input"),
+        (b"models: {a: {input: 1, output: 1}, a: {input: 2, output: 2}}", "stands there twice"),
         (b"models: {a: {input: 1, output: 1, cached: 1}}", "models.a.cached"),
         (b"modles: {}", "modles"),
         (b"- a\n- b", "prices"),

@@ -162,6 +162,7 @@ def test_the_command_prints_a_row_per_model(session: RunSession) -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [EXPLAINER, "yes", "-", "-", "yes", "-", "-", "-"] in rows
     assert [SIMULATOR, "yes", "yes", "-", "yes", "-", "-", "-"] in rows
+    assert done.stdout.splitlines()[-1] == f"next: autointerp run {' '.join(words[1:])} --dry-run"
     dead = autointerp("check", "--simulator", DEAD, "--explainer", DEAD, cwd=session.folder, environment={})
     assert (dead.returncode, dead.stderr.count("\n")) == (2, 1)
     assert "connection refused" in dead.stderr

@@ -63,7 +63,7 @@ class AnthropicProvider(HostedProvider):
             known = STOPS.get(stop)
         self.require_no_key(text)
         if known is None:
-            raise CallError("rejected", f"{self.spec.text}: stopped for {self.reason(repr(stop))}")
+            raise CallError("rejected", f"{self.spec.text}: stopped for {self.reason(repr(stop))}", may_cost=True)
         return Completion(text, known, usage or most_usage(request), is_counted=usage is not None)
 
 

@@ -17,8 +17,8 @@ from autointerp.llm.limits import Limits
 from autointerp.llm.providers.gate import Gate
 from autointerp.llm.providers.hosted import HostedProvider, with_extra
 from autointerp.llm.providers.openai.batches import OpenAIBatches
-from autointerp.llm.providers.openai.echo import slot_logprobs
-from autointerp.llm.reading import json_of, logprobs_of, most_usage, optional_text, text_of
+from autointerp.llm.providers.openai.echo import slot_logprobs, token_texts
+from autointerp.llm.reading import json_of, logprobs_of, most_usage, optional_text
 from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs, Usage
 
@@ -72,14 +72,14 @@ class ChatProvider(HostedProvider):
             choice, usage = answer["choices"][0], usage_of(answer.get("usage"))
             known, message = STOPS.get(choice["finish_reason"]), choice["message"]
             text, refusal = optional_text(message.get("content")), optional_text(message.get("refusal"))
-            logprobs = _logprobs(choice) if request.top_logprobs else ()
+            logprobs = _logprobs(choice, text) if request.top_logprobs else ()
         self.require_no_key(text + refusal)
         taken, is_counted = usage or most_usage(request), usage is not None
         if refusal:
             return Completion(refusal, "refusal", taken, is_counted=is_counted)
         if known is None:
             stop = self.reason(repr(choice["finish_reason"]))
-            raise CallError("rejected", f"{self.spec.text}: stopped for {stop}")
+            raise CallError("rejected", f"{self.spec.text}: stopped for {stop}", may_cost=True)
         if request.top_logprobs and not logprobs and text:
             raise NoLogprobs(f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
         return Completion(text, known, taken, logprobs, is_counted=is_counted)
@@ -98,7 +98,8 @@ class ChatProvider(HostedProvider):
             try:
                 slots = slot_logprobs(request.messages[0].content, request.slots, logprobs)
             except LookupError as error:
-                raise CallError("rejected", f"{self.spec.text}: {error}; set simulation.method=text") from error
+                reason = f"{self.spec.text}: {error}; set simulation.method=text"
+                raise CallError("rejected", reason, may_cost=True) from error
         return Completion("", "stop", usage, slots=slots)
 
 
@@ -129,7 +130,7 @@ class CompatibleProvider(ChatProvider):
         try:
             return await super().complete(request)
         except CallError as error:
-            if error.kind != "rejected" or isinstance(error, NoLogprobs):
+            if error.kind != "rejected" or error.may_cost:  # else it was answered: the schema was taken
                 raise
         completion = await super().complete(plain)
         if self.takes_schema:
@@ -167,16 +168,14 @@ def echo_parameters(spec: ModelSpec, request: Request) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _logprobs(choice: dict[str, Any]) -> tuple[TokenLogprobs, ...]:
+def _logprobs(choice: dict[str, Any], text: str) -> tuple[TokenLogprobs, ...]:
     content = (choice.get("logprobs") or {}).get("content") or ()
     return tuple(
         TokenLogprobs(
-            text_of(item["token"]),
-            logprobs_of(
-                {top["token"]: top["logprob"] for top in item["top_logprobs"]} | {item["token"]: item["logprob"]}
-            ),
+            token,
+            logprobs_of({top["token"]: top["logprob"] for top in item["top_logprobs"]} | {token: item["logprob"]}),
         )
-        for item in content
+        for token, item in zip(token_texts(text, content), content, strict=True)
     )
 
 

@@ -1,19 +1,60 @@
-"""Aligns the tokens that a server echoes with the prompt that was sent, to know which of them begins at an offset.
+"""Aligns a server's tokens with their text: those of an answer, and those of an echoed prompt with what was sent.
 
-The server's own `text_offset` is not used. vLLM's adds up the lengths of the tokens, each written alone
-(`_create_completion_logprobs`): so it counts a BOS token, which is not in the prompt. Here the prompt is walked, and
-every token must stand where the walk has come to.
+For an echoed prompt the server's own `text_offset` is not used. vLLM's adds up the lengths of the tokens, each written
+alone (`_create_completion_logprobs`): so it counts a BOS token, which is not in the prompt. Here the prompt is walked,
+and every token must stand where the walk has come to.
 """
 
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autointerp.llm.reading import logprobs_of
+from autointerp.llm.reading import logprobs_of, text_of
 
 PART = "\ufffd"
 """What servers write for bytes that are no whole character."""
 SPACE = re.compile(r"\s*")
+
+
+def token_texts(text: str, content: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what each token adds to an answer's text; the last piece of a character adds all of it.
+
+    A piece of a character is no text: servers write it as an escape such as `\\xf0\\x9f`, with its bytes beside it, as
+    U+FFFD, or as nothing. Where the tokens do not lead to the text, they are returned as they are written.
+
+    Args:
+        content: the chat completion's `logprobs.content`.
+    """
+    written = [text_of(item["token"]) for item in content]
+    if not written or "".join(written) == text:
+        return written
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    encoded = [bytes(item.get("bytes") or token.encode()) for item, token in zip(content, written, strict=True)]
+    pieces = [decoder.decode(piece) for piece in encoded]
+    return pieces if "".join(pieces) == text else _spread(text, written)
+
+
+def _spread(text: str, tokens: Sequence[str]) -> list[str]:
+    """Return what each token adds to a text, where pieces of characters are written as U+FFFD or as nothing: the last
+    piece adds all that stands before the next whole token.
+
+    Returns the tokens as they are if a whole one is not the text's, or something stands where there is no piece.
+    """
+    try:
+        starts = token_starts(text, [token or PART for token in tokens], len(text))
+    except LookupError:
+        return list(tokens)
+    whole = {index for index, token in enumerate(tokens) if token and PART not in token}
+    pieces, end = [""] * len(tokens), 0
+    for start, index in (*starts.items(), (len(text), len(tokens))):
+        if end < start and index - 1 in whole | {-1}:
+            return list(tokens)
+        pieces[index - 1] += text[end:start]
+        if index in whole:
+            pieces[index] = tokens[index]
+            end = start + len(tokens[index])
+    return pieces if whole == set(starts.values()) else list(tokens)
 
 
 def slot_logprobs(prompt: str, slots: Sequence[int], logprobs: Mapping[str, Any]) -> tuple[Mapping[str, float], ...]:
