@@ -87,7 +87,7 @@ def tokens_of(domain: str) -> frozenset[int]:
 
 @cache
 def _patterns(domain: str) -> list[list[tuple[int, ...]]]:
-    """Return a domain's patterns: for each place of a sentence the tokens that can stand there."""
+    """Return a domain's patterns: for each position of a sentence the tokens that can stand there."""
     index = {token: i for i, token in enumerate(vocabulary())}
     return [
         [category_ids(item[1:]) if item[0] == "$" else (index[_token(item)],) for item in pattern.split()]
@@ -126,7 +126,7 @@ def _document(domain: str, n_tokens: int, rng: np.random.Generator) -> Ids:
 
 
 def _words(slots: list[tuple[int, ...]], uniform_T: NDArray[np.float64]) -> Iterator[int]:
-    """Choose a word for each place; a category's n-th word has probability proportional to FALL^n."""
+    """Choose a word for each position; a category's n-th word has probability proportional to FALL^n."""
     for slot, chance in zip(slots, uniform_T.tolist(), strict=True):
         yield slot[bisect(_cumulative(len(slot)), chance)]
 

@@ -1,4 +1,4 @@
-"""Runs the harness through its ordinary door: a model, a corpus and dictionaries on disk, sampled by the model itself.
+"""Runs the harness as a user would: a model, a corpus and dictionaries on disk, sampled by the model itself.
 
 The exact model shows that its records agree with the labels. The superposed one gives a dictionary that is trained, so
 that a feature's purity is not planted: does the score rank features by it?
@@ -50,7 +50,7 @@ COPIES = 4
 
 @dataclass(frozen=True)
 class Trained:
-    """Holds what was measured through the ordinary door."""
+    """Holds what was measured of a model, a corpus and dictionaries on disk."""
 
     features: tuple[FeaturePurity, ...] = ()
     coverage: float | None = None

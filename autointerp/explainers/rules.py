@@ -38,7 +38,7 @@ Integers = NDArray[np.int64]
 
 
 class RulesExplainer(Explainer):
-    """Writes at most `limit` rules; None: as many as pay."""
+    """Writes at most `limit` rules; None: as many as the search yields."""
 
     forms = "rules-N (N = 1, 2, ...), rules-unlimited"
 
@@ -85,7 +85,7 @@ def control_rules(records: Sequence[ActivationRecord]) -> tuple[Rule, ...]:
 
 
 def learn(records: tuple[ActivationRecord, ...], limit: int | None = None) -> tuple[Rule, ...]:
-    """Return the first `limit` rules of the greedy search, or all that pay: the first N are the best N it finds."""
+    """Return the first `limit` rules of the greedy search, or all that it yields: the first N are its best N."""
     return _search(records).first(limit)
 
 
@@ -108,7 +108,7 @@ def _search(records: tuple[ActivationRecord, ...]) -> _Search:
 
 
 def _greedy(records: tuple[ActivationRecord, ...]) -> Iterator[Rule]:
-    """Yield the rules that pay, each the one that predicts most beside those before it."""
+    """Yield rules that explain at least LEAST_GAIN, each the one that lowers the error most beside those before it."""
     everything = Candidates.of(records, KINDS)
     predicted_T = np.zeros_like(everything.target_T)
     least = max(1e-9, LEAST_GAIN * float((everything.target_T**2).sum()))

@@ -169,23 +169,23 @@ class Client:
             reraise=True,
         )
         try:
-            return await retrying(awaiting(lambda: self._within_patience(attempt)))
+            return await retrying(awaiting(lambda: self._unless_too_long(attempt)))
         finally:
             self._note_try(ends)  # if it was cancelled before its next try
 
-    async def _within_patience(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _unless_too_long(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Make an attempt. Raises UserError, which stops the run, if the provider asks to wait longer than any call may
         take: waiting would not help, and the endpoint would look frozen.
         """
         try:
             return await attempt()
         except CallError as error:
-            patience = self._retry_policy.call_seconds
-            if not is_worth_another_try(error) or (error.retry_after or 0.0) <= patience:
+            longest = self._retry_policy.call_seconds
+            if not is_worth_another_try(error) or (error.retry_after or 0.0) <= longest:
                 raise
             asked = f"{error}; the provider asks to wait {duration(error.retry_after or 0.0)}"
             advice = "everything is kept; after that time the same command goes on from the cache"
-            raise self._stop(f"{asked}, longer than runtime.call_seconds={patience:g}; {advice}") from error
+            raise self._stop(f"{asked}, longer than runtime.call_seconds={longest:g}; {advice}") from error
 
     def _stop(self, reason: str) -> UserError:
         """Let no further call start. Returns the error to raise."""

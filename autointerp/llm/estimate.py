@@ -63,7 +63,7 @@ class Estimator:
         return f"{sum(stage.calls for stage in self.stages):,} calls"
 
     def check(self, uses: Sequence[Use]) -> list[bool]:
-        """Ask nobody."""
+        """Assume, without a call, that every model gives what it is used for."""
         return [True] * len(uses)
 
     def resolve(self, tasks: Sequence[LLMTask[T]], done: Callable[[int, T], None], tick: Callable[[], None]) -> None:

@@ -82,11 +82,6 @@ class AdaptiveLimit:
         self.in_flight, self.call = self._flights.permit, self._calls.permit
 
     @property
-    def under_way(self) -> int:
-        """How many requests are in flight."""
-        return self._flights.taken
-
-    @property
     def calls_under_way(self) -> int:
         """How many calls are prepared, in flight, or read."""
         return self._calls.taken

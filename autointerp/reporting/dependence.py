@@ -3,7 +3,7 @@ which features have chance levels of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autointerp.records import FeatureId, FeatureRecord, FeatureResult
 from autointerp.statistics.clusters import Influence, Scores
+from sae.common.seeds import derive_seed
 
 SAME_DIRECTION = 0.7
 """Features whose decoder rows have at least this cosine, or its negative, are one cluster: they are paired between
@@ -47,12 +48,17 @@ class Dependence:
         known = [result for result in results if result.scores.get(score) is not None]
         parts = [self.influences.get((one.feature, one.explainer), {}).get(score) for one in known]
         influences = [part for part in parts if part is not None]
-        clusters = [self.clusters.get(one.feature, -1 - index) for index, one in enumerate(known)]
         return Scores(
             np.array([one.scores[score] for one in known], np.float64),
-            np.array(clusters, np.int64),
+            self.cluster_numbers(known),
             influences if len(influences) == len(known) else None,
         )
+
+    def cluster_numbers(self, results: Iterable[FeatureResult]) -> NDArray[np.int64]:
+        """Return the number of each result's cluster. A feature that is not listed has one of its own, a hash of its
+        name below 0: features of two dictionaries do not share it."""
+        own = (self.clusters.get(one.feature, -1 - derive_seed(0, "cluster", str(one.feature))) for one in results)
+        return np.array([*own], np.int64)
 
 
 INDEPENDENT = Dependence()

@@ -33,7 +33,7 @@ class FreeScores:
 
 
 def by_rules(config: Config, explainer: str | None = None) -> Config:
-    """Return the config with rules in the place of language models, and the main scorer alone if they can answer it.
+    """Return the config with rules instead of language models, and the main scorer alone if they can answer it.
 
     Args:
         explainer: the rules' explainer; None: the run's own if rules can read it, else RULES.

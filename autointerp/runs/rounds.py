@@ -150,9 +150,9 @@ def _known(results: Sequence[FeatureResult], score: str, kind: str | None, depen
         features = [result.feature for result in results if result.scores.get(score) is not None]
         return _Known(features, dependence.scores(results, score))
     pairs = paired(results, score, kind)
-    clusters = [dependence.clusters.get(result.feature, -1 - index) for index, (result, *_) in enumerate(pairs)]
+    used = [result for result, *_ in pairs]
     values = np.array([own - control for _, own, control in pairs], np.float64)
-    return _Known([result.feature for result, *_ in pairs], Scores(values, np.array(clusters, np.int64)))
+    return _Known([result.feature for result in used], Scores(values, dependence.cluster_numbers(used)))
 
 
 def _beside(judged: _Known, free: _Known) -> Measured:

@@ -51,7 +51,7 @@ def with_weighted(feature: FeatureRecord, config: Config) -> FeatureRecord:
 
 
 def sizes(population: Population, predicted_ML: NDArray[np.float32]) -> Floats:
-    """Return every fragment's share of what matters, [M]; they sum to 1."""
+    """Return the sizes to which the fragments' probabilities are proportional, [M]; they sum to 1."""
     length = population.text.ids_ML.shape[1]
     n_fragments = len(population.text.ids_ML)
     square_A = population.value_A.astype(np.float64) ** 2
@@ -69,7 +69,10 @@ def _shares(values_M: Floats) -> Floats:
 
 
 def inclusion_probabilities(size_M: Floats, n: int) -> Floats:
-    """Return n probabilities' worth, [M]: in proportion to size, none above 1; they sum to n, or are all 1."""
+    """Return each fragment's probability to be among n drawn ones, [M]: in proportion to its size, at most 1.
+
+    They sum to n; if there are no more than n fragments, all are 1.
+    """
     if n >= len(size_M):
         return np.ones(len(size_M))
     certain_M = np.zeros(len(size_M), bool)
@@ -82,7 +85,8 @@ def inclusion_probabilities(size_M: Floats, n: int) -> Floats:
 
 
 def draw(probability_M: Floats, rng: np.random.Generator) -> list[int]:
-    """Draw systematically: every whole step of the cumulated probability, largest first, from a random start."""
+    """Draw by systematic sampling: the fragments at which the cumulated probability, largest first, passes u, u + 1,
+    u + 2, ... for one uniform u."""
     order = np.argsort(-probability_M, kind="stable")
     cumulated_M = np.cumsum(probability_M[order])
     marks = rng.random() + np.arange(round(cumulated_M[-1]))

@@ -1,6 +1,6 @@
 """Scores by detection (delphi; Paulo et al. 2024): the judge says in which texts the feature is active.
 
-detection/hard is the balanced accuracy with hard records in the place of the inactive ones: texts on which the feature
+detection/hard is the balanced accuracy with hard records instead of the inactive ones: texts on which the feature
 is silent and a near feature of its dictionary is active.
 """
 

@@ -150,26 +150,16 @@ def document_moments(population: Population, values_ML: Floats32 | Floats) -> Fl
 def _corrected(
     population: Population, sample: WeightedPredictions, control_ML: Floats32
 ) -> tuple[Floats, Floats, Floats]:
-    """Estimate the predictions' moments with the rules' help, or without where too few records let it overshoot."""
-    parts = _by_difference(population, sample, control_ML, _slope(sample))
-    if not _variance(parts[2], population.text.ids_ML.size) > 0:
-        parts = _by_difference(population, sample, control_ML, 0.0)
-    return parts
-
-
-def _by_difference(
-    population: Population, sample: WeightedPredictions, control_ML: Floats32, slope: float
-) -> tuple[Floats, Floats, Floats]:
     """Estimate the predictions' moments from where they differ from `level + slope * control`, which is known.
 
-    The level makes the estimate independent of a constant that is added to all predictions. With slope 0, predictions
-    that vary have a variance.
+    Level and slope are fitted by least squares. So a constant that is added to all predictions changes nothing, and the
+    estimated variance is that of what is known, plus the mean square of the differences: it is never negative.
 
     Returns:
         each record's difference in the moments, [K, 3], what is known, [M, L], and the estimated totals, [3].
     """
-    rest_KL = sample.predicted_KL - slope * sample.control_KL
-    level = _weighted_mean(rest_KL, sample.weight_K)
+    slope = _slope(sample)
+    level = _weighted_mean(sample.predicted_KL - slope * sample.control_KL, sample.weight_K)
     known_K3 = _moments(sample.true_KL, level + slope * sample.control_KL)
     residual_K3 = _moments(sample.true_KL, sample.predicted_KL) - known_K3
     known_ML = level + slope * control_ML.astype(np.float64)

@@ -17,9 +17,9 @@ from autointerp.statistics.clusters import Estimate, Scores, estimate
 
 CONFIDENCE = 0.95
 SMALLEST = 1e-9
-"""Skewness below which the transformation is none: it divides by it."""
+"""Below this skewness nothing is transformed: the way back divides by the skewness."""
 LEAST_FREEDOM = 3.0
-"""Degrees of freedom below which kurtosis takes no more: few scores say little of it."""
+"""The range never lowers the degrees of freedom below this: few scores say little of their kurtosis."""
 Bounds = tuple[float, float]
 """The lowest and the highest value that a score can have."""
 
@@ -53,12 +53,11 @@ def mean_interval(
 
 
 def shaped_by_range(estimated: Estimate, scores: Scores, bounds: Bounds, chance: float | None) -> Estimate:
-    """Give the mean of a score the shape that its range lets expect: the skewness, where the sample's is smaller, and
-    the fewer degrees of freedom of a variance whose distribution has long tails (Satterthwaite).
+    """Replace skewness and degrees of freedom by those of a beta distribution with the sample's mean and variance: the
+    skewness where the sample's is smaller, the degrees of freedom (Satterthwaite) where they are fewer.
 
-    A small sample that lacks the rare high scores does not show their skewness either, and misses the mean on that
-    side. Its mean and variance show it: between chance and the best value, few distributions have both. The one taken
-    is the beta distribution, from the chance level, or the lowest score if that is lower.
+    A small sample that lacks the rare high scores has too small a skewness, and its interval misses the mean on that
+    side. The beta distribution ranges from the chance level, or the lowest score if that is lower, to the best value.
 
     Args:
         estimated: the mean of the scores.

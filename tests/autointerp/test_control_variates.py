@@ -94,6 +94,20 @@ def test_documents_move_the_corrected_mean_as_its_parts_do() -> None:
     assert made.from_documents == pytest.approx(max(0.0, all_D @ all_D - squares_D.sum()) * number / (number - 1))
 
 
+def test_a_feature_without_a_free_score_is_not_corrected() -> None:
+    """By hand, for the corrections that a jackknife adds: of the others, less what all free scores have on average."""
+    base, slope = drawn(4, 9, 0.5, np.random.default_rng(6)), 0.8
+    assert base.free
+    moved = [Influence(np.array([0, 1]), np.array([0.1, -0.1]), c) for c in (0.3, 0.1, 0.0, 0.2)]
+    judged = Scores(base.judged.value_F, base.judged.cluster_F, moved)
+    free_F = 0.05 * np.arange(9)
+    moved = [Influence(np.array([0, 1]), np.array([0.2, -0.2]), c) for c in free_F.tolist()]
+    free = Scores(base.free.value_F, base.free.cluster_F, moved)
+    made = estimated(Measured(judged, free, np.array([3, -1, 0, 5])), slope)
+    corrected = slope * (free_F[[3, 0, 5]] - free_F.mean()).sum() / 4
+    assert made.centre - made.value == pytest.approx(0.15 - corrected)
+
+
 def test_runs_with_good_free_scores_judge_fewer_features_and_decide_as_much() -> None:
     rng = np.random.default_rng(5)
     design = Design(dict.fromkeys("abc", 100), [], 10, 0.05, futility=0.5)

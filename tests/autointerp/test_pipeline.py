@@ -355,18 +355,6 @@ def test_what_a_kill_during_a_write_leaves_is_swept_and_does_not_stop_resuming(s
     assert contents(out) == contents(smoke)
 
 
-def test_the_list_sorts_a_zero_above_what_is_undefined(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from autointerp.reporting import lists
-
-    one, two, three, *_ = [r for r in RunFolder(smoke).results() if r.explainer == "rules-5"]
-    changed = [replace(r, scores={"s": score}) for r, score in ((one, None), (two, 0.0), (three, -0.5))]
-    monkeypatch.setattr(RunFolder, "results", lambda self: iter(changed))
-    listed = [row[0] for row in lists.feature_list(RunFolder(smoke)).rows]
-    assert listed == [str(two.feature), str(three.feature), str(one.feature)]
-
-
 def test_an_empty_folder_stays_empty_after_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     done = autointerp("run", "smoke", "--corpus", "absent", "--out", "out", cwd=tmp_path)

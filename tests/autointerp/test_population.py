@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
 from autointerp.explainers.rules import control_rules
 from autointerp.population import Population, PopulationText
@@ -14,7 +15,7 @@ from autointerp.prompting.predict_text import predict_fragments, predict_text
 from autointerp.prompting.rules import KINDS, Rule
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord
 from autointerp.sampling.weighted import draw, inclusion_probabilities, sizes
-from autointerp.scorers.population import estimate, exact, sample_of
+from autointerp.scorers.population import Truth, _correlation, _gradient, _interval, estimate, exact, sample_of
 from autointerp.store import RunFolder
 
 TOKENS = tuple("abcdefgh")
@@ -140,7 +141,6 @@ def test_a_constant_prediction_fails_whatever_the_rules_say() -> None:
 
 @given(st.integers(0, 10_000), st.floats(0.01, 5))
 def test_predictions_that_vary_a_little_do_not_fail(seed: int, level: float) -> None:
-    """Estimated from few records of unequal weight, their variance may come out negative."""
     rng = np.random.default_rng(seed)
     population = population_of(text_of(rng, 50), np.where(rng.random((50, 12)) < 0.1, rng.random((50, 12)), 0.0))
     chosen = rng.choice(50, 5, replace=False)
@@ -155,6 +155,34 @@ def test_predictions_that_vary_a_little_do_not_fail(seed: int, level: float) -> 
     shifted, ends = estimate(population, sample_of(true_KL, predicted_KL + 3, np.zeros((5, 12)), weights), silent_ML)
     assert shifted == pytest.approx(outcome, abs=1e-6)  # a correlation does not depend on the level
     assert ends == pytest.approx(interval, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_predictions_that_vary_do_not_fail_whatever_the_rules_say(seed: int) -> None:
+    """Of few records of very unequal weight: the variance is that of least squares, and cannot come out negative."""
+    rng = np.random.default_rng(seed)
+    population = population_of(text_of(rng, 50), np.where(rng.random((50, 12)) < 0.1, rng.random((50, 12)), 0.0))
+    chosen, control_ML = rng.choice(50, 4, replace=False), (9 * rng.random((50, 12)) ** 9).astype(np.float32)
+    true_KL, control_KL = (each[chosen].astype(np.float64) for each in (population.acts_ML, control_ML))
+    predicted_KL, weights = control_KL**2 / 9 + 0.01 * rng.random((4, 12)), (30 ** rng.random(4)).tolist()
+    assert isinstance(estimate(population, sample_of(true_KL, predicted_KL, control_KL, weights), control_ML)[0], float)
+    silent = sample_of(true_KL, predicted_KL, np.zeros((4, 12)), weights)  # rules that are constant there say nothing
+    assert estimate(population, silent, control_ML) == estimate(population, silent, np.zeros_like(control_ML))
+
+
+def test_the_interval_is_that_of_a_total_of_a_simple_random_sample() -> None:
+    """Of 5 fragments of 40, all alike likely (Cochran 1977, 2.20); and its gradient is the correlation's."""
+    influence_K = np.random.default_rng(6).normal(size=5) / 100
+    error = 40 * np.sqrt((1 - 5 / 40) * influence_K.var(ddof=1) / 5)
+    reach = stats.t.ppf(0.975, 4) * error
+    assert _interval(0.1, influence_K, np.full(5, 8.0)) == pytest.approx((0.1 - reach, 0.1 + reach))
+    truth, totals_3 = Truth(480, 0.2, 0.7), np.array([150.0, 300.0, 900.0])
+    for index, slope in enumerate(_gradient(totals_3, truth)):
+        step = 1e-3 * np.eye(3)[index]
+        above, below = (_correlation(totals_3 + sign * step, truth) for sign in (1, -1))
+        assert isinstance(above, float)
+        assert isinstance(below, float)
+        assert slope == pytest.approx((above - below) / 2e-3, rel=1e-5)
 
 
 def test_rules_that_have_nothing_to_do_with_the_judge_do_no_harm() -> None:

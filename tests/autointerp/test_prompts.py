@@ -2,10 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -226,15 +225,15 @@ def test_the_few_shots_of_numbered_answers_are_readable_too() -> None:
         assert taught == [r.activations for r in records]
 
 
-@pytest.mark.parametrize(("name", "read"), [("detection", parse.choices), ("fuzzing", parse.choices)])
-def test_examples_of_judgements_are_written_as_texts_are(name: str, read: Callable[[str, int], Any]) -> None:
+@pytest.mark.parametrize("name", ["detection", "fuzzing"])
+def test_examples_of_judgements_are_written_as_texts_are(name: str) -> None:
     """Their texts have the few-shot features' words, and the answers are readable and of both kinds."""
     sampling = sections.Sampling(score=sections.ScoreRecords(top=6, inactive=6))
     scorer = scorers.make(name, config.Config(judge="openai/m", sampling=sampling))
     shown = shots_of(asked(scorer.score(feature(), EXPLAINED))[0])
     for text, answer in shown:
         texts = re.findall(r"^Text \d+: (.*)$", text, re.MULTILINE)
-        answers = [number.value for number in read(answer, len(texts))]
+        answers = [number.value for number in parse.choices(answer, len(texts))]
         assert set(answers) == {0, 1}
         assert all(("<<" in line and ">>" in line) is (name == "fuzzing") for line in texts)
     assert "\\n" in "".join(text for text, _ in shown)

@@ -162,9 +162,9 @@ def test_the_chance_is_how_often_all_features_decide(difference: float, text: fl
     final_P = (n * difference + (whole - n) * (rest_2P[0] - rest_2P[1])) / whole
     half = special.ndtri(0.9985) * math.sqrt(0.08 / whole + text**2)
     decided_P = (np.abs(final_P) > half) | (np.abs(final_P) < margin - half)
-    assert chance(made, made.from_features, [(n, whole)] * 2, margin, 0.997) == pytest.approx(
-        decided_P.mean(), abs=0.03
-    )
+    made_chance = chance(made, made.from_features, [(n, whole)] * 2, margin, 0.997)
+    assert made_chance == pytest.approx(decided_P.mean(), abs=0.03)
+    assert chance(made, 9 * made.from_features, [(n, whole)] * 2, margin, 0.997) == made_chance, "no more than all"
 
 
 def test_a_comparison_without_a_chance_is_given_up_and_errors_do_not_become_more_frequent() -> None:

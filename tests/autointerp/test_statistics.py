@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,10 @@ def test_symmetric_scores_have_students_interval_and_welchs_test() -> None:
     welch = stats.ttest_ind(a, b, equal_var=False)
     assert 2 * min(intervals.tails(estimated, 0.0)) == pytest.approx(welch.pvalue)
     assert intervals.ends(estimated) == pytest.approx(tuple(welch.confidence_interval(0.95)))
+    (row,) = compare_all({"a": scores(a), "b": scores(b, 100)}, None)
+    sides = (stats.ttest_ind(a + MARGIN, b, equal_var=False, alternative="greater"),
+             stats.ttest_ind(a - MARGIN, b, equal_var=False, alternative="less"))  # fmt: skip
+    assert row.p_equivalence == pytest.approx(max(side.pvalue for side in sides))
 
 
 def test_features_of_one_direction_are_paired() -> None:
@@ -54,7 +59,8 @@ def test_features_of_one_direction_are_paired() -> None:
     assert estimated
     paired = stats.ttest_rel(a, b)
     assert estimated.error == pytest.approx(stats.sem(a - b))
-    assert 2 * min(intervals.tails(estimated, 0.0)) == pytest.approx(paired.pvalue, rel=0.1)  # Welch's freedom, halved
+    assert 2 * min(intervals.tails(estimated, 0.0)) == pytest.approx(paired.pvalue, rel=0.1)
+    assert estimated.freedom == pytest.approx(stats.ttest_ind(a, b, equal_var=False).df / 2)
 
 
 def test_the_variance_is_cameron_gelbach_and_millers() -> None:
@@ -72,8 +78,12 @@ def test_the_variance_is_cameron_gelbach_and_millers() -> None:
     )
     own_D = (influence_FD**2).sum(0)
     number = own_D.sum() ** 2 / (own_D**2).sum()
-    assert estimated.from_documents == pytest.approx(common / n**2 * number / (number - 1))
+    of_documents = common / n**2 * number / (number - 1)
+    assert estimated.from_documents == pytest.approx(of_documents)
     assert number < documents
+    of_features = estimated.from_features
+    parts = of_features**2 / (n - 1) + of_documents**2 / (number - 1)
+    assert estimated.freedom == pytest.approx((of_features + of_documents) ** 2 / parts)  # Satterthwaite
 
 
 def test_intervals_are_around_the_corrected_mean_and_hold_the_one_that_is_reported() -> None:
@@ -125,6 +135,18 @@ def test_the_ends_are_where_the_tails_are() -> None:
     assert high - estimated.value > estimated.value - low
 
 
+def test_beyond_95_percent_skewness_only_widens_an_interval() -> None:
+    """At 95% it moves both ends to one side; at 99.9% they are at least as far as Student's."""
+    estimated = estimate((1.0, scores(np.random.default_rng(3).gamma(0.5, size=15))))
+    assert estimated
+    beyond = []
+    for confidence in (0.95, 0.999):
+        low, high = stats.t.interval(confidence, estimated.freedom, estimated.centre, estimated.error)
+        ends = intervals.ends(estimated, None, confidence)
+        beyond.append((ends[0] <= low + 1e-9, ends[1] >= high - 1e-9))
+    assert beyond == [(False, True), (True, True)]
+
+
 def test_skewness_makes_no_small_p_value_smaller() -> None:
     """Below 2.5% a p-value is at least Student's; above, skewness moves it either way."""
     values = np.random.default_rng(10).gamma(0.4, size=60)
@@ -172,6 +194,9 @@ def test_the_range_gives_a_shape_that_the_sample_does_not_show() -> None:
     assert whole
     found = intervals.shaped_by_range(whole, scores(value_F), (-1.0, 1.0), 0.0)
     assert found.skewness * np.sqrt(4000) == pytest.approx(float(parts.stats("s")), rel=0.02)
+    half = replace(whole, from_documents=whole.from_features, skewness=0.0)  # documents add as much, without skewness
+    of_half = intervals.shaped_by_range(half, scores(value_F), (-1.0, 1.0), 0.0)
+    assert of_half.skewness == pytest.approx(found.skewness * 0.5**1.5, rel=1e-3)
     variances = parts.rvs((20_000, 40), random_state=0).var(1, ddof=1)
     forty = np.tile(parts.ppf((np.arange(20) + 0.5) / 20), 2)
     forty = parts.mean() + (forty - forty.mean()) * parts.std() / forty.std(ddof=1)
@@ -294,3 +319,5 @@ def test_letters_are_shared_by_those_that_are_not_separated() -> None:
         named = letters(names, separated)
         for pair in itertools.combinations(names, 2):
             assert (frozenset(pair) in separated) == (not set(named[pair[0]]) & set(named[pair[1]]))
+        groups = [{name for name in names if letter in named[name]} for letter in sorted(set("".join(named.values())))]
+        assert not any(one < other for one, other in itertools.permutations(groups, 2)), "a letter that says nothing"

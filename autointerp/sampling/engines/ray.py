@@ -202,7 +202,7 @@ class _Work:
             except self.workers.ray.exceptions.RayTaskError:
                 raise
             except self.workers.ray.exceptions.RayError as error:
-                self._buried(cut, queue, error)
+                self._replaced(cut, queue, error)
                 continue
             self.workers.idle.append(worker)
             if cut is not None:
@@ -220,8 +220,8 @@ class _Work:
             worker, cut = self.workers.idle.pop(), queue.popleft()
             self.running[worker.read.remote(self.text.shard(*cut), self.one)] = (worker, cut)
 
-    def _buried(self, cut: tuple[int, int] | None, queue: deque[tuple[int, int]], error: Exception) -> None:
-        """Have the blocks of a worker that died read again. Raises UserError if that has happened too often."""
+    def _replaced(self, cut: tuple[int, int] | None, queue: deque[tuple[int, int]], error: Exception) -> None:
+        """Start a worker instead of one that died, and queue its blocks again. Raises UserError after too many."""
         self.deaths[cut] += 1
         what = f"blocks {cut[0]} to {cut[1] - 1}" if cut else "the model"
         self.progress.say(f"a Ray worker died on {what} and is replaced: {one_line(error)}")

@@ -122,7 +122,7 @@ def test_other_errors_leave_the_limit_alone_and_give_the_place_back() -> None:
             with pytest.raises(ZeroDivisionError):
                 async with limit.in_flight():
                     raise ZeroDivisionError
-        assert (limit.limit, limit.under_way) == (3, 0)
+        assert (limit.limit, limit._flights.taken) == (3, 0)
         assert await a_round(limit) == 3
 
     run(work())
@@ -156,7 +156,7 @@ def test_the_limit_is_kept_and_no_wake_up_is_lost(clock: Clock) -> None:
                 await really_sleep(0)
         outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
         assert {type(outcome) for outcome in outcomes} <= {type(None), asyncio.CancelledError}
-        assert (limit.under_way, inside) == (0, [])
+        assert (limit._flights.taken, inside) == (0, [])
 
     for seed in range(300):
         asyncio.run(crowd(seed))

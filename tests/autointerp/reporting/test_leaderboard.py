@@ -1,6 +1,7 @@
 """Leaderboard rows from results made by hand, and the rows of several runs in one table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy import stats
 from autointerp.llm.types import LLMTask
 from autointerp.records import Control, Explanation, FeatureId, FeatureRecord, FeatureResult
 from autointerp.reporting import leaderboard, merging, tables
-from autointerp.reporting.dependence import Dependence
+from autointerp.reporting.dependence import INDEPENDENT, Dependence
 from autointerp.reporting.leaderboard import COLUMNS
 from autointerp.reporting.merging import MERGED_COLUMNS
 from autointerp.scorers import SCORERS, Scored, Scorer
@@ -75,6 +76,17 @@ def test_the_lead_is_over_the_best_control_feature_by_feature() -> None:
     assert (row["best_control"], row["permuted_mean"]) == ("permuted", pytest.approx(1.2 / 3))
     interval = stats.ttest_rel(own, permuted).confidence_interval(0.95)
     assert (row["lead_low"], row["lead_high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_features_of_unknown_directions_are_paired_with_none() -> None:
+    """As in the pages of an unfinished run. The scores are symmetric, so that the p-value is that of Welch's test."""
+    own, other = [0.2, 0.3, 0.7, 0.8], [0.19, 0.31, 0.69, 0.81]
+    results = [result(index, {"detection": value}) for index, value in enumerate(own)]
+    results += [replace(one, feature=FeatureId("e", one.feature.index), scores={"detection": value + 0.1})
+                for one, value in zip(results, other, strict=True)]  # fmt: skip
+    (row,) = leaderboard.make_comparisons(results, "detection", INDEPENDENT)
+    assert (row["dictionary"], row["against"], row["n_matched"]) == ("e", "d", 0)
+    assert row["p"] == pytest.approx(stats.ttest_ind(own, [value + 0.1 for value in other], equal_var=False).pvalue)
 
 
 class Plugin(Scorer):
