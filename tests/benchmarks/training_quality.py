@@ -80,7 +80,7 @@ SWEEPS: dict[str, list[dict[str, Any]]] = {
     ],
     "topk": SPARSE_SWEEP,
     "batch_topk": SPARSE_SWEEP,
-    "matryoshka": SPARSE_SWEEP,
+    "matryoshka": [{"warmup": 0.05} if changed == {"warmup": 0.0} else changed for changed in SPARSE_SWEEP],
 }
 """Changes of ours that the defaults are chosen among: what is not named is as by default."""
 FINALISTS = 3
