@@ -23,6 +23,8 @@ BUFFER = 2**20
 """Bytes of a parquet file's column that are read together."""
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 """Endings of compressed files, which stand behind the others: x.jsonl.gz."""
+UTF8 = "utf-8-sig"
+"""Of files: the mark that programs of Windows put before a text is not part of it."""
 ROWS = (".jsonl", ".json", ".parquet")
 """Endings of files whose documents are rows with columns."""
 
@@ -92,7 +94,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _text_of(path: Path) -> Iterator[TextIO]:
     """Open a text as `sections` reads it."""
-    with _opened(path) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
+    with _opened(path) as stream, io.TextIOWrapper(stream, UTF8, "surrogateescape", newline="") as text:
         yield text
 
 
@@ -107,7 +109,7 @@ def _jsonl(path: Path, column: str) -> Iterator[Document | Damaged]:
 def _line(path: Path, number: int, line: bytes, column: str) -> Document | Damaged:
     name, where = f"{path.name}:{number}", f"{path}:{number}"
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode(UTF8))
     except UnicodeDecodeError:
         return Damaged(name, NOT_UTF8, f"cannot read {where} as UTF-8 text; convert the file first")
     except (ValueError, RecursionError) as error:  # also of numbers that are too long, and of nesting too deep
@@ -119,7 +121,7 @@ def _json(path: Path, column: str) -> Iterator[Document | Damaged]:
     """Yield the items of an array: objects with a column of text, or texts."""
     try:
         with _opened(path) as stream:
-            rows = json.loads(stream.read().decode("utf-8"))
+            rows = json.loads(stream.read().decode(UTF8))
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path} as UTF-8 text: {error}; convert it first") from error
     except (ValueError, RecursionError) as error:

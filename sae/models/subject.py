@@ -153,14 +153,13 @@ class Subject:
         """
         if hook_point not in self.bridge.hook_dict:
             raise UserError(f"{self.name} has no hook point {hook_point!r}{near(hook_point, self.hook_points)}")
-        # With a BOS token, whose row is dropped, heads could be as many as the probe's tokens: hence two lengths.
-        for n_tokens in (PROBE_TOKENS - 1, PROBE_TOKENS) if self.prepend_bos else (PROBE_TOKENS,):
-            probe = torch.zeros((1, n_tokens), dtype=torch.long, device=self.device)
-            acts_NCD = self.activations(probe, hook_point)
-            if acts_NCD.shape[1] != n_tokens:
-                raise UserError(
-                    f"hook point {hook_point} of {self.name} does not hold one vector per token; choose another"
-                )
+        n_tokens = PROBE_TOKENS - int(self.prepend_bos)  # so many that the model itself sees PROBE_TOKENS
+        probe = torch.zeros((1, n_tokens), dtype=torch.long, device=self.device)
+        acts_NCD = self.activations(probe, hook_point)
+        if acts_NCD.shape[1] != n_tokens:
+            raise UserError(
+                f"hook point {hook_point} of {self.name} does not hold one vector per token; choose another"
+            )
         return int(acts_NCD.shape[-1])
 
     @torch.no_grad()

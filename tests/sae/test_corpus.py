@@ -87,6 +87,12 @@ def test_arrays_of_objects_and_of_texts(tmp_path: Path) -> None:
     assert texts(tmp_path / "y.json") == ["one", "two\ufffd"]
 
 
+def test_the_mark_before_a_text_of_windows_is_no_part_of_it(tmp_path: Path) -> None:
+    for name, content in {"x.jsonl": '{"text": "one"}\n', "x.json": '["one"]', "x.txt": "one"}.items():
+        (tmp_path / name).write_text(content, "utf-8-sig")
+        assert texts(tmp_path / name) == ["one"]
+
+
 def test_files_of_a_folder_are_cut_as_single_files_are(tmp_path: Path) -> None:
     (tmp_path / "d" / "sub").mkdir(parents=True)
     long = "\n\n".join(f"paragraph {i} " * 60 for i in range(40))
