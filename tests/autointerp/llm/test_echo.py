@@ -67,6 +67,15 @@ def test_tokens_that_are_not_the_prompts_are_refused(case: str) -> None:
         read(WRONG[case])
 
 
+def test_a_ten_in_two_tokens_is_refused() -> None:
+    """The log-probabilities at one position cannot tell it from 1."""
+    whole = ["cat", "\t", "10", "\n", "x", "\t", "unknown"]
+    prompt = "".join(whole)
+    assert read(whole, prompt, (9,)) == [6]
+    with pytest.raises(LookupError, match="10 as two tokens"):
+        read([*whole[:2], "1", "0", *whole[3:]], prompt, (9,))
+
+
 def llama_2() -> Tokenizer:
     """A tokenizer of its kind: a space before the text, bytes for what it has no token for, BOS."""
     pieces = ["<unk>", "<s>", "▁", *sorted(set("Theca\nunkowx")), *(f"<0x{byte:02X}>" for byte in range(256))]

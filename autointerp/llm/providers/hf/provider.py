@@ -30,7 +30,8 @@ class _Call:
 class LocalProvider(Provider):
     """Runs a language model in one worker thread. Ignores a request's JSON schema: nothing constrains the answer.
 
-    A slot is answered with the log-probabilities of the numbers 0 to 10 under the full softmax. In float32 (CPU) the
+    A slot is answered with the log-probabilities of the numbers 0 to 10 under the full softmax; where "10" is two
+    tokens, that takes a short pass more for each slot. In float32 (CPU) the
     other prompts of a batch change those by about 1e-6, in bfloat16 (CUDA) by that type's rounding. A temperature of
     None is 0: the likeliest token each time.
     """
@@ -45,8 +46,10 @@ class LocalProvider(Provider):
         self.device = device_for(device)
         loaded = load(model, self.device)
         precision = str(loaded.model.dtype).removeprefix("torch.")
-        super().__init__(f"hf/{model}", f"{weights_of(model, loaded.model.config)} {precision}", has_timeout=False)
-        self.network, self.tokens, self.batch = Network(loaded.model), Tokens(loaded.tokenizer), batch
+        tokens = Tokens(loaded.tokenizer)
+        weights = weights_of(model, loaded.model.config)
+        super().__init__(f"hf/{model}", f"{weights} {precision}{tokens.fingerprint}", has_timeout=False)
+        self.network, self.tokens, self.batch = Network(loaded.model), tokens, batch
         ends = loaded.model.generation_config.eos_token_id
         self._ends = {loaded.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf")
@@ -105,7 +108,13 @@ class LocalProvider(Provider):
     def _read(self, calls: list[_Call]) -> list[Completion]:
         prompts = [call.prompt for call in calls]
         rows = self.network.logprobs(prompts, list(self.tokens.numbers.values()))
-        return list(map(self.tokens.at_slots, prompts, rows))
+        return list(map(self.tokens.at_slots, prompts, rows, map(self._zeros, prompts)))
+
+    def _zeros(self, prompt: Prompt) -> list[float]:
+        """Return the log-probability of the 0 of "10" at each slot where that is two tokens; else nothing."""
+        tens = self.tokens.tens(prompt)
+        parts = [tens[start : start + self.batch] for start in range(0, len(tens), self.batch)]
+        return [value for part in parts for (value,) in self.network.likelihoods(part)]
 
     def _write(self, calls: list[_Call]) -> list[Completion]:
         drafts = [self._draft(call.request, call.prompt) for call in calls]

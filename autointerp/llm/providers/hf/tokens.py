@@ -6,6 +6,7 @@ characters it is made of. Only the chat template's own markup and the beginning 
 Shape suffixes: S slots of a prompt, N numbers.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +41,14 @@ class Tokens:
         whole = {text: ids[0] for text, ids in ids_of.items() if len(ids) == 1 and self._text(ids) == text}
         self.numbers: dict[str, int] = whole
         """The token of each of "0" to "10" that the vocabulary has as one token."""
+        ten, one = ids_of["10"], whole.get("1")
+        self.ten: list[int] = ten if len(ten) == 2 and ten[0] == one else []
+        """The tokens of "10" where it begins with that of "1", as in Llama 2, Gemma and Qwen; else none."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes the answers at slots besides the weights: before 10 was read in two tokens, it counted as 1."""
+        return " 10 in two tokens" if self.ten else ""
 
     def slotted(self, request: Request) -> Prompt:
         """Tokenize a plain text for the model to continue, cut at its slots so that a token begins at each."""
@@ -75,10 +84,24 @@ class Tokens:
         turns = [names[message.role] + message.content for message in request.messages]
         return Prompt(self._bos + self._ids("\n\n".join([*turns, "Assistant:"])))
 
-    def at_slots(self, prompt: Prompt, rows_SN: Sequence[Sequence[float]]) -> Completion:
-        """Return the log-probabilities of `numbers` at each slot of a prompt."""
-        slots = tuple(dict(zip(self.numbers, row_N, strict=True)) for row_N in rows_SN)
-        return Completion("", "stop", Usage(1, len(prompt.ids), 0), slots=slots)
+    def tens(self, prompt: Prompt) -> list[Prompt]:
+        """Return, where "10" is two tokens, for each slot the text before it with them; their position is the 0's.
+
+        A slot alone cannot tell 10 from 1: only how likely the 0 is behind the 1 does.
+        """
+        positions = prompt.positions if self.ten else ()
+        return [Prompt([*prompt.ids[:position], *self.ten], (position + 1,)) for position in positions]
+
+    def at_slots(self, prompt: Prompt, rows_SN: Sequence[Sequence[float]], zero_S: Sequence[float] = ()) -> Completion:
+        """Return the log-probabilities of `numbers` at each slot of a prompt.
+
+        Args:
+            zero_S: that of the 0 in each of `tens`.
+        """
+        slots = [dict(zip(self.numbers, row_N, strict=True)) for row_N in rows_SN]
+        if self.ten:
+            slots = [_with_ten(slot, zero) for slot, zero in zip(slots, zero_S, strict=True)]
+        return Completion("", "stop", Usage(1, len(prompt.ids), 0), slots=tuple(slots))
 
     def written(
         self, prompt: Prompt, ids: list[int], likely: Sequence[Mapping[int, float]], stop: StopReason
@@ -153,3 +176,9 @@ class Tokens:
 
     def _text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _with_ten(slot: Mapping[str, float], zero: float) -> dict[str, float]:
+    """Divide the log-probability of a 1 between 10, whose 0 has the log-probability `zero` behind it, and 1 itself."""
+    alone = math.log(-math.expm1(zero)) if zero < 0 else -math.inf
+    return {**slot, "1": slot["1"] + alone, "10": slot["1"] + zero}

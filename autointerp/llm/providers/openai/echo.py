@@ -15,6 +15,7 @@ from autointerp.llm.reading import logprobs_of, text_of
 PART = "\ufffd"
 """What servers write for bytes that are no whole character."""
 SPACE = re.compile(r"\s*")
+TEN = re.compile(r"\t10(?=\n)")
 
 
 def token_texts(text: str, content: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -60,17 +61,24 @@ def _spread(text: str, tokens: Sequence[str]) -> list[str]:
 def slot_logprobs(prompt: str, slots: Sequence[int], logprobs: Mapping[str, Any]) -> tuple[Mapping[str, float], ...]:
     """Return the log-probabilities of the likeliest tokens at each offset in `slots`.
 
-    Raises LookupError if no token begins at one of them, one of UNREADABLE for wrong JSON.
+    Raises LookupError if no token begins at one of them, or if 10 is not one token; one of UNREADABLE for wrong JSON.
 
     Args:
         logprobs: an echoed completion's, with `tokens` and `top_logprobs`.
     """
     starts = token_starts(prompt, logprobs["tokens"], max(slots))
+    if any(logprobs["tokens"][starts[at]] == "1" for at in _tens(prompt) if at in starts):
+        raise LookupError("the model writes 10 as two tokens, the first of which cannot be told from 1")
     missing = [slot for slot in slots if slot not in starts]
     if missing:
         raise LookupError(f"no token of the echoed prompt begins at offset {missing[0]}, where one should")
     tops = [logprobs["top_logprobs"][starts[slot]] for slot in slots]
     return tuple(logprobs_of(top or {}) for top in tops)
+
+
+def _tens(prompt: str) -> list[int]:
+    """Return where the examples of a prompt have the activation 10."""
+    return [match.end() - 2 for match in TEN.finditer(prompt)]
 
 
 def token_starts(prompt: str, tokens: Sequence[str], last: int) -> dict[int, int]:

@@ -7,6 +7,7 @@ P positions of a prompt from the first that is read to the last, N token ids tha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -41,8 +42,9 @@ class EngineProvider(Provider):
         """
         self._engine, config = engine.vllm, engine.vllm.model_config
         precision = str(config.dtype).removeprefix("torch.")
-        super().__init__(f"vllm/{model}", f"{weights_of(model, config.hf_config)} {precision}", has_timeout=False)
         self.tokens = Tokens(engine.tokenizer)
+        weights = weights_of(model, config.hf_config)
+        super().__init__(f"vllm/{model}", f"{weights} {precision}{self.tokens.fingerprint}", has_timeout=False)
         self._context: int = config.max_model_len
         self._numbers = count()
 
@@ -86,7 +88,9 @@ class EngineProvider(Provider):
         if not numbers:
             return self.tokens.at_slots(prompt, [[]] * len(prompt.positions))
         rows_PN = await self._scores(prompt, [numbers] * (max(prompt.positions) + 1 - first))
-        return self.tokens.at_slots(prompt, [rows_PN[position - first] for position in prompt.positions])
+        rows_SN = [rows_PN[position - first] for position in prompt.positions]
+        zeros = await asyncio.gather(*(self._scores(one, [[one.ids[-1]]]) for one in self.tokens.tens(prompt)))
+        return self.tokens.at_slots(prompt, rows_SN, [rows_11[0][0] for rows_11 in zeros])
 
     async def _scores(self, prompt: Prompt, candidates_PN: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return the log-probabilities of token ids at a prompt's positions, from the first that is read on: [P, N].

@@ -1,5 +1,6 @@
 """Log-probabilities at a prompt's slots, against plain forward passes of tiny models."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers import (
 from autointerp.llm.faults import CallError
 from autointerp.llm.providers.hf.provider import LocalProvider
 from autointerp.llm.types import Completion, Message, Request
-from tests.autointerp.llm.hf.tiny import NUMBERS, ask, chat, gpt2, save, slotted
+from tests.autointerp.llm.hf.tiny import NUMBERS, ask, chat, digits_apart, gpt2, save, slotted
 
 
 def expected_value(logprobs: dict[str, float]) -> float:
@@ -129,6 +130,25 @@ def test_a_tokenizer_that_puts_a_space_before_texts(tmp_path: Path) -> None:
     }
     request = replace(slotted("red", few_shot=""), messages=(Message("user", "red\tunknown\n"),), slots=(4,))
     assert wrapped.decode(judge.tokens.slotted(request).ids) == "red\tunknown\n"
+
+
+def test_ten_in_two_tokens_is_told_from_one(tmp_path: Path) -> None:
+    """How likely a 0 is behind the 1 divides the probability of the 1."""
+    tokenizer = digits_apart()
+    judge = LocalProvider(str(save(gpt2(len(tokenizer)), tokenizer, tmp_path / "gpt2")), device="cpu", batch=2)
+    request = slotted("red stone river")
+    one, zero = (tokenizer.convert_tokens_to_ids(digit) for digit in "10")
+    prompt = judge.tokens.slotted(request)
+    model = GPT2LMHeadModel.from_pretrained(tmp_path / "gpt2").eval()
+    (answer,) = ask(judge, request)
+    assert judge.tokens.ten == [one, zero]
+    for slot, position in zip(answer.slots, prompt.positions, strict=True):
+        ids = torch.tensor([[*prompt.ids[:position], one]])
+        with torch.no_grad():
+            logprobs_TV = model(ids).logits[0].log_softmax(-1)
+        both = float(logprobs_TV[-2, one] + logprobs_TV[-1, zero])
+        assert slot["10"] == pytest.approx(both, abs=1e-4)
+        assert math.exp(slot["1"]) + math.exp(slot["10"]) == pytest.approx(float(logprobs_TV[-2, one].exp()), abs=1e-5)
 
 
 def test_a_slot_before_any_token_is_rejected(one: LocalProvider) -> None:

@@ -41,6 +41,14 @@ def byte_level(bos: bool) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
+def digits_apart() -> PreTrainedTokenizerFast:
+    """The kind of Llama 2, Gemma and Qwen, which write 10 in two tokens."""
+    wrapped = byte_level(bos=False)
+    own = wrapped.backend_tokenizer
+    own.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), own.pre_tokenizer])
+    return wrapped
+
+
 def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
     """Weights so large that distributions are far from flat."""
     with torch.no_grad():

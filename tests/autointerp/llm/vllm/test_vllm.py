@@ -24,7 +24,7 @@ from autointerp.records import Explanation
 from autointerp.sections import Runtime
 from sae.common.errors import UserError
 from tests.autointerp.llm.hf.conftest import folders
-from tests.autointerp.llm.hf.tiny import ask, byte_level, chat, gpt2, save, slotted
+from tests.autointerp.llm.hf.tiny import ask, byte_level, chat, digits_apart, gpt2, save, slotted
 from tests.autointerp.llm.vllm import shapes
 from tests.autointerp.llm.vllm.engine import TinyEngine, tiny
 
@@ -56,6 +56,16 @@ def answers(provider: Any, *requests: Request) -> list[Completion]:
 
 def likelihood(head: str, text: str) -> Request:
     return Request("m", (Message("user", head + text),), max_tokens=1, likelihood_from=len(head))
+
+
+def test_ten_in_two_tokens_is_read_as_by_transformers(tmp_path: Path, kind: Any) -> None:
+    tokenizer = digits_apart()
+    folder = save(gpt2(len(tokenizer)), tokenizer, tmp_path / "gpt2")
+    (one,), (other,) = (
+        ask(it, slotted("red stone")) for it in (LocalProvider(str(folder), "cpu"), opened(folder, kind))
+    )
+    assert_close(other, one)
+    assert all(set(slot) >= {"1", "10"} for slot in other.slots)
 
 
 def assert_close(one: Completion, other: Completion) -> None:
