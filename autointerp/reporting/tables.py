@@ -108,7 +108,7 @@ def _main_table(rows: Sequence[Row]) -> Table:
         for row in rows
     ]
     score = words(rows[0]["scorer"])
-    chance = "-" if rows[0]["chance"] is None else f"{rows[0]['chance']:.2g}"
+    chance = ", ".join(dict.fromkeys("-" if row["chance"] is None else f"{row['chance']:.2g}" for row in rows))
     text = f"mean {score} with 95% interval{over(rows)}; chance level {chance}. {meanings(list(controls))}{_few(rows)}"
     header = [*map(words, labels), score, *controls, "lead", *(["group"] if ranked else [])]
     groups = GROUPS_OF_RUNS if "model" in rows[0] else GROUPS

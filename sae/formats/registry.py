@@ -90,7 +90,9 @@ def recognise(path: str | Path) -> Location:
     """
     given, entry = _split(local(path) if is_address(path) else path)
     if not given.exists():
-        raise UserError(f"dictionary {path}: no such file or folder")
+        raise UserError(
+            f"dictionary {path}: no such file or folder; give a path, hf:OWNER/REPO or saelens:RELEASE/SAE_ID"
+        )
     for location in matches(given, entry):
         return location
     if entry is not None:
