@@ -99,7 +99,8 @@ def _rows(path: Path) -> list[_Row]:
         else:
             table = pandas.read_json(path, lines=kind == "jsonl", dtype=False)
     except OSError as error:
-        raise UserError(f"cannot read explanations from {path}: {error.strerror or error}") from error
+        reason = f"{error.strerror or error}; give a file .csv, .json or .jsonl"
+        raise UserError(f"cannot read explanations from {path}: {reason}") from error
     except (ValueError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is not {kind.upper()}: {one_line(str(error))}") from error
     column = {role: next((name for name in names if name in table.columns), None) for role, names in COLUMNS.items()}
@@ -108,7 +109,7 @@ def _rows(path: Path) -> list[_Row]:
             columns = ", ".join(map(str, table.columns))
             raise UserError(f"{path} has no column {' or '.join(COLUMNS[role])}; it has {columns[:200]}")
     if not len(table):
-        raise UserError(f"{path} holds no explanation")
+        raise UserError(f"{path} holds no explanation; write a row for each, under the columns feature and text")
     dictionary = table[column["dictionary"]] if column["dictionary"] else [ANY] * len(table)
     return list(map(_Row, dictionary, table[column["feature"]], table[column["text"]], _authors(table)))
 

@@ -37,7 +37,7 @@ def _leads_somewhere(section: Any, path: Sequence[str]) -> bool:
         return True
     return (
         isinstance(section, BaseModel)
-        and hasattr(section, path[0])
+        and path[0] in type(section).model_fields
         and _leads_somewhere(getattr(section, path[0]), path[1:])
     )
 

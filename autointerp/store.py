@@ -58,7 +58,9 @@ class RunFolder:
         try:
             values = json.loads((self.path / "run.json").read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{self.path} is not a run folder (no readable run.json)") from error
+            raise UserError(
+                f"{self.path} is not a run folder (no readable run.json); give one that `autointerp list` shows"
+            ) from error
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version not in READABLE:
             raise UserError(

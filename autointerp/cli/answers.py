@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from autointerp.cli.options import OUTPUT
+from autointerp.cli.options import OUTPUT, refuse_output
 from sae.common.click_group import Command
 
 
@@ -39,6 +39,8 @@ def export(file: Path) -> None:
 
     from autointerp import api
     from sae.common.files import write_atomic_with
+
+    refuse_output(file)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as stream:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from autointerp.cli.options import AsksModels, changes_of
-from sae.common.click_group import Command
+from sae.common.click_group import ARGUMENTS, Command
 
 
 @click.command(cls=AsksModels)
@@ -35,7 +35,9 @@ def check(config: str, **flags: Any) -> None:
     names = ["model", "schema", "log-probabilities", "echo", *(f"effort {level}" for level in levels)]
     rows = [[item.model, item.schema, item.logprobs, item.echo, *item.efforts.values()] for item in models]
     print_tables([Table(names, rows)])
-    click.echo("\nnext: autointerp run --dry-run")
+    flags_given = [word for word in click.get_current_context().meta[ARGUMENTS] if word != config]
+    own = ["--dictionary", "PATH"] if config == "judged" else []  # a config for a dictionary of the user's own
+    click.echo(f"\nnext: {shlex.join(['autointerp', 'run', config, *own, *flags_given, '--dry-run'])}")
 
 
 @click.command("config", cls=Command)

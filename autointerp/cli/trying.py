@@ -93,4 +93,4 @@ def _given_text(text: str | None, file: str | None) -> str:
         return (sys.stdin.buffer.read() if file is None else Path(file).read_bytes()).decode("utf-8")
     except UnicodeDecodeError as error:
         source = file or ("the standard input" if text == "-" else "--text")
-        raise UserError(f"{source} is not UTF-8 text: {error.reason}") from error
+        raise UserError(f"{source} is not UTF-8 text: {error.reason}; save it as UTF-8") from error

@@ -119,13 +119,17 @@ def model_id(content: Content, given: Mapping[str, str]) -> str:
 def sources(content: Content, given: Mapping[str, str]) -> dict[DictionarySummary, str]:
     """Return Neuronpedia's id of each dictionary: the given one, else LAYER-NAME of small letters, digits and dashes.
 
-    Raises UserError if one is given for several dictionaries, if two would be called alike, or without a layer.
+    Raises UserError if one is given for several dictionaries or is no name, if two would be called alike, or without a
+    layer.
     """
     dictionaries = content.dictionaries
     if "source" in given:
         if len(dictionaries) > 1:
             raise UserError("--set source is for one dictionary, and these are several; add --dictionary NAME")
-        return {dictionaries[0]: given["source"].lower()}
+        source = given["source"].lower()
+        if not re.fullmatch(r"\w[\w.-]*", source):  # it names a folder, too
+            raise UserError("--set source is no name of a source; write LAYER-SET, such as 6-res-jb")
+        return {dictionaries[0]: source}
     for one in dictionaries:
         if layer_of(one) is None:
             raise UserError(f"{one.name} reads {one.hook_point}, which is of no one layer; give --set source=LAYER-SET")

@@ -63,7 +63,7 @@ def feature_list(folder: RunFolder, selection: Selection = ALL) -> Table:
     own = [result for result in results if result.explainer == explainer]
     kept = [result for result in own if _is_selected(result, selection)]
     kept.sort(key=_order(folder, selection.sort, list(dict.fromkeys(named))))
-    score = next((name for result in own for name in result.scores), "none")
+    score = next((name for result in own if result.status != "error" for name in result.scores), "none")
     stability = stability_files.read(folder.path)
     rows = [_row(result, stability) for result in kept[: selection.limit]]
     count = "" if len(rows) == len(own) else f" {len(rows)} of {len(own)} features."
@@ -103,8 +103,8 @@ def _order(folder: RunFolder, sort: Order | None, names: Sequence[str]) -> Calla
 
 
 def main_score(result: FeatureResult) -> float | None:
-    """Return the run's main score, which is the first; None if it does not exist."""
-    return next(iter(result.scores.values()), None)
+    """Return the run's main score, which is the first; None if it does not exist: the first is then another one."""
+    return None if result.status == "error" else next(iter(result.scores.values()), None)
 
 
 def _row(result: FeatureResult, stability: Mapping[str, Stability]) -> tuple[str, ...]:

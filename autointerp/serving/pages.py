@@ -58,8 +58,11 @@ class PagesApp:
             return Reply((SCRIPTS / "serve.js").read_bytes(), "text/javascript")
         if path == "try.html":
             return _html(tried.served_page(self._names))
-        file = (self._folder / (path or "index.html")).resolve()
-        if not file.is_relative_to(self._folder) or not file.is_file():
+        try:
+            file = (self._folder / (path or "index.html")).resolve()
+            if not file.is_relative_to(self._folder) or not file.is_file():
+                return None
+        except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
             return None
         content, kind = file.read_bytes(), mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         return Reply(_asking(content), HTML) if kind == "text/html" else Reply(content, kind)

@@ -59,7 +59,8 @@ def items_of(folder: RunFolder, task: Task, rater: str) -> list[Item]:
     made = [_item(features[index], results.get(features[index].id), task) for index in order.tolist()]
     items = [item for item in made if item]
     if not items:
-        raise UserError(f"{folder.path} has no feature that can be rated by {task}")
+        other = "rubric" if task == "intruder" else "intruder"
+        raise UserError(f"{folder.path} has no feature that can be rated by {task}; try --task {other}")
     return items
 
 

@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from sae.common.errors import UserError
+
 LONGEST_BODY = 200_000
 """Bytes of a request."""
 SEALED = {
@@ -103,7 +105,7 @@ def _handler(app: App, token: str) -> type[BaseHTTPRequestHandler]:
             elif not compare_digest(given.encode(), token.encode()):
                 self._send(_refusal(404, "nothing here; use the address that the terminal shows"))
             else:
-                self._send(find(unquote(path)) or _refusal(404, "nothing here"))
+                self._send(_reply(find, unquote(path)))
 
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)
@@ -118,6 +120,14 @@ def _handler(app: App, token: str) -> type[BaseHTTPRequestHandler]:
             """Print nothing: addresses hold the token."""
 
     return Handler
+
+
+def _reply(find: Callable[[str], Reply | None], path: str) -> Reply:
+    """Return an app's reply. A mistake of the user's, such as a full disk, is told in the browser, not a traceback."""
+    try:
+        return find(path) or _refusal(404, "nothing here")
+    except UserError as error:
+        return _refusal(500, str(error))
 
 
 def _refusal(status: int, reason: str) -> Reply:

@@ -35,7 +35,7 @@ def path_of(text: str | Path) -> Path:
         path.exists()
     except (OSError, ValueError, RuntimeError) as error:  # too long, or forbidden; a NUL; an unknown user's home
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{shortened(str(text))}: no such file or folder ({reason})") from error
+        raise UserError(f"{shortened(str(text))}: no such file or folder ({reason}); give another path") from error
     return path
 
 

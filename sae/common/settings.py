@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -62,7 +62,7 @@ def read(name_or_path: str, subfolder: str = "") -> tuple[Path, dict[str, Any]]:
         raise UserError(f"{path} is not YAML: {error}") from error
     values = {} if values is None else values
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path} does not hold a mapping of settings")
+        raise UserError(f"{path} does not hold a mapping of settings; write each as NAME: VALUE")
     return path, values
 
 
@@ -87,7 +87,10 @@ def build(model: type[AnySection], values: dict[str, Any], changes: Mapping[str,
     try:
         for name, value in changes.items():
             changed = _changed(changed, name.split("."), 0, value)
-        return model.model_validate(changed)
+        built = model.model_validate(changed)
+        for name in _flags_as_numbers(changed, built):
+            raise UserError(f"{name}: write a number, not true or false (YAML reads yes, on, no and off so)")
+        return built
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except ValidationError as error:
@@ -133,6 +136,19 @@ def _changed(values: Any, path: list[str], depth: int, value: Any) -> Any:
         raise UserError(f"{before} is {_short(values)} here, which holds no settings; {name!r} cannot be set in it")
     inner = values or {}
     return inner | {name: _changed(inner.get(name), path, depth + 1, value)}
+
+
+def _flags_as_numbers(given: Any, made: Any, name: str = "") -> Iterator[str]:
+    """Yield the dotted names of numbers that were given as true or false, which pydantic takes for 1 and 0."""
+    if isinstance(given, bool) and not isinstance(made, bool) and isinstance(made, int | float):
+        yield name
+    elif isinstance(given, dict):
+        for key, value in given.items():
+            inner = made.get(key) if isinstance(made, dict) else getattr(made, key, None)
+            yield from _flags_as_numbers(value, inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(given, list | tuple) and isinstance(made, tuple):
+        for number, (value, inner) in enumerate(zip(given, made, strict=False)):
+            yield from _flags_as_numbers(value, inner, f"{name}.{number}")
 
 
 def sections_in(annotation: Any) -> list[type[BaseModel]]:

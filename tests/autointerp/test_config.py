@@ -189,6 +189,9 @@ def test_printed_settings_are_whole_explained_and_read_back() -> None:
 def test_printing_an_unknown_section_names_the_near_ones(section: str, near: str) -> None:
     with pytest.raises(UserError, match=rf"no section '{section}'; did you mean .*{near}"):
         settings_yaml(Config(), section)
+    for method in ("section", "sampling.copy"):  # what Python calls so is no setting
+        with pytest.raises(UserError, match=f"no section '{method}'"):
+            settings_yaml(Config(), method)
 
 
 def test_an_item_of_a_list_is_changed_by_its_number() -> None:

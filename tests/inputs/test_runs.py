@@ -91,6 +91,7 @@ def test_a_table_is_not_written_over_a_runs_files(name: str, flag: str, finished
     refused("autointerp", "leaderboard", "run", flag, f"run/{name}", cwd=tmp_path, names=name)
     refused("autointerp", "leaderboard", "run", flag, "x", "--csv", "./x", "--latex", "y/../x", cwd=tmp_path, names="x")
     refused("autointerp", "try", "run", "--text", "red", "--out", f"run/{name}", cwd=tmp_path, names=name)
+    refused("autointerp", "cache", "export", f"run/{name}", cwd=tmp_path, names=name)
     assert contents(run) == contents(finished)
 
 

@@ -47,7 +47,7 @@ def test_a_mapping_where_a_value_belongs(program: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("program", "name"), NUMBERS)
-@pytest.mark.parametrize("value", [math.nan, -math.inf, "many", [1]])
+@pytest.mark.parametrize("value", [math.nan, -math.inf, "many", [1], True])
 def test_no_number_where_one_belongs(program: str, name: str, value: object) -> None:
     refuses(lambda: LOADERS[program]({name: value}), name)
 

@@ -225,6 +225,9 @@ def test_a_run_without_what_a_format_needs_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=re.escape(line)):
             written(name, tmp_path / "out", run)
+    for source in ("../up", "6/res"):  # a folder beside the export would be lost with the temporary one
+        with pytest.raises(UserError, match="write LAYER-SET, such as 6-res-jb"):
+            written("neuronpedia", tmp_path / "out", run, source=source)
     run.about["config"]["scorers"] = ["simulation"]
     with pytest.raises(UserError, match="run again with --scorers detection"):
         written("saebench", tmp_path / "out", run)

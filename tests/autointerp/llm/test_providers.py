@@ -266,13 +266,14 @@ def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: FakeApi
     with pytest.raises(NoLogprobs, match=r"method=text") as caught:
         judge.read(WHOLE, hello("openai/m", top_logprobs=5))
     assert caught.value.kind == "rejected"
-    for end, stop in (("content_filter", "refusal"), ("length", "length")):
+    for end, stop in (("content_filter", "refusal"), ("length", "length"), ("eos", "stop")):
         cut = WHOLE | {"choices": [{"finish_reason": end, "message": {"content": None}}]}
         result = judge.read(cut, hello("openai/m", top_logprobs=5))
         assert (result.text, result.stop, result.usage.tokens_in) == ("", stop, usage["prompt_tokens"])
-    with pytest.raises(CallError, match="tool_calls") as caught:
-        judge.read(WHOLE | {"choices": [{"finish_reason": "tool_calls", "message": {}}]}, hello("openai/m"))
-    assert caught.value.kind == "rejected"
+    for end, kind in (("tool_calls", "rejected"), ("insufficient_system_resource", "transient"), (None, "rejected")):
+        with pytest.raises(CallError, match=str(end)) as caught:
+            judge.read(WHOLE | {"choices": [{"finish_reason": end, "message": {}}]}, hello("openai/m"))
+        assert (caught.value.kind, caught.value.may_cost) == (kind, True)
     uncounted = judge.read({"choices": WHOLE["choices"]}, hello("openai/m"))
     assert (uncounted.text, uncounted.is_counted) == ("so", False)
     assert uncounted.usage == Usage(1, pricing.most_tokens(hello("openai/m")), 100)

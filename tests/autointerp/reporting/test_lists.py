@@ -60,6 +60,16 @@ def test_features_are_selected_and_sorted(case: str, folder: RunFolder) -> None:
     assert table.title.endswith("score: s." if n == 6 else f"score: s. {n} of 6 features.")
 
 
+def test_no_other_score_stands_for_a_main_one_that_is_an_error(folder: RunFolder) -> None:
+    """Such as detection's, where the simulator gave no answer."""
+    first, *others = folder.results()
+    folder.write_results([replace(first, status="error", scores={"other": 0.9}, errors={"s": "no answer"}), *others])
+    table = feature_list(folder, Selection(sort="best"))
+    assert table.title == "Explainer rules-5; score: s."
+    assert ("sae/3", "-", "error") in [tuple(row[:3]) for row in table.rows[-2:]]
+    assert not feature_list(folder, Selection(below=1.0, statuses=["error"])).rows
+
+
 @pytest.mark.parametrize(
     ("selection", "message"),
     [

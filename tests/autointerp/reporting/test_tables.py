@@ -45,6 +45,12 @@ def test_a_dictionary_without_the_first_explainer_is_shown_with_its_own() -> Non
     assert [line[:2] for line in table.rows] == [["a", "rules-5"], ["b", "openai/e"]]
 
 
+def test_runs_of_other_questions_show_from_where_to_where_chance_levels_go() -> None:
+    """Such as intruder runs with 5 and with 4 texts a question."""
+    rows = [row(name, "intruder", chance=chance) for name, chance in (("a:sae", 0.2), ("b:sae", 0.25), ("b:pca", 0.25))]
+    assert "chance level 0.2 to 0.25." in tables.scores_tables(rows)[0].title
+
+
 def test_judged_scores_have_chance_level_and_judge() -> None:
     rows = [
         *simulated("sae"),

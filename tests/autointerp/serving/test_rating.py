@@ -61,6 +61,9 @@ def test_answers_are_kept_one_by_one_and_resume(folder: RunFolder, serve: Serve)
     assert folder.damaged() == [RATINGS]  # the tables do not hold it yet
     send(url, "undo")
     assert ratings.read(folder.path) == ()
+    (folder.path / RATINGS).write_text("{")  # damaged while pages are served: the browser says so
+    said = say(url)
+    assert (said.status, "ratings.json is damaged" in said.text) == (500, True)
 
 
 def test_the_page_does_not_say_which_dictionary(folder: RunFolder, serve: Serve) -> None:

@@ -49,7 +49,10 @@ def test_a_foreign_origin_is_refused(url: str) -> None:
     assert say(url + "score", question, Origin=own).status == 200
 
 
-@pytest.mark.parametrize("path", ["../run.json", "..%2frun.json", "static/../../run.json", "%2fetc%2fpasswd", "data"])
+@pytest.mark.parametrize(
+    "path",
+    ["../run.json", "..%2frun.json", "static/../../run.json", "%2fetc%2fpasswd", "data", "a%00b", "a" * 5000],
+)
 def test_nothing_beside_the_pages_is_served(url: str, path: str) -> None:
     assert say(url + path).status == 404
 

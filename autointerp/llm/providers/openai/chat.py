@@ -25,7 +25,12 @@ from autointerp.llm.types import Completion, Request, StopReason, TokenLogprobs,
 log = logging.getLogger(__name__)
 MOST_LOGPROBS = 20
 """Most log-probabilities that the API gives for one generated token."""
-STOPS: dict[str | None, StopReason] = {"stop": "stop", "length": "length", "content_filter": "refusal"}
+STOPS: dict[str | None, StopReason] = {
+    "stop": "stop", "eos": "stop", "length": "length", "content_filter": "refusal",
+}  # fmt: skip
+"""By the API's word; "eos" is what some gateways say for "stop"."""
+INTERRUPTED = ("insufficient_system_resource", "error", "abort")
+"""What DeepSeek, OpenRouter and vLLM say where they broke an answer off: the same call may succeed soon."""
 
 
 class _Http(Gate, openai.DefaultAioHttpClient):
@@ -78,8 +83,9 @@ class ChatProvider(HostedProvider):
         if refusal:
             return Completion(refusal, "refusal", taken, is_counted=is_counted)
         if known is None:
-            stop = self.reason(repr(choice["finish_reason"]))
-            raise CallError("rejected", f"{self.spec.text}: stopped for {stop}", may_cost=True)
+            stop = choice["finish_reason"]
+            reason = f"{self.spec.text}: stopped for {self.reason(repr(stop))}"
+            raise CallError("transient" if stop in INTERRUPTED else "rejected", reason, may_cost=True)
         if request.top_logprobs and not logprobs and text:
             raise NoLogprobs(f"{self.spec.text} gave no log-probabilities; set simulation.method=text")
         return Completion(text, known, taken, logprobs, is_counted=is_counted)
