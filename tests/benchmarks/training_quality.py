@@ -155,7 +155,9 @@ class Bench:
 
     def known_rate(self, task: Task, family: str, library: str) -> float:
         """Return the best rate of those tried so far; where none was, the one that the search begins with."""
-        about = {"task": dataclasses.asdict(task), "family": family, "library": library, "changes": {}}
+        about = self._recipe(task, family, library, {}) | {
+            "task": dataclasses.asdict(task), "family": family, "library": library, "changes": {},
+        }  # fmt: skip
         tried = [row for row in self.rows if about.items() <= row.items() and row[goal(family)] == row[goal(family)]]
         first = GRID[START[task.source]]
         return min(tried, key=lambda row: row[goal(family)])["rate"] if tried else first
