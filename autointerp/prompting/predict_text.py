@@ -95,11 +95,10 @@ def _raise(values: Floats, at_least: Floats) -> None:
 
 
 def _raise_pairs(predicted_ML: Floats, rules: list[Rule], text: PopulationText) -> None:
-    """Raise the predictions where pair rules hold, weakest rules first."""
+    """Raise the predictions where pair rules hold."""
     known = [rule for rule in rules if all(token in text.id_of for token in rule.key)]
     if not known:
         return
-    known.sort(key=lambda rule: rule.strength)
     code_T, position_T = text.pairs
     first_R, second_R = (np.array([text.id_of[rule.key[i]] for rule in known], np.int64) for i in range(2))
     code_R: NDArray[np.int64] = first_R * len(text.vocabulary) + second_R

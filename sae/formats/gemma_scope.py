@@ -12,15 +12,15 @@ import re
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
 from sae.common.errors import UserError
 from sae.formats.header import Header, hook_points
-from sae.formats.json_checks import first_line, require
+from sae.formats.json_checks import first_line
 from sae.formats.layout import Layout
 from sae.formats.registry import FORMATS, Format
-from sae.formats.safe_load import MALFORMED, mapped
+from sae.formats.safe_load import MALFORMED, length_of, mapped
 from sae.formats.tensor_checks import require_tensor, without_scaling
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def peek(folder: Path) -> Header:
     )
     return Header(
         name=resolved.name,
-        d_in=_length(shapes, "b_dec", path),
-        n_features=_length(shapes, "b_enc", path),
+        d_in=length_of(shapes, "b_dec", path),
+        n_features=length_of(shapes, "b_enc", path),
         reads=reads,
         writes=writes,
         model=f"google/gemma-2-{release[1]}{'-it' if release[2] == 'it' else ''}" if release else None,
@@ -81,7 +81,7 @@ def load(folder: Path) -> Dictionary:
     return Layout().dictionary(header, tensors, path, activation)
 
 
-def _shapes(path: Path) -> dict[str, Any]:
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Read the shapes of the biases by name, from the first bytes of each. Raises UserError if the file is damaged."""
     try:
         with ZipFile(path) as archive:
@@ -98,13 +98,6 @@ def _shape(archive: ZipFile, name: str) -> tuple[int, ...]:
         read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
         shape: tuple[int, ...] = read(file)[0]
         return shape
-
-
-def _length(shapes: dict[str, Any], name: str, path: Path) -> int:
-    shape = require(shapes, name, path)
-    if len(shape) != 1:
-        raise UserError(f"{path}: {name} has shape {list(shape)}, expected one dimension")
-    return int(shape[0])
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ def _header(path: Path, values: dict[str, Any]) -> Header:
 
 def _length(values: dict[str, Any], name: str, path: Path) -> int:
     shape = getattr(require(values, name, path), "shape", None)
-    if shape is None or len(shape) != 1:
+    if shape is None or len(shape) != 1 or not shape[0]:
         actual = short_repr(values[name]) if shape is None else f"of shape {list(shape)}"
         raise UserError(f"{path}: {name} is {actual}, expected a tensor of one dimension")
     return int(shape[0])

@@ -1,7 +1,7 @@
 """Finds every feature's most similar one of the other side, from a matrix of similarities that exists tile by tile.
 
 Tiles are `chunk` x `chunk`, each computed once, on the device of what is compared. What has no similarity (a zero
-direction, a constant activation) is NaN in a tile, is nobody's nearest, and stays NaN in the result.
+direction, a constant activation) is NaN in a tile, is never another one's nearest, and is NaN in the result.
 
 Shape suffixes: F features of A, G features of B, T slices of A's features.
 """

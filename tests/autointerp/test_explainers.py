@@ -80,6 +80,7 @@ def test_marks_are_on_what_is_strong_in_its_own_excerpt() -> None:
     assert "Activations: (' b1': 2), (' b2': 2)\n" in text
     assert "c0" not in text, "an excerpt without levels has nothing to mark"
     assert "Excerpt 1: << a0 a1>> a2<< a3>>\n" in shown({"style": "highlighted", "marked": 0.24}, one)
+    assert "Excerpt 1: << a0>> a1 a2<< a3>>\n" in shown({"style": "highlighted", "marked": 0.25}, one), "not above it"
 
 
 def test_tokens_look_the_same_in_marked_text_and_in_its_pairs() -> None:

@@ -142,7 +142,11 @@ def test_judged_scores_have_parts_by_document_and_the_auroc_has_none() -> None:
     assert all(part.value_D.sum() == pytest.approx(0, abs=1e-12) for part in parts.values())
     assert all(part.document_D.tolist() == [0, 1, 2, 3] for part in parts.values())
     fewer = replace(result, judgements={"detection": judgements["detection"][:3]})
-    assert scorer.influences(one, fewer) == {}
+    more = replace(result, judgements={"detection": (*judgements["detection"], Judgement(0, 1))})  # of a random record
+    assert [(scorer.influences(one, each), scorer.rescore(one, each)) for each in (fewer, more)] == [({}, None)] * 2
+    of_tokens = {"logits": tuple(Judgement(index, index % 2) for index in range(6))}
+    about_tokens = replace(result, scores={"logits": 0.5}, judgements=of_tokens)
+    assert make("logits").influences(one, about_tokens) == {}, "tokens are of no document"
     weighted = make("fuzzing", score=ScoreRecords(top=10, inactive=10, weighted=5))
     assert weighted.influences(one, result) == {}
 

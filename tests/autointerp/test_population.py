@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from autointerp.config import build
 from autointerp.explainers.rules import control_rules
 from autointerp.population import Population, PopulationText
 from autointerp.prompting.predict_text import predict_fragments, predict_text
 from autointerp.prompting.rules import KINDS, Rule
 from autointerp.records import ActivationRecord, FeatureId, FeatureRecord
-from autointerp.sampling.weighted import draw, inclusion_probabilities, sizes
+from autointerp.sampling.weighted import draw, inclusion_probabilities, sizes, with_weighted
 from autointerp.scorers.population import Truth, _correlation, _gradient, _interval, estimate, exact, sample_of
 from autointerp.store import RunFolder
 
@@ -71,6 +72,35 @@ def test_a_constant_truth_is_undefined_whatever_its_value(value: float, n: int) 
     text = text_of(np.random.default_rng(n), n, length=4)
     population = population_of(text, np.full(text.ids_ML.shape, value))
     assert exact(population, predict_text([Rule("token", ("d",), 4.0)], text)) == "undefined"
+
+
+def test_sizes_grow_with_the_root_of_what_is_active_or_predicted_and_half_is_uniform() -> None:
+    """By hand: of 4 fragments one has four times the squared activations of another, or is the only predicted one."""
+    text = PopulationText(TOKENS, np.zeros((4, 2), np.int32), np.arange(4, dtype=np.int32))
+    acts_ML, silent_ML = np.array([[4.0, 0], [0, 2.0], [0, 0], [0, 0]]), np.zeros((4, 2), np.float32)
+    active, silent = population_of(text, acts_ML), population_of(text, 0 * acts_ML)
+    predicted_ML = np.array([[0, 0], [0, 0], [0, 0], [3, 1]], np.float32)
+    assert sizes(active, silent_ML) == pytest.approx(np.array([2, 1, 0, 0]) / 6 + 1 / 8)
+    assert sizes(silent, predicted_ML) == pytest.approx(np.array([0, 0, 0, 1]) / 2 + 1 / 8)
+    roots = np.sqrt([0.8, 0.2, 0, 1])
+    assert sizes(active, predicted_ML) == pytest.approx(roots / roots.sum() / 2 + 1 / 8)
+    assert sizes(silent, silent_ML) == pytest.approx([1 / 4] * 4)
+
+
+def test_a_weighted_record_stands_for_one_over_its_probability() -> None:
+    """Two of four fragments, whose probabilities are twice their sizes: a feature without rules has these by hand."""
+    text = PopulationText(TOKENS, np.arange(8, dtype=np.int32).reshape(4, 2), np.array([3, 5, 6, 9], np.int32))
+    population = population_of(text, np.array([[4.0, 0], [0, 2.0], [0, 0], [0, 0]]))
+    about = (FeatureId("d", 1), (), (), 0.1, 4.0, (0,) * 64, 1.0, 0.5, ())
+    made = build({"sampling": {"score": {"weighted": 2}}}, {}, "test")
+    records = with_weighted(FeatureRecord(*about, population=population), made).score
+    probabilities = dict(zip((3, 5, 6, 9), 2 * (np.array([2, 1, 0, 0]) / 6 + 1 / 8), strict=True))
+    assert len(records) == 2
+    for record in records:
+        assert record.weight * probabilities[record.document] == pytest.approx(1)
+        fragment = (3, 5, 6, 9).index(record.document)
+        assert (record.tokens, record.source) == (text.tokens(fragment), "weighted")
+        assert record.activations == tuple(population.acts_ML[fragment])
 
 
 @pytest.mark.parametrize("n", [1, 7, 30, 60, 80])

@@ -173,6 +173,23 @@ def test_mistakes_in_a_prompt_are_told(tmp_path: Path, monkeypatch: pytest.Monke
         templates.load("scorer/fuzing")
 
 
+@pytest.mark.parametrize(
+    ("tokens", "marked", "text"),
+    [
+        (("a <", "b", "> c"), (1,), "a \\x3c<<b>>> c"),
+        (("a <<", "b", " c"), (1,), "a \\<<<<b>> c"),
+        (("a", "b >", "> c"), (1,), "a<<b \\x3e>>> c"),
+        (("a", "b >>", " c"), (1,), "a<<b \\>>>> c"),
+        ((" a", " b", " c"), (1, 2), "a<< b c>>"),
+        ((" a", "\n", " c"), (0, 2), "<< a>>\\n<< c>>"),
+    ],
+)
+def test_where_a_mark_begins_is_clear_whatever_signs_are_beside_it(
+    tokens: tuple[str, ...], marked: tuple[int, ...], text: str
+) -> None:
+    assert render.marked(tokens, marked) == text
+
+
 def test_templates_are_filled_in_literally() -> None:
     """Nothing is escaped, filled-in text is no template, and a final line break is its author's choice."""
     prompt = Prompt("mine", "", {"a": "<{{ x }}>\n", "b": "<{{ x }}>"})

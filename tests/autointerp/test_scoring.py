@@ -122,5 +122,8 @@ def test_what_needs_a_population_is_refused_before_anything_slow(changes: dict[s
     nothing |= {f"sampling.score.{source}": 0 for source in ("weighted", "top", "random")}
     with pytest.raises(UserError, match=r"set sampling\.score\.random=5"):
         Method.of(config.load("demo", nothing))
+    asks = {f"sampling.score.{source}": 0 for source in ("weighted", "top", "random")} | {"simulator": "openai/m"}
+    with pytest.raises(UserError, match=r"set sampling\.score\.weighted=10"):
+        Method.of(config.load("demo", asks))
     without = {"sampling.population": 0, "sampling.score.weighted": 0, "control_kinds": ["mismatched"]}
     assert next(iter(Method.of(config.load("demo", without)).chances)) == "simulation/top_and_random"

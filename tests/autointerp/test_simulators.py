@@ -313,6 +313,26 @@ def test_a_fragment_that_cannot_be_read_is_an_error_of_the_scores_that_need_it_a
         assert (result.status == "error") is (result.error is not None) is (source == "weighted")
 
 
+def test_a_constant_prediction_fails_and_all_that_was_paid_is_counted() -> None:
+    """Where the truth varies that is 0, not undefined. A scorer that needs no explanation has no control."""
+    score = tuple(ActivationRecord((source, "key"), (0.0, n % 3), n, source) for n, source in enumerate(SOURCES[:4], 1))
+    one = FeatureRecord(FeatureId("d", 1), (), score, 0.1, 2.0, (0,) * 64, 1.0, 0.1)
+    sampling = Sampling(population=0, score=ScoreRecords(top=2, random=2, inactive=1))
+    config = Config(simulator="anthropic/m", judge="rules", sampling=sampling)
+    both = tuple(scorers.make(name, config) for name in ("simulation", "intruder"))
+    explained = Explained(EXPLAINED, Usage(1, 100, 7))
+
+    def answer(question: Question) -> Answer:
+        return Completion('{"active": [], "silent": [1, 2, 3, 4]}', usage=Usage(1, 20, 3))
+
+    result = answered_by(evaluate(Case(one, "e", explained, {"mismatched": EXPLAINED}, both)), answer)
+    names = ("simulation/top_and_random", "simulation/top", "simulation/random")
+    assert (result.status, result.failed) == ("failed", names)
+    assert result.scores == {**dict.fromkeys(names, 0.0), "intruder": None}
+    assert result.controls["mismatched"].scores == dict.fromkeys(names, 0.0)
+    assert (result.usage["calls"], result.usage["tokens_in"], result.usage["tokens_out"]) == (3, 140, 13)
+
+
 def test_every_judge_simulates_by_the_best_it_surely_has() -> None:
     judges = ("hf/m", "openai/m", "anthropic/m", "http://localhost:1/v1#m")
     asked = [asked_by(simulator(judge).simulate(EXPLAINED, [("a",)]))[0] for judge in judges]

@@ -63,6 +63,12 @@ def test_every_array_is_checked(name: str, tmp_path: Path) -> None:
         formats.load(write(tmp_path / "shape", **{name: np.zeros((2, 1, 3))}))
 
 
+@pytest.mark.parametrize("name", ["b_enc", "b_dec"])
+def test_a_dictionary_without_a_feature_or_a_dimension_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"params\.npz: {name} has shape \[0\], expected one dimension"):
+        formats.peek(write(tmp_path / "empty", **{name: np.zeros(0, np.float32)}))
+
+
 def test_lower_case_names_are_read_and_scaling_is_refused(tmp_path: Path) -> None:
     a = arrays()
     lower = write(tmp_path / "lower", W_enc=None, W_dec=None, w_enc=a["W_enc"], w_dec=a["W_dec"])

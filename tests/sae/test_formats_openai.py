@@ -74,6 +74,7 @@ def test_the_path_tells_what_the_file_does_not(subpath: str, name: str, hook_poi
     ("changes", "message"),
     [
         ({"pre_bias": None}, "lacks 'pre_bias'"),
+        ({"latent_bias": torch.zeros(0)}, r"latent_bias is of shape \[0\], expected a tensor of one dimension"),
         ({"latent_bias": None}, "lacks 'latent_bias'"),
         ({"encoder.weight": None}, r"lacks 'encoder\.weight'"),
         ({"decoder.weight": None}, r"lacks 'decoder\.weight'"),

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from autointerp.llm import specs
+from autointerp.llm.ask import ask_once
 from autointerp.llm.budget import Budget, BudgetReached
+from autointerp.llm.estimate import Estimator
 from autointerp.llm.pricing import Price, Prices, load_prices
-from autointerp.llm.types import EmbeddingRequest, Message, Request, Usage
+from autointerp.llm.types import Completion, EmbeddingRequest, Message, Request, Usage
+from autointerp.sections import Runtime
 from sae.common.errors import UserError
 
 MODEL = "anthropic/m"
@@ -64,6 +67,17 @@ def test_the_bound_is_above_any_possible_cost() -> None:
         assert cost is not None
         assert bound is not None
         assert cost <= bound
+
+
+def test_a_dry_run_counts_a_question_once_and_at_most_its_limit(tmp_path: Path) -> None:
+    request = Request("openai/gpt-4o-mini", (Message("user", "how many?"),), 60, example=Completion("7"))
+    estimator = Estimator(Runtime(), tmp_path)
+    estimator.resolve([ask_once(request, str) for _ in range(3)], lambda index, value: None, lambda: None)
+    (stage,) = estimator.stages
+    assert (stage.calls, stage.cached, stage.usage.tokens_out) == (1, 0, 1)
+    longest = load_prices().cost(request.model, Usage(1, stage.usage.tokens_in, 60))
+    assert stage.most_usd == pytest.approx(longest)
+    assert longest > 10 * (stage.usage.cost_usd or 0) > 0
 
 
 def test_the_shipped_prices_are_positive_and_dated() -> None:

@@ -34,7 +34,7 @@ def result(index: int, scores: dict[str, float | None], **values: Any) -> Featur
 
 
 def rows(described: dict[str, Any], results: list[FeatureResult], *scores: str) -> dict[str, dict[str, Any]]:
-    made = leaderboard.make_rows(described, {"d": [0.1, 0.3]}, results, dict.fromkeys(scores, 0.5))
+    made = leaderboard.make_rows(described, {"d": [0.1, 0.9, 0.2]}, results, dict.fromkeys(scores, 0.5))
     return {row["scorer"]: row for row in made}
 
 
@@ -53,6 +53,9 @@ def test_a_row_has_the_contracts_columns_and_counts() -> None:
     assert (row["n_control"], row["n_control_undefined"], row["n_control_failed"]) == (2, 1, 1)
     assert (row["mean"], row["mean_undefined_as_zero"]) == (pytest.approx(1.6 / 3), pytest.approx(1.6 / 4))
     assert (row["control_mean"], row["density_median"], row["cost_usd"], row["tokens_in"]) == (0.25, 0.2, 0.25, 3)
+    assert row["se_features"] == pytest.approx(stats.sem([0.9, 0.7, 0.0]))
+    (unpriced,) = rows(about(), [*results, result(5, {}, usage={"cost_usd": None})], "detection").values()
+    assert unpriced["cost_usd"] is None
 
 
 def test_a_chance_level_is_the_mean_over_the_features_that_have_the_score() -> None:
@@ -76,6 +79,20 @@ def test_the_lead_is_over_the_best_control_feature_by_feature() -> None:
     assert (row["best_control"], row["permuted_mean"]) == ("permuted", pytest.approx(1.2 / 3))
     interval = stats.ttest_rel(own, permuted).confidence_interval(0.95)
     assert (row["lead_low"], row["lead_high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    swapped = [
+        result(i, {"detection": a}, controls=known(0.1, b)) for i, (a, b) in enumerate(zip(permuted, own, strict=True))
+    ]
+    (behind,) = rows(about(), swapped, "detection").values()
+    assert (behind["lead_low"], behind["lead_high"]) == (pytest.approx(-interval.high), pytest.approx(-interval.low))
+
+
+def test_dictionaries_share_a_letter_unless_they_differ_after_the_adjustment_for_all_pairs() -> None:
+    compared = [
+        {"dictionary": "a", "against": "b", "p": 0.03, "p_holm": 0.06},
+        {"dictionary": "a", "against": "c", "p": 0.01, "p_holm": 0.03},
+        {"dictionary": "b", "against": "c", "p": 0.02, "p_holm": 0.06},
+    ]
+    assert leaderboard.ranks_of(compared) == {"a": "a", "b": "ab", "c": "b"}
 
 
 def test_features_of_unknown_directions_are_paired_with_none() -> None:
@@ -108,6 +125,11 @@ def test_intervals_stay_within_the_scores_range_and_a_plugins_are_free(monkeypat
     ends = {name: (row["ci_low"], row["ci_high"]) for name, row in made.items()}
     assert (ends["simulation/top"], ends["intruder"]) == ((-1.0, 1.0), (0.0, 1.0))
     assert ends["plugin"][1] > 1
+    near_chance = [result(i, dict.fromkeys(("detection", "plugin"), 0.5 + 0.04 * (i % 2))) for i in range(10)]
+    made = rows(about(), near_chance, "detection", "plugin")
+    above, below = ([abs(row[end] - row["mean"]) for row in made.values()] for end in ("ci_high", "ci_low"))
+    assert above[0] > 1.05 * below[0], "between chance and 1 the score is skewed, though the sample is not"
+    assert above[1] == pytest.approx(below[1])
 
 
 @pytest.mark.parametrize(
