@@ -133,6 +133,14 @@ class Bench:
         recipe = recipe_of(family, task, self.source(task.source).d, changes)
         return {"recipe": recipe.model_dump(mode="json", exclude={"lr", "seed"})}
 
+    def present(self) -> list[Row]:
+        """Return the rows but for those of ours whose defaults have changed since."""
+
+        def recipe(row: Row) -> Any:
+            return self._recipe(Task(**row["task"]), row["family"], row["library"], row["changes"]).get("recipe")
+
+        return [row for row in self.rows if row.get("recipe") == recipe(row)]
+
     def _against(self, name: str) -> Ablations | None:
         if name not in self._ablations:
             self._ablations[name] = self.source(name).ablations()
@@ -155,10 +163,9 @@ class Bench:
 
     def known_rate(self, task: Task, family: str, library: str) -> float:
         """Return the best rate of those tried so far; where none was, the one that the search begins with."""
-        about = self._recipe(task, family, library, {}) | {
-            "task": dataclasses.asdict(task), "family": family, "library": library, "changes": {},
-        }  # fmt: skip
-        tried = [row for row in self.rows if about.items() <= row.items() and row[goal(family)] == row[goal(family)]]
+        about = {"task": dataclasses.asdict(task), "family": family, "library": library, "changes": {}}
+        own = [row for row in self.present() if about.items() <= row.items()]
+        tried = [row for row in own if row[goal(family)] == row[goal(family)]]  # else it diverged
         first = GRID[START[task.source]]
         return min(tried, key=lambda row: row[goal(family)])["rate"] if tried else first
 
@@ -248,7 +255,7 @@ def main() -> None:
     elif not asked.report:
         compare(bench, families, sources, asked.seeds, libraries)
     if not asked.pareto and not asked.sweep:
-        print(report.tables(bench.rows, TASKS, METHODS))
+        print(report.tables(bench.present(), TASKS, METHODS))
 
 
 def _chosen(names: str | None, known: Mapping[str, object]) -> list[str]:
