@@ -18,6 +18,7 @@ from autointerp.llm.faults import one_line
 from autointerp.records import ANY
 from sae.common.errors import UserError, near, shortened
 from sae.common.files import sha256_of_path
+from sae.common.tables import without_mark
 
 if TYPE_CHECKING:
     import pandas
@@ -95,7 +96,7 @@ def _rows(path: Path) -> list[_Row]:
         raise UserError(f"cannot read explanations from {path}: give .csv, .json or .jsonl (or these with .gz)")
     try:
         if kind == "csv":
-            table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+            table = pandas.read_csv(path, dtype=str, keep_default_na=False).map(without_mark)
         else:
             table = pandas.read_json(path, lines=kind == "jsonl", dtype=False)
     except OSError as error:

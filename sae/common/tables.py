@@ -42,6 +42,11 @@ def no_formula(text: str) -> str:
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
+def without_mark(cell: str) -> str:
+    """Return the text of a cell that `no_formula` wrote."""
+    return cell[1:] if cell[:1] == "'" and no_formula(cell[1:]) == cell else cell
+
+
 def print_tables(tables: Iterable[Table], console: Console | None = None) -> None:
     """Print tables with an empty line between them.
 

@@ -4,11 +4,15 @@ import gzip
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 
 import autointerp as package
+from autointerp import explanation_files
 from autointerp.prompting import templates
 from autointerp.prompting.rules import PROMPT
+from autointerp.records import ANY
+from sae.common.tables import no_formula
 from tests.conftest import PLANTED_SETTINGS, WORDS, autointerp
 
 NOTHING = templates.load(PROMPT).values["nothing"]
@@ -48,6 +52,16 @@ def test_an_earlier_runs_explanations_score_as_they_did_there(
     for column in ("explanation", "simulation/population", "simulation/top_and_random", "status"):
         assert first[column].equals(second[column]), column
     assert set(done.results.explainer) == {f"file:{tmp_path / 'known.csv'}"}
+
+
+def test_the_mark_of_an_exported_formula_is_no_part_of_the_explanation(tmp_path: Path) -> None:
+    texts = ["=, and what follows", "'quoted'", "-1 in lists", "plain"]
+    cells = [no_formula(text) for text in texts]
+    assert cells[0] == "'=, and what follows"
+    table = pandas.DataFrame({"feature": range(len(texts)), "explanation": cells})
+    table.to_csv(tmp_path / "features.csv", index=False)
+    read = explanation_files.read(str(tmp_path / "features.csv"))
+    assert list(read.by_dictionary[ANY].values()) == texts
 
 
 def test_neuronpedias_export_is_read_and_only_its_features_are_sampled(planted: Path, tmp_path: Path) -> None:
