@@ -19,6 +19,18 @@ TEMPORARY = ".tmp-"
 """How the names of temporary folders begin; one is left behind when a process is killed while writing."""
 LOCK = ".lock"
 """The file in a folder that the process which works on it holds; left behind only when that is killed."""
+_held: set[int] = set()
+"""Descriptors of the locks that this process holds."""
+
+
+def _leave_locks() -> None:
+    """Close a forked process's copies of locks: they end with the process that took them, though it leaves others."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -145,7 +157,7 @@ def alone(path: Path) -> Iterator[None]:
         yield
     finally:
         (path / LOCK).unlink(missing_ok=True)
-        os.close(descriptor)
+        _release(descriptor)
         _remove_empty(missing)
 
 
@@ -175,7 +187,12 @@ def in_turn(file: Path, waiting: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(descriptor)
+        _release(descriptor)
+
+
+def _release(descriptor: int) -> None:
+    _held.discard(descriptor)
+    os.close(descriptor)
 
 
 def _locked(file: Path, wait: bool) -> int:
@@ -190,6 +207,7 @@ def _locked(file: Path, wait: bool) -> int:
         except (OSError, ValueError) as error:
             raise cannot_write(file.parent, error, "choose another folder") from error
         if _is_locked(descriptor, file, wait):
+            _held.add(descriptor)
             return descriptor
 
 

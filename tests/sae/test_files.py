@@ -1,6 +1,8 @@
 """Files are whole or absent; a failed write leaves what was there."""
 
+import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,20 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     files.write_atomic(tmp_path / "link", "content")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "elsewhere" / "file").read_text() == "content"
+
+
+def test_a_lock_ends_with_its_process_though_a_forked_one_lives_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Processes that score are forked, and outlive a killed run for a moment."""
+    with files.in_turn(tmp_path / "lock", "waiting"):
+        forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,))
+        forked.start()
+        time.sleep(0.1)
+    try:
+        with files.in_turn(tmp_path / "lock", "waiting"):
+            assert forked.is_alive()
+    finally:
+        forked.kill()
+        forked.join()
+    assert caplog.text == ""
