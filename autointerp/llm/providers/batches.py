@@ -3,7 +3,7 @@
 Answers come within a day at half price. Every method makes one attempt and raises CallError.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ from autointerp.llm.types import Completion, Request
 
 CLOCK_SKEW = 300.0
 """Seconds by which a provider's clock may be behind ours."""
+DOWNLOADS = 3
+"""How often results are downloaded if some are missing."""
 Outcome = Completion | CallError
 """The result of one request: rejected for good, or (transient) not done and to be submitted again."""
 
@@ -102,6 +104,19 @@ def lines_by_id(content: bytes) -> dict[str, Any]:
             continue  # its request is not among the results, and is submitted again
     if content.strip() and not lines:
         raise ValueError("results without a readable line")
+    return lines
+
+
+async def downloaded(download: Callable[[], Awaitable[bytes]], keys: Collection[str]) -> dict[str, Any]:
+    """Return a batch's lines of results by their custom_id.
+
+    Where keys are missing, the file may have been cut on its way: it is downloaded again before they are paid again.
+    """
+    lines: dict[str, Any] = {}
+    for _ in range(DOWNLOADS):
+        lines |= lines_by_id(await download())
+        if lines.keys() >= set(keys):
+            break
     return lines
 
 

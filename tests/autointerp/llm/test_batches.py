@@ -4,8 +4,7 @@ import asyncio
 import itertools
 import json
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from autointerp.llm.batches import SUBMISSIONS, BatchRounds, drive_in_batches
 from autointerp.llm.budget import BudgetReached
 from autointerp.llm.faults import CallError
 from autointerp.llm.pricing import load_prices
+from autointerp.llm.providers import batches as provider_batches
 from autointerp.llm.providers.anthropic import messages
 from autointerp.llm.providers.anthropic.batches import AnthropicBatches
 from autointerp.llm.providers.openai import chat
@@ -228,15 +228,34 @@ def test_faults_of_the_calls_about_batches_change_nothing(model: str, fake: Fake
 def test_damaged_results_are_fetched_again_and_not_paid_for_again(
     model: str, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    damaged, honest = iter([b"garbage", b"<html>busy</html>"]), api_module(model).lines_by_id
-    monkeypatch.setattr(api_module(model), "lines_by_id", lambda content: honest(next(damaged, content)))
+    damages: list[Callable[[bytes], bytes]] = [
+        lambda _: b"garbage",
+        lambda _: b"<html>busy</html>",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[len(content) // 2 :],
+    ]
+    honest = provider_batches.lines_by_id
+    monkeypatch.setattr(
+        provider_batches, "lines_by_id", lambda content: honest(damages.pop(0)(content) if damages else content)
+    )
     assert texts(Run(tmp_path)(*requests(model))) == right(requests(model))
-    assert next(damaged, None) is None
+    assert damages == []
     assert created(fake, model) == 1
 
 
-def api_module(model: str) -> Any:
-    return sys.modules[APIS[model].__module__]
+@both
+def test_requests_that_no_download_holds_are_submitted_again(
+    model: str, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, downloads = provider_batches.lines_by_id, itertools.count()
+
+    def without_last(content: bytes) -> dict[str, Any]:
+        lines = honest(content)
+        return lines if next(downloads) >= provider_batches.DOWNLOADS else dict(list(lines.items())[:-1])
+
+    monkeypatch.setattr(provider_batches, "lines_by_id", without_last)
+    assert texts(Run(tmp_path)(*requests(model))) == right(requests(model))
+    assert created(fake, model) == 2
 
 
 def test_slots_and_servers_without_batches_are_asked_live(fake: FakeApis, tmp_path: Path) -> None:

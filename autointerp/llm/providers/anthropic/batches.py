@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.batches import CLOCK_SKEW, Lost, Outcome, Progress, batch_faults, lines_by_id, outcome_of
+from autointerp.llm.providers.batches import CLOCK_SKEW, Lost, Outcome, Progress, batch_faults, downloaded, outcome_of
 from autointerp.llm.types import Request
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ class AnthropicBatches:
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
         """Read an ended batch's outcomes. Raises Lost."""
         async with batch_faults(self._provider, batch):
-            content = (await self._provider.sdk.get(RESULTS.format(batch), cast_to=httpx2.Response)).content
-            lines = lines_by_id(content)
+            lines = await downloaded(lambda: self._content(batch), requests)
         return {key: self._outcome(lines[key], request) for key, request in requests.items() if key in lines}
+
+    async def _content(self, batch: str) -> bytes:
+        return bytes((await self._provider.sdk.get(RESULTS.format(batch), cast_to=httpx2.Response)).content)
 
     def _outcome(self, line: Any, request: Request) -> Outcome:
         return outcome_of(self._provider, lambda: self._read(line["result"], request))

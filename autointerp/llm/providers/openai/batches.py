@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autointerp.llm.faults import CallError
-from autointerp.llm.providers.batches import CLOCK_SKEW, Outcome, Progress, batch_faults, lines_by_id, outcome_of
+from autointerp.llm.providers.batches import CLOCK_SKEW, Outcome, Progress, batch_faults, downloaded, outcome_of
 from autointerp.llm.types import Request
 
 if TYPE_CHECKING:
@@ -67,11 +67,14 @@ class OpenAIBatches:
 
     async def results(self, batch: str, requests: Mapping[str, Request]) -> dict[str, Outcome]:
         """Read an ended batch's outcomes from its files of answers and of errors. Raises Lost."""
-        lines: dict[str, Any] = {}
         async with batch_faults(self._provider, batch):
             state = await self._sdk.batches.retrieve(batch)
-            for file in filter(None, (state.output_file_id, state.error_file_id)):
-                lines |= lines_by_id((await self._sdk.files.content(file)).content)
+            files = [file for file in (state.output_file_id, state.error_file_id) if file]
+
+            async def download() -> bytes:
+                return b"\n".join([(await self._sdk.files.content(file)).content for file in files])
+
+            lines = await downloaded(download, requests)
         return {key: self._outcome(lines[key], request) for key, request in requests.items() if key in lines}
 
     def _outcome(self, line: Any, request: Request) -> Outcome:
