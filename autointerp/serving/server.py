@@ -57,7 +57,7 @@ class LoopbackServer:
 
     def __init__(self, app: App) -> None:
         self._token = secrets.token_urlsafe(24)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(app, self._token))
+        self._http = _Server(("127.0.0.1", 0), _handler(app, self._token))
 
     @property
     def url(self) -> str:
@@ -77,6 +77,11 @@ class LoopbackServer:
 
     def __exit__(self, *_: object) -> None:
         self._http.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """Connections that may wait to be accepted; at five, the standard library's, a browser's others are refused."""
 
 
 def _handler(app: App, token: str) -> type[BaseHTTPRequestHandler]:

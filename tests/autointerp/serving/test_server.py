@@ -2,7 +2,9 @@
 
 import html
 import json
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +13,7 @@ import pytest
 from autointerp.reporting.site.write import write
 from autointerp.runs.rescore import Cost, Rescorer
 from autointerp.serving.pages import PagesApp
-from autointerp.serving.server import LONGEST_BODY, App
+from autointerp.serving.server import LONGEST_BODY, App, LoopbackServer
 from autointerp.store import RunFolder
 from tests.autointerp.serving.conftest import say
 
@@ -63,6 +65,13 @@ def test_pages_may_ask_this_server_and_nobody_else(url: str) -> None:
     assert 'src="static/serve.js"' in page.text
     assert "fetch(" in say(url + "static/serve.js").text
     assert page.headers["X-Frame-Options"] == "DENY"
+
+
+def test_a_page_of_many_files_connects_while_the_server_is_busy(folder: RunFolder) -> None:
+    with LoopbackServer(PagesApp(folder.path, [folder])) as server, ExitStack() as open_:
+        for _ in range(40):  # nobody accepts them yet
+            connection = socket.create_connection(("127.0.0.1", urlsplit(server.url).port), timeout=0.5)
+            open_.enter_context(connection)
 
 
 def test_a_question_that_is_too_long_or_no_question_is_refused(url: str) -> None:
