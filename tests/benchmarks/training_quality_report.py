@@ -16,7 +16,8 @@ METRICS = {
     "fvu": "FVU", "ce": "CE recovered", "mmcs": "MMCS with the true directions",
     "population": "population score",
 }  # fmt: skip
-MARKERS = {"ours": "ko-", "SAELens": "C1s--", "dictionary_learning": "C2^:", "sparsify": "C3x-."}
+OURS = "ours"
+MARKERS = {OURS: "ko-", "SAELens": "C1s--", "dictionary_learning": "C2^:", "sparsify": "C3x-."}
 
 
 def line(row: Row) -> str:
@@ -54,20 +55,34 @@ def _mean(rows: Sequence[Row], metric: str) -> str:
     return f"{mean(values):.4g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else " (one seed)")
 
 
-def tables(rows: Iterable[Row], tasks: Mapping[str, Task], methods: Mapping[str, Mapping[str, object]]) -> str:
+def tables(rows: Sequence[Row], tasks: Mapping[str, Task], methods: Mapping[str, Mapping[str, object]]) -> str:
     """Return one table: every library at its best rate, the mean over seeds, and who is ahead by how much."""
-    rows = [row for row in rows if not row["changes"]]
     lines = [HEAD.format(goal="objective or FVU"), "|---|---|---|--:|--:|--:|--:|--:|--:|--:|"]
-    for name, task in tasks.items():
+    for task in tasks.values():
         for family in methods:
-            here = [row for row in rows if row["task"] == asdict(task) and row["family"] == family]
-            seeds = {library: _at_best_rate(here, library, goal(family)) for library in methods[family]}
-            lines += _block(name, family, {library: found for library, found in seeds.items() if found})
+            lines += _block(rows, task, family, methods[family])
     return "\n".join(lines)
 
 
+def compared(rows: Iterable[Row], task: Task, family: str, libraries: Iterable[str]) -> dict[str, list[Row]]:
+    """Return the rows of each library, all seeds at the rate that was best with seed 0."""
+    here = [row for row in rows if not row["changes"] and row["task"] == asdict(task) and row["family"] == family]
+    at_best = {library: _at_best_rate(here, library, goal(family)) for library in libraries}
+    return {library: own for library, own in at_best.items() if own}
+
+
+def best_peer(rows: Mapping[str, list[Row]], family: str) -> list[Row]:
+    """Return the rows of the best library but ours; none without one."""
+    peers = [own for library, own in rows.items() if library != OURS]
+    return min(peers, key=lambda own: mean(row[goal(family)] for row in own), default=[])
+
+
+def dead(rows: Sequence[Row]) -> float:
+    """Return the mean share of dead features."""
+    return mean(row["dead"] for row in rows)
+
+
 def _at_best_rate(rows: Sequence[Row], library: str, metric: str) -> list[Row]:
-    """Return a library's rows of all seeds at the rate that was best with seed 0."""
     own = [row for row in rows if row["library"] == library]
     first = [row for row in own if row["seed"] == 0 and row[metric] == row[metric]]
     if not first:
@@ -76,16 +91,35 @@ def _at_best_rate(rows: Sequence[Row], library: str, metric: str) -> list[Row]:
     return [row for row in own if row["rate"] == rate]
 
 
-def _block(name: str, family: str, seeds: Mapping[str, Sequence[Row]]) -> list[str]:
-    metric, lines = goal(family), []
-    means = {library: mean(row[metric] for row in rows) for library, rows in seeds.items()}
-    peers = [value for library, value in means.items() if library != "ours"]
-    for library, rows in seeds.items():
-        against = f"{means['ours'] / min(peers) - 1:+.1%}" if library == "ours" and peers else ""
-        cells = [name, family, library, f"{rows[0]['rate']:g}", _mean(rows, metric)]
-        cells += [f"{mean(row['l0'] for row in rows):.1f}", f"{mean(row['dead'] for row in rows):.1%}", _mmcs(rows)]
-        lines.append("| " + " | ".join([*cells, f"{mean(row['seconds'] for row in rows):.0f}", against]) + " |")
-    return lines
+def _block(rows: Sequence[Row], task: Task, family: str, libraries: Iterable[str]) -> list[str]:
+    """Return the lines of a family, and one of ours with as few dead features as the best peer where it has more."""
+    best = compared(rows, task, family, libraries)
+    peer = best_peer(best, family)
+    lines = [(library, own) for library, own in best.items()]
+    if OURS in best and peer and (fewer := _with_fewer_dead(rows, best[OURS], dead(peer))):
+        lines.append((f"{OURS}, fewer dead", fewer))
+    return [_comparison(task, family, name, own, peer if name.startswith(OURS) else []) for name, own in lines]
+
+
+def _with_fewer_dead(rows: Iterable[Row], best: Sequence[Row], most: float) -> list[Row]:
+    """Return the rows of ours at the highest rate with at most this share dead; none if the best rate's are."""
+    if dead(best) <= most:
+        return []
+    same = ("task", "family", "library", "changes")
+    own = [row for row in rows if all(row[name] == best[0][name] for name in same) and row["rate"] < best[0]["rate"]]
+    for rate in sorted({row["rate"] for row in own}, reverse=True):
+        at_rate = [row for row in own if row["rate"] == rate]
+        if len(at_rate) == len(best) and dead(at_rate) <= most:
+            return at_rate
+    return []
+
+
+def _comparison(task: Task, family: str, name: str, rows: Sequence[Row], peer: Sequence[Row]) -> str:
+    metric = goal(family)
+    against = f"{mean(row[metric] for row in rows) / mean(row[metric] for row in peer) - 1:+.1%}" if peer else ""
+    cells = [task.source, family, name, f"{rows[0]['rate']:g}", _mean(rows, metric)]
+    cells += [f"{mean(row['l0'] for row in rows):.1f}", f"{dead(rows):.1%}", _mmcs(rows)]
+    return "| " + " | ".join([*cells, f"{mean(row['seconds'] for row in rows):.0f}", against]) + " |"
 
 
 def _mmcs(rows: Sequence[Row]) -> str:

@@ -6,7 +6,9 @@ Shape suffixes: B activation vectors, D their width, F features, N entries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from sae.training.architectures.recipe import Sparse
 from sae.training.architectures.registry import ARCHITECTURES, Architecture
@@ -32,6 +34,9 @@ class BatchTopK(Sparse):
     """Keeps the k * B largest of a batch of B (Bussmann et al. 2024); a JumpReLU with one threshold afterwards."""
 
     architecture: Literal["batch_topk"] = "batch_topk"
+    aux: Annotated[float, Field(ge=0)] = 1 / 8
+    """Coefficient of the auxiliary loss, in which dead features reconstruct the error; 0: none. At the 1/32 of most
+    papers more features die for the same FVU."""
 
 
 class BatchTopKAutoencoder(TopKAutoencoder):
