@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RecordArrays(Sequence[ActivationRecord]):
-    """Holds records of one length in arrays, in a sixth of the memory, and makes each anew whenever it is asked for.
+    """Holds records of one length in arrays, in a sixth of the memory, and makes each again whenever one is read.
 
     Shape suffixes: R records, L tokens of a record.
     """

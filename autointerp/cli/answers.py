@@ -52,7 +52,7 @@ def export(file: Path) -> None:
 
 
 @cache.command(cls=Command)
-@click.option("--yes", is_flag=True, help="Delete without asking for confirmation.")
+@click.option("--yes", is_flag=True, help="Delete without confirmation.")
 def clear(yes: bool) -> None:
     """Delete all answers. Runs that need them again pay for them again."""
     from autointerp import api

@@ -17,7 +17,7 @@ from autointerp.llm.types import Question, Request
 from autointerp.llm.uses import Use, probe
 from sae.common.errors import UserError
 
-PATIENCE = RetryPolicy(tries=3, call_seconds=9.0, first_wait=0.3)
+PROBE_RETRIES = RetryPolicy(tries=3, call_seconds=9.0, first_wait=0.3)
 """A dead server is known to be one within 10 seconds."""
 OUT_OF_TOKENS = "model output limit was reached"
 """In OpenAI's refusal where a thinking model has no token left for its answer: it is alive, and was asked rightly."""
@@ -52,7 +52,7 @@ async def _has_what_is_needed(client: Client, use: Use) -> bool:
 async def _refusal(client: Client, request: Question) -> CallError | None:
     """Ask, and return why there is no answer as it should be; None if there is one, or the model is only busy."""
     try:
-        await client.fresh(request, PATIENCE)
+        await client.fresh(request, PROBE_RETRIES)
     except CallError as error:
         if error.kind == "rate_limit" or OUT_OF_TOKENS in str(error):
             return None
@@ -62,7 +62,7 @@ async def _refusal(client: Client, request: Question) -> CallError | None:
 
 @dataclass(frozen=True)
 class Abilities:
-    """Says what a model can do, learnt by asking it; "-": its API has no such thing."""
+    """Says what a model can do, learnt from its answers; "-": its API has no such thing."""
 
     model: str
     schema: Ability

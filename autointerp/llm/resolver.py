@@ -127,7 +127,7 @@ class LiveResolver:
         return results
 
     def abilities(self, models: Sequence[str]) -> list[Abilities]:
-        """Find out what each model of an API can do, by asking it; see `preflight.abilities_of`."""
+        """Find out what each model of an API can do by a few requests; see `preflight.abilities_of`."""
         results: list[Abilities] = []
 
         async def ask() -> None:

@@ -107,7 +107,7 @@ def estimate(config: Config, report: Report) -> Estimate:
 
 
 def abilities(config: Config) -> list[Abilities]:
-    """Find out what the models of a config's APIs can do, by asking each a few questions of one token.
+    """Find out what the models of a config's APIs can do, by a few requests of one token to each.
 
     Raises UserError if one does not answer.
     """

@@ -221,7 +221,7 @@ def pages_check(runs: Sequence[SiteRun], site: Path, report: Report) -> Check:
         progress.update(1, 1)
     again = shlex.join(["autointerp", "browse", str(site.parent)])
     return Check(
-        "files of the pages written again", number, tuple(f"{text}; {again} writes them anew" for text in wrong)
+        "files of the pages written again", number, tuple(f"{text}; {again} writes them again" for text in wrong)
     )
 
 

@@ -48,7 +48,7 @@ class Fragments:
     """The hash's rank among all: breaks ties between equal keys."""
 
     def of_blocks(self, start: int, stop: int) -> "Fragments":
-        """Return the fragments of some consecutive blocks, numbered anew; nothing is shared with the others."""
+        """Return the fragments of some consecutive blocks, numbered from 0; nothing is shared with the others."""
         rows = slice(start * self.per_block, stop * self.per_block)
         columns = (self.usable_M, self.side_M, self.document_M, self.hash_M, self.rank_M)
         return Fragments(self.length, self.per_block, *(values_M[rows].clone() for values_M in columns))

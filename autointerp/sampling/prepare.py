@@ -78,7 +78,7 @@ def prepare(plan: Plan, cache: Path, report: Report) -> Prepared:
 
 
 def boot_subject(plan: Plan, artifacts: ArtifactCache, trained: str) -> Subject:
-    """Boot the run's model, its weights drawn anew if the config says so.
+    """Boot the run's model, its weights drawn at random if the config says so.
 
     Args:
         trained: the model before that: a hub name or a Hugging Face directory.

@@ -1,6 +1,6 @@
 """Computes how much each document moves a score, which is a function of sums over documents.
 
-What is exact over all text is computed anew without each document. Scores of a few records are not: the protocol fixes
+What is exact over all text is computed again without each document. Scores of a few records are not: the protocol fixes
 their number, and without a document that holds most of them little is left. Their influences are of the first order.
 
 Shape suffixes: D documents, N items.

@@ -206,7 +206,7 @@ class TextScorer(YesNoScorer[MarkedText]):
         """Return what the judge may see of every active and silent fragment, by its index among the records."""
 
     def samples(self, feature: FeatureRecord) -> Sequence[Classes[MarkedText]]:
-        """Return the active fragments, whose right answer is yes, and the silent ones; the weighted ones likewise."""
+        """Return the active fragments, whose right answer is yes, and the silent ones; then the weighted ones' two."""
         published = self.classes(labelled(feature.score, UNCHECKED_NEGATIVES in self.config.peer_faults))
         if not self.config.sampling.score.weighted:
             return [published]

@@ -95,7 +95,7 @@ class SimulationScorer(Scorer):
             return np.zeros(text.ids_ML.shape, np.float32)
 
     def rescore(self, feature: FeatureRecord, result: FeatureResult) -> Scored | None:
-        """Correlate the predictions once more; a whole text is predicted anew. None without an explanation."""
+        """Correlate the predictions once more; a whole text is predicted again. None without an explanation."""
         by_record = {one.record: one.predicted for one in result.simulations}
         return self._scored(feature, result.explanation, by_record) if result.explanation else None
 

@@ -120,8 +120,8 @@ def _asking(page: bytes) -> bytes:
     """Let a page ask this server, load the script that does, and link the page for own texts."""
     script = b'<script src="static/serve.js" defer></script>\n</body>'
     own_text = b'  <a href="try.html">Your text</a>\n  </nav>'
-    asking = page.replace(OFFLINE.encode(), ONLINE.encode(), 1).replace(b"</body>", script, 1)
-    return asking.replace(b"</nav>", own_text, 1)
+    online = page.replace(OFFLINE.encode(), ONLINE.encode(), 1).replace(b"</body>", script, 1)
+    return online.replace(b"</nav>", own_text, 1)
 
 
 def _html(page: str, status: int = 200) -> Reply:

@@ -98,7 +98,7 @@ def estimate(*samples: tuple[float, Scores]) -> Estimate | None:
     """Estimate a weighted sum of means: one sample's with weight 1, or a difference with weights 1 and -1.
 
     Features that share a cluster within a sample or across samples may depend on each other in any way: where every
-    feature has its partner in the other sample, the result is that of the paired differences.
+    feature has its counterpart in the other sample, the result is that of the paired differences.
 
     Returns:
         None if a sample has fewer than two features.

@@ -21,7 +21,7 @@ class Specificity(Study):
     name = "specificity"
     title = (
         "Concepts that a rule tells: words of the grammar, and patterns in the run's text. Of each the feature whose "
-        "activation correlates most with it, on one half of the text, measured on the other; the best neuron likewise. "
+        "activation correlates most with it, on one half of the text, measured on the other; so is the best neuron. "
         "Log-likelihood ratio: log P(token | concept) / P(token), nats. Means over concepts."
     )
 

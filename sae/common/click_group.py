@@ -76,7 +76,7 @@ class Commands(click.Group):
         except UserError as error:
             self._end(str(error), error.status, error)
         except BrokenPipeError:
-            raise  # click ends silently: whoever reads has read enough
+            raise  # click ends silently: the reader has closed the pipe
         except OSError as error:
             if error.filename is None:
                 _discard_output()

@@ -106,7 +106,7 @@ class ActivationStream:
 class Batches(Iterator[Tensor]):
     """Iterates over a stream's batches; `position` is the next batch's.
 
-    A batch [size, D] is a view of the buffer, overwritten when the buffer is filled again: use it before asking for
+    A batch [size, D] is a view of the buffer, overwritten when the buffer is filled again: use it before taking
     the next, or clone it; change nothing in it.
     """
 

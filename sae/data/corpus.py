@@ -165,7 +165,7 @@ def _hugging_face(spec: str, start: int, damage: Damage) -> Iterator[Document]:
 
 @dataclass(frozen=True)
 class Text:
-    """Reads a corpus as far as a run uses it, each time anew: it is never held whole."""
+    """Reads a corpus from its start each time, as far as a run uses it: it is never held whole."""
 
     source: str
     """The corpus spec."""

@@ -3,7 +3,7 @@
 Downloads lie in huggingface-hub's own cache, which resumes them and shares them with other programs, as links to files
 whose names are hashes. Our cache folder holds the same files again (as hard links, so on one file system nothing twice)
 in folders called as on the hub, for readers take model and layer from such names. Such a folder is made when all of its
-files are there, and belongs to one commit: whoever names the commit needs no network afterwards.
+files are there, and belongs to one commit: a user who names the commit needs no network afterwards.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads a language model at the modules of its transformers class: `hf:model.layers.3.mlp` is what that module returns,
 `hf:model.layers.3.mlp:in` what it is called with.
 
-For models that TransformerLens does not boot, and for whoever wants transformers' own numbers. Nothing is folded,
+For models that TransformerLens does not boot, and for users who want transformers' own numbers. Nothing is folded,
 centred or otherwise processed.
 """
 

@@ -132,4 +132,4 @@ def test_verify_compares_the_pages_of_a_run_under_any_name(planted_run: Run, tmp
     done = autointerp("verify", folder.path, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("autointerp: ")) == (1, 1)
     assert "site/data/features/0.js, byte " in done.stderr.splitlines()[-1]
-    assert f"autointerp browse {folder.path} writes them anew" in done.stderr.splitlines()[-1]
+    assert f"autointerp browse {folder.path} writes them again" in done.stderr.splitlines()[-1]
