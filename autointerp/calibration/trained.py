@@ -36,8 +36,8 @@ from sae.common.progress import Report
 WIDTH = 64
 """Dimensions of the superposed model's residual stream."""
 RECIPE = {
-    "architecture": "topk", "name": "trained", "expansion": 4, "encoder_start": 1.0, "k": 3, "lr": 3e-3, "decay": 0.4,
-    "dead_after": 50_000,
+    "architecture": "topk", "name": "trained", "expansion": 4, "encoder_start": 1.0, "k": 3, "lr": 3e-3, "warmup": 0.05,
+    "decay": 0.4, "dead_after": 50_000,
 }  # fmt: skip
 STEPS, BATCH = 600, 1024
 IN_REACH = 1e-3

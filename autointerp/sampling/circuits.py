@@ -38,7 +38,7 @@ from sae.training.architectures.topk import TopK
 
 BLOCKS = 512
 """Blocks of text from which excerpts are drawn."""
-RECIPE = TopK(name="topk_2x_first", expansion=2, k=4, lr=2e-3, decay=0.4)
+RECIPE = TopK(name="topk_2x_first", expansion=2, k=4, lr=2e-3, warmup=0.05, decay=0.4)
 """The grammar's dictionary behind the first layer; those behind the others are splitting's and automata's."""
 STEPS = 400
 """Of its training, and the transcoders'."""

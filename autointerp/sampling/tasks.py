@@ -51,9 +51,9 @@ SPARSITIES = (
     Tied(name="alpha_0", expansion=4, l1=0.0, lr=LR, decay=0.4),
 )
 """Two sparsities and none, as in Figure 3 of Cunningham et al. (2023)."""
-SIZES = tuple(TopK(name=f"topk_{n}x", expansion=n, k=8, lr=LR, decay=0.4, seed=n) for n in (1, 2, 4))
+SIZES = tuple(TopK(name=f"topk_{n}x", expansion=n, k=8, lr=LR, warmup=0.05, decay=0.4, seed=n) for n in (1, 2, 4))
 """Three sizes of one recipe, for splitting; of different seeds, as their initial weights would begin alike."""
-AUTOMATA = TopK(name="topk_4x_last", expansion=4, k=4, lr=LR, decay=0.4)
+AUTOMATA = TopK(name="topk_4x_last", expansion=4, k=4, lr=LR, warmup=0.05, decay=0.4)
 """Whose features are followed from token to token."""
 ALL = ("indirect", "pronoun", "fixed", "script")
 WITH_SEQUENCES = ("pronoun", "fixed", "script")

@@ -46,7 +46,7 @@ SPARSER = (0.5, 1.0, 2.0, 4.0)
 SPARSE_SWEEP: list[dict[str, Any]] = [
     {"encoder_start": 1.0},
     {"encoder_start": 0.1},
-    {"warmup": 0.0},
+    {"warmup": 0.05},
     {"dead_after": 10_000_000},
     {"aux": 0.125},
 ]
@@ -80,7 +80,7 @@ SWEEPS: dict[str, list[dict[str, Any]]] = {
     ],
     "topk": SPARSE_SWEEP,
     "batch_topk": [{"aux": 0.03125} if changed == {"aux": 0.125} else changed for changed in SPARSE_SWEEP],
-    "matryoshka": [{"warmup": 0.05} if changed == {"warmup": 0.0} else changed for changed in SPARSE_SWEEP],
+    "matryoshka": SPARSE_SWEEP,
 }
 """Changes of ours that the defaults are chosen among: what is not named is as by default."""
 FINALISTS = 3

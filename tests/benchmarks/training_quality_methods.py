@@ -3,8 +3,8 @@
 Every library takes its own step with its own start, and everything that its users would have to adapt to so short a
 training is given to it as shares of the steps, the same for all: warm-up, decay, and when a feature counts as dead
 (their defaults, 10 million vectors or 1,000 steps, are longer than the whole training). Ours has its own defaults, of
-which one differs from these: matryoshka has no warm-up. A trained autoencoder is saved by its library and read by ours,
-so that one code measures all.
+which one differs from these: the TopK family has no warm-up. A trained autoencoder is saved by its library and read by
+ours, so that one code measures all.
 
 Shape suffixes: B vectors, D their width.
 """

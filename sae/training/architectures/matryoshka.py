@@ -28,8 +28,6 @@ class Matryoshka(Sparse):
     architecture: Literal["matryoshka"] = "matryoshka"
     prefixes: Annotated[tuple[Share, ...], Field(min_length=1)] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
     """Shares of the features that reconstruct by themselves; the errors of all prefixes are averaged."""
-    warmup: Share = 0.0
-    """Share of the steps, at the start, over which the learning rate rises linearly; with any, more features die."""
 
     @model_validator(mode="after")
     def _rising(self) -> Matryoshka:

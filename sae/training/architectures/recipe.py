@@ -100,6 +100,9 @@ class Sparse(Recipe):
     encoder_start: Positive = 0.3
     """Norm of the encoder's rows at the start, which have the directions of the decoder's unit rows; 1 in most papers,
     with which more features die. A frozen encoder always starts at 1."""
+    warmup: Share = 0.0
+    """Share of the steps, at the start, over which the learning rate rises linearly; short trainings learn most
+    without."""
     aux: Annotated[float, Field(ge=0)] = 1 / 32
     """Coefficient of the auxiliary loss, in which dead features reconstruct the error; 0: none."""
     k_aux: Count | None = None
