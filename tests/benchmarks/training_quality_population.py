@@ -49,11 +49,14 @@ def keep(dictionary: Dictionary, key: Mapping[str, Any], source: Source) -> str:
 
 
 def scores(names: list[str], source: Source) -> dict[str, Score]:
-    """Return the mean score of each dictionary's sampled features; what was scored before is remembered."""
+    """Return the mean score of each dictionary's sampled features; what was scored before is remembered.
+
+    One without an active feature has none, and an empty entry.
+    """
     path = source.folder / "population.json"
     known: dict[str, Score] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if missing := [name for name in dict.fromkeys(names) if name not in known]:
-        known |= _scored(missing, source)
+        known |= {name: {} for name in missing} | _scored(missing, source)
         path.write_text(json.dumps(known, indent=1))
     return {name: known[name] for name in names}
 

@@ -127,13 +127,13 @@ def _mmcs(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw FVU, and the other metrics that all have, against L0: our architectures, then each beside its peers."""
+    """Draw FVU, and the other metrics that there are, against L0: our architectures, then each beside its peers."""
     import matplotlib
     from matplotlib.figure import Figure
 
     from autointerp.reporting.plots import STYLE
 
-    metrics = [metric for metric in METRICS if all(metric in row for row in rows)]
+    metrics = [metric for metric in METRICS if any(metric in row for row in rows)]
     columns, task = _columns(rows), rows[0]["task"]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.4 * len(columns), 2.3 * len(metrics) + 0.6), layout="constrained")
@@ -182,7 +182,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Lines]:
 
 def _line(panel: Any, rows: Sequence[Row], metric: str, **style: Any) -> None:
     """Draw a metric against L0, with its interval where the rows have one."""
-    rows = sorted(rows, key=lambda row: row["l0"])
+    rows = sorted((row for row in rows if metric in row), key=lambda row: row["l0"])
     ends = [[abs(row.get(f"{metric}_{end}", row[metric]) - row[metric]) for row in rows] for end in ("low", "high")]
     x, y = ([row[name] for row in rows] for name in ("l0", metric))
     panel.errorbar(x, y, yerr=ends if any(map(any, ends)) else None, markersize=3, linewidth=1, elinewidth=0.5, **style)
