@@ -28,7 +28,7 @@ class TriedToken:
     """Features of all dictionaries that are active here."""
     features: tuple[ActiveFeature, ...]
     """The strongest ones, and of those that the run explains the strongest, by what they write: activation times the
-    norm of the decoder's direction."""
+    length of what one unit of a feature writes."""
 
 
 @dataclass(frozen=True)

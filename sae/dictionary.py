@@ -205,13 +205,14 @@ class Dictionary:
         product_BD = products.decoded_active(unscaled_N, features_N, offsets_B, self.W_dec_FD)
         return self._completed(product_BD + self._bias_E, x_BD)
 
-    def unit_writes(self) -> Tensor:
-        """Return what one unit of each feature adds to what is written, [F, E], in fp32.
+    def unit_writes(self, features_S: Tensor | None = None) -> Tensor:
+        """Return what one unit of each of some features, or of all, adds to what is written, [S, E], in fp32.
 
         Where each vector is normalised, it is what is added before that is undone.
         """
-        W_FE = self._write_scaled(self.W_dec_FD.float())
-        return W_FE if self._scale_F is None else W_FE / self._scale_F[:, None]
+        at = slice(None) if features_S is None else features_S
+        W_SE = self._write_scaled(self.W_dec_FD[at].float())
+        return W_SE if self._scale_F is None else W_SE / self._scale_F[at, None]
 
     @property
     def _scale_F(self) -> Tensor | None:

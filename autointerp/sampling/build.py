@@ -23,7 +23,7 @@ from autointerp.sampling.select import SelectedDictionary, Selection
 from autointerp.sampling.tally import Picks
 from autointerp.sampling.weighted import with_weighted
 from sae.common.progress import Report, Silent
-from sae.dictionary import Dictionary
+from sae.directions import write_directions
 from sae.products import row_norms, slices
 
 ELEMENTS = 2**24
@@ -42,7 +42,7 @@ def build(
         if config.sampling.effects:
             effects = measure_effects(selected, prepared, vocabulary, config.sampling.effects, report)
             drawn = [replace(feature, effect=effect) for feature, effect in zip(drawn, effects, strict=True)]
-        drawn = with_hard(drawn, selected.measured.dictionary.W_dec_FD, config.sampling.score, embedded)
+        drawn = with_hard(drawn, write_directions(selected.measured.dictionary), config.sampling.score, embedded)
         features += [with_weighted(feature, config) for feature in drawn]
     facts = {"population_tokens": text.ids_ML.size if text else 0}
     return Sample(tuple(features), tuple(map(_summary, selection.dictionaries)), prepared.facts | facts)
@@ -58,11 +58,12 @@ def _feature_records(
         return RecordArrays(vocabulary.tokens, ids_PL, picks.values_PL, document_M[picks.fragment_P], picks.sources)
 
     dictionary, indices = selected.measured.dictionary, [feature.index for feature in selected.features]
-    norms, cosines = _decoder_statistics(dictionary, indices)
+    written_FE = write_directions(dictionary)
+    norms, cosines = _decoder_statistics(written_FE, indices)
     extremes = vocabulary.extremes(dictionary, indices, prepared.subject)
-    direction_SD = dictionary.W_dec_FD[indices].float().cpu().numpy()
-    columns = (selected.features, norms, cosines, extremes, direction_SD)
-    for feature, norm, cosine, tokens, direction_D in zip(*columns, strict=True):
+    direction_SE = written_FE[indices].float().cpu().numpy()
+    columns = (selected.features, norms, cosines, extremes, direction_SE)
+    for feature, norm, cosine, tokens, direction_E in zip(*columns, strict=True):
         feature_id = FeatureId(dictionary.name, feature.index)
         yield FeatureRecord(
             id=feature_id,
@@ -75,22 +76,22 @@ def _feature_records(
             decoder_max_cosine=cosine,
             **vars(tokens),
             unpromoted=vocabulary.others(tokens.promoted, feature_id),
-            direction=direction_D,
+            direction=direction_E,
             writes="+".join(dictionary.writes),
             population=feature.population,
         )
 
 
-def _decoder_statistics(dictionary: Dictionary, features: list[int]) -> tuple[list[float], list[float]]:
+def _decoder_statistics(W_FE: Tensor, features: list[int]) -> tuple[list[float], list[float]]:
     """Return the norm of each feature's decoder row and its largest cosine with another row of the dictionary."""
-    W_FD, norm_F = dictionary.W_dec_FD, row_norms(dictionary.W_dec_FD)
+    norm_F = row_norms(W_FE)
     cosines: list[float] = []
-    at_once = max(1, ELEMENTS // dictionary.n_features)
+    at_once = max(1, ELEMENTS // len(W_FE))
     for start in range(0, len(features), at_once):
-        index_S = torch.tensor(features[start : start + at_once], device=W_FD.device)
-        nearest_S = torch.full((len(index_S),), -1.0, device=W_FD.device)
-        for part in slices(*W_FD.shape):  # the unit vectors of all features would be as large as the decoder
-            cosine_SF = _unit(W_FD, norm_F, index_S) @ _unit(W_FD, norm_F, part).T
+        index_S = torch.tensor(features[start : start + at_once], device=W_FE.device)
+        nearest_S = torch.full((len(index_S),), -1.0, device=W_FE.device)
+        for part in slices(*W_FE.shape):  # the unit vectors of all features would be as large as the decoder
+            cosine_SF = _unit(W_FE, norm_F, index_S) @ _unit(W_FE, norm_F, part).T
             own_S = (index_S >= part.start) & (index_S < part.stop)
             cosine_SF[own_S.nonzero()[:, 0], index_S[own_S] - part.start] = -1.0
             nearest_S = torch.maximum(nearest_S, cosine_SF.amax(1))

@@ -13,6 +13,7 @@ from autointerp.sampling.tasks import SIZES, Tasks, task_subject
 from autointerp.statistics.plane import in_plane
 from autointerp.studies import Session
 from sae.dictionary import Dictionary
+from sae.directions import write_directions
 from sae.measuring.metrics import reconstruction
 from sae.measuring.splitting import Splits, active, splits, token_shares
 
@@ -61,7 +62,7 @@ def _map(
     """Place the active features of all sizes in a plane; `parents` and `token` number the points of a size."""
     largest = (matched[-1].by_cosine_G >= 0).nonzero().flatten().tolist()
     live = [*(match.live_F.nonzero().flatten().tolist() for match in matched), largest]
-    rows_FD = torch.cat([one.W_dec_FD[features] for one, features in zip(sizes, live, strict=True)]).float()
+    rows_FD = torch.cat([write_directions(one)[features] for one, features in zip(sizes, live, strict=True)]).float()
     method, point_F2 = in_plane(torch.nn.functional.normalize(rows_FD).cpu().numpy())
     points = iter(point_F2.tolist())
     parents: list[list[int | None]] = [[None] * len(live[0])]

@@ -17,9 +17,9 @@ from autointerp.sampling.reload import Reloaded
 from autointerp.trials import ActiveFeature, TriedToken
 from sae.common.errors import UserError
 from sae.dictionary import Dictionary
+from sae.directions import unit_lengths
 from sae.interventions.hold import written
 from sae.models.subject import batches
-from sae.products import row_norms
 
 PROMOTED = 5
 """Promoted tokens of each feature."""
@@ -68,20 +68,20 @@ class _Reading:
         at = self.reloaded.subject.activations_at(ids_C[None], hook_points)
         inputs = [torch.cat([at[name][0] for name in one.reads], dim=1) for one in dictionaries]
         features = [one.encode(one.in_context(x_CD[None])[0]) for one, x_CD in zip(dictionaries, inputs, strict=True)]
-        norms = [row_norms(one.W_dec_FD) for one in dictionaries]
+        lengths = [unit_lengths(one) for one in dictionaries]
         for position, index in enumerate(ids_C.tolist()):
             active: list[tuple[float, ActiveFeature]] = []
-            for one, norm_F, x_CD, acts_CF in zip(dictionaries, norms, inputs, features, strict=True):
-                active += self._shown(one, norm_F, x_CD[position], acts_CF[position])
+            for one, length_F, x_CD, acts_CF in zip(dictionaries, lengths, inputs, features, strict=True):
+                active += self._shown(one, length_F, x_CD[position], acts_CF[position])
             active.sort(key=lambda pair: -pair[0])
             n_active = sum(int((acts_CF[position] > 0).sum()) for acts_CF in features)
             yield TriedToken(self.vocabulary.tokens[index], n_active, tuple(feature for _, feature in active))
 
     def _shown(
-        self, dictionary: Dictionary, norm_F: Tensor, x_D: Tensor, acts_F: Tensor
+        self, dictionary: Dictionary, length_F: Tensor, x_D: Tensor, acts_F: Tensor
     ) -> list[tuple[float, ActiveFeature]]:
-        """Return the features of one dictionary that are shown of a token, each with activation times norm."""
-        strength_F = acts_F * norm_F
+        """Return the features of one dictionary that are shown of a token, each with the length of what it writes."""
+        strength_F = acts_F * length_F
         order = strength_F.argsort(descending=True, stable=True)[: int((acts_F > 0).sum())].tolist()
         known = [index for index in order if FeatureId(dictionary.name, index) in self.explained]
         shown = list(dict.fromkeys([*order[: self.top], *known[: self.top]]))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.dictionary import Dictionary
+from sae.directions import unit_lengths, unit_reads
 from sae.interventions.hold import written
 from sae.models.residual import carried
 from sae.models.subject import Subject, batches
@@ -88,7 +89,7 @@ class Excerpt:
         at = link.subject.activations_at(ids_C[None], (*link.lower.reads, link.written))
         x_CD, self.stream_CE = link.lower.in_context(at[link.lower.reads[0]])[0], at[link.written][0]
         acts_CF = link.lower.encode(x_CD)
-        size_F = acts_CF.norm(dim=0) * link.lower.unit_writes().norm(dim=1)
+        size_F = acts_CF.norm(dim=0) * unit_lengths(link.lower)
         order_F = size_F.argsort(descending=True, stable=True)[:MOST]
         self.features_A = order_F[size_F[order_F] > 0]
         self.acts_AC = acts_CF[:, self.features_A].T
@@ -154,4 +155,4 @@ def direct_weights(link: Link, features_S: Tensor) -> Tensor | None:
     None where the residual stream does not lead from the one to the other.
     """
     W_FD = carried(link.subject.bridge, link.written, link.read, link.lower.unit_writes())
-    return None if W_FD is None else link.upper.W_enc_DF[:, features_S].float().T @ W_FD.T
+    return None if W_FD is None else unit_reads(link.upper, features_S) @ W_FD.T

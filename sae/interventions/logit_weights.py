@@ -18,7 +18,7 @@ def logit_weights(subject: Subject, dictionary: Dictionary, features_S: Tensor) 
     """
     if len(dictionary.writes) != 1:
         return None
-    logits_SV = subject.logits_of(dictionary.writes[0], dictionary.W_dec_FD[features_S].float(), through_norm=True)
+    logits_SV = subject.logits_of(dictionary.writes[0], dictionary.unit_writes(features_S), through_norm=True)
     return None if logits_SV is None else logits_SV - logits_SV.mean(1, keepdim=True)
 
 

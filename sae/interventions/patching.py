@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sae.common.progress import Progress, Silent
 from sae.dictionary import Dictionary
+from sae.directions import unit_lengths
 from sae.interventions.hold import hook_point_of, written
 from sae.models.subject import Subject
 from sae.tasks.accuracy import Prompts, last_logits
@@ -79,7 +80,7 @@ class Pairs:
 
     def candidates(self, n: int = CANDIDATES) -> list[int]:
         """Return the features whose patch alone changes the activations most, in the mean over prompts."""
-        lengths_F = self.dictionary.unit_writes().norm(dim=1)
+        lengths_F = unit_lengths(self.dictionary)
         moved_F = self.change_PCF.square().sum(1).sqrt().mean(0) * lengths_F
         order = moved_F.argsort(descending=True, stable=True)[:n]
         return [int(index) for index in order if moved_F[index] > 0]

@@ -15,6 +15,7 @@ from sae.common.errors import UserError
 from sae.common.progress import Progress, Report
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
+from sae.directions import write_directions
 from sae.measuring.active import rows_in_cache
 from sae.measuring.correlation import Correlation
 from sae.measuring.cosines import max_cosine
@@ -124,7 +125,7 @@ def _mmcs(a: Studied, b: Studied, report: Report) -> Similarity | None:
     same_model = one_name(a.subject.name) == one_name(b.subject.name)
     if not same_model or a.dictionary.d_out != b.dictionary.d_out or not a.shares_basis(b):
         return None
-    ours_FD, theirs_GD = a.dictionary.W_dec_FD, b.dictionary.W_dec_FD
+    ours_FD, theirs_GD = write_directions(a.dictionary), write_directions(b.dictionary)
     return max_cosine(ours_FD, theirs_GD.to(ours_FD.device), report=report)
 
 

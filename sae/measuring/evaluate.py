@@ -19,6 +19,7 @@ from sae.common.progress import Progress, Report, Silent
 from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
+from sae.directions import read_directions, write_directions
 from sae.measuring import metrics
 from sae.measuring.cosines import max_cosine_within, paired_cosine
 from sae.measuring.firing import Density, Histogram
@@ -223,12 +224,11 @@ def batches_of(blocks: Blocks, device: str) -> Iterator[Batch]:
 
 def directions(dictionary: Dictionary, cosines: bool = True, report: Report = Silent) -> Directions:
     """Return norms and cosines of the weights; `cosines` compares every decoder direction with every other."""
+    written_FE, is_pair = write_directions(dictionary), dictionary.reads == dictionary.writes
     return Directions(
-        norm_F=row_norms(dictionary.W_dec_FD),
-        nearest=max_cosine_within(dictionary.W_dec_FD, report=report) if cosines else None,
-        paired=paired_cosine(dictionary.W_enc_DF.T, dictionary.W_dec_FD)
-        if dictionary.reads == dictionary.writes
-        else None,
+        norm_F=row_norms(written_FE),
+        nearest=max_cosine_within(written_FE, report=report) if cosines else None,
+        paired=paired_cosine(read_directions(dictionary), written_FE) if is_pair else None,
     )
 
 

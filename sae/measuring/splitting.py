@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
+from sae.directions import write_directions
 from sae.measuring.metrics import rows_at_once
 
 
@@ -46,7 +47,7 @@ def splits(smaller: Dictionary, larger: Dictionary, x_BD: Tensor) -> Splits:
     """Find the neighbours of the larger dictionary's features in the smaller one, on activation vectors [B, D]."""
     small_BF, large_BG = active(smaller, x_BD), active(larger, x_BD)
     live_F, live_G = (acts.amax(0) > 0 for acts in (small_BF, large_BG))
-    cosine_GF = _unit(larger.W_dec_FD, 1) @ _unit(smaller.W_dec_FD, 1).T
+    cosine_GF = _unit(write_directions(larger), 1) @ _unit(write_directions(smaller), 1).T
     firing_GF = _unit(large_BG - large_BG.mean(0), 0).T @ _unit(small_BF - small_BF.mean(0), 0)
     nearest = [_nearest(values_GF.masked_fill(~live_F, -2), live_G) for values_GF in (cosine_GF, firing_GF)]
     return Splits(*nearest[0], *nearest[1], live_F)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sae.common.progress import Report, Silent
 from sae.dictionary import Dictionary
+from sae.directions import read_directions, write_directions
 
 THRESHOLD = 0.7
 """The cosine that encoder and decoder directions of a pair have to reach."""
@@ -50,7 +51,7 @@ def stability(dictionaries: Sequence[Dictionary], report: Report = Silent) -> li
     if len(dictionaries) < 2 or len(shapes) > 1 or dictionaries[0].n_features > MOST_FEATURES:
         raise ValueError(f"no dictionaries that can be matched: {sorted(shapes)}")
     n, n_features = len(dictionaries), dictionaries[0].n_features
-    sides = [(_unit(one.W_enc_DF.T), _unit(one.W_dec_FD)) for one in dictionaries]
+    sides = [(_unit(read_directions(one)), _unit(write_directions(one))) for one in dictionaries]
     smaller_NNF, correlations = np.zeros((n, n, n_features)), list[float]()
     pairs = list(combinations(range(n), 2))
     with report("matching features over seeds") as progress:

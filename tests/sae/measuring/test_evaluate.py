@@ -207,6 +207,15 @@ def test_a_permuted_copy_is_the_same(world: World) -> None:
         assert each.b_to_a.match_F.tolist() == order.tolist()
 
 
+def test_scales_beside_the_weights_do_not_change_cosines(world: World) -> None:
+    """Every dimension has another one, as a crosscoder's layers may."""
+    scale_D, words = torch.linspace(0.1, 3, 16), world.words
+    scaled = replace(words, W_dec_FD=words.W_dec_FD.roll(1, 1) * scale_D, write_scale_E=scale_D)
+    result = compared(world, replace(words, W_dec_FD=words.W_dec_FD.roll(1, 1)), scaled)
+    assert result.mmcs is not None
+    assert result.mmcs.a_to_b.similarity_F.tolist() == pytest.approx([1.0] * 8)
+
+
 @pytest.mark.parametrize("pairs", [1, 40, 10**9])
 def test_universality_is_scipys_in_however_many_passes(
     world: World, read: list[int], monkeypatch: pytest.MonkeyPatch, pairs: int
