@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -79,8 +80,12 @@ def try_text(
         click.echo(f"\nnext: {shlex.join(['autointerp', 'show', folder, str(first)])}")
 
 
+MOST_BYTES = 10_000_000
+"""Of a text: more is no text that a person would look at token by token, or a stream without an end."""
+
+
 def _given_text(text: str | None, file: str | None) -> str:
-    """Return the text. Raises UserError if none or two are given, or if it is not UTF-8."""
+    """Return the text. Raises UserError if none or two are given, if it is not UTF-8, or too long."""
     from sae.common.errors import UserError
 
     if (text is None) == (file is None):
@@ -90,7 +95,20 @@ def _given_text(text: str | None, file: str | None) -> str:
     try:
         if text is not None and text != "-":
             return text.encode("utf-8", "surrogateescape").decode("utf-8")  # a shell's bytes that are not UTF-8
-        return (sys.stdin.buffer.read() if file is None else Path(file).read_bytes()).decode("utf-8")
+        return _read(file).decode("utf-8")
     except UnicodeDecodeError as error:
         source = file or ("the standard input" if text == "-" else "--text")
         raise UserError(f"{source} is not UTF-8 text: {error.reason}; save it as UTF-8") from error
+
+
+def _read(file: str | None) -> bytes:
+    """Read a file, or the standard input. Raises UserError if that is closed, or longer than MOST_BYTES."""
+    from sae.common.errors import UserError
+
+    if file is None and sys.stdin is None:
+        raise UserError("the standard input is closed; send the text to --text -, or give --text-file FILE")
+    with nullcontext(sys.stdin.buffer) if file is None else Path(file).open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{file or 'the standard input'} has more than {MOST_BYTES:,} bytes; give a shorter text")
+    return content

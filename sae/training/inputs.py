@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sae.common.errors import UserError
-from sae.common.files import make_folder_atomic
+from sae.common.files import make_folder_atomic, sha256_of_path
 from sae.common.progress import Report
 from sae.common.resources import path_of
 from sae.common.settings import cache_folder
@@ -29,6 +29,9 @@ from sae.models.subject import Subject, boot, refuse_longer_context
 from sae.training.config import TrainConfig
 from sae.training.ranks import Ranks
 
+MODEL_FILES = (".safetensors", ".bin", ".json", ".model", ".txt")
+"""How the names of the files end that hold a model's weights, config and tokenizer."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -39,6 +42,8 @@ class Inputs:
     stream: ActivationStream
     content: Any
     """Tells the text from any other, ready for JSON; of a streamed one, only its name."""
+    model_files: dict[str, str]
+    """The hashes of the subject's files by their names; none of a model on the hub."""
     d_in: int
     """The width of what is read."""
     d_out: int | None
@@ -83,7 +88,15 @@ def prepare(config: TrainConfig, folder: Path, device: str, dtype: torch.dtype, 
     stream = ActivationStream(
         reader, config.subject.hook_point, source, config.seed, runtime.forward_blocks, config.buffer, dtype
     )
-    return Inputs(subject, held_out, stream, text.content if text else config.corpus.source, d_in, d_out)
+    content = text.content if text else config.corpus.source
+    return Inputs(subject, held_out, stream, content, _model_files(subject.name), d_in, d_out)
+
+
+def _model_files(model: str) -> dict[str, str]:
+    """Return the hash of every file of a local model; what lies in folders below is none of its files."""
+    folder = path_of(model)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {file.name: sha256_of_path(file) for file in files if file.suffix in MODEL_FILES and file.is_file()}
 
 
 @dataclass(frozen=True)

@@ -167,11 +167,18 @@ class Session:
         return Workspace(inputs.d_in, self.device, self._precision, scratch, self.ranks, experimental, inputs.d_out)
 
     def _position(self, inputs: Inputs) -> Any:
-        """Return where the stream is gone on with. Raises UserError if the text is not what it was."""
+        """Return where the stream is gone on with. Raises UserError if the text or the model is not what it was."""
         before = self.checkpoints.position()
-        if before and before["text"] != inputs.content:
-            raise UserError(f"the text of {self.config.corpus.source} has changed since {self.folder} was stopped")
-        return before and before["batch"]
+        if before is None:
+            return None
+        files = before.get("model", inputs.model_files)  # checkpoints of before 2026-11-23 do not know them
+        changed = sorted(name for name, _ in files.items() ^ inputs.model_files.items())
+        if before["text"] != inputs.content or changed:
+            what = f"{changed[0]} of the model {inputs.subject.name}" if changed else self.config.corpus.source
+            raise UserError(
+                f"{what} has changed since {self.folder} was stopped; put it back, or choose another folder with --out"
+            )
+        return before["batch"]
 
     def _after_step(
         self, learners: Sequence[Learner], inputs: Inputs, batches: Batches, stop: Stop
@@ -182,7 +189,8 @@ class Session:
             stopping = done % (ASK_EVERY if self.ranks.world > 1 else 1) == 0 and self.ranks.any(stop.asked)
             due = done % self.config.runtime.checkpoint_every == 0 or done == self.config.steps
             if stopping or due:
-                self.checkpoints.save(done, learners, {"text": inputs.content, "batch": batches.position})
+                text, files = inputs.content, inputs.model_files
+                self.checkpoints.save(done, learners, {"text": text, "model": files, "batch": batches.position})
             if stopping:
                 raise KeyboardInterrupt
 

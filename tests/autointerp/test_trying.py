@@ -7,18 +7,21 @@ import shutil
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 import autointerp as package
 from autointerp.cli import main
+from autointerp.cli.trying import MOST_BYTES, _given_text
 from autointerp.records import Explanation, FeatureId, FeatureResult
 from autointerp.reporting.site.tried import saved_page
 from autointerp.reporting.trial import trial_page
 from autointerp.serving.pages import PagesApp
 from autointerp.store import RunFolder
 from autointerp.trials import ActiveFeature, Trial, TriedToken
+from sae.common.errors import UserError
 from tests.conftest import FILLER, PLANTED_SETTINGS, WORDS, autointerp, make_once
 
 PLAIN = [word for setting in PLANTED_SETTINGS for word in ("--set", setting)]
@@ -159,6 +162,19 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], line: str, run: Path) -> 
     done = autointerp("try", "run", *words, cwd=run.parent)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert line in done.stderr
+
+
+def test_a_text_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "endless.txt").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with Path("/dev/zero").open("rb") as zeros:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=zeros))
+        for given in (("-", None), (None, str(tmp_path / "endless.txt"))):
+            with pytest.raises(UserError, match="has more than 10,000,000 bytes; give a shorter text"):
+                _given_text(*given)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="the standard input is closed"):
+        _given_text("-", None)
 
 
 def test_what_is_gone_or_has_changed_is_one_line(run: Path, smoke: Path, cache: Path, tmp_path: Path) -> None:

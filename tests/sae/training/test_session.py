@@ -3,6 +3,7 @@
 import json
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
 
 from sae import formats
 from sae.cli import main
+from sae.common.errors import UserError
 from sae.dictionary import Dictionary
 from sae.training.checkpoint import Checkpoints
 from sae.training.ranks import Ranks
@@ -273,6 +276,21 @@ def test_other_hook_points(planted: Path, tmp_path: Path, hook_point: str) -> No
         made = formats.load(done.folder / row["name"])
         assert (made.d_in, made.hook_point, made.model) == (16, hook_point, str(planted / "model"))
         assert row["fvu"] < 0.9
+
+
+def test_a_stopped_training_goes_on_with_the_same_model_only(planted: Path, tmp_path: Path) -> None:
+    shutil.copytree(planted / "model", tmp_path / "model")
+    settings = of_planted(planted, tmp_path / "out", subject__model=str(tmp_path / "model"), steps=20)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, cut_short(3, struck_by_ctrl_c))
+    (tmp_path / "model" / "README.md").write_text("no file of the model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["transformer.wte.weight"][0] += 1
+    save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"model\.safetensors of the model .* has changed since .* was stopped; put it"):
+        finish(settings)
+    shutil.copy(planted / "model" / "model.safetensors", tmp_path / "model")
+    assert finish(settings).about["status"] == "complete"
 
 
 def test_what_cannot_be_trained(planted: Path, tmp_path: Path) -> None:
