@@ -27,6 +27,10 @@ from sae.common.files import sha256_of, write_atomic
 T = TypeVar("T")
 SUBMISSIONS = 3
 """How often a request is submitted if its batches end without doing it."""
+MOST_BYTES = 150_000_000
+"""Bytes of requests in one batch: OpenAI takes files of 200 MB, Anthropic batches of 256 MB."""
+REQUEST_FRAME = 1000
+"""More bytes than a request has in a batch beside its texts: names, its key, the model."""
 log = logging.getLogger(__name__)
 NOT_DONE = CallError("transient", "not among its batch's results")
 
@@ -58,10 +62,10 @@ class Ledger:
         """Delete a batch's record."""
         self._path(entry).unlink(missing_ok=True)
 
-    def entries(self, model: str) -> list[Entry]:
-        """Read the records of a model's batches."""
+    def entries(self) -> list[Entry]:
+        """Read the records of all batches."""
         entries = map(self._read, sorted(self._folder.glob("*.json")))
-        return [entry for entry in entries if entry is not None and entry.judge == model]
+        return [entry for entry in entries if entry is not None]
 
     @staticmethod
     def _read(path: Path) -> Entry | None:
@@ -149,35 +153,41 @@ class BatchRounds:
         api = self._provider_of(next(iter(requests.values()))).batches
         assert api is not None
         outcomes: dict[str, Outcome] = {}
-        for entry in self._ledger.entries(model):
-            if set(entry.keys) & set(requests):
+        for entry in self._ledger.entries():
+            if entry.judge == model and set(entry.keys) & set(requests):
                 outcomes |= await self._collect(api, entry, requests)
         for _ in range(SUBMISSIONS):
             open_keys = [key for key in requests if _is_open(outcomes.get(key))]
             while open_keys:
-                chunk, open_keys = self._affordable(api, open_keys, requests)
+                chunk, open_keys = await self._affordable(api, open_keys, requests)
                 outcomes |= await self._new_batch(api, model, {key: requests[key] for key in chunk})
         return {key: outcomes.get(key, NOT_DONE) for key in requests}
 
-    def _affordable(
+    async def _affordable(
         self, api: Batches, keys: list[str], requests: Mapping[str, Request]
     ) -> tuple[list[str], list[str]]:
-        """Split off as many keys as one batch may have and the budget allows. Raises BudgetReached if that is none."""
-        left, chunk = self._client.budget.left, []
-        for key in keys[: api.most]:
-            left -= self._client.prices.bound(requests[key], batch=True) or 0.0
-            if left < 0:
+        """Split off as many keys as one batch may have and the budget allows.
+
+        If that is none, wait for what other batches have reserved. Raises BudgetReached if that does not help.
+        """
+        budget, bounds = self._client.budget, [self._bound(requests[key]) for key in keys[: api.most]]
+        budget.settle(await budget.reserve(bounds[0]), 0.0)
+        left, room, chunk = budget.left, MOST_BYTES, list[str]()
+        for key, bound in zip(keys, bounds, strict=False):
+            left, room = left - bound, room - _size(requests[key])
+            if chunk and min(left, room) < 0:  # the first one fits: it has been waited for
                 break
             chunk.append(key)
-        if not chunk:
-            raise self._client.budget.reached()
         return chunk, keys[len(chunk) :]
+
+    def _bound(self, request: Request) -> float:
+        """Return the most that a request in a batch can cost in USD; 0 without a price."""
+        return self._client.prices.bound(request, batch=True) or 0.0
 
     async def _new_batch(self, api: Batches, model: str, requests: dict[str, Request]) -> dict[str, Outcome]:
         tag = sha256_of(key.encode() for key in requests)[:32]
         entry = Entry(model, tag, tuple(requests), time.time())
-        bounds = [self._client.prices.bound(request, batch=True) or 0.0 for request in requests.values()]
-        reserved = await self._client.budget.reserve(sum(bounds))
+        reserved = await self._client.budget.reserve(sum(map(self._bound, requests.values())))
         spent = 0.0
         try:
             self._ledger.write(entry)
@@ -192,7 +202,7 @@ class BatchRounds:
         """Submit once: before a failed submission is repeated, look up whether the provider has the batch after all."""
 
         async def attempt() -> str:
-            known = await api.find(entry.tag, len(entry.keys), entry.submitted) if tried else None
+            known = await self._find(api, entry) if tried else None
             tried.append(True)
             return known or await api.submit(requests, entry.tag)
 
@@ -204,7 +214,7 @@ class BatchRounds:
 
     async def _collect(self, api: Batches, entry: Entry, requests: Mapping[str, Request]) -> dict[str, Outcome]:
         """Wait for a batch, keep its answers, and delete its record."""
-        batch = entry.batch or await self._persistently(lambda: api.find(entry.tag, len(entry.keys), entry.submitted))
+        batch = entry.batch or await self._persistently(lambda: self._find(api, entry))
         if batch is None:  # it was never submitted
             self._ledger.drop(entry)
             return {}
@@ -223,6 +233,11 @@ class BatchRounds:
         if not outcomes or all(key in needed or self._client.known(key) for key in entry.keys):
             self._ledger.drop(entry)
         return outcomes
+
+    async def _find(self, api: Batches, entry: Entry) -> str | None:
+        """Find the id of a batch that may have been submitted; those of other records are not it."""
+        others = {other.batch for other in self._ledger.entries() if other.batch}
+        return await api.find(entry.tag, len(entry.keys), entry.submitted, others)
 
     async def _end_of(self, api: Batches, entry: Entry, batch: str) -> None:
         """Wait until a batch has ended. Raises UserError if the provider refused it."""
@@ -252,7 +267,7 @@ class BatchRounds:
     def _cost(self, request: Request, outcome: Outcome) -> float:
         """Return what an outcome costs in USD; the most that it can cost where the answer is not read."""
         if isinstance(outcome, CallError):
-            return self._client.prices.bound(request, batch=True) or 0.0 if outcome.may_cost else 0.0
+            return self._bound(request) if outcome.may_cost else 0.0
         return self._client.priced(request, outcome).usage.cost_usd or 0.0
 
     def _answer(self, request: Request, outcome: Outcome) -> Answer:
@@ -274,3 +289,9 @@ class BatchRounds:
 
 def _is_open(outcome: Outcome | None) -> bool:
     return outcome is None or (isinstance(outcome, CallError) and outcome.kind in ("transient", "rate_limit"))
+
+
+def _size(request: Request) -> int:
+    """Return the bytes that a request has in a batch, at most."""
+    texts = sum(len(json.dumps(message.content)) for message in request.messages)
+    return texts + len(request.schema or "") + len(request.extra) + REQUEST_FRAME

@@ -51,8 +51,13 @@ KINDS: dict[int, CallErrorKind] = {
     413: "rejected", 422: "rejected", 425: "transient", 429: "rate_limit", 499: "transient", 529: "rate_limit",
 }  # fmt: skip
 """Kinds of error by HTTP status. Others: 5xx is transient, the rest rejected."""
-CREDIT = ("credit balance", "credit_balance", "insufficient_quota", "billing_", "spend_limit", "usage_limit_exceeded")
-"""Marks of exhausted credit, which comes as 400, 402 or 429: no waiting helps."""
+CREDIT = (
+    "credit balance", "credit_balance", "insufficient_quota", "billing_", "spend_limit", "usage_limit_exceeded",
+    "api usage limits",
+)  # fmt: skip
+"""Marks of exhausted credit, or of a limit that the user has set, which come as 400, 402 or 429: no waiting helps."""
+FLAGGED = ("flagged_input", "requires moderation")
+"""Marks of a prompt that OpenRouter's moderation refuses, which comes as 403: others are answered."""
 BAD_KEY = ("api_key_invalid", "api key not valid")
 """Marks of a key that is not accepted, for which Google's API answers 400."""
 ADVICE = {
@@ -73,6 +78,8 @@ def status_error(
     out_of_credit = any(mark in body.lower() for mark in CREDIT) and status in (400, 402, 403, 429)
     bad_key = status == 400 and any(mark in body.lower() for mark in BAD_KEY)
     kind = "fatal" if out_of_credit or bad_key else KINDS.get(status, "transient" if status >= 500 else "rejected")
+    if status == 403 and not out_of_credit and any(mark in body.lower() for mark in FLAGGED):
+        kind = "rejected"
     advice = ADVICE[402] if out_of_credit else ADVICE.get(401 if bad_key else status, "")
     message = one_line(redact(body, secret))
     if kind == "fatal":

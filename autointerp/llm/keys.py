@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from autointerp.llm.providers import PROVIDERS
+from autointerp.llm.providers import PROVIDERS, ProviderType
 from autointerp.llm.specs import ModelSpec
 from sae.common.errors import UserError
 
@@ -56,14 +56,14 @@ def redact_error(error: BaseException, secret: SecretStr) -> None:
 
 
 def address(spec: ModelSpec) -> str:
-    """Return the base URL of a model's API. Raises UserError if it holds a password, as the spec's own would."""
+    """Return the base URL of a model's API. Raises UserError if it holds a password or a query, as the spec's would."""
     if spec.base_url:
         return spec.base_url
     provider = PROVIDERS.get(spec.provider)
-    url = (os.environ.get(provider.url_variable) or provider.url).rstrip("/")
-    if "@" in urlsplit(url).netloc:
+    url = (os.environ.get(provider.url_variable) or _address_beside_key(provider) or provider.url).rstrip("/")
+    if "@" in urlsplit(url).netloc or "?" in url:
         reason = "it is written into the cache; use a URL without one"
-        raise UserError(f"{provider.url_variable} must not hold a password: {reason}")
+        raise UserError(f"{provider.url_variable} must not hold a password or a ?query: {reason}")
     return url
 
 
@@ -74,6 +74,25 @@ def fingerprint(spec: ModelSpec) -> str:
     """
     url = "" if spec.base_url else address(spec)
     return "" if url == PROVIDERS.get(spec.provider).url else url
+
+
+def other_machine(spec: ModelSpec) -> str:
+    """Return the API's address if it is neither the provider's own nor on this machine, else "".
+
+    It is part of a run's identity: a run that went on at another address would mix two models under one name. On this
+    machine it is a proxy or a tunnel, whose port says nothing of the model.
+    """
+    url = fingerprint(spec)
+    host = urlsplit(url).hostname or ""
+    return "" if host in ("localhost", "::1") or host.startswith("127.") else url
+
+
+def _address_beside_key(provider: ProviderType) -> str | None:
+    """Return the base URL that .env gives beside the key in use; a key from elsewhere is not sent to it."""
+    if not provider.key_variable or os.environ.get(provider.key_variable):
+        return None
+    kept = _dotenv()
+    return kept.get(provider.url_variable) if kept.get(provider.key_variable) else None
 
 
 @contextmanager

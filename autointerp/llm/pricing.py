@@ -87,8 +87,8 @@ class Prices:
 
 
 def most_tokens(request: Request) -> int:
-    """Return an upper bound of a prompt's tokens."""
-    texts = [message.content for message in request.messages] + [request.schema or ""]
+    """Return an upper bound of a prompt's tokens; the user's own fields of the body may be a part of it."""
+    texts = [message.content for message in request.messages] + [request.schema or "", request.extra]
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     return size + MESSAGE_OVERHEAD * (len(request.messages) + 1) + (SCHEMA_OVERHEAD if request.schema else 0)
 

@@ -65,11 +65,11 @@ def logprobs_of(values: Mapping[str, Any]) -> dict[str, float]:
 
 def usage_of(tokens_in: Any, tokens_out: Any, cache_read: Any, cache_write: Any) -> Usage | None:
     """Return the usage that a server counted; None if it counted none, or what it says cannot be."""
-    counted_in, counted_out = _count(tokens_in), _count(tokens_out)
+    counted_in, counted_out = count_of(tokens_in), count_of(tokens_out)
     if counted_in is None or counted_out is None:
         return None
-    read = min(_count(cache_read) or 0, counted_in)
-    return Usage(1, counted_in, counted_out, read, min(_count(cache_write) or 0, counted_in - read))
+    read = min(count_of(cache_read) or 0, counted_in)
+    return Usage(1, counted_in, counted_out, read, min(count_of(cache_write) or 0, counted_in - read))
 
 
 def most_usage(request: Request) -> Usage:
@@ -77,7 +77,7 @@ def most_usage(request: Request) -> Usage:
     return Usage(1, most_tokens(request), request.max_tokens)
 
 
-def _count(value: Any) -> int | None:
+def count_of(value: Any) -> int | None:
     """Return a whole number of tokens; None if the value is none."""
     try:
         number = float(value)

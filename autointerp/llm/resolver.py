@@ -32,6 +32,8 @@ RARE_COLLECTIONS = (3000, 20, 50)
 TICK_SECONDS = 0.2
 DRAIN_SECONDS = 20.0
 """How long calls under way may still bring their paid answers when a run is stopped."""
+INTERRUPTED_SECONDS = 2.0
+"""The same after Ctrl-C, where somebody waits for the end."""
 
 
 @contextmanager
@@ -89,6 +91,7 @@ class LiveResolver:
             settings,
         )
         self._runner = asyncio.Runner()  # makes its loop when it first runs
+        self._driving: asyncio.Task[Any] | None = None
         self._exits = ExitStack()
 
     def provider_of(self, question: Question) -> Provider:
@@ -145,11 +148,12 @@ class LiveResolver:
             await drive_live(tasks, done, self.client.answer, 2 * self._runtime.concurrency)
 
     async def _ticking(self, work: Coroutine[Any, Any, None], tick: Callable[[], None]) -> None:
+        self._driving = asyncio.current_task()
         ticker = asyncio.create_task(_forever(tick))
         try:
             await work
-        except UserError:
-            await self.client.drain(DRAIN_SECONDS)
+        except (UserError, asyncio.CancelledError) as error:
+            await self.client.drain(DRAIN_SECONDS if isinstance(error, UserError) else INTERRUPTED_SECONDS)
             raise
         finally:
             ticker.cancel()
@@ -157,7 +161,12 @@ class LiveResolver:
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run on this resolver's event loop."""
-        _apart(lambda: self._runner.run(work))
+        _apart(lambda: self._runner.run(work), self._interrupt)
+
+    def _interrupt(self) -> None:
+        """Cancel the tasks that are driven, from another thread than the event loop's."""
+        if self._driving:
+            self._runner.get_loop().call_soon_threadsafe(self._driving.cancel)
 
     def __enter__(self) -> "LiveResolver":
         self._exits.enter_context(rare_collections())
@@ -174,15 +183,24 @@ class LiveResolver:
             await provider.close()
 
 
-def _apart(work: Callable[[], None]) -> None:
-    """Run here, or in a thread of its own if the caller already runs an event loop (a notebook)."""
+def _apart(work: Callable[[], None], interrupt: Callable[[], None] = lambda: None) -> None:
+    """Run here, or in a thread of its own if the caller already runs an event loop (a notebook).
+
+    Args:
+        interrupt: makes the work end soon; called at Ctrl-C, which no other thread than the main one gets.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         work()
         return
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(work).result()
+        ended = thread.submit(work)
+        try:
+            ended.result()
+        except KeyboardInterrupt:
+            interrupt()
+            raise
 
 
 def make_provider(model: str, runtime: Runtime, limits: Limits) -> Provider:

@@ -9,7 +9,7 @@ from typing import Any
 
 from autointerp.config import Config
 from autointerp.evaluate import Method
-from autointerp.llm import specs
+from autointerp.llm import keys, specs
 from autointerp.peer_faults import of_records
 from autointerp.runs.requests import embedder_of
 from sae.common.files import sha256_of, sha256_of_path
@@ -69,7 +69,7 @@ def describe(config: Config, method: Method, contents: dict[str, Any], identity:
 
 
 def contents_of_models(method: Method) -> dict[str, Any]:
-    """Return the language models that a run asks, each with the hash of its files if it is a local folder."""
+    """Return the language models that a run asks, each with what else its answers depend on."""
     return {"judges": [_content_of_model(spec) for spec in method.models]}
 
 
@@ -80,9 +80,12 @@ def contents_of_embedder(config: Config) -> dict[str, Any]:
 
 
 def _content_of_model(spec: str) -> list[str]:
-    """Return a model spec, and the hash of its files if it is a local folder."""
-    folder = specs.parse(spec).folder
-    return [spec, sha256_of_path(folder)] if folder else [spec]
+    """Return a model spec, and the hash of its files if it is a local folder, or its base URL if that is another
+    machine than its provider's.
+    """
+    parsed = specs.parse(spec)
+    known = sha256_of_path(parsed.folder) if parsed.folder else keys.other_machine(parsed)
+    return [spec, known] if known else [spec]
 
 
 def version_of(package: str) -> str | None:

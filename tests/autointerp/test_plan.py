@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from autointerp import config
+from autointerp.llm.providers import PROVIDERS
 from autointerp.runs import plan as plans
 from autointerp.runs.plan import make_plan
 from sae import formats
@@ -55,6 +56,20 @@ def test_records_depend_on_what_is_sampled_and_on_no_judge(tmp_path: Path) -> No
     ]  # fmt: skip
     drawn = [identity(first, second), *(identity(first, **changes) for changes in others)]
     assert len({plain, *drawn}) == 1 + len(drawn)
+
+
+def test_models_at_another_machine_make_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dictionary = saved(tmp_path, "one")
+
+    def identity(url: str) -> str:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        return planned(tmp_path, dictionary, simulator="openai/m").identity
+
+    own, gateway = identity(""), "https://gateway.example/v1"
+    assert identity(PROVIDERS.get("openai").url + "/") == own
+    assert len({own, identity(gateway), identity("https://other.example/v1")}) == 3
+    for here in ("http://127.0.0.1:4000/v1", "http://localhost:4001", "http://[::1]:1/v1"):
+        assert identity(here) == own, "the port of a proxy here says nothing of the model"
 
 
 @pytest.mark.parametrize(

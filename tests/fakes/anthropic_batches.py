@@ -5,7 +5,6 @@ shown when it has ended; batches live as long as the server does, whoever asks f
 """
 
 import re
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -26,10 +25,14 @@ DAY = 24 * 3600
 class Batch:
     id: str
     created: float
-    ends: float
     results: list[dict[str, Any]]
     """One per item, in the order of submission."""
+    world: World
     canceled: float | None = None
+
+    @property
+    def ends(self) -> float:
+        return self.canceled or self.created + self.world.settings.batch_seconds
 
     @property
     def ended(self) -> bool:
@@ -38,7 +41,7 @@ class Batch:
     def cancel(self) -> None:
         """Cancel all items, unless the batch has ended."""
         if not self.ended and self.canceled is None:
-            self.canceled = self.ends = time.time()
+            self.canceled = time.time()
             self.results = [each | {"result": {"type": "canceled"}} for each in self.results]
 
 
@@ -78,9 +81,8 @@ class MessageBatches:
         if any(not isinstance(each.get("params"), dict) for each in requests):
             raise Failure(400, "requests: every request needs params")
         results = [{"custom_id": each["custom_id"], "result": self._result(each["params"])} for each in requests]
-        now = time.time()
-        name = f"msgbatch_{secrets.token_hex(12)}"
-        self._batches[name] = Batch(name, now, now + self._world.settings.batch_seconds, results)
+        name = f"msgbatch_{len(self._batches):024x}"
+        self._batches[name] = Batch(name, time.time(), results, self._world)
         return self._batches[name]
 
     def _result(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """What goes wrong: which fault strikes a request, the status it answers with, and how it bends a text.
 
 Whether and which fault strikes is a pure function of the seed, the request's hash and how often the same request was
-let in before, so that runs are alike whatever the order of their requests.
+let in before, so that runs are alike whatever the order of their requests. The hash is that of a question's body, or of
+the method and path of a call about batches and files, whose bodies hold what differs from run to run: boundaries of
+forms, and names by which a client finds its results.
 """
 
 import hashlib

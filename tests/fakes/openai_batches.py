@@ -5,7 +5,6 @@ shown when it has ended; batches live as long as the server does, whoever asks f
 """
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,13 +28,18 @@ class Batch:
     """The body that created it."""
     total: int
     created: float
-    ends: float
+    world: World
     outcome: str
     """The status it ends with."""
+    cancelled: float | None = None
     output: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
     """What validation found wrong with the input file."""
+
+    @property
+    def ends(self) -> float:
+        return self.cancelled or self.created + self.world.settings.batch_seconds
 
     @property
     def status(self) -> str:
@@ -81,13 +85,12 @@ class Batches:
     def _create(self, body: Any) -> Batch:
         self._check(body)
         lines, faults = read_lines(self._files.get(body["input_file_id"]).content, body["endpoint"])
-        now = time.time()
         batch = Batch(
-            f"batch_{secrets.token_hex(12)}",
+            f"batch_{len(self._batches):024x}",
             asked=body,
             total=len(lines),
-            created=now,
-            ends=now + self._world.settings.batch_seconds,
+            created=time.time(),
+            world=self._world,
             outcome="failed" if faults else "completed",
             faults=faults,
         )
@@ -137,7 +140,7 @@ class Batches:
         message = "This request was not executed because the batch was cancelled."
         cancelled = {"code": "batch_cancelled", "message": message}
         batch.errors = [_line(each, None, cancelled) for each in batch.output + batch.errors]
-        batch.output, batch.outcome, batch.ends = [], "cancelled", time.time()
+        batch.output, batch.outcome, batch.cancelled = [], "cancelled", time.time()
         # Seen once on its way, since a client must expect to see it there.
         return self._shown(batch) | {"status": "cancelling", "output_file_id": None, "error_file_id": None}
 
@@ -186,7 +189,7 @@ class Batches:
 
 
 def _line(line: dict[str, Any], response: dict[str, Any] | None, error: dict[str, str] | None) -> dict[str, Any]:
-    name = f"batch_req_{secrets.token_hex(12)}"
+    name = f"batch_req_{sha_of(line)[:24]}"
     return {"id": name, "custom_id": line["custom_id"], "response": response, "error": error}
 
 

@@ -1,7 +1,6 @@
 """OpenAI's files: uploaded as forms, kept in memory, given out again."""
 
 import re
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +32,8 @@ class File:
 class Files:
     def __init__(self) -> None:
         self._files: dict[str, File] = {}
+        self._kept = 0
+        """How many there ever were, which numbers them."""
 
     def respond(self, route: tuple[str, ...], request: Request) -> Reply:
         """The reply to a request below /v1/files. Raises Failure for one that is wrong."""
@@ -67,7 +68,8 @@ class Files:
         return self._keep(parts["file"].content, parts["file"].filename, "batch")
 
     def _keep(self, content: bytes, filename: str, purpose: str) -> File:
-        file = File(f"file-{secrets.token_hex(12)}", content, filename, purpose)
+        file = File(f"file-{self._kept:024x}", content, filename, purpose)
+        self._kept += 1
         self._files[file.id] = file
         return file
 

@@ -83,7 +83,8 @@ class FakeServer:
         if self._without_credit(request) or not (is_answer or settings.faults_on == "everything"):
             return None
         possible = {name: chance for name, chance in settings.faults.items() if is_answer or name not in OF_ANSWERS}
-        return self._world.faults.strike(settings, possible, call.body or sha_of(request.path))
+        sha = call.body if is_answer and call.body else sha_of(request.route)
+        return self._world.faults.strike(settings, possible, sha)
 
     async def _wait(self, fault: str | None) -> None:
         settings = self._world.settings

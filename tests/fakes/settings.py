@@ -43,7 +43,7 @@ class Settings:
     max_in_flight: int | None = None
     """With more requests than this under way, the newest gets a 429 at once."""
     batch_seconds: float = 0
-    """How long a batch is in progress."""
+    """How long a batch is in progress, those that are under way included."""
     batch_faults: Mapping[str, float] = field(default_factory=dict)
     """Probability by kind of failure of an item in a batch."""
     prompt_cache: Literal["read", "write", "real"] = "read"

@@ -46,7 +46,7 @@ def test_faults_that_raise(server: FakeApis, fault: str) -> None:
     server.configure(faults={fault: 1}, hang=5, retry_after=0.5)
     for module, name, ask in zip((anthropic, openai), EXCEPTIONS[fault], (ask_anthropic, ask_openai), strict=True):
         with pytest.raises(module.APIError) as caught:
-            run(ask(server, timeout=0.3 if fault == "timeout" else 120))
+            run(ask(server, timeout=1 if fault == "timeout" else 120))
         assert type(caught.value).__name__ == name
         if fault.startswith("429"):
             expected = "0.5" if fault == "429-after" else None

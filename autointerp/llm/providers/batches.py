@@ -53,13 +53,14 @@ class Batches(Protocol):
         """Submit requests by their cache keys (64 characters each) and return the new batch's id."""
         ...
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:
+    async def find(self, tag: str, count: int, since: float, others: Collection[str]) -> str | None:
         """Find the id of a batch that was submitted, but whose id was lost before it could be written down.
 
         Args:
             tag: as it was given to `submit`.
             count: requests in the batch.
             since: time of the submission, in seconds since the epoch.
+            others: ids of batches that are known to be others.
         """
         ...
 

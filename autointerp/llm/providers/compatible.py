@@ -17,10 +17,11 @@ FORM = "http://host:port/v1#MODEL"
 
 
 def parse(text: str) -> Target:
-    """Split a URL at its # into base URL and model. Raises UserError if a part is missing or it holds a password."""
+    """Split a URL at its # into base URL and model. Raises UserError if one is missing, or for a password or query."""
     url = urlsplit(text)
-    if url.username or url.password:
-        raise UserError("a model spec must not hold a password: it is written into results; set AUTOINTERP_API_KEY")
+    if url.username or url.password or url.query:
+        reason = "it is written into results; set AUTOINTERP_API_KEY"
+        raise UserError(f"a model spec must not hold a password or a ?query: {reason}")
     if not url.hostname or not url.fragment:
         raise UserError(f"model spec {text!r} is not complete: write {FORM}")
     return Target(url.fragment, url._replace(fragment="").geturl().rstrip("/"))

@@ -1,6 +1,7 @@
 """Shares what providers behind an official SDK need: a key, an address, a concurrency limit, errors as CallErrors."""
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from autointerp.llm.specs import ModelSpec
 from autointerp.llm.types import Request
 from sae.common.files import sha256_of
 
+log = logging.getLogger(__name__)
 SHORTEST_SECRET = 16
 """Characters of a key that an answer must not repeat; what servers of one's own take may be a word, such as EMPTY."""
 
@@ -48,6 +50,8 @@ class HostedProvider(Provider):
         self.url = keys.address(spec)
         account = sha256_of([self.secret.get_secret_value().encode()])[:8]
         super().__init__(f"{self.url} {account}", keys.fingerprint(spec))
+        if self.fingerprint:
+            log.info("%s is asked at %s", spec.text, self.url)
         http = self.Http(timeout=seconds)
         http.limit = limits.of(self.endpoint)
         self.sdk = self.SDK(

@@ -144,7 +144,7 @@ def test_what_is_invalid_is_rejected_at_once(model: str, fake: FakeApis, tmp_pat
 
 @both
 def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: FakeApis, tmp_path: Path) -> None:
-    fake.configure(batch_seconds=0.6)
+    fake.configure(batch_seconds=600)
     asked, run = requests(model), Run(tmp_path)
 
     async def stopped() -> list[Answer]:
@@ -160,6 +160,7 @@ def test_a_run_stopped_during_a_batch_picks_it_up(model: str, fake: FakeApis, tm
         run.do(stopped())
     assert run.client.waiting() == ""
     assert len(ledger(tmp_path)) == 1
+    fake.configure(batch_seconds=0)
     # Fewer are wanted now, and others: what the batch brings for the rest is not lost.
     fewer = asked[:2] + requests(model, 1, sample=1)
     assert texts(Run(tmp_path)(*fewer)) == right(fewer)
@@ -213,6 +214,32 @@ def test_a_submission_that_failed_half_way_is_looked_up_before_it_is_repeated(
     monkeypatch.setattr(APIS[model], "submit", flaky)
     assert texts(Run(tmp_path)(*requests(model))) == right(requests(model))
     assert created(fake, model) == 1
+
+
+def test_a_lost_submission_is_not_taken_for_another_models(
+    fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both models' batches are of the same size, and the other's is the newer one."""
+    honest, first, other = AnthropicBatches.submit, asyncio.Event(), asyncio.Event()
+    models = [CLAUDE, "anthropic/claude-sonnet-4-5"]
+
+    async def flaky(self: AnthropicBatches, asked: Any, tag: str) -> str:
+        if next(iter(asked.values())).model == models[1]:
+            await first.wait()
+            batch = await honest(self, asked, tag)
+            other.set()
+            return batch
+        batch = await honest(self, asked, tag)
+        if first.is_set():
+            return batch
+        first.set()
+        await other.wait()
+        raise CallError("transient", "the answer was lost")
+
+    monkeypatch.setattr(AnthropicBatches, "submit", flaky)
+    asked = [request for model in models for request in requests(model)]
+    assert texts(Run(tmp_path)(*asked)) == right(asked)
+    assert created(fake, CLAUDE) == 2
 
 
 @both
@@ -357,3 +384,25 @@ def test_results_with_unusual_line_breaks_are_read(
     monkeypatch.setattr(judge.sdk.batches, "retrieve", get)
     result = run.do(OpenAIBatches(judge).results("batch", {"x": asked, "y": asked}))
     assert texts(list(result.values())) == [text, text]
+
+
+def test_a_batch_waits_for_the_money_that_another_models_has_reserved(fake: FakeApis, tmp_path: Path) -> None:
+    prices, asked = load_prices(), requests(CLAUDE) + requests(GPT)
+    bounds = [prices.bound(request, batch=True) or 0.0 for request in asked]
+    run = Run(tmp_path, sum(bounds[:6]) + bounds[-1] / 2)  # no request of the second model fits beside the first's
+    assert texts(run(*asked)) == right(asked)
+    assert run.client.budget.spent < sum(bounds)
+    assert (created(fake, CLAUDE), created(fake, GPT)) == (1, 1)
+
+
+@both
+def test_a_batch_stays_below_the_providers_bytes(
+    model: str, fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [replace(each, messages=(Message("user", "\U0001f600\t" * 999),), sample=n, schema=SCHEMA)
+             for n, each in enumerate(requests(model))]  # fmt: skip
+    monkeypatch.setattr(batches, "MOST_BYTES", 4 * batches._size(asked[0]))
+    assert len(set(texts(Run(tmp_path)(*asked)))) == 1
+    assert created(fake, model) == 2
+    longest = max(len(json.dumps(body)) for body in fake.bodies().values())
+    assert longest < batches.MOST_BYTES

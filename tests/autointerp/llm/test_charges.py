@@ -105,3 +105,21 @@ def test_a_token_that_the_thinking_ends_in_keeps_its_end() -> None:
     tokens = tuple(TokenLogprobs(piece, {piece: -0.5, "x": -1.0}) for piece in ("<think>a", "</think>\n7", "\n"))
     answer = reading.without_thinking(Completion("<think>a</think>\n7\n", logprobs=tokens))
     assert answer == Completion("7\n", logprobs=(TokenLogprobs("7", {}), tokens[2]))
+
+
+@pytest.mark.parametrize(
+    ("counted", "tokens_out"),
+    [
+        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}, 5),
+        ({"prompt_tokens": 7, "completion_tokens": 5}, 5),
+        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 3}, 5),
+        ({"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": "many"}, 5),
+        # Gemini 3 Flash, as discuss.ai.google.dev/t/127400 quotes it, and Grok, Wei-Shaw/sub2api #5771.
+        ({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 105}, 96),
+        ({"prompt_tokens": 10120, "completion_tokens": 1499, "total_tokens": 14428}, 1499 + 2809),
+    ],
+)
+def test_thinking_that_only_the_total_counts_is_paid_for(counted: dict[str, Any], tokens_out: int) -> None:
+    usage = chat.usage_of(counted)
+    assert usage is not None
+    assert (usage.tokens_in, usage.tokens_out) == (counted["prompt_tokens"], tokens_out)

@@ -31,11 +31,14 @@ def openai_body(kind: str, message: str, code: str | None = None) -> str:
 
 
 NO_CREDIT = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade."
+OWN_LIMIT = "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
+MODERATED = 'openai/gpt-4o requires moderation. Your input was flagged for "violence". No credits were charged.'
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
 SLOWLY = "Rate limit reached for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Used 29999."
 CASES = [
     ("anthropic", 400, anthropic_body("invalid_request_error", "max_tokens: Field required"), "rejected"),
     ("anthropic", 400, anthropic_body("invalid_request_error", NO_CREDIT), "fatal"),
+    ("anthropic", 400, anthropic_body("invalid_request_error", OWN_LIMIT), "fatal"),
     ("anthropic", 401, anthropic_body("authentication_error", "invalid x-api-key"), "fatal"),
     ("anthropic", 402, anthropic_body("billing_error", "There is a problem with your billing"), "fatal"),
     ("anthropic", 403, anthropic_body("permission_error", "Your API key may not use this resource"), "fatal"),
@@ -49,6 +52,7 @@ CASES = [
     ("openai", 400, openai_body("invalid_request_error", "Too long", "context_length_exceeded"), "rejected"),
     ("openai", 401, openai_body("invalid_request_error", "Incorrect API key provided", "invalid_api_key"), "fatal"),
     ("openai", 403, openai_body("invalid_request_error", "Country, region, or territory not supported"), "fatal"),
+    ("openai", 403, json.dumps({"error": {"code": 403, "message": MODERATED}}), "rejected"),
     ("openai", 404, openai_body("invalid_request_error", "The model `x` does not exist", "model_not_found"), "fatal"),
     ("openai", 409, openai_body("conflict", "Resource was updated by another request"), "transient"),
     ("openai", 422, openai_body("invalid_request_error", "Unprocessable"), "rejected"),

@@ -111,6 +111,20 @@ def test_another_address_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) 
     assert keys.address(specs.parse("http://localhost:2/v1/#m")) == "http://localhost:2/v1"
 
 
+def test_an_address_in_the_dotenv_file_goes_with_the_key_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway's key is not sent to the company, nor the company's key where a file in some folder says."""
+    spec, gateway = specs.parse("openai/m"), "https://gateway.example/v1"
+    Path(".env").write_text(f"OPENAI_BASE_URL={gateway}/\n")
+    assert keys.address(spec) == PROVIDERS.get("openai").url
+    Path(".env").write_text(f"OPENAI_BASE_URL={gateway}/\nOPENAI_API_KEY={KEY}\n")
+    assert (keys.address(spec), keys.fingerprint(spec)) == (gateway, gateway)
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://other.example/v1")
+    assert keys.address(spec) == "https://other.example/v1"
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-environment")
+    assert keys.address(spec) == PROVIDERS.get("openai").url
+
+
 @pytest.mark.parametrize("user", ["user:pw@", "user@", ":pw@"])
 def test_an_address_with_a_password_is_refused(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for provider in ("anthropic", "openai", "google"):
@@ -122,6 +136,15 @@ def test_an_address_with_a_password_is_refused(user: str, monkeypatch: pytest.Mo
     with pytest.raises(UserError, match="password") as caught:
         specs.parse(f"http://{user}localhost:1/v1#m")
     assert "pw" not in str(caught.value)
+
+
+def test_an_address_with_a_query_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK would append the path to it, and a key in it would be written into results and the cache."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://localhost:1/v1?key={KEY}")
+    for ask_for in (lambda: keys.address(specs.parse("openai/m")), lambda: specs.parse(f"http://h/v1?key={KEY}#m")):
+        with pytest.raises(UserError, match="query") as caught:
+            ask_for()
+        assert KEY not in str(caught.value)
 
 
 def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,16 +27,21 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApis]:
         yield server
 
 
-def notes(runtime: Runtime, folder: Path) -> list[str]:
-    """The notes during a run of three calls, without its counts."""
+def notes(runtime: Runtime, folder: Path, seen: Callable[[str], None] = lambda note: None) -> list[str]:
+    """The notes during a run of three calls, without its counts; `seen` gets each as it is given."""
     reported: list[str] = []
     answers: dict[int, Completion] = {}
     requests = [Request(MODEL, (Message("user", f"question {number}"),), 60) for number in range(3)]
     with LiveResolver([MODEL], runtime, folder) as resolver:
         tasks = [ask_once(request, lambda answer: answer) for request in requests]
-        resolver.resolve(tasks, answers.__setitem__, lambda: reported.append(resolver.note()))
+
+        def tick() -> None:
+            reported.append(resolver.note().rpartition("tokens")[2].removeprefix(", "))
+            seen(reported[-1])
+
+        resolver.resolve(tasks, answers.__setitem__, tick)
     assert len(answers) == 3
-    return [note.rpartition("tokens")[2].removeprefix(", ") for note in reported]
+    return reported
 
 
 def test_a_rate_limit_says_for_how_long_no_call_may_start(fake: FakeApis, tmp_path: Path) -> None:
@@ -56,9 +61,10 @@ def test_retries_say_when_the_next_one_is_due(fake: FakeApis, tmp_path: Path, mo
 
 
 def test_a_batch_says_how_far_and_how_old_it_is(fake: FakeApis, tmp_path: Path) -> None:
-    fake.configure(batch_seconds=0.8)
-    result = notes(Runtime(batch=True, poll_seconds=0.1), tmp_path)
-    reported = r"waiting for batch \S+: 0 of 3 done, submitted [01] s ago"
+    fake.configure(batch_seconds=600)
+    runtime = Runtime(batch=True, poll_seconds=0.1)
+    result = notes(runtime, tmp_path, lambda note: fake.configure(batch_seconds=0) if note else None)
+    reported = r"waiting for batch \S+: 0 of 3 done, submitted \d+ s ago"
     assert [note for note in result if re.fullmatch(reported, note)]
     assert result[-1] == ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +36,14 @@ class AnthropicBatches:
         async with batch_faults(self._provider):
             return str((await self._api.create(requests=items)).id)
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:
+    async def find(self, tag: str, count: int, since: float, others: Collection[str]) -> str | None:
         """Find the newest batch of this size since then; its results' names will tell whether it is ours."""
         earliest = datetime.fromtimestamp(since - CLOCK_SKEW, UTC)
         async with batch_faults(self._provider):
             for batch in (await self._api.list(limit=20)).data:
                 counts = batch.request_counts
                 total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-                if total == count and batch.created_at >= earliest:
+                if total == count and batch.created_at >= earliest and batch.id not in others:
                     return batch.id
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from autointerp.llm.faults import CallError
@@ -45,8 +45,8 @@ class OpenAIBatches:
             )
             return str(batch.id)
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:
-        """Find the newest batch with this tag since then."""
+    async def find(self, tag: str, count: int, since: float, others: Collection[str]) -> str | None:
+        """Find the newest batch with this tag since then; no other batch has it."""
         async with batch_faults(self._provider):
             page = await self._sdk.batches.list(limit=50)
             ours = (batch for batch in page.data if (batch.metadata or {}).get(TAG) == tag)

@@ -186,13 +186,21 @@ def _logprobs(choice: dict[str, Any], text: str) -> tuple[TokenLogprobs, ...]:
 
 
 def usage_of(usage: Any) -> Usage | None:
-    """Read the usage; cached tokens are among prompt_tokens. None if the server did not count."""
+    """Read the usage; cached tokens are among prompt_tokens. None if the server did not count.
+
+    OpenAI counts the tokens of thinking among completion_tokens; Gemini's address and xAI count them in total_tokens
+    only, and charge for them as output.
+    """
     counts = usage if isinstance(usage, dict) else {}
     details = counts.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}
-    return reading.usage_of(
+    counted = reading.usage_of(
         counts.get("prompt_tokens"),
         counts.get("completion_tokens"),
         details.get("cached_tokens"),
         details.get("cache_write_tokens"),
     )
+    total = reading.count_of(counts.get("total_tokens"))
+    if counted is None or total is None:
+        return counted
+    return replace(counted, tokens_out=max(counted.tokens_out, total - counted.tokens_in))
