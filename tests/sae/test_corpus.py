@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import pytest
 from sae.common.errors import UserError
 from sae.data import corpus, corpus_files
 from sae.data.blocks import to_blocks
-from sae.data.split import same_corpus, split_blocks
+from sae.data.split import TrainingText, same_corpus, split_blocks
 
 
 def texts(spec: object) -> list[str]:
@@ -207,7 +208,7 @@ def test_blocks_hold_every_token_once_and_stop_at_the_limit() -> None:
         back.setdefault(int(document), []).extend(row[:length].tolist())
     assert back == {i: tokens for i, tokens in enumerate(ids) if tokens}
     assert blocks.n_tokens == 33
-    assert set(to_blocks(ids, 8, max_tokens=6).document_N) == {0, 2}
+    assert [set(to_blocks(ids, 8, max_tokens=n).document_N) for n in (5, 6, 13)] == [{0}, {0, 2}, {0, 2}]
     assert (blocks.full().length_N == 8).all()
 
 
@@ -235,3 +236,10 @@ def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UserError, match=r"cannot read dataset owner/name: .*'en', 'de'.*hf:NAME@CONF") as caught:
         next(corpus.documents("hf:owner/name"))
     assert "\n" not in str(caught.value)
+
+
+def test_no_more_than_half_of_a_text_is_held_out() -> None:
+    blocks = to_blocks([[1] * 16] * 10, 16)
+    text = TrainingText("x.jsonl", 16, 1000, held_out_tokens=150, streamed=False, seed=0)
+    assert text.split(blocks).held_out.n_tokens == 80
+    assert replace(text, held_out_tokens=32).split(blocks).held_out.n_tokens == 32

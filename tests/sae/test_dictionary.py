@@ -7,7 +7,9 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
+from sae import products
 from sae.dictionary import Dictionary, Gated, GroupMax, JumpReLU, MatchingPursuit, NonNegative, ReLU, TopK
+from tests.sae.temporal_files import temporal
 
 D, M, B = 6, 20, 50
 
@@ -152,3 +154,37 @@ def test_a_unit_of_each_feature_writes_what_decoding_adds() -> None:
     made = replace(made, write_scale_E=torch.rand(D) + 0.5)
     units_FD = made.decode(torch.eye(M)) - made.decode(torch.zeros(M, M))
     torch.testing.assert_close(made.unit_writes(), units_FD, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("normalisation", "added"), [("layer_norm", 1e-5), ("constant_norm_rescale", 0.0)])
+def test_vectors_that_hardly_vary_are_divided_by_a_little_more(normalisation: str, added: float) -> None:
+    """As SAELens and OpenAI do; what is decoded is multiplied by the scale itself."""
+    x_BD = 1e-4 * torch.tensor([[1.0, -2, 3, 0, 1, 5]])
+    zero_F, eye = torch.zeros(D), torch.eye(D)
+    made = Dictionary("i", "sae", eye, zero_F + 9, eye, zero_F, normalisation=normalisation)  # type: ignore[arg-type]
+    centre, scale = (x_BD.mean(), x_BD.std()) if added else (0.0, x_BD.norm() / D**0.5)
+    expected_BD = (x_BD - centre) / (scale + added)
+    torch.testing.assert_close(made.encode(x_BD) - 9, expected_BD, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(made.decode(expected_BD, x_BD), expected_BD * scale + centre, atol=0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("threshold", "n_active"), [(1.81, 1), (1.5, 2), (1.01, 2), (1.0, 3), (0.0, 3)])
+def test_a_pursuit_ends_when_what_is_left_is_shorter_than_the_threshold(threshold: float, n_active: int) -> None:
+    """Of (3, 1.5, 1) over the axes are left 1.80 after one step and 1 after two: exactly 1 is not shorter than 1."""
+    pursuit = MatchingPursuit(torch.eye(3), 9, threshold, stop_on_repeat=True)
+    expected = torch.tensor([[3.0, 1.5, 1.0]]) * (torch.arange(3) < n_active)
+    torch.testing.assert_close(pursuit(torch.tensor([[3.0, 1.5, 1.0]])), expected)
+
+
+def test_a_prediction_in_no_direction_is_zero_and_blocks_are_predicted_alike_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, x_NCD = temporal(D, 24), torch.randn(5, 4, D, generator=torch.Generator().manual_seed(3))
+    assert made.context is not None
+    whole = made.in_context(x_NCD)
+    assert whole[..., D:].any()
+    monkeypatch.setattr(products, "PIECE", 2 * 4 * 24)  # two blocks
+    torch.testing.assert_close(made.in_context(x_NCD), whole)
+    silent = replace(made.context.layers[0], b_o_F=torch.full((24,), -1e3))
+    without = replace(made, context=replace(made.context, layers=(silent,)))
+    assert torch.equal(without.in_context(x_NCD), torch.cat([x_NCD, torch.zeros_like(x_NCD)], -1))

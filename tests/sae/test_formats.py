@@ -14,6 +14,8 @@ from sae import formats
 from sae.cli import main
 from sae.common.errors import UserError
 from sae.dictionary import Dictionary, JumpReLU
+from sae.formats.cross_layer import Layer, joined
+from sae.formats.header import Header
 from tests.sae.test_dictionary import ACTIVATIONS, D, M, random_dictionary
 from tests.test_layers import loaded_by
 
@@ -233,3 +235,31 @@ def test_several_hook_points_are_kept_and_have_one_label(tmp_path: Path) -> None
         "reads",
         "writes",
     ]
+
+
+def test_a_scaled_transcoder_makes_of_x_what_it_made_of_more_of_it() -> None:
+    skip_DE = torch.randn(D, D, generator=torch.Generator().manual_seed(5))
+    made = random_dictionary(subtract_b_dec=False, W_skip_DE=skip_DE, reads=("a",), writes=("b",))
+    expected = made.reconstruct(X_BD * 3) / 0.5
+    changed = formats.Changes(input_scale=3, output_scale=0.5).applied(made)
+    torch.testing.assert_close(changed.reconstruct(X_BD), expected, atol=1e-4, rtol=1e-5)
+    autoencoder = random_dictionary()
+    changed = formats.Changes(input_scale=3).applied(autoencoder)
+    torch.testing.assert_close(changed.reconstruct(X_BD), autoencoder.reconstruct(X_BD * 3) / 3, atol=1e-4, rtol=1e-5)
+
+
+def test_layers_alone_add_up_to_all_of_them() -> None:
+    """Layer i of three writes all of them, and its skip and bias its own output, as Gemma Scope 2's do."""
+    generator = torch.Generator().manual_seed(6)
+
+    def layer(own: int) -> Layer:
+        W_enc_DF, W_dec_FE, W_skip_DD = (torch.randn(s, generator=generator) for s in ((2, 5), (5, 6), (2, 2)))
+        b_enc_F, b_dec_D, threshold_F = (torch.rand(n, generator=generator) for n in (5, 2, 5))
+        return Layer(W_enc_DF, b_enc_F, W_dec_FE, b_dec_D, own, threshold_F, W_skip_DD)
+
+    names, layers = ("a", "b", "c"), [layer(own) for own in range(3)]
+    whole = joined(layers, Header("all", 6, 15, names, names, None), "")
+    x_BD = torch.randn(9, 6, generator=generator)
+    parts = [one.alone(Header("one", 2, 5, names[i : i + 1], names, None)) for i, one in enumerate(layers)]
+    written = [part.reconstruct(x_BD[:, 2 * i : 2 * i + 2]) for i, part in enumerate(parts)]
+    torch.testing.assert_close(whole.reconstruct(x_BD), torch.stack(written).sum(0), atol=1e-5, rtol=1e-5)

@@ -152,3 +152,13 @@ def test_what_we_added_is_read_under_its_former_name_too(tmp_path: Path) -> None
     assert (loaded.kind, loaded.metadata["note"]) == ("ica", 1)
     assert "a former name" not in loaded.metadata["saelens"]["metadata"]
     assert formats.peek(tmp_path / "d").processing is None
+
+
+def test_scales_of_single_dimensions_are_folded_into_the_weights(tmp_path: Path) -> None:
+    scales = torch.linspace(0.2, 3, D), torch.linspace(2, 0.5, D)
+    ours = random_dictionary(read_scale_D=scales[0], write_scale_E=scales[1])
+    formats.save(ours, tmp_path / "d", format="saelens")
+    loaded = formats.load(tmp_path / "d")
+    assert (loaded.read_scale_D, loaded.write_scale_E) == (None, None)
+    torch.testing.assert_close(loaded.encode(X_BD), ours.encode(X_BD), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loaded.reconstruct(X_BD), ours.reconstruct(X_BD), atol=1e-4, rtol=1e-5)

@@ -1,6 +1,7 @@
 """A trained dictionary is measured on text that its training never saw, found again from its metadata alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from sae import formats
 from sae.common.errors import UserError
 from sae.common.progress import Silent
-from sae.data.blocks import Blocks
-from sae.data.split import VERSION, recorded, recut, same_corpus
+from sae.data.blocks import Blocks, to_blocks
+from sae.data.split import VERSION, TrainingText, held_out_of_trainings, recorded, recut, same_corpus
 from sae.measuring.eval_paths import eval_paths
 from sae.measuring.eval_request import Request
 from sae.measuring.eval_text import Source, source_of
@@ -22,6 +23,7 @@ from sae.training import session
 from sae.training.config import TrainConfig
 from sae.training.inputs import prepare
 from sae.training.ranks import Ranks
+from tests.sae.numbers import ids_of
 from tests.sae.training.small import finish, of_planted
 
 OF_NOW = {"split_version": VERSION}
@@ -173,3 +175,21 @@ def test_dictionaries_of_different_splits_are_each_measured_on_their_own(planted
         assert after["context"] == 32
         for name in ("l0", "fvu", "density_median"):
             assert after[name] == pytest.approx(before[name], rel=1e-5)
+
+
+def test_what_streams_hold_out_is_found_in_a_corpus_in_memory(tmp_path: Path) -> None:
+    """A stream counts blank documents, a corpus in memory has none; what is like a text that was seen is left out."""
+    texts = ["1 2 3 4", " ", "5 6 7 8", "9 10 11 12", "13 14 15 16"]
+    path = tmp_path / "c.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    ids = ids_of([text for text in texts if text.strip()])
+    blocks, text = to_blocks(ids, 4), TrainingText(str(path), 4, 100, held_out_tokens=12, streamed=True, seed=0)
+    alike, less = replace(blocks, group_N=np.array([0, 1, 2, 1], np.int32)), replace(text, held_out_tokens=4)
+
+    def held_out(trainings: list[TrainingText], of: Blocks) -> list[int]:
+        split = held_out_of_trainings(trainings, of, ids_of, lambda _: of)
+        return [int(document) for document in split.held_out.document_N]
+
+    assert held_out([text], blocks) == [0, 1, 2]
+    assert held_out([text], alike) == [0, 2]
+    assert held_out([text, less], blocks) == [0]

@@ -193,3 +193,10 @@ def test_active_activations_are_all_that_are_not_zero() -> None:
     assert np.array_equal(np.delete(left, [3, 5], 1), np.delete(acts_BF.double().numpy(), [3, 5], 1))
     assert Active.of(randn(8, 8)) is None
     assert Active.of(torch.zeros(0, 4)) is None
+
+
+def test_a_negative_correlation_is_nearer_than_none_in_another_slice() -> None:
+    """All of the first slice's features are constant: they are nobody's nearest."""
+    nothing, negative = (Nearest(torch.tensor([v]), torch.tensor([m])) for v, m in ((torch.nan, -1), (-0.5, 0)))
+    result = joined([Similarity(nothing, nothing), Similarity(negative, negative)])
+    assert (result.b_to_a.similarity_F.tolist(), result.b_to_a.match_F.tolist()) == ([-0.5], [1])

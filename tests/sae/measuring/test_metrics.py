@@ -166,6 +166,7 @@ def test_histogram_by_hand() -> None:
     coarse = firing.Density(density_F, 1000).histogram(per_decade=1)
     assert coarse == firing.Histogram([-3.0, -2.0, -1.0, 0.0], [1, 1, 3])
     fine = firing.Density(torch.tensor([0.9, 0.4, 0.3, 0.2, 0.011, 0.05], dtype=torch.float64), 100).histogram(2)
+    assert firing.Density(torch.tensor([1 / 2000]), 2000).histogram(1).counts == [1, 0, 0, 0]  # decades down to 1e-4
     # borders at 1, 10^-0.5 = 0.316, 0.1, 10^-1.5 = 0.0316, 0.01
     assert fine == firing.Histogram([-2.0, -1.5, -1.0, -0.5, 0.0], [1, 1, 2, 2])
 

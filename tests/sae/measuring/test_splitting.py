@@ -53,3 +53,11 @@ def test_shares_of_tokens_are_counted_by_hand() -> None:
     expected_FV = torch.zeros(3, 6)
     expected_FV[0, 5], expected_FV[0, 1], expected_FV[2, 5], expected_FV[2, 1] = 0.5, 0.5, 0.5, 0.5
     torch.testing.assert_close(shares_FV, expected_FV)
+
+
+def test_a_feature_that_never_fires_is_no_parent_though_it_points_the_same_way() -> None:
+    small, large = dictionary(torch.eye(D)[:2]), dictionary(torch.eye(D)[:1])
+    small.b_enc_F[0] = -100.0
+    found = splits(small, large, random(50, D, seed=0).abs() + 1)
+    assert found.by_cosine_G.tolist() == found.by_firing_G.tolist() == [1]
+    assert found.cosine_G.tolist() == [0.0]

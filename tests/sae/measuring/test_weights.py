@@ -9,6 +9,7 @@ import torch
 from sae.common.errors import UserError
 from sae.dictionary import Activation, Dictionary, Gated, GroupMax, JumpReLU, MatchingPursuit, NonNegative, ReLU, TopK
 from sae.measuring.weights import refuse_non_finite, weights_hash
+from tests.sae.temporal_files import temporal
 
 F = 4
 
@@ -56,3 +57,8 @@ def test_the_hash_tells_all_that_is_computed_with() -> None:
     ]  # fmt: skip
     assert len({weights_hash(each) for each in different}) == len(different)
     assert weights_hash(made()) == weights_hash(made(name="another", metadata={"x": 1}))
+    one = temporal(6, 24)
+    assert one.context is not None
+    layers = tuple(replace(layer, n_heads=2 * layer.n_heads) for layer in one.context.layers)
+    contexts = [replace(one.context, layers=layers), replace(one.context, epsilon=1e-3)]
+    assert len({weights_hash(each) for each in (one, *(replace(one, context=each) for each in contexts))}) == 3

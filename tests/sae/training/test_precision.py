@@ -61,3 +61,13 @@ def test_trains(recipe: Any) -> None:
     W_FD = trainer.autoencoder.params["W_dec"]
     assert not torch.equal(W_FD, W_FD.bfloat16().float())
     torch.testing.assert_close(W_FD.norm(dim=1), torch.ones(len(W_FD)))
+
+
+def test_a_continued_training_computes_with_the_weights_it_was_given() -> None:
+    """Products read a copy in bfloat16, which must not be that of the weights it began with."""
+    stream = batches(0, 64)
+    first, second = (Trainer(ALL[0], 9, next(stream), workspace(compute=torch.bfloat16)) for _ in range(2))
+    for _ in range(3):
+        first.step(next(stream))
+    second.restore({name: tensor.clone() for name, tensor in first.tensors().items()}, first.facts())
+    assert torch.equal(second.autoencoder.low.buffer, first.autoencoder.low.buffer)

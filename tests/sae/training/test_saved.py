@@ -145,3 +145,15 @@ def test_threshold_gives_k_on_fresh_batches(recipe: Any) -> None:
     trainer = trained(recipe.model_copy(update={"expansion": 2, "lr": 3e-3}), 300, batches(0, 256))
     f_BF = trainer.dictionary("hook", "model", {}).encode(next(batches(5, 4096)))
     assert float((f_BF > 0).sum(1).double().mean()) == pytest.approx(4, rel=0.1)
+
+
+def test_batches_on_which_nothing_is_active_leave_a_finite_threshold() -> None:
+    """The smallest kept activation of such a batch counts as 0; one of the next batch counts whole again."""
+    stream = batches(0, 64)
+    trainer = Trainer(recipes.BatchTopK(k=2, expansion=2), 20, next(stream), workspace())
+    before_F = trainer.autoencoder.params["b_enc"].clone()
+    for is_silent in (False, True, False):
+        trainer.autoencoder.params["b_enc"].copy_(before_F - 100 * is_silent)
+        trainer.autoencoder.gradients(trainer.scaled(next(stream)))
+        threshold = float(trainer.tensors()["threshold"])
+        assert (threshold == 0) if is_silent else (0 < threshold < torch.inf)

@@ -116,3 +116,23 @@ def test_the_scales_are_not_rounded_where_activations_are_bf16() -> None:
     made = Trainer(RECIPES[0], 10, rows_BD, replace(workspace(D), d_out=E, compute=torch.bfloat16))
     divisor_D = torch.tensor([made.scale_in] * D + [made.scale] * E)
     assert torch.equal(made.scaled(rows_BD), (rows_BD.float() * (1 / divisor_D)).bfloat16())
+
+
+@torch.no_grad()
+def test_a_measured_batch_has_the_fvu_of_what_is_written_and_the_whole_loss() -> None:
+    """What is read and what is written have scales of their own; the penalty is a part of the loss."""
+    made, rows = trainer(RECIPES[0], 5)
+    before, rows_BD = made.dictionary("a", "m", {}, "b"), next(rows)
+    made.step(rows_BD)
+    x_BD, y_BE, measured = rows_BD[:, :D], rows_BD[:, D:], made.measure(rows_BD)
+    f_BF = before.encode(x_BD)
+    squared = (before.decode(f_BF, x_BD) - y_BE).square().sum()
+    assert measured.fvu == pytest.approx(float(squared / (y_BE - y_BE.mean(0)).square().sum()), rel=1e-4)
+    error = made.autoencoder.error_weight * squared / made.scale**2 / len(y_BE)
+    assert measured.loss == pytest.approx(float(error + 0.01 * f_BF.sum(1).mean() / made.scale), rel=1e-4)
+
+
+def test_encoder_and_decoder_are_drawn_by_themselves_though_both_ends_are_as_wide() -> None:
+    made = Trainer(RECIPES[0], 5, next(batches())[:, : 2 * E], replace(workspace(E), d_out=E)).autoencoder
+    cosine_F = torch.nn.functional.cosine_similarity(made.params["W_enc"], made.params["W_dec"])
+    assert cosine_F.mean().abs() < 0.5
