@@ -282,5 +282,5 @@ def test_an_answer_without_promised_logprobs_or_with_a_strange_end(fake: FakeApi
 
 def test_specs_say_who_is_asked() -> None:
     assert specs.parse("openai/ft:m/x").model == "ft:m/x"
-    assert (spec := specs.parse("https://h:1/v1/?a=b#org/m")).model == "org/m"
-    assert spec.base_url == "https://h:1/v1/?a=b"
+    assert (spec := specs.parse("https://h:1/v1/#org/m")).model == "org/m"
+    assert spec.base_url == "https://h:1/v1"
