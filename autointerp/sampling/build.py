@@ -23,7 +23,7 @@ from autointerp.sampling.select import SelectedDictionary, Selection
 from autointerp.sampling.tally import Picks
 from autointerp.sampling.weighted import with_weighted
 from sae.common.progress import Report, Silent
-from sae.directions import write_directions
+from sae.measuring.directions import write_directions
 from sae.products import row_norms, slices
 
 ELEMENTS = 2**24

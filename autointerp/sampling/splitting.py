@@ -13,7 +13,7 @@ from autointerp.sampling.tasks import SIZES, Tasks, task_subject
 from autointerp.statistics.plane import in_plane
 from autointerp.studies import Session
 from sae.dictionary import Dictionary
-from sae.directions import write_directions
+from sae.measuring.directions import write_directions
 from sae.measuring.metrics import reconstruction
 from sae.measuring.splitting import Splits, active, splits, token_shares
 

@@ -17,8 +17,8 @@ from autointerp.sampling.reload import Reloaded
 from autointerp.trials import ActiveFeature, TriedToken
 from sae.common.errors import UserError
 from sae.dictionary import Dictionary
-from sae.directions import unit_lengths
 from sae.interventions.hold import written
+from sae.measuring.directions import unit_lengths
 from sae.models.subject import batches
 
 PROMOTED = 5

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from sae.common.errors import UserError
 from sae.dictionary import Dictionary
-from sae.directions import unit_lengths, unit_reads
 from sae.interventions.hold import written
+from sae.measuring.directions import unit_lengths, unit_reads
 from sae.models.residual import carried
 from sae.models.subject import Subject, batches
 

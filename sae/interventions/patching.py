@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sae.common.progress import Progress, Silent
 from sae.dictionary import Dictionary
-from sae.directions import unit_lengths
 from sae.interventions.hold import hook_point_of, written
+from sae.measuring.directions import unit_lengths
 from sae.models.subject import Subject
 from sae.tasks.accuracy import Prompts, last_logits
 

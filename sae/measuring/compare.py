@@ -15,10 +15,10 @@ from sae.common.errors import UserError
 from sae.common.progress import Progress, Report
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
-from sae.directions import write_directions
 from sae.measuring.active import rows_in_cache
 from sae.measuring.correlation import Correlation
 from sae.measuring.cosines import max_cosine
+from sae.measuring.directions import write_directions
 from sae.measuring.evaluate import batches_of, move_to_subject
 from sae.measuring.metrics import rows_at_once
 from sae.measuring.nearest import Similarity, joined

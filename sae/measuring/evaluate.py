@@ -19,9 +19,9 @@ from sae.common.progress import Progress, Report, Silent
 from sae.common.seeds import numpy_generator
 from sae.data.blocks import Blocks
 from sae.dictionary import Dictionary
-from sae.directions import read_directions, write_directions
 from sae.measuring import metrics
 from sae.measuring.cosines import max_cosine_within, paired_cosine
+from sae.measuring.directions import read_directions, write_directions
 from sae.measuring.firing import Density, Histogram
 from sae.measuring.metrics import CrossEntropy, Fidelity, Spread
 from sae.measuring.nearest import Nearest

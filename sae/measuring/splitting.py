@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sae.dictionary import Dictionary
-from sae.directions import write_directions
+from sae.measuring.directions import write_directions
 from sae.measuring.metrics import rows_at_once
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sae.common.progress import Report, Silent
 from sae.dictionary import Dictionary
-from sae.directions import read_directions, write_directions
+from sae.measuring.directions import read_directions, write_directions
 
 THRESHOLD = 0.7
 """The cosine that encoder and decoder directions of a pair have to reach."""

@@ -5,11 +5,14 @@ import json
 import re
 import shutil
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import autointerp as package
@@ -18,10 +21,13 @@ from autointerp.cli.trying import MOST_BYTES, _given_text
 from autointerp.records import Explanation, FeatureId, FeatureResult
 from autointerp.reporting.site.tried import saved_page
 from autointerp.reporting.trial import trial_page
+from autointerp.sampling.output_tokens import Vocabulary
+from autointerp.sampling.trying import _Reading
 from autointerp.serving.pages import PagesApp
 from autointerp.store import RunFolder
 from autointerp.trials import ActiveFeature, Trial, TriedToken
 from sae.common.errors import UserError
+from sae.dictionary import Dictionary, TopK
 from tests.conftest import FILLER, PLANTED_SETTINGS, WORDS, autointerp, make_once
 
 PLAIN = [word for setting in PLANTED_SETTINGS for word in ("--set", setting)]
@@ -190,3 +196,15 @@ def test_what_is_gone_or_has_changed_is_one_line(run: Path, smoke: Path, cache: 
         done = autointerp("try", folder, "--text", "a", cwd=where, environment={"AUTOINTERP_CACHE": str(cached)})
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert line in done.stderr
+
+
+def test_the_strongest_feature_is_the_one_that_writes_most() -> None:
+    """SAELens' rescaled top-k divides by the decoder's norm what it has multiplied by it: it counts once, not twice."""
+    eye, zero_D, norm_F = torch.eye(2), torch.zeros(2), torch.tensor([10.0, 1.0])
+    made = Dictionary("d", "sae", eye, zero_D, torch.diag(norm_F), zero_D, TopK(2, norm_F))
+    made = replace(made, reads=("a", "b"), writes=("a", "b"))
+    at = {"a": torch.full((1, 1, 1), 0.1), "b": torch.full((1, 1, 1), 2.0)}
+    subject: Any = SimpleNamespace(activations_at=lambda ids_NC, names: at)
+    reloaded: Any = SimpleNamespace(dictionaries=[made], subject=subject)
+    (token,) = _Reading(reloaded, Vocabulary(["x"], 0), ["d"], (), 2).block(torch.tensor([0]))
+    assert [(one.id.index, one.activation) for one in token.features] == [(1, 2.0), (0, 1.0)]

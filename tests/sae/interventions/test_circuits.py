@@ -74,6 +74,11 @@ def test_ablation_and_attribution_are_the_closed_form_of_a_linear_model() -> Non
     weights_SF = direct_weights(link, torch.arange(F))
     assert weights_SF is not None
     torch.testing.assert_close(weights_SF, W_DF.T)
+    scale_F = torch.linspace(0.5, 2, F)
+    scaled = replace(link.upper, read_scale_D=torch.full((D,), 3.0), activation=TopK(F, scale_F))
+    weights_SF = direct_weights(replace(link, upper=scaled), torch.arange(F))
+    assert weights_SF is not None
+    torch.testing.assert_close(weights_SF, 3 * scale_F[:, None] * W_DF.T)
 
 
 def test_planted_circuits_are_found_and_those_of_shuffled_features_are_not() -> None:

@@ -140,8 +140,8 @@ def of_two_features(x_BD: Tensor, has_B: Tensor, units_D: tuple[float, float] = 
 @pytest.mark.parametrize(("second", "features"), [(0.02, (0,)), (0.1, (0, 1))])
 def test_a_second_feature_needs_a_gain_of_three_points(second: float, features: tuple[int, ...]) -> None:
     """The first one is active on all but a share of the vectors that have the property, the second one on those."""
-    x_BD, has_B = torch.zeros(400, 2), torch.arange(400) < 200
-    x_BD[: round(200 * (1 - second)), 0], x_BD[round(200 * (1 - second)) : 200, 1] = 1.0, 1.0
+    x_BD, has_B, n = torch.zeros(8000, 2), torch.arange(8000) < 4000, round(4000 * (1 - second))
+    x_BD[:n, 0], x_BD[n:4000, 1] = 1.0, 1.0
     assert of_two_features(x_BD, has_B) == features
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sae import products
 from sae.dictionary import Activation, Dictionary, Gated, JumpReLU, ReLU, TopK
-from sae.directions import read_directions, unit_lengths, unit_reads, write_directions
+from sae.measuring.directions import read_directions, unit_lengths, unit_reads, write_directions
 from sae.measuring.evaluate import directions
 from sae.measuring.splitting import splits
 from sae.measuring.stability import stability
