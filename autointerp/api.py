@@ -125,7 +125,7 @@ class Run:
 
 
 def run(
-    config: str | Config = "demo",
+    config: str | Path | Config = "demo",
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     report: Report | None = None,
@@ -156,7 +156,7 @@ def run(
 
 
 def estimate(
-    config: str | Config = "demo",
+    config: str | Path | Config = "demo",
     changes: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     report: Report | None = None,
@@ -177,7 +177,7 @@ def estimate(
     return pipeline.estimate(_changed(config, changes, out, preset), report or Progress)
 
 
-def check(config: str | Config = "judged", changes: Mapping[str, Any] | None = None) -> list[Abilities]:
+def check(config: str | Path | Config = "judged", changes: Mapping[str, Any] | None = None) -> list[Abilities]:
     """Ask each model of an API that a config names for a few single tokens, and say what it can do.
 
     Takes the config and the changes of `run`. Raises UserError if a model does not answer, in one line with the cause.
@@ -198,7 +198,7 @@ class Study:
 
 
 def study(
-    config: str | Config = "demo",
+    config: str | Path | Config = "demo",
     parts: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
     features: int | None = None,
@@ -230,13 +230,13 @@ def study(
 
 
 def _changed(
-    config: str | Config, changes: Mapping[str, Any] | None, out: str | Path | None, preset: str | None = None
+    config: str | Path | Config, changes: Mapping[str, Any] | None, out: str | Path | None, preset: str | None = None
 ) -> Config:
     """Load a config by name or path, with some settings changed. Raises UserError."""
     from autointerp import config as configs
     from autointerp import presets
 
-    base = configs.load(config) if isinstance(config, str) else config
+    base = config if isinstance(config, configs.Config) else configs.load(str(config))
     settings = presets.under(preset, changes) | ({"runtime.out": str(out)} if out is not None else {})
     return configs.build(base.model_dump(), settings, "changes") if settings else base
 

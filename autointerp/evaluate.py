@@ -93,9 +93,12 @@ class Method:
 
 
 def _check_population(config: Config) -> None:
-    """Raises UserError if no population is kept, but something is drawn from it."""
-    if config.sampling.population:
+    """Raises UserError if no population is kept, but something is drawn from it, or if no fragment fits into one."""
+    population, fragment = config.sampling.population, config.sampling.fragment
+    if population >= fragment:
         return
+    if population:
+        raise UserError(f"sampling.population={population} is less than one fragment; set 0, or {fragment} and more")
     if config.sampling.score.weighted:
         raise UserError("weighted records are drawn from the population; set sampling.score.weighted=0 as well")
     if config.sampling.score.hard:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autointerp.llm.faults import one_line
-from autointerp.records import ANY
+from autointerp.records import ANY, is_index
 from sae.common.errors import UserError, near, shortened
 from sae.common.files import sha256_of_path
 from sae.common.tables import without_mark
@@ -97,6 +97,8 @@ def _rows(path: Path) -> list[_Row]:
     try:
         if kind == "csv":
             table = pandas.read_csv(path, dtype=str, keep_default_na=False).map(without_mark)
+            if not isinstance(table.index, pandas.RangeIndex):  # it took the first fields for names of rows
+                raise UserError(f"{path}: rows have more fields than the header; quote a text that holds a comma")
         else:
             table = pandas.read_json(path, lines=kind == "jsonl", dtype=False)
     except OSError as error:
@@ -128,11 +130,14 @@ def _collected(path: Path, rows: Mapping[int, _Row], authors: tuple[str, ...]) -
     used = 0
     for number, row in rows.items():
         dictionary, feature, text = row.dictionary, row.feature, row.text
-        if not str(feature).isdecimal():
+        if not is_index(str(feature)):
             raise UserError(f"{path}, row {number}: the feature is {str(feature)[:40]!r}, not a whole number")
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"{path}, row {number}: the explanation is empty or no text")
-        texts = by_dictionary.setdefault(str(dictionary), {})
+        is_named = dictionary is not None and dictionary == dictionary  # a row of JSON without the column holds NaN
+        texts = by_dictionary.setdefault(str(dictionary) if is_named else ANY, {})
         used += int(feature) not in texts
         texts.setdefault(int(feature), text.strip())
+    if ANY in by_dictionary and len(by_dictionary) > 1:
+        raise UserError(f"{path}: some rows name a dictionary and others none; name it in all of them, or in none")
     return Explanations(path, sha256_of_path(path), by_dictionary, len(rows) - used, authors)

@@ -21,6 +21,8 @@ Status = Literal["ok", "undefined", "failed", "error"]
 """What became of a score. It is `undefined` where the truth is constant on the scored records, and `failed` where the
 truth varies but the prediction is constant: the explanation predicts nothing, which counts as 0. An `error` is an
 answer that is missing or cannot be read."""
+LONGEST_INDEX = 10
+"""Digits of the largest index that records.parquet can hold; Python itself refuses to read thousands of them."""
 
 
 class AnswerError(ValueError):
@@ -41,6 +43,11 @@ class FeatureId:
     def without_hook_point(self) -> str:
         """Name the feature for random streams: the same choices whatever other hook points the run has."""
         return f"{without_hook_point(self.dictionary)}/{self.index}"
+
+
+def is_index(text: str) -> bool:
+    """Tell whether a text is a whole number that can be the index of a feature, or a count of rules."""
+    return text.isdecimal() and len(text) <= LONGEST_INDEX
 
 
 def without_hook_point(dictionary: str) -> str:

@@ -112,14 +112,16 @@ def changes_of(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _numbers(text: str) -> list[int]:
     """Read a list of numbers, or a file of them. Raises UserError if it is neither."""
+    from autointerp.records import is_index
+
     try:
         # A long list is no path: the system refuses to look for it.
-        given = Path(text).read_text("utf-8") if os.path.isfile(text) else text
+        given = Path(text).read_text("utf-8-sig") if os.path.isfile(text) else text
     except UnicodeDecodeError as error:
         raise UserError(f"--feature-ids: {text} is no file of numbers; write 0,5,17 or a file") from error
     words = re.split(r"[\s,]+", given.strip())
-    if not all(word.isdecimal() for word in words):
-        wrong = next(word for word in words if not word.isdecimal())
+    wrong = next((word for word in words if not is_index(word)), None)
+    if wrong is not None:
         raise UserError(f"--feature-ids: {wrong[:40]!r} is neither a file nor a whole number; write 0,5,17 or a file")
     return sorted({int(word) for word in words})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from contextlib import nullcontext
@@ -62,10 +63,12 @@ def try_text(
     from autointerp.api import open_run
     from autointerp.reporting import trial as reporting
     from autointerp.reporting.site import tried
-    from sae.common.errors import visible
+    from sae.common.errors import UserError, visible
     from sae.common.files import write_atomic
 
     refuse_output(out)
+    if out and text_file and os.path.realpath(out) == os.path.realpath(text_file):
+        raise UserError(f"--out {out} is the file with the text; write to another one")
     trial = open_run(folder).try_text(_given_text(text, text_file), dictionaries, top)
     if out:
         write_atomic(out, tried.saved_page(trial).encode("utf-8", "replace"))

@@ -19,7 +19,7 @@ from autointerp.explainers import EXPLAINERS, Explainer, unknown
 from autointerp.llm.types import LLMTask
 from autointerp.prompting import rules, templates
 from autointerp.prompting.rules import KINDS, NEAR_WINDOW, Rule, RuleKind
-from autointerp.records import ActivationRecord, Explanation, FeatureRecord
+from autointerp.records import ActivationRecord, Explanation, FeatureRecord, is_index
 
 if TYPE_CHECKING:
     from autointerp.config import Config
@@ -55,7 +55,7 @@ class RulesExplainer(Explainer):
             return cls(None)
         if not dash:
             return cls(5)
-        if limit.isdecimal() and int(limit) > 0:
+        if is_index(limit) and int(limit) > 0:
             return cls(int(limit))
         raise unknown(spec)
 

@@ -216,7 +216,8 @@ def _with_candidates(config: Config, method: Method, headers: Sequence[Header]) 
             given = entry_of(allowed, name)
             allowed[name] = tuple(sorted(set(known) & set(known if given is None else given)))
             if not allowed[name]:
-                raise UserError(f"{explainer.name} explains no feature of {name} that sampling.feature_ids lists")
+                others = "that sampling.feature_ids lists" if config.sampling.feature_ids else "that others do"
+                raise UserError(f"{explainer.name} explains no feature of {name} {others}")
     sampling = config.sampling.model_copy(update={"feature_ids": allowed})
     return config.model_copy(update={"sampling": sampling})
 

@@ -16,6 +16,9 @@ from sae.measuring.feature_table import path_beside
 if TYPE_CHECKING:
     from sae.measuring.eval_paths import Outcome
 
+LARGEST_METRICS = 10_000_000
+"""Bytes of a file that is read to see whether it holds metrics."""
+
 
 @click.command("eval", cls=Command)
 @click.argument("paths", metavar="PATH ...", nargs=-1, required=True)
@@ -140,7 +143,7 @@ def _write(outcome: Outcome, file: Path) -> None:
 
 
 def _files(paths: tuple[str, ...], out: Path | None, allow_pickle: bool) -> list[Path]:
-    """Return the JSON file of each dictionary. Raises UserError if two would share a file."""
+    """Return the JSON file of each dictionary. Raises UserError if two would share a file, or one holds others."""
     from sae.common.files import refuse_unwritable
     from sae.formats import peek
     from sae.measuring.tables import file_name
@@ -155,7 +158,22 @@ def _files(paths: tuple[str, ...], out: Path | None, allow_pickle: bool) -> list
     twice = [str(file) for file in files if files.count(file) > 1]
     if twice:
         raise UserError(f"two dictionaries would be written to {twice[0]}; measure them one by one, with --out FILE")
+    for file in files:
+        _refuse_other(file)
     return files
+
+
+def _refuse_other(file: Path) -> None:
+    """Raise UserError for a file that is there and holds no metrics: the dictionary's own, the model's, a text."""
+    from sae.formats.json_checks import read_json
+
+    size = file.stat().st_size if file.is_file() else 0
+    try:
+        is_ours = not size or (size <= LARGEST_METRICS and "corpus_part" in read_json(file))
+    except UserError:
+        is_ours = False
+    if not is_ours:
+        raise UserError(f"{file} is there and holds no metrics of `sae eval`; choose another --out")
 
 
 def _next_comparison(paths: tuple[str, ...], settings: dict[str, Any]) -> str | None:

@@ -142,8 +142,9 @@ def _row(path: Path, name: str, where: str, row: Any, column: str) -> Document |
         return Document(name, row)
     if isinstance(row, dict) and isinstance(row.get(column), str):
         return Document(name, row[column])
-    hint = near(column, sorted(row)) if isinstance(row, dict) else ""
-    problem = f"{where} has no text column {column!r}{hint}; choose one with {path.name}#COLUMN"
+    lacks = f"has no text column {column!r}{near(column, sorted(row)) if isinstance(row, dict) else ''}"
+    holds = f"holds no text in column {column!r}" if isinstance(row, dict) and column in row else lacks
+    problem = f"{where} {holds}; choose one with {path.name}#COLUMN"
     return Damaged(name, no_text_in(column), problem)
 
 

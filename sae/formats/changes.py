@@ -29,11 +29,19 @@ class Changes:
     """Names of the processing of the model's weights under which it was trained; `none`: of none."""
 
     def applied(self, dictionary: Dictionary) -> Dictionary:
-        """Return the changed dictionary. Raises UserError if no scale or normalisation can be given to it."""
+        """Return the changed dictionary. Raises UserError if no scale or normalisation can be given to it.
+
+        So do scales that float32 cannot hold the weights under, and `none` beside another processing.
+        """
+        if NONE in self.processing and len(set(self.processing)) > 1:
+            raise UserError("--processing none is given beside another one; give either")
         if self.input_scale is not None or self.output_scale is not None:
             read = 1.0 if self.input_scale is None else self.input_scale
             written = read if self.output_scale is None else self.output_scale
             dictionary = scaled(dictionary, read, written)
+            weights = (dictionary.W_enc_DF, dictionary.W_dec_FD, dictionary.b_dec_D, dictionary.W_skip_DE)
+            if not all(bool(one.isfinite().all()) for one in weights if one is not None):
+                raise UserError(f"weights scaled by {read:g} and 1/{written:g} are not finite; give scales nearer to 1")
         if self.normalisation is not None:
             if not dictionary.is_autoencoder:
                 raise UserError("--normalisation is for autoencoders; scale what is read and written instead")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,10 @@ EXPECTED = {dict: "a mapping", str: "a text", bool: "true or false"}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises UserError if the file is not one."""
+    """Read a JSON object. Raises UserError if the file is not one, or holds half of a character, as no result can."""
     try:
         value = json.loads(path.read_text("utf-8"))
+        json.dumps(value, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as error:  # also of numbers too long and of nesting too deep
         raise UserError(f"cannot read {path}: {first_line(error)}") from error
     if not isinstance(value, dict):
@@ -55,7 +57,7 @@ def positive_int(values: Mapping[str, Any], key: str, path: Path) -> int:
 def non_negative(values: Mapping[str, Any], key: str, path: Path) -> float:
     """Return values[key]. Raises UserError if it is missing or not a finite number from 0 on."""
     value = require(values, key, path)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= sys.float_info.max:
         raise UserError(f"{path}: {key} is {short_repr(value)}, expected a number from 0 on")
     return float(value)
 

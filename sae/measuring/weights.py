@@ -10,6 +10,7 @@ from torch import Tensor
 from sae.common.errors import UserError
 from sae.common.files import sha256_of
 from sae.dictionary import Dictionary, MatchingPursuit
+from sae.products import row_norms
 
 ELEMENTS = 2**22
 """Numbers checked together: the check makes copies, and a matrix may fill the memory by itself."""
@@ -26,13 +27,15 @@ def tensors_of(dictionary: Dictionary) -> Iterator[tuple[str, Tensor]]:
 
 
 def refuse_non_finite(dictionary: Dictionary) -> None:
-    """Raise UserError for a weight, bias or threshold that is NaN or infinite."""
+    """Raise UserError for a weight, bias or threshold that is NaN or infinite, or a direction whose norm is."""
     for name, tensor in tensors_of(dictionary):
         rows = max(1, ELEMENTS // max(1, tensor[:1].numel()))
         if not all(bool(part.isfinite().all()) for part in tensor.split(rows)):
             raise UserError(
                 f"dictionary {dictionary.name} holds weights that are not finite ({name}); its training diverged"
             )
+    if not bool(row_norms(dictionary.W_dec_FD).isfinite().all()):
+        raise UserError(f"dictionary {dictionary.name} holds decoder directions that are too long to be measured")
 
 
 def weights_hash(dictionary: Dictionary) -> str:

@@ -57,6 +57,8 @@ MISTAKES = {
     "unknown config key": (["--set", "sampling.fragments=8"], "did you mean sampling.fragment"),
     "context beyond the model's": (["--set", "corpus.context=64"], "sees at most 32 tokens; set corpus.context=32"),
     "unknown explainer": (["--explainer", "gpt"], "unknown explainer 'gpt'"),
+    "explainer of too many rules": (["--explainer", f"rules-{'9' * 5000}"], "unknown explainer 'rules-99"),
+    "population of no fragment": (["--set", "sampling.population=1"], "sampling.population=1 is less than one frag"),
     "unknown baseline": (["--baselines", "neuron"], "neurons"),
     "no such model": (["--model", "absent/model"], "cannot load model absent/model"),
     "two dictionaries of one name": (["--dictionary", "{planted}/dictionary"], "two dictionaries are called 'words'"),

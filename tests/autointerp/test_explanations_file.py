@@ -116,7 +116,7 @@ def test_an_unknown_author_is_one_line(planted: Path, tmp_path: Path) -> None:
 
 
 def test_listed_features_are_sampled(planted: Path, tmp_path: Path) -> None:
-    (tmp_path / "ids.txt").write_text("7\n3, 0\n")
+    (tmp_path / "ids.txt").write_text("\ufeff7\n3, 0\n")
     _, shown, done = run(
         planted, tmp_path, "--feature-ids", "ids.txt", "--baselines", "random", "--explainer", "rules-1"
     )
@@ -137,6 +137,14 @@ def test_listed_features_are_sampled(planted: Path, tmp_path: Path) -> None:
         ("x.csv", "feature,text\none,t\n", "row 1: the feature is 'one', not a whole number"),
         ("x.csv", "feature,text\n1,a\n2,\n", "row 2: the explanation is empty"),
         ("x.csv", "feature,text\n", "holds no explanation"),
+        ("x.csv", "dictionary,feature,text\n,0,a\nwords,1,b\n", "some rows name a dictionary and others none"),
+        (
+            "x.jsonl",
+            '{"feature": 0, "text": "a"}\n{"dictionary": "words", "feature": 1, "text": "b"}\n',
+            "some rows name a dictionary and others none; name it in all of them, or in none",
+        ),
+        ("x.csv", "feature,text\n0,7,a\n", "rows have more fields than the header; quote a text that holds a comma"),
+        ("x.csv", f"feature,text\n{'9' * 5000},a\n", f"row 1: the feature is '{'9' * 40}', not a whole number"),
         ("x.csv", "", "is not CSV"),
         ("x.jsonl", "{\n", "is not JSONL"),
         ("x.json", "[1, 2]", "has no column feature"),
@@ -165,6 +173,7 @@ def test_a_wrong_list_of_features_is_one_line(planted: Path, tmp_path: Path) -> 
     for given, line in (
         ("1,x", "'x' is neither a file nor a whole number"),
         ("1,99", "has features 0 to 7, and no 99"),
+        ("9" * 5000, f"'{'9' * 40}' is neither a file nor a whole number"),
         (",".join(map(str, range(500))), "has features 0 to 7, and no 499"),
         (str(tmp_path / "latin.txt"), "latin.txt is no file of numbers"),
     ):

@@ -158,6 +158,7 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
         (("--text-file", "/dev/zero"), "/dev/zero is no regular file; give one, or send the text to --text -"),
         (("--text", "  \t"), "--text is empty"),
         (("--text-file", "blank.txt"), "makes no token of this text; give another"),
+        (("--text-file", "blank.txt", "--out", "./blank.txt"), "--out blank.txt is the file with the text; write to"),
         (("--text", "red", "--dictionary", "word"), "no dictionary 'word'; did you mean words?"),
     ],
     ids=str,

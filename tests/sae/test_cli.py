@@ -86,6 +86,10 @@ def test_mistakes_are_one_line(planted: Path, here: Path) -> None:
     (here / "blank.txt").write_text("\n\n")
     assert "has no text" in refused("eval", dictionary, "--corpus", here / "blank.txt")
     assert not list(here.glob("*.json"))
+    own = saved(planted, here / "own") / "dictionary.json"
+    before = own.read_bytes()
+    assert "is there and holds no metrics" in refused("eval", own.parent, "--corpus", corpus, "--out", own)
+    assert own.read_bytes() == before
     assert invoked("eval").exit_code == 2
 
 

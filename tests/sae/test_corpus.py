@@ -133,6 +133,7 @@ def test_several_corpora_are_read_one_after_the_other(tmp_path: Path) -> None:
         ("x.json", b'{"text": "a"}', "holds no JSON array"),
         ("x.json", b'[{"texts": "b"}, {"texts": "c"}]', "item 0 has no text column 'text'; did you mean texts"),
         ("x.json", b"[3]", "item 0 has no text column"),
+        ("x.json", b'[{"text": NaN}]', "item 0 holds no text in column 'text'; choose one with x.json#COLUMN"),
         ("x.json", b'["a"', "is not JSON"),
         ("x.jsonl.gz", b'{"text": "a"}', "cannot read"),
         ("x.jsonl.zst", b'{"text": "a"}', "cannot read"),

@@ -135,6 +135,7 @@ def test_saelens_says_the_processing_or_is_noted(
         ({"architecture": "temporal", "n_heads": 4, "bottleneck_factor": 5}, {}, r"lacks 'attn_layers\.0\.q_target"),
         ({"architecture": "matching_pursuit", "max_iterations": 0}, {}, "'max_iterations' is 0"),
         ({"architecture": "matching_pursuit", "residual_threshold": "0"}, {}, "residual_threshold is '0'"),
+        ({"architecture": "matching_pursuit", "residual_threshold": 10**400}, {}, "residual_threshold is a int"),
         ({"architecture": "matching_pursuit", "stop_on_duplicate_support": 1}, {}, "'stop_on_duplicate_support' is 1"),
         ({"architecture": "standard", "normalize_activations": "whiten"}, {}, "'whiten' is not supported"),
         ({"architecture": "jumprelu"}, {}, "lacks 'threshold'"),

@@ -205,7 +205,9 @@ def test_attributes_of_other_types_are_refused(make: Make, tmp_path: Path) -> No
     refused(formats.load, path, "k is '4.*4', expected 1", allow_pickle=True)
 
 
-@pytest.mark.parametrize("text", ["[" * 10**5, f'{{"d_in": {"9" * 5000}}}', "{\n'a'", "[]", "null", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, f'{{"d_in": {"9" * 5000}}}', "{\n'a'", "[]", "null", "\udcff", '{"a": "\\ud800"}']
+)
 def test_json_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "dictionary.json").write_text(text, "utf-8", "surrogateescape")
     refused(formats.peek, tmp_path)

@@ -46,13 +46,19 @@ def is_site(folder: Path) -> bool:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Raise UserError if a folder is not one of pages, and not empty."""
-    if out.is_file() or (out.is_dir() and not is_site(out) and any(out.iterdir())):
+    """Raise UserError if something is there that is no folder (a file, a device), or one of other files than pages."""
+    if (out.exists() and not out.is_dir()) or (out.is_dir() and not is_site(out) and any(out.iterdir())):
         raise UserError(f"{out} holds other files than a site; choose another --out")
 
 
 def write_runs(runs: Sequence[SiteRun], out: Path) -> None:
-    """Write the pages beside the old ones, then put them in their place. Raises UserError if that fails."""
+    """Write the pages beside the old ones, then put them in their place.
+
+    A link is followed: it stays, and a path through the old pages themselves stays valid while they are moved. Raises
+    UserError if that fails, or if there are other files than pages.
+    """
+    refuse_foreign(out)
+    out = Path(os.path.realpath(out))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=out.parent))

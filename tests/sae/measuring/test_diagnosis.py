@@ -208,6 +208,9 @@ def test_only_trained_dictionaries_worse_than_the_mean_are_named() -> None:
     ("flags", "message"),
     [
         (["--input-scale", 2, "--output-scale", 3], "subtracts what it adds back; give --input-scale alone"),
+        (["--input-scale", "inf"], "weights scaled by inf and 1/inf are not finite; give scales nearer to 1"),
+        (["--input-scale", 1e39], "weights scaled by 1e+39 and 1/1e+39 are not finite"),
+        (["--processing", "none", "--processing", "fold_ln"], "--processing none is given beside another one"),
         (["--input-scale", 0], "'--input-scale': 0.0 is not in the range x>0"),
         (["--processing", "fold"], "'--processing': 'fold' is not one of"),
     ],

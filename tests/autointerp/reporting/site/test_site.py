@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import re
 import shutil
 from bisect import bisect_right
@@ -421,12 +422,26 @@ def test_several_runs_need_a_folder_of_their_own(stopped: RunFolder, tmp_path: P
     assert value_in(tmp_path / "both" / "data" / "index.js", tmp_path / "both")["n"] == 12
 
 
+def test_pages_are_replaced_through_a_link_and_through_themselves(tmp_path: Path) -> None:
+    run, pages = made.run(2), tmp_path / "pages"
+    write_runs([run], pages)
+    (tmp_path / "link").symlink_to(pages)
+    for path in (tmp_path / "link", pages / ".." / "pages"):
+        (pages / "index.html").unlink()
+        write_runs([run], path)
+        assert (pages / "index.html").is_file()
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
         refuse_foreign(tmp_path)
     with pytest.raises(UserError, match="holds other files"):
         refuse_foreign(tmp_path / "mine.txt")
+    os.mkfifo(tmp_path / "device")
+    with pytest.raises(UserError, match="holds other files"):
+        refuse_foreign(tmp_path / "device")
     (tmp_path / "new").mkdir()
     refuse_foreign(tmp_path / "new")
     refuse_foreign(tmp_path / "absent")
