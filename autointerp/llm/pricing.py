@@ -20,6 +20,16 @@ SCHEMA_OVERHEAD = 1000
 """More tokens than providers add to explain a schema of ours to the model."""
 
 
+class LongPrompt(Section):
+    """Holds what a long prompt's call costs, as factors of its model's prices."""
+
+    above: int = Field(gt=0)
+    """The most prompt tokens that cost the plain prices."""
+    input: float = Field(ge=1)
+    """Factor of what is read, from the provider's prompt cache or not, and of what is written there."""
+    output: float = Field(ge=1)
+
+
 class Price(Section):
     """Holds USD per million tokens. Without prices of their own, tokens of the provider's prompt cache cost `input`."""
 
@@ -27,6 +37,11 @@ class Price(Section):
     output: float = Field(ge=0)
     cache_read: float | None = Field(default=None, ge=0)
     cache_write: float | None = Field(default=None, ge=0)
+    long: LongPrompt | None = None
+
+    def factors(self, tokens_in: int) -> tuple[float, float]:
+        """Return what multiplies the prices of input and of output for a prompt of so many tokens."""
+        return (self.long.input, self.long.output) if self.long and tokens_in > self.long.above else (1.0, 1.0)
 
 
 FREE = Price(input=0, output=0)
@@ -57,16 +72,16 @@ class Prices:
         return f"write {{models: {{'{model}': {{input: 1.0, output: 5.0}}}}}} to a file and --set runtime.prices=FILE"
 
     def cost(self, model: str, usage: Usage) -> float | None:
-        """Return the USD for an answer's tokens; None if the model's price is not known."""
+        """Return the USD for the tokens of one call's answer; None if the model's price is not known."""
         price = self._of(model)
         if price is None:
             return None
         read = price.input if price.cache_read is None else price.cache_read
         write = price.input if price.cache_write is None else price.cache_write
         plain = usage.tokens_in - usage.cache_read - usage.cache_write
-        total = (
-            plain * price.input + usage.cache_read * read + usage.cache_write * write + usage.tokens_out * price.output
-        )
+        of_input, of_output = price.factors(usage.tokens_in)
+        total = of_input * (plain * price.input + usage.cache_read * read + usage.cache_write * write)
+        total += of_output * usage.tokens_out * price.output
         return total * (self.batch_factor if usage.batch else 1.0) / 1e6
 
     def with_cost(self, model: str, usage: Usage) -> Usage:
@@ -79,7 +94,9 @@ class Prices:
         if price is None or isinstance(question, EmbeddingRequest):
             return 0.0 if price else None
         dearest = max(price.input, price.cache_write or 0.0, price.cache_read or 0.0)
-        total = most_tokens(question) * dearest + question.max_tokens * price.output
+        tokens_in = most_tokens(question)
+        of_input, of_output = price.factors(tokens_in)
+        total = of_input * tokens_in * dearest + of_output * question.max_tokens * price.output
         return total * (self.batch_factor if batch else 1.0) / 1e6
 
     def _of(self, model: str) -> Price | None:

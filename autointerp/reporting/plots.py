@@ -108,7 +108,7 @@ def _draw_dictionaries(panel: Axes, rows: Mapping[int, Row]) -> None:
         if row["mean"] is not None:
             reach = reach_of(row)
             panel.errorbar(row["mean"], position, xerr=reach, fmt="o", markersize=5, capsize=2.5, color=_colour(row))
-    draw_chance(panel.axvline, list(rows.values()))
+    _draw_chance_of_each(panel, rows)
 
 
 def scores_by_feature(rows: Sequence[Row], results: Sequence[FeatureResult]) -> Figure:
@@ -122,7 +122,7 @@ def scores_by_feature(rows: Sequence[Row], results: Sequence[FeatureResult]) -> 
     for (panel,), (hook_point, here) in zip(panels, _by_hook_point(main), strict=True):
         for position, row in enumerate(here):
             _draw_features(panel, position, row, scores.get((row["dictionary"], row["explainer"]), []))
-        draw_chance(panel.axvline, here)
+        _draw_chance_of_each(panel, dict(enumerate(here)))
         _name_dictionaries(panel, here, hook_point if len(panels) > 1 else "")
     title = f"The features' scores ({plain(words(rows[0]['scorer']))}), their distribution and mean"
     _finish_figure(figure, main, rows[0]["scorer"], title)
@@ -199,7 +199,7 @@ def scores_by_layer(rows: Sequence[Row]) -> Figure | None:
             label = plain(in_words(kind, kind))
             draw_line(panel, line, f"{label} ({rank + 1})" if rank else label, STYLES[rank % len(STYLES)])
         panel.set_xticks(sorted({layer for layer, _ in layer_rows}))
-        finish_panel(panel, f"layer of blocks.N.{name}", main)
+        finish_panel(panel, f"layer of blocks.N.{name}", [row for _, row in layer_rows])
     return figure
 
 
@@ -233,7 +233,7 @@ def scores_by_length(rows: Sequence[Row]) -> Figure | None:
             draw_line(panel, sorted(line, key=lambda item: item[0]), label, STYLES[ranks[kind] % len(STYLES)])
             ranks[kind] += 1
         panel.set_xticks(range(len(lengths)), [name.removeprefix("rules-") for name in lengths])
-        finish_panel(panel, "rules in the explanation", main)
+        finish_panel(panel, "rules in the explanation", shown)
     return figure
 
 
@@ -262,9 +262,19 @@ def finish_panel(panel: Axes, x_label: str, rows: Sequence[Row]) -> None:
 
 
 def draw_chance(line: Any, rows: Sequence[Row]) -> None:
-    """Draw the chance levels by the panel's function for a line across it: mostly one, else one of each dictionary."""
-    for level in sorted({row["chance"] for row in rows if row["chance"] is not None}) or [0.0]:
+    """Draw the chance levels of a panel's rows by its function for a line across it; none where none is known."""
+    for level in sorted({row["chance"] for row in rows if row["chance"] is not None}):
         line(level, color=CHANCE_COLOUR, linewidth=0.8, zorder=0)
+
+
+def _draw_chance_of_each(panel: Axes, rows: Mapping[int, Row]) -> None:
+    """Draw one chance level across a panel of dictionaries, or each dictionary's at its position if they differ."""
+    if len({row["chance"] for row in rows.values()}) == 1:
+        draw_chance(panel.axvline, list(rows.values()))
+        return
+    for position, row in rows.items():
+        if row["chance"] is not None:
+            panel.plot([row["chance"]] * 2, [position - 0.5, position + 0.5], color=CHANCE_COLOUR, lw=0.8, zorder=0)
 
 
 def draw_line(panel: Axes, line: Line, label: str, style: str) -> None:

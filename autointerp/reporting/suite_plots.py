@@ -74,7 +74,7 @@ def by_layer(rows: Sequence[Row], subjects: Mapping[str, str]) -> Figure | None:
             draw_line(panel, line, plain(label), STYLES[number % len(STYLES)])
         panel.set_xticks(sorted({layer for layer, _ in points}))
         panel.set_title(plain(subject, LONGEST_TITLE))
-        finish_panel(panel, f"layer of {plain(kind)}", main_rows(rows))
+        finish_panel(panel, f"layer of {plain(kind)}", [row for _, row in points])
     return figure
 
 

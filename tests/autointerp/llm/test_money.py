@@ -12,7 +12,7 @@ from autointerp.llm import specs
 from autointerp.llm.ask import ask_once
 from autointerp.llm.budget import Budget, BudgetReached
 from autointerp.llm.estimate import Estimator
-from autointerp.llm.pricing import Price, Prices, load_prices
+from autointerp.llm.pricing import LongPrompt, Price, Prices, load_prices
 from autointerp.llm.types import Completion, EmbeddingRequest, Message, Request, Usage
 from autointerp.sections import Runtime
 from sae.common.errors import UserError
@@ -20,6 +20,8 @@ from sae.common.errors import UserError
 MODEL = "anthropic/m"
 PRICES = Prices({MODEL: Price(input=3, output=15, cache_read=0.3, cache_write=3.75)}, 0.5, "2026-01-01")
 PLAIN = Prices({MODEL: Price(input=3, output=15)}, 0.25, "")
+LONG_PROMPT = LongPrompt(above=999, input=2, output=1.5)
+LONG = Prices({MODEL: Price(input=3, output=15, cache_read=0.3, long=LONG_PROMPT)}, 0.5, "")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,8 @@ PLAIN = Prices({MODEL: Price(input=3, output=15)}, 0.25, "")
         (PRICES, Usage(1, 1000, 200, cache_read=1000, batch=1), (0.3 * 1000 + 15 * 200) / 2),
         (PLAIN, Usage(1, 1000, 200, cache_read=600, cache_write=300), 3 * 1000 + 15 * 200),
         (PLAIN, Usage(1, 1000, 200, batch=1), (3 * 1000 + 15 * 200) / 4),
+        (LONG, Usage(1, 999, 200), 3 * 999 + 15 * 200),
+        (LONG, Usage(1, 1000, 200, cache_read=600), 2 * (3 * 400 + 0.3 * 600) + 1.5 * 15 * 200),
     ],
 )
 def test_costs_by_hand(prices: Prices, usage: Usage, microdollars: float) -> None:
@@ -53,6 +57,7 @@ def test_the_bound_is_above_any_possible_cost() -> None:
         price = Price(
             input=rng.uniform(0, 9), output=rng.uniform(0, 99),
             cache_read=rng.choice([None, rng.uniform(0, 20)]), cache_write=rng.choice([None, rng.uniform(0, 20)]),
+            long=rng.choice([None, LongPrompt(above=rng.randint(1, 200), input=rng.uniform(1, 5), output=1.5)]),
         )  # fmt: skip
         prices = Prices({MODEL: price}, rng.uniform(0, 1), "")
         texts = ["".join(rng.choices("aé日🎉\ud800", k=rng.randrange(30))) for _ in range(rng.randint(1, 4))]
@@ -67,6 +72,20 @@ def test_the_bound_is_above_any_possible_cost() -> None:
         assert cost is not None
         assert bound is not None
         assert cost <= bound
+
+
+def test_long_prompts_of_the_shipped_list_cost_and_may_cost_what_their_provider_asks() -> None:
+    prices = load_prices()
+    for model, tokens, microdollars in [
+        ("anthropic/claude-haiku-5-5", 100_000, 0.1 * 100_000 + 0.5 * 10),
+        ("anthropic/claude-haiku-5-5", 100_001, 0.5 * 100_001 + 2.5 * 10),
+        ("openai/gpt-6-luna", 272_001, 0.2 * 272_001 + 0.75 * 10),
+        ("google/gemini-2.5-pro", 200_001, 2.5 * 200_001 + 15 * 10),
+        ("anthropic/claude-sonnet-5-5", 500_000, 2 * 500_000 + 10 * 10),
+    ]:
+        cost = prices.cost(model, Usage(1, tokens, 10))
+        assert cost == pytest.approx(microdollars / 1e6)
+        assert (prices.bound(Request(model, (Message("user", "a" * tokens),), 10)) or 0) >= cost
 
 
 def test_a_dry_run_counts_a_question_once_and_at_most_its_limit(tmp_path: Path) -> None:

@@ -156,3 +156,30 @@ def test_a_score_without_a_mean_is_no_point(tmp_path: Path) -> None:
     rows = [row("sae", "detection", simulator=None, chance=None, mean=None, ci_low=None, ci_high=None)]
     plots.write(tmp_path, rows, [])
     assert (tmp_path / "pictures" / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def chance_lines(panel: Axes) -> list[list[tuple[float, float]]]:
+    """The ends of each chance level's line, across a panel in shares of it."""
+    grey = [line for line in panel.lines if line.get_color() == plots.CHANCE_COLOUR]
+    return [[(float(x), float(y)) for x, y in line.get_xydata()] for line in grey]  # type: ignore[union-attr]
+
+
+def test_each_dictionary_has_the_chance_level_of_its_own_run() -> None:
+    rows = [row(name, "intruder", chance=chance) for name, chance in (("a:sae", 0.2), ("b:sae", 0.25), ("c:sae", None))]
+    for figure in (plots.scores_by_dictionary(rows), plots.scores_by_feature(rows, [])):
+        assert chance_lines(figure.axes[0]) == [[(0.2, -0.5), (0.2, 0.5)], [(0.25, 0.5), (0.25, 1.5)]]
+    assert chance_lines(plots.scores_by_dictionary(rows[:1]).axes[0]) == [[(0.2, 0.0), (0.2, 1.0)]]
+    assert chance_lines(plots.scores_by_dictionary(rows[2:]).axes[0]) == [], "a level that is not known is not 0"
+
+
+def test_a_panel_of_layers_has_the_chance_levels_of_its_own_rows() -> None:
+    levels = {"mlp.hook_post": 0.2, "hook_resid_post": 0.3}
+    rows = [
+        row(f"sae@{layer}.{kind}", "intruder", hook_point=f"blocks.{layer}.{kind}", chance=level)
+        for kind, level in levels.items()
+        for layer in (0, 1)
+    ]
+    figure = plots.scores_by_layer(rows)
+    assert figure is not None
+    assert [chance_lines(panel)[0][0][1] for panel in figure.axes] == [0.2, 0.3]
+    assert [len(chance_lines(panel)) for panel in figure.axes] == [1, 1]

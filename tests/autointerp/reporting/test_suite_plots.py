@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from autointerp.records import FeatureId, FeatureResult, Stability
 from autointerp.reporting import stability_plot, suite_plots
 from autointerp.reporting.dependence import Dependence
+from autointerp.reporting.plots import CHANCE_COLOUR
 from autointerp.statistics.intervals import mean_interval
 from tests.autointerp.reporting.rows import row
 
@@ -55,6 +56,14 @@ def test_members_at_different_layers_are_one_line() -> None:
     assert figure is not None
     assert lines(figure.axes[0]) == {"topk": [(0, 0.1), (3, 0.2)]}
     assert suite_plots.by_layer([at("a", 0, 0.1), at("c", 1, 0.2)], SUBJECTS) is None
+
+
+def test_a_panel_has_the_chance_levels_of_its_own_subject() -> None:
+    rows = [at(member, layer, 0.5, chance=level) for member, level in (("a", 0.2), ("c", 0.3)) for layer in (0, 1)]
+    figure = suite_plots.by_layer(rows, SUBJECTS)
+    assert figure is not None
+    grey = [[line.get_ydata() for line in panel.lines if line.get_color() == CHANCE_COLOUR] for panel in figure.axes]
+    assert grey == [[[0.2, 0.2]], [[0.3, 0.3]]]
 
 
 def test_modules_of_transformers_have_layers_and_a_crosscoder_has_none() -> None:

@@ -53,17 +53,18 @@ const mark = (kind, x, y) => svg("path", { d: MARKS[kind], transform: `translate
 /* Cuts a name to the pixels there are; all of it is in the tip and the table. */
 const clipped = (text, pixels) => text.length * 7.4 <= pixels ? text : `${text.slice(0, Math.max(3, Math.floor(pixels / 7.4) - 1))}…`;
 
-/* A row per dictionary: {name, colour, count, mean, low, high, nulls: {kind: value}, points: [[score, number]]}. */
-function scoresChart(container, rows, mode, chance, title, open) {
+/* A row per dictionary: {name, colour, count, mean, low, high, chance, nulls: {kind: value}, points: [[score, number]]}. */
+function scoresChart(container, rows, mode, title, open) {
   const narrow = container.clientWidth < 560, step = mode === "means" ? 44 : 62, gutter = narrow ? 116 : 270;
   const right = container.clientWidth - 14, bottom = 12 + rows.length * step;
   const nulls = rows.flatMap((row) => Object.values(row.nulls)).filter((value) => value !== null);
   const ends = rows.flatMap((row) => [row.low ?? row.mean, row.high ?? row.mean]).filter((value) => value !== null);
   const points = mode === "means" ? [] : rows.flatMap((row) => row.points.map(([score]) => score));
-  const x = linear(...extent([...nulls, ...ends, ...points], chance === null ? [0] : [chance]), gutter, right);
+  const levels = rows.map((row) => row.chance).filter(exists);
+  const x = linear(...extent([...nulls, ...ends, ...points], levels.length ? levels : [0]), gutter, right);
   const parts = rows.map((row, number) => scoreRow(row, x, 12 + (number + 0.5) * step, step, mode, gutter));
   const drawn = canvas(container, bottom + 44, `${title} by dictionary; the table below holds the same numbers`,
-    xAxis(x, 8, bottom, title, (gutter + right) / 2), chance === null ? [] : [line(x(chance), 8, x(chance), bottom, "chance")], parts);
+    xAxis(x, 8, bottom, title, (gutter + right) / 2), parts);
   drawn.addEventListener("click", (event) => { if (event.target.dataset.n) open(event.target.dataset.n); });
 }
 
@@ -73,6 +74,7 @@ function scoreRow(row, x, y, step, mode, gutter) {
   if (mode === "points") group.append(...row.points.map(([score, n], number) => svg("circle", {
     cx: x(score), cy: y + ((number * 0.618034) % 1 - 0.5) * step * 0.62, r: 2.6, fill: row.colour, class: "point", "data-n": n,
   })));
+  if (exists(row.chance)) group.append(line(x(row.chance), y - step / 2, x(row.chance), y + step / 2, "chance"));
   for (const [kind, value] of Object.entries(row.nulls)) if (exists(value)) group.append(mark(kind, x(value), y));
   if (row.mean === null) group.append(label(gutter + 6, y + 4, "no score"));
   else {

@@ -1,6 +1,8 @@
 """The pages in headless Chromium: what a reader does with mouse and keys."""
 
+import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,24 @@ def test_the_leaderboard_sorts_filters_and_draws(visit: Visit) -> None:
     assert "chance level 0.5" in page.locator("#scores-caption").inner_text()
     page.get_by_label("x", exact=True).select_option(label="top")
     assert page.locator("#against .point").count() == 120
+
+
+def test_each_dictionary_has_the_chance_level_of_its_own_run(browser: Any, site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site, tmp_path / "pages")
+    data = tmp_path / "pages/data/index.js"
+    prefix, _, text = data.read_text("utf-8").partition("=")
+    index = json.loads(text.strip().removesuffix(";"))
+    column = index["board"]["columns"].index("chance")
+    for row in index["board"]["rows"]:
+        row[column] = (0.2, 0.25)[row[0]]
+    data.write_text(f"{prefix}={json.dumps(index)}", "utf-8")
+    visit = Visit(browser, tmp_path / "pages")
+    page = visit.open("index.html")
+    page.wait_for_selector("#scores .mean")
+    assert "chance levels 0.2 to 0.25." in page.locator("#scores-caption").inner_text()
+    ends = [(line.get_attribute("x1"), line.get_attribute("y2")) for line in page.locator("#scores .chance").all()]
+    assert len(set(ends)) == len({x for x, _ in ends}) == 2
+    visit.close()
 
 
 @slow
