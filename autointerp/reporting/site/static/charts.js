@@ -15,7 +15,7 @@ function linear(low, high, from, to) {
   return Object.assign(scale, { ticks: () => ticks(low, high, Math.max(3, Math.abs(to - from) / 100)), text: short });
 }
 
-/* Pads a range of values by a twentieth; includes the values of `always`. */
+/* Pads a range by a twentieth; includes the values of `always`. */
 function extent(values, always = []) {
   const every = [...values, ...always];
   if (!every.length) return [0, 1];
@@ -53,15 +53,14 @@ const mark = (kind, x, y) => svg("path", { d: MARKS[kind], transform: `translate
 /* Cuts a name to the pixels there are; all of it is in the tip and the table. */
 const clipped = (text, pixels) => text.length * 7.4 <= pixels ? text : `${text.slice(0, Math.max(3, Math.floor(pixels / 7.4) - 1))}…`;
 
-/* A row per dictionary: {name, colour, count, mean, low, high, chance, nulls: {kind: value}, points: [[score, number]]}. */
+/* Rows: {name, colour, count, mean, low, high, chance, nulls: {kind: value}, points: [[score, number]]}. */
 function scoresChart(container, rows, mode, title, open) {
   const narrow = container.clientWidth < 560, step = mode === "means" ? 44 : 62, gutter = narrow ? 116 : 270;
   const right = container.clientWidth - 14, bottom = 12 + rows.length * step;
-  const nulls = rows.flatMap((row) => Object.values(row.nulls)).filter((value) => value !== null);
-  const ends = rows.flatMap((row) => [row.low ?? row.mean, row.high ?? row.mean]).filter((value) => value !== null);
+  const ends = rows.flatMap((row) => [row.mean, row.low, row.high, ...Object.values(row.nulls)]).filter(exists);
   const points = mode === "means" ? [] : rows.flatMap((row) => row.points.map(([score]) => score));
   const levels = rows.map((row) => row.chance).filter(exists);
-  const x = linear(...extent([...nulls, ...ends, ...points], levels.length ? levels : [0]), gutter, right);
+  const x = linear(...extent([...ends, ...points], levels.length ? levels : [0]), gutter, right);
   const parts = rows.map((row, number) => scoreRow(row, x, 12 + (number + 0.5) * step, step, mode, gutter));
   const drawn = canvas(container, bottom + 44, `${title} by dictionary; the table below holds the same numbers`,
     xAxis(x, 8, bottom, title, (gutter + right) / 2), parts);
