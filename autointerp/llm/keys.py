@@ -61,7 +61,12 @@ def address(spec: ModelSpec) -> str:
         return spec.base_url
     provider = PROVIDERS.get(spec.provider)
     url = (os.environ.get(provider.url_variable) or _address_beside_key(provider) or provider.url).rstrip("/")
-    if "@" in urlsplit(url).netloc or "?" in url:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for one that is no port
+    except ValueError as error:  # without its own text, which may hold a password
+        raise UserError(f"{provider.url_variable} holds a URL that cannot be read; set it again") from error
+    if "@" in parts.netloc or "?" in url:
         reason = "it is written into the cache; use a URL without one"
         raise UserError(f"{provider.url_variable} must not hold a password or a ?query: {reason}")
     return url

@@ -18,7 +18,11 @@ FORM = "http://host:port/v1#MODEL"
 
 def parse(text: str) -> Target:
     """Split a URL at its # into base URL and model. Raises UserError if one is missing, or for a password or query."""
-    url = urlsplit(text)
+    try:
+        url = urlsplit(text)
+        _ = url.port  # raises for one that is no port
+    except ValueError as error:  # without its own text, which may hold a password
+        raise UserError(f"the URL of a model spec cannot be read; write {FORM}") from error
     if url.username or url.password or url.query:
         reason = "it is written into results; set AUTOINTERP_API_KEY"
         raise UserError(f"a model spec must not hold a password or a ?query: {reason}")

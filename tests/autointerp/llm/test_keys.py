@@ -147,6 +147,15 @@ def test_an_address_with_a_query_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["[::1", "[zz]", "h:99999", "h:port", "user:pw@[::1"])
+def test_an_address_that_is_no_url_is_one_line(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://{host}/v1")
+    for ask_for in (lambda: keys.address(specs.parse("openai/m")), lambda: specs.parse(f"http://{host}/v1#m")):
+        with pytest.raises(UserError, match="cannot be read") as caught:
+            ask_for()
+        assert "pw" not in str(caught.value)
+
+
 def test_a_secret_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = SecretStr(KEY)
     for shown in (f"{secret}", repr(secret), str([secret]), "%s %r" % (secret, {"key": secret})):  # noqa: UP031
