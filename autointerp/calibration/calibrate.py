@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autointerp import config as configs
+from autointerp import simulators
 from autointerp.calibration.attacks import attack
 from autointerp.calibration.catalogue import Catalogue
 from autointerp.calibration.concepts import EXACT, FAMILIES
@@ -80,6 +81,7 @@ def config_for(
         "runtime.max_cost": max_cost,
     } | ({} if judge is None else {"judge": judge})
     config = configs.load("dictionary", own | dict(changes or {}))
+    simulators.part_of(config)  # an unknown one would only leave scorers out
     scorers = list(available_scorers(config))
     return configs.build(config.model_dump(), {"scorers": scorers}, "calibrate")
 

@@ -22,6 +22,10 @@ class Experiment(AsksModels, Resumable):
     """Marks the command that runs an experiment: it asks language models, and continues after an interruption."""
 
 
+MOST_SEEDS, LARGEST_SEED = 1000, 2**63 - 1
+"""How often --seeds may run, and the largest seed that a config takes."""
+
+
 @click.command(cls=Experiment)
 @click.argument("config", required=False)
 @click.option(
@@ -233,8 +237,17 @@ def _run(experiment: Config, seeds: int | None, dry_run: bool, quiet: bool, repo
 
 
 def _with_seeds(experiment: Config, seeds: int) -> list[Config]:
-    """Return the experiment with its seed and the next ones; they share what may be spent evenly."""
-    runtime = experiment.runtime
+    """Return the experiment with its seed and the next ones; they share what may be spent evenly.
+
+    Raises UserError if there are too many, or one is larger than a seed may be.
+    """
+    from sae.common.errors import UserError
+
+    runtime, last = experiment.runtime, experiment.seed + seeds - 1
+    if seeds > MOST_SEEDS or last > LARGEST_SEED:
+        raise UserError(
+            f"--seeds {seeds} ends with seed {last}; give at most {MOST_SEEDS:,}, none above {LARGEST_SEED}"
+        )
     cost = None if runtime.max_cost is None else runtime.max_cost / seeds
     outs = {
         seed: None if runtime.out is None else f"{runtime.out}/seed-{seed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import sys
@@ -74,6 +75,8 @@ def show(
         flag = {"dictionaries": "dictionary", "statuses": "status"}
         name = next(name for name, value in listed.items() if value)
         raise UserError(f"--{flag.get(name, name)} is for the list of features; leave it out, or FEATURE")
+    if listed["below"] is not None and math.isnan(listed["below"]):
+        raise UserError("--below is nan, and no score is less; give a number")
     opened = RunFolder(open_run(folder).path)
     if feature is None:
         features = lists.feature_list(opened, lists.Selection(explainer=explainer, **listed))

@@ -151,7 +151,7 @@ def choices_of(config: Config, protocols: Sequence[str], lengths: Sequence[str],
 
     Raises UserError for a factor that is no number above 0, and an explainer that asks a language model.
     """
-    factors = tuple(_factor(text) for text in records)
+    factors = tuple(_factor(text) for text in records or ("",))  # no factor is no number, either
     for name in lengths:
         if specs.is_spec(name):
             raise UserError(f"sensitivity is offline, and {name} is a language model; write rules-1,rules-5,rules-10")

@@ -35,8 +35,10 @@ class Trier:
             top: number of features that are shown of each token, and of the explained ones.
 
         Raises UserError if the run has no such dictionary, if what it was made from is gone or has changed, or if the
-        text has no token.
+        text has no token, or half of a character.
         """
+        if text != text.encode("utf-8", "replace").decode("utf-8"):
+            raise UserError("the text holds half of a character, which no tokenizer reads; replace it")
         names = _names(self._folder, dictionaries)
         reloaded = self._reloaded
         from autointerp.sampling.trying import try_text

@@ -59,6 +59,8 @@ MISTAKES = {
     "unknown explainer": (["--explainer", "gpt"], "unknown explainer 'gpt'"),
     "explainer of too many rules": (["--explainer", f"rules-{'9' * 5000}"], "unknown explainer 'rules-99"),
     "population of no fragment": (["--set", "sampling.population=1"], "sampling.population=1 is less than one frag"),
+    "seed after the last": (["--seeds", "2", "--seed", str(2**63 - 1)], f"--seeds 2 ends with seed {2**63}; give at"),
+    "more seeds than runs": (["--seeds", "99999999999"], "give at most 1,000, none above"),
     "unknown baseline": (["--baselines", "neuron"], "neurons"),
     "no such model": (["--model", "absent/model"], "cannot load model absent/model"),
     "two dictionaries of one name": (["--dictionary", "{planted}/dictionary"], "two dictionaries are called 'words'"),
@@ -119,6 +121,8 @@ def test_show_lists_features_and_prints_one(smoke: Path, tmp_path: Path) -> None
     assert other != lines
     worst = autointerp("show", smoke, "--sort", "worst", "--limit", "2", "--dictionary", "pca", cwd=tmp_path).stdout
     assert sum(line.startswith("pca/") for line in worst.splitlines()) == 2
+    nan = autointerp("show", smoke, "--below", "nan", cwd=tmp_path)
+    assert (nan.returncode, nan.stderr) == (2, "autointerp: --below is nan, and no score is less; give a number\n")
     mixed = autointerp("show", smoke, name, "--limit", "2", cwd=tmp_path)
     assert (mixed.returncode, mixed.stderr.count("--limit is for the list of features")) == (2, 1)
     wrong = autointerp("show", smoke, name + "0000", cwd=tmp_path)

@@ -160,6 +160,7 @@ def test_leads_are_above_chance_and_a_missing_dictionary_has_none() -> None:
     ("flags", "message"),
     [
         (("--records", "0"), "--records 0: write factors"),
+        (("--records", ","), "--records : write factors"),
         (("--presets", "bils"), "did you mean bills"),
         (("--explainers", "anthropic/claude-haiku-5-5"), "is a language model; write rules-1,rules-5,rules-10"),
     ],

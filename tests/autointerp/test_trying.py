@@ -171,6 +171,12 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], line: str, run: Path) -> 
     assert line in done.stderr
 
 
+def test_half_of_a_character_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(UserError, match="the text holds half of a character"):
+        package.open_run("run").try_text("red \ud800 the")
+
+
 def test_a_text_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "endless.txt").open("wb") as file:
         file.truncate(MOST_BYTES + 1)

@@ -25,6 +25,8 @@ def test_any_setting_can_be_calibrated() -> None:
     assert config.model_dump()["simulation"]["format"] == "lines"
     with pytest.raises(UserError, match=r"did you mean simulation\.format"):
         calibrate.config_for("rules-5", "rules", None, 0, changes={"simulation.formt": "lines"})
+    with pytest.raises(UserError, match="unknown simulator 'rule'"):
+        calibrate.config_for("rules-5", "rule", "rules", 0)
 
 
 @pytest.fixture(scope="module")
