@@ -97,7 +97,7 @@ def test_a_flipped_byte_of_a_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [1e30, 3e38])
 def test_activations_beyond_what_numbers_hold(factor: float, planted: Path, tmp_path: Path) -> None:
     words = formats.load(planted / "dictionary")
-    formats.save(replace(words, W_enc_DF=words.W_enc_DF * factor, W_dec_FD=words.W_dec_FD * factor), tmp_path / "d")
+    formats.save(replace(words, W_enc_DF=words.W_enc_DF * factor, W_dec_FD=words.W_dec_FD * 1e15), tmp_path / "d")
     refused(
         "autointerp", "run", "--dictionary", "d", "--model", planted / "model", "--corpus", planted / "corpus.jsonl",
         "--baselines", "none", "--set", "corpus.context=32", "--set", "sampling.fragment=16", cwd=tmp_path,

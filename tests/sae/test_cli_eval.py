@@ -62,7 +62,7 @@ def test_eval_without_cosines_and_with_a_bos_token(planted: Path, here: Path) ->
 def test_each_is_written_as_soon_as_it_is_measured(planted: Path, here: Path) -> None:
     """The second, at a hook point of its own, cannot be; what is known of the first is written and shown."""
     at = ("blocks.0.hook_resid_post",)
-    later = {"reads": at, "writes": at, "name": "huge", "W_dec_FD": torch.full((8, 16), 3e38)}
+    later = {"reads": at, "writes": at, "name": "huge", "W_enc_DF": torch.full((16, 8), 3e38)}
     huge = saved(planted, here / "huge", **later)
     done = invoked("eval", planted / "dictionary", huge, "--corpus", planted / "corpus.jsonl", "--tokens", 500)
     assert done.exit_code == 2

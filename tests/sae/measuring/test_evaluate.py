@@ -179,7 +179,7 @@ def test_what_cannot_be_measured_is_refused(world: World) -> None:
         measured(world, world.words, "blocks.0.attn.hook_pattern")
     with pytest.raises(UserError, match=r"reads vectors of width 16, but .* 64 wide"):
         measured(world, world.words, "blocks.0.mlp.hook_post")
-    huge = replace(world.words, W_dec_FD=world.words.W_dec_FD * 3e38)
+    huge = replace(world.words, W_enc_DF=world.words.W_enc_DF * 3e38)
     with pytest.raises(UserError, match="words: its reconstructions are not all finite"):
         measured(world, huge)
     with pytest.raises(UserError, match="words holds weights that are not finite"):

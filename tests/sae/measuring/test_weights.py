@@ -30,7 +30,7 @@ def test_a_weight_or_bias_that_is_not_finite_is_named(name: str, value: float) -
 
 
 def test_a_direction_whose_norm_overflows_is_refused() -> None:
-    with pytest.raises(UserError, match="dictionary d holds decoder directions that are too long to be measured"):
+    with pytest.raises(UserError, match="dictionary d has decoder directions of infinite norm"):
         refuse_non_finite(made(W_dec_FD=1e38 * torch.ones(F, F) * 3))
 
 
