@@ -35,9 +35,7 @@ def refuse_non_finite(dictionary: Dictionary) -> None:
                 f"dictionary {dictionary.name} holds weights that are not finite ({name}); its training diverged"
             )
     if not bool(row_norms(dictionary.W_dec_FD).isfinite().all()):
-        raise UserError(
-            f"dictionary {dictionary.name} holds decoder directions of infinite norm; its training diverged"
-        )
+        raise UserError(f"dictionary {dictionary.name} has decoder directions of infinite norm; its training diverged")
 
 
 def weights_hash(dictionary: Dictionary) -> str:
