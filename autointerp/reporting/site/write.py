@@ -47,7 +47,9 @@ def is_site(folder: Path) -> bool:
 
 def refuse_foreign(out: Path) -> None:
     """Raise UserError if something is there that is no folder (a file, a device), or one of other files than pages."""
-    if (out.exists() and not out.is_dir()) or (out.is_dir() and not is_site(out) and any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder; choose another --out")
+    if out.is_dir() and not is_site(out) and any(out.iterdir()):
         raise UserError(f"{out} holds other files than a site; choose another --out")
 
 

@@ -437,10 +437,10 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
         refuse_foreign(tmp_path)
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="is no folder"):
         refuse_foreign(tmp_path / "mine.txt")
     os.mkfifo(tmp_path / "device")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="is no folder"):
         refuse_foreign(tmp_path / "device")
     (tmp_path / "new").mkdir()
     refuse_foreign(tmp_path / "new")
