@@ -46,12 +46,11 @@ load("index").then((index) => {
       nulls: Object.fromEntries(Object.keys(MARKS).map((kind) => [kind, row[index.nulls[kind]]])),
       points: points.filter((point) => point[1] === row.dictionary && point[FIRST + state.scorer] !== null).map((point) => [point[FIRST + state.scorer], point[0]]),
     }));
-    const levels = drawn.map((row) => row.chance).filter(exists);
-    const low = short(Math.min(...levels)), high = short(Math.max(...levels));
+    const levels = unique(drawn.map((row) => row.chance).filter(exists).map(short));
     if (drawn.length) scoresChart(by("scores"), drawn, state.mode, scores[state.scorer][1], open);
     else empty("scores", rows.length ? "No dictionary has this score with these filters." : "There are no results.");
     for (const kind of Object.keys(MARKS)) by(kind).hidden = !drawn.some((row) => exists(row.nulls[kind]));
-    by("scores-note").textContent = (levels.length ? `Dashed: chance level ${low === high ? low : `${low} to ${high}`}. ` : "") + (state.mode === "means" ? "" : drawnOf);
+    by("scores-note").textContent = (levels.length ? `Dashed: chance level ${levels.join(", ")}. ` : "") + (state.mode === "means" ? "" : drawnOf);
   }
 
   const mean = (value, low, high) => round(value) + (exists(low) ? ` [${round(low)}, ${round(high)}]` : "");

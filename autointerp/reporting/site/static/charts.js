@@ -59,8 +59,7 @@ function scoresChart(container, rows, mode, title, open) {
   const right = container.clientWidth - 14, bottom = 12 + rows.length * step;
   const ends = rows.flatMap((row) => [row.mean, row.low, row.high, ...Object.values(row.nulls)]).filter(exists);
   const points = mode === "means" ? [] : rows.flatMap((row) => row.points.map(([score]) => score));
-  const levels = rows.map((row) => row.chance ?? 0);
-  const x = linear(...extent([...ends, ...points], levels), gutter, right);
+  const x = linear(...extent([...ends, ...points], rows.map((row) => row.chance ?? 0)), gutter, right);
   const parts = rows.map((row, number) => scoreRow(row, x, 12 + (number + 0.5) * step, step, mode, gutter));
   const drawn = canvas(container, bottom + 44, `${title} by dictionary; the table below holds the same numbers`,
     xAxis(x, 8, bottom, title, (gutter + right) / 2), parts);

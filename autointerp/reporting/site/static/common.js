@@ -4,13 +4,14 @@
 /* Filled by data/*.js. */
 const data = {};
 
+/* Data may arrive before the page's other scripts: it waits for them. */
 const load = (() => {
-  const pending = new Map();
+  const pending = new Map(), ready = new Promise((resolve) => addEventListener("DOMContentLoaded", resolve));
   return (name) => {
     if (!pending.has(name)) pending.set(name, new Promise((resolve, reject) => {
       const script = document.createElement("script");
       script.src = `data/${name}.js`;
-      script.onload = () => resolve(data[name]);
+      script.onload = () => ready.then(() => resolve(data[name]));
       script.onerror = () => reject(new Error(`data/${name}.js cannot be read; autointerp browse writes it again`));
       document.head.append(script);
     }));

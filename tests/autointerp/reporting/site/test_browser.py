@@ -68,7 +68,7 @@ def test_each_dictionary_has_the_chance_level_of_its_own_run(browser: Any, site:
     visit = Visit(browser, tmp_path / "pages")
     page = visit.open("index.html")
     page.wait_for_selector("#scores .mean")
-    assert "chance level 0.2 to 0.25." in page.locator("#scores-caption").inner_text()
+    assert "chance level 0.2, 0.25." in page.locator("#scores-caption").inner_text()
     ends = [(line.get_attribute("x1"), line.get_attribute("y2")) for line in page.locator("#scores .chance").all()]
     assert len(set(ends)) == len({x for x, _ in ends}) == 2
     visit.close()
